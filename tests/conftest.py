@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests: where real data is, and a tiny model of the real architecture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real excerpts, beside the checkout."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no folder of real data excerpts beside the checkout")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of reference outputs of the authors' code, beside the checkout."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("no folder of reference outputs beside the checkout")
+    return SHARED / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,165 @@
+"""The whole model: the authors' reference outputs, masks, sharing, saving and loading."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import RobertaConfig
+
+from vl_absvit.errors import InputError
+from vl_absvit.losses import vqa_loss
+from vl_absvit.models import VLAbSViT
+from vl_absvit.models.build import build_from_architecture
+
+TEXT = RobertaConfig(
+    vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+    max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+)  # fmt: skip
+ARCHITECTURE = {
+    "format": 1,
+    "vision": {
+        "model": "absvit_tiny_patch8_224", "image_size": 32, "width": 16, "depth": 2, "num_heads": 4,
+        "modulation": "reweight_project", "gain": 5.0,
+    },
+    "text": TEXT.to_dict(),
+    "sentence": "padded_mean",
+    "fusion": {"width": 32, "num_layers": 2, "num_heads": 4, "mlp_ratio": 2.0, "dropout": 0.1},
+    "num_answers": 17,
+}  # fmt: skip
+FUSION_NAMES = {
+    ".attention.": ".self_attention.",
+    ".crossattention.": ".cross_attention.",
+    "attention.self.": "attention.",
+    "attention.output.dense.": "attention.out.",
+    "attention.output.LayerNorm.": "attention.norm.",
+    ".intermediate.dense.": ".feed_forward.expand.",
+    ".output.dense.": ".feed_forward.contract.",
+    ".output.LayerNorm.": ".feed_forward.norm.",
+    "_pooler.dense.": "_pooler.linear.",
+}
+
+
+def our_name(key: str) -> str | None:
+    """A released VQA model's key in ours; None where it has no use here."""
+    if key.startswith(("vit_model.head.", "text_transformer.pooler.")) or key.endswith("position_ids"):
+        return None
+    if key.startswith("vit_model.prompt_decoder."):
+        return key.replace("vit_model.prompt_decoder", "prior.project")
+    if key.startswith("vit_model."):
+        key = key.replace("vit_model", "vision")
+        return key.replace(".linear.", ".reconstruct.").replace(".linear2.", ".transform.") if "decoders" in key else key
+    if key.startswith("text_transformer."):
+        return key.replace("text_transformer", "text.roberta")
+    if key.startswith("vqa_classifier."):
+        return key.replace("vqa_classifier", "head")
+    if key == "token_type_embeddings.weight":
+        return "fusion.token_types.weight"
+    key = key.replace("cross_modal_", "fusion.")
+    for old, new in FUSION_NAMES.items():
+        key = key.replace(old, new)
+    return key
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("f32", 1e-5), ("f64", 1e-10)])
+@pytest.mark.parametrize("case", ["micro_vqa_feedback", "micro_vqa_nofeedback"])
+def test_whole_vqa_models_give_the_authors_outputs(golden, case, precision, bound):
+    folder = golden / "meter" / case
+    inputs, expected = (load_file(folder / f"{name}.safetensors") for name in ("inputs", f"outputs_{precision}"))
+    released = load_file(folder / "state_dict.safetensors")
+    vision = ARCHITECTURE["vision"] | {"top_down": "absvit" if "decoders" in "".join(released) else "none"}
+    model = build_from_architecture(ARCHITECTURE | {"vision": vision}, "test")
+    model.load_state_dict({our_name(key): value for key, value in released.items() if our_name(key)})  # strict
+    dtype = {"f32": torch.float32, "f64": torch.float64}[precision]
+    model.to(dtype).eval()
+    fused = []
+    model.fusion.register_forward_hook(lambda *call: fused.append(call[-1]))
+    out = model(
+        inputs["image"].to(dtype), inputs["text_ids"], inputs["text_masks"].bool(), need_reconstruction=vision["top_down"] != "none"
+    )
+    ours = {
+        "vqa.vit_tokens": out.first_look if out.second_look is None else out.second_look,
+        "vqa.text_feats": fused[0].text,
+        "vqa.image_feats": fused[0].image,
+        "vqa.cls_feats": fused[0].pooled,
+        "vqa.vqa_logits": out.logits,
+    }
+    if out.reconstruction is not None:
+        ours["vqa.var_loss"] = 0.3 * out.reconstruction.unsqueeze(0)
+    for name, tensor in ours.items():
+        assert relative(tensor, expected[name]) < bound, name
+    assert relative(vqa_loss(out.logits, expected["vqa.vqa_targets"].float()), expected["vqa.vqa_loss"][0]) < 1e-5
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference over the reference's largest value."""
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.fixture
+def model() -> VLAbSViT:
+    architecture = ARCHITECTURE | {"sentence": "cls"}
+    return build_from_architecture(architecture, "test").eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    is_token = torch.arange(8) < torch.tensor([[8], [5], [3]])
+    token_ids = torch.randint(3, 100, (3, 8)).masked_fill(~is_token, 1)
+    return {"images": torch.randn(2, 3, 32, 32), "token_ids": token_ids, "is_token": is_token, "image_index": torch.tensor([1, 0, 1])}
+
+
+@pytest.mark.parametrize("sentence", ["cls", "masked_mean", "eos"])
+def test_padding_moves_neither_prior_nor_answer(batch, sentence):
+    model = build_from_architecture(ARCHITECTURE | {"sentence": sentence}, "test").eval()
+    out = model(**batch)
+    longer = batch | {
+        "token_ids": torch.cat([batch["token_ids"], torch.ones(3, 8, dtype=torch.long)], dim=1),
+        "is_token": torch.cat([batch["is_token"], torch.zeros(3, 8, dtype=torch.bool)], dim=1),
+    }
+    padded = model(**longer)
+    torch.testing.assert_close(padded.prior, out.prior, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(padded.logits, out.logits, rtol=1e-4, atol=1e-6)
+
+
+def test_questions_sharing_an_image_are_answered_as_if_each_had_its_own(model, batch):
+    shared = model(**batch, need_reconstruction=True)
+    own = model(batch["images"][batch["image_index"]], batch["token_ids"], batch["is_token"], need_reconstruction=True)
+    torch.testing.assert_close(shared.logits, own.logits, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shared.prior_mask, own.prior_mask, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shared.reconstruction, own.reconstruction)
+    assert len(shared.first_look) == 2 and len(own.first_look) == 3
+
+
+def test_the_question_changes_what_the_second_look_sees(model, batch):
+    other = batch | {"token_ids": batch["token_ids"].flip(0), "is_token": batch["is_token"].flip(0)}
+    before, after = model(**batch), model(**other)
+    torch.testing.assert_close(before.first_look, after.first_look)
+    assert not torch.allclose(before.second_look, after.second_look)
+
+
+def test_saved_models_load_as_they_were(model, batch, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = VLAbSViT.from_pretrained(tmp_path).eval()
+    assert loaded.architecture == json.loads((tmp_path / "config.json").read_text())
+    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, rtol=0, atol=0)
+    assert {file.name for file in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_a_folder_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="config.json: expected a vl_absvit architecture of format 1"):
+        VLAbSViT.from_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no config.json there"):
+        (tmp_path / "empty").mkdir()
+        VLAbSViT.from_pretrained(tmp_path / "empty")
+
+
+def test_weights_of_another_architecture_are_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision"]["depth"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not fit"):
+        VLAbSViT.from_pretrained(tmp_path)

@@ -1,0 +1,59 @@
+"""Losses by hand and against loops."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vl_absvit.losses import prior_loss, prior_similarity, vqa_loss
+
+
+def test_vqa_loss_by_hand():
+    # At logit 0 every answer costs log 2, whatever its score; sums over three answers, mean over two questions.
+    assert vqa_loss(torch.zeros(2, 3), torch.tensor([[1.0, 0.3, 0.0]] * 2)).item() == pytest.approx(3 * math.log(2))
+
+
+def test_vqa_loss_is_meters_mean_times_the_number_of_answers():
+    logits, targets = torch.randn(4, 17), torch.rand(4, 17)
+    expected = F.binary_cross_entropy_with_logits(logits, targets) * 17
+    torch.testing.assert_close(vqa_loss(logits, targets), expected)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean", "cls"])
+def test_prior_similarity_equals_a_loop(pool):
+    prior, tokens = torch.randn(3, 8), torch.randn(2, 5, 8)
+    for text in range(3):
+        for image in range(2):
+            patches = tokens[image, 1:]
+            if pool == "max":
+                expected = max(F.cosine_similarity(prior[text], patch, dim=0) for patch in patches)
+            else:
+                feature = tokens[image, 0] if pool == "cls" else patches.mean(dim=0)
+                expected = F.cosine_similarity(prior[text], feature, dim=0)
+            torch.testing.assert_close(prior_similarity(prior, tokens, pool)[text, image], expected)
+
+
+def test_prior_loss_by_hand():
+    similarity = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    loss = prior_loss(similarity, torch.tensor([7, 8]), torch.tensor([7, 8]), torch.tensor([0, 1]), temperature=0.5)
+    # -log softmax([2, 0])[0] and -log softmax([1, 1])[1]
+    assert loss.item() == pytest.approx((math.log(1 + math.exp(-2)) + math.log(2)) / 2)
+
+
+def test_an_image_that_comes_twice_is_no_negative_of_itself():
+    similarity = torch.randn(3, 4)
+    text_ids, image_ids = torch.tensor([1, 2, 1]), torch.tensor([1, 2, 1, 3])
+    own = torch.tensor([0, 1, 2])
+    loss = prior_loss(similarity, text_ids, image_ids, own, temperature=0.1)
+    logits = similarity / 0.1
+    by_hand = [
+        -F.log_softmax(logits[0, [0, 1, 3]], dim=0)[0],
+        -F.log_softmax(logits[1], dim=0)[1],
+        -F.log_softmax(logits[2, [2, 1, 3]], dim=0)[0],
+    ]
+    torch.testing.assert_close(loss, torch.stack(by_hand).mean())
+
+
+def test_a_batch_of_one_image_has_no_negatives_and_a_finite_loss_of_zero():
+    assert prior_loss(torch.randn(2, 1), torch.tensor([5, 5]), torch.tensor([5]), torch.tensor([0, 0]), 0.07).item() == 0.0

@@ -1,0 +1,258 @@
+"""A run's configuration: frozen dataclasses; every default lives here once.
+
+The docstring under a field is its documentation in ``--help``. Contradictions raise ``ConfigError`` when the config is made.
+Names used in comments: B image-text pairs, N vision tokens, D vision width.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vl_absvit.errors import ConfigError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The visual encoder: an AbSViT, or its bottom-up twin."""
+
+    model: str = "absvit_base_patch16_224"
+    """Registered timm name: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the fields below."""
+    image_size: int = 224
+    """Side of the square input, in pixels; the position table is resampled to it."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; None keeps the model's own."""
+    width: int | None = None
+    """Token width D; None keeps the model's own."""
+    depth: int | None = None
+    """Number of blocks; None keeps the model's own."""
+    num_heads: int | None = None
+    """Attention heads per block; None keeps the model's own."""
+    top_down: Literal["absvit", "none"] = "absvit"
+    """``absvit`` looks twice; ``none`` is the plain ViT on the same trunk weights."""
+    modulation: Literal["reweight", "reweight_project"] = "reweight"
+    """Form of step 2: the paper's, or the rank-one form of the released vision-language code."""
+    gain: float = 10.0
+    """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for ``reweight_project``."""
+    weights: str | None = None
+    """Start weights of the trunk: a ``.safetensors`` file or a folder with ``model.safetensors``; ``timm`` downloads the ImageNet
+    weights of the ``vit_`` twin; None starts from random weights."""
+    image_statistics: Literal["backbone", "clip"] = "backbone"
+    """Mean and standard deviation of pixels: the backbone's own, or CLIP's (released vision-language weights)."""
+    drop_path: float = 0.0
+    """Largest stochastic depth rate, reached in the last block, in [0, 1)."""
+    gradient_checkpointing: bool = False
+    """Recompute block activations in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        _require(self.image_size > 0, f"vision.image_size must be positive, got {self.image_size}")
+        _require(self.gain >= 0, f"vision.gain must be at least 0, got {self.gain}")
+        _require(0 <= self.drop_path < 1, f"vision.drop_path must be in [0, 1), got {self.drop_path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """The text encoder: a RoBERTa, loaded or from scratch."""
+
+    model: str | None = "roberta-base"
+    """Folder (or hub name) of a ``RobertaModel`` with its tokenizer; None builds one from scratch with the sizes below."""
+    tokenizer: str | None = None
+    """Folder (or hub name) of the tokenizer; None means the one beside ``model``."""
+    width: int = 768
+    """Token width when built from scratch."""
+    depth: int = 12
+    """Number of layers when built from scratch."""
+    num_heads: int = 12
+    """Attention heads per layer when built from scratch."""
+    dropout: float = 0.1
+    """Dropout of hidden states and attention when built from scratch."""
+    max_tokens: int = 50
+    """Longest text in tokens, ``<s>`` and ``</s>`` included; longer texts are cut and counted."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 3, f"text.max_tokens must be at least 3, got {self.max_tokens}")
+        _require(
+            self.model is not None or self.tokenizer is not None,
+            "text.tokenizer is needed when text.model is null: a model from scratch has no tokenizer of its own",
+        )
+        _require(self.width % self.num_heads == 0, f"text.width {self.width} does not divide into {self.num_heads} heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The prior xi: where it comes from and what trains it."""
+
+    sentence: Literal["cls", "masked_mean", "eos", "padded_mean"] = "cls"
+    """Sentence vector t: the ``<s>`` token (paper), the mean over real tokens, the first ``</s>`` token (released retrieval),
+    or the mean over all positions, padding included (released VQA weights only)."""
+    look: Literal["first", "second"] = "first"
+    """Which look's tokens the prior loss compares with the prior."""
+    pool: Literal["max", "mean", "cls"] = "max"
+    """What stands for an image in the prior loss: its best-matching patch, its mean patch, or its CLS token."""
+    temperature: float = 0.07
+    """Temperature of the contrastive prior loss."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0, f"prior.temperature must be positive, got {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """The co-attention fusion encoder, trained from scratch."""
+
+    width: int = 768
+    """Width of both streams."""
+    num_layers: int = 6
+    """Co-attention layers per stream."""
+    num_heads: int = 12
+    """Attention heads per layer."""
+    mlp_ratio: float = 4.0
+    """Width of the feed-forward part over ``width``."""
+    dropout: float = 0.1
+    """Dropout of hidden states and attention weights."""
+
+    def __post_init__(self) -> None:
+        _require(self.width % self.num_heads == 0, f"fusion.width {self.width} does not divide into {self.num_heads} heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the auxiliary losses; 0 removes a loss and its computation."""
+
+    prior: float = 1.0
+    """Weight of the contrastive prior loss."""
+    reconstruction: float = 0.3
+    """Weight of the feedback decoders' reconstruction loss (paper: 0.1 on ImageNet, 0.3 for vision and language)."""
+
+    def __post_init__(self) -> None:
+        _require(self.prior >= 0, f"loss.prior must be at least 0, got {self.prior}")
+        _require(self.reconstruction >= 0, f"loss.reconstruction must be at least 0, got {self.reconstruction}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRates:
+    """Peak learning rate of each part of the model; the defaults are the AbSViT recipe's."""
+
+    vision: float = 1e-5
+    """Trunk of the visual encoder."""
+    text: float = 1e-5
+    """Text encoder."""
+    fusion: float = 5e-5
+    """Fusion encoder (5 times the base rate)."""
+    head: float = 5e-4
+    """Task head (50 times the base rate for VQA, as METER)."""
+    feedback: float = 3e-5
+    """Feedback decoders R_l and T_l (3 times the base rate)."""
+    prior: float = 3e-5
+    """Prior projection P (3 times the base rate)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with linear warm-up, then linear decay to zero, both computed from the optimizer step."""
+
+    batch_size: int = 512
+    """Samples per optimizer step, summed over all processes and accumulation steps."""
+    micro_batch_size: int | None = None
+    """Samples per process and forward pass; None runs one forward pass per optimizer step."""
+    epochs: int = 10
+    """Passes over the training split."""
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    """Peak learning rate per module."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's moment decay rates."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.01
+    """AdamW's weight decay, for weights of two or more dimensions; norms and biases are exempt."""
+    warmup_fraction: float = 0.1
+    """Share of all optimizer steps spent on linear warm-up, in [0, 1)."""
+    max_grad_norm: float | None = 1.0
+    """Gradients are clipped to this global norm; None does not clip."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size > 0, f"optim.batch_size must be positive, got {self.batch_size}")
+        _require(self.epochs > 0, f"optim.epochs must be positive, got {self.epochs}")
+        _require(0 <= self.warmup_fraction < 1, f"optim.warmup_fraction must be in [0, 1), got {self.warmup_fraction}")
+        _require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"optim.max_grad_norm must be positive or null, got {self.max_grad_norm}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Prepared data and how it is read."""
+
+    root: str
+    """Folder written by a script of ``data_prep`` (VQA), or an ImageFolder with ``train`` and ``val`` (pretraining)."""
+    train_splits: tuple[str, ...] = ("train",)
+    """Splits to train on. Training on everything for a leaderboard is ``[train, minival, val]`` with ``select_split: null``."""
+    select_split: str | None = "minival"
+    """Split that tunes and picks the best checkpoint; never one that is reported. None selects nothing and keeps ``last`` only."""
+    augmentation: Literal["none", "randaugment"] = "randaugment"
+    """Training images: as in evaluation, or with RandAugment (n=2, m=9) as METER."""
+    num_workers: int = 4
+    """Loader processes per training process; 0 loads in the training process. Batches do not depend on it."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.train_splits) > 0, "data.train_splits is empty")
+        _require(
+            self.select_split not in self.train_splits,
+            f"data.select_split {self.select_split!r} is also trained on; set it to null to give up checkpoint selection",
+        )
+        _require(self.num_workers >= 0, f"data.num_workers must be at least 0, got {self.num_workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run writes, and how it executes."""
+
+    output: str
+    """Run folder: config, metrics, console log and checkpoints."""
+    seed: int = 0
+    """Seed of initialization, order and augmentation."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Arithmetic of the forward pass; weights and optimizer states stay fp32."""
+    log_every: int = 20
+    """Optimizer steps between two lines of ``metrics.jsonl``."""
+    evaluations_per_epoch: int = 1
+    """How often per epoch the selection split is evaluated and ``last`` is saved."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    """Experiment trackers that also receive the metrics."""
+    resume: bool = False
+    """Go on from ``checkpoints/last``; without it a folder that already holds a run is an error."""
+
+    def __post_init__(self) -> None:
+        _require(self.log_every > 0, f"run.log_every must be positive, got {self.log_every}")
+        _require(self.evaluations_per_epoch > 0, f"run.evaluations_per_epoch must be positive, got {self.evaluations_per_epoch}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQAConfig:
+    """Finetuning on visual question answering."""
+
+    data: DataConfig
+    run: RunConfig
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pretraining the visual encoder on image classification, with a trainable query as prior."""
+
+    data: DataConfig
+    run: RunConfig
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
+    pooling: Literal["token", "avg"] = "token"
+    """What the classifier reads: the CLS token, or the mean patch."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
+    optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,0 +1,59 @@
+"""Losses as pure functions. Shapes: B texts, I images, N tokens, D vision width, A answers.
+
+The reconstruction loss stands beside the decoders it trains, in ``models/top_down.py``.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
+    """Binary cross-entropy on soft scores, summed over answers, mean over the batch [METER].
+
+    Args:
+        logits: (B, A).
+        soft_answers: score of every answer in [0, 1], (B, A).
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), soft_answers, reduction="none").sum(dim=1).mean()
+
+
+def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
+    """Cosine of every prior with every image.
+
+    Args:
+        prior: prior vectors xi, (B, D).
+        tokens: image tokens, CLS first, (I, N, D).
+        pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
+
+    Returns:
+        (B, I), in [-1, 1].
+    """
+    prior = F.normalize(prior, dim=-1)
+    if pool == "max":
+        patches = F.normalize(tokens[:, 1:], dim=-1)
+        return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
+    features = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
+    return prior @ F.normalize(features, dim=-1).T
+
+
+def prior_loss(
+    similarity: Tensor, text_image_ids: Tensor, image_ids: Tensor, own_column: Tensor, temperature: float
+) -> Tensor:
+    """L_prior = -log p_xi(z): InfoNCE of each prior against its own image, negatives are the other images [AbS Eq. 2.13].
+
+    Columns that show the text's own image once more are neither positives nor negatives.
+
+    Args:
+        similarity: of every prior to every image, (B, I).
+        text_image_ids: id of the image each text is about, (B,).
+        image_ids: id of the image in each column, (I,).
+        own_column: the column that is the text's positive, (B,).
+        temperature: divides the similarity.
+    """
+    logits = similarity.float() / temperature
+    is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
+    repeats = (text_image_ids.unsqueeze(1) == image_ids) & ~is_own  # (B, I)
+    return F.cross_entropy(logits.masked_fill(repeats, -torch.inf), own_column)

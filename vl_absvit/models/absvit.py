@@ -1,0 +1,189 @@
+"""AbSViT: a ViT that looks twice, the second time steered by a prior.
+
+Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5.
+Shapes: I images, B texts (one prior each), N tokens (CLS first, then patches in raster order), D width, L blocks.
+"""
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vl_absvit.models.attention import Projections, TopDownBlock
+from vl_absvit.models.top_down import MODULATIONS, FeedbackDecoder, Steered, feed_back, per_text
+
+
+class Embedded(NamedTuple):
+    """What both looks start from."""
+
+    tokens: Tensor  # (B, N, D), z_0: patch embedding, CLS token and positions
+    projections: Projections  # the first block's bottom-up queries, keys and values
+
+    def per_text(self, image_index: Tensor | None) -> "Embedded":
+        """Repeat the rows of I images for the B texts that are about them."""
+        return Embedded(
+            per_text(self.tokens, image_index), Projections(*(per_text(t, image_index) for t in self.projections))
+        )
+
+
+class Look(NamedTuple):
+    """One pass through the trunk."""
+
+    tokens: Tensor  # (B, N, D), after the final norm
+    states: list[Tensor]  # (L + 1) x (B, N, D): z_0, then every block's output
+
+
+class TwoLooks(NamedTuple):
+    """The result of one inference; a plain ViT has a first look only."""
+
+    first: Look  # rows are the I images
+    second: Look | None  # rows are the B texts
+    prior_mask: Tensor | None  # (B, N): clamped cosine of prior and first-look tokens
+
+
+class AbSViT(VisionTransformer):
+    """timm's VisionTransformer under the same parameter names, with feedback decoders and a trainable query as default prior.
+
+    timm's ``forward_intermediates`` gives the features of the first look.
+
+    Args:
+        top_down: ``absvit`` looks twice, ``none`` is the plain ViT on the same trunk.
+        modulation: form of step (ii), see ``top_down.py``.
+        gain: strength of the top-down signal, alpha (1 on ImageNet).
+        trainable_prior: keep a trainable query as the prior where none is given (image classification).
+        kwargs: timm's arguments of ``VisionTransformer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        top_down: Literal["absvit", "none"] = "absvit",
+        modulation: Literal["reweight", "reweight_project"] = "reweight",
+        gain: float = 1.0,
+        trainable_prior: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(block_fn=TopDownBlock, **kwargs)
+        self.modulate = partial(MODULATIONS[modulation], gain=gain)
+        self.decoders, self.prior = None, None
+        if top_down == "absvit":
+            self.decoders = nn.ModuleList(FeedbackDecoder(width=self.embed_dim) for _ in self.blocks)
+            for weight in self.decoders.parameters():
+                nn.init.trunc_normal_(weight, std=0.02)
+            if trainable_prior:
+                self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
+
+    def look_twice(self, images: Tensor, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
+        """The four steps of AbSViT.
+
+        Args:
+            images: (I, 3, height, width).
+            prior: prior vector xi of every text, (B, D); None takes the trainable query for every image.
+            image_index: row of ``images`` each prior is about, (B,); None means B = I in the same order.
+        """
+        embedded = self.embed(images)
+        first = self.look(embedded)  # (i) feedforward
+        if self.decoders is None:
+            return TwoLooks(first, None, None)
+        if prior is None:
+            prior = self.prior.expand(len(images), -1)
+        steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
+        signals = feed_back(self.decoders, steered)  # (iii) one signal per block
+        second = self.look(embedded.per_text(image_index), signals)  # (iv) feedforward again, values steered
+        return TwoLooks(first, second, steered.mask)
+
+    def embed(self, images: Tensor) -> Embedded:
+        """z_0 of both looks, from images (I, 3, height, width)."""
+        tokens = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+        return Embedded(tokens, self.blocks[0].project(tokens))
+
+    def look(self, embedded: Embedded, signals: list[Steered] | None = None) -> Look:
+        """One pass through all blocks, with one top-down signal per block if given."""
+        states = [embedded.tokens]
+        for depth, block in enumerate(self.blocks):
+            run = partial(checkpoint, block, use_reentrant=False) if self.grad_checkpointing and self.training else block
+            states.append(run(states[-1], signals and signals[depth], embedded.projections if depth == 0 else None))
+        return Look(self.norm(states[-1]), states)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Tokens of the last look, (I, N, D), for images (I, 3, height, width)."""
+        looks = self.look_twice(x)
+        return (looks.second or looks.first).tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits, or pooled features where ``num_classes`` is 0, of the last look."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
+    """A plain ViT's weights in the shape of ``model`` (positions and patches resampled), its own new parameters left as they are."""
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(("decoders.", "prior"))}
+    return own | checkpoint_filter_fn(state, model)
+
+
+def _create(variant: str, pretrained: bool, **kwargs) -> AbSViT:
+    return build_model_with_cfg(AbSViT, variant, pretrained, pretrained_filter_fn=_keep_new_parameters, **kwargs)
+
+
+# Pixel statistics, and where ``pretrained=True`` finds the trunk: ImageNet weights of the plain twin. Tiny, patch 8 has none.
+default_cfgs = generate_default_cfgs(
+    {
+        f"absvit_{name}": get_pretrained_cfg(f"vit_{name}.{tag}").to_dict()
+        for name, tag in {
+            "tiny_patch16_224": "augreg_in21k_ft_in1k",
+            "small_patch16_224": "augreg_in1k",
+            "small_patch8_224": "dino",
+            "base_patch16_224": "augreg_in1k",
+            "base_patch8_224": "augreg_in21k_ft_in1k",
+        }.items()
+    }
+    | {"absvit_tiny_patch8_224": {}, "vit_tiny_patch8_224": {}}
+)
+TINY, SMALL, BASE = ({"embed_dim": 64 * heads, "depth": 12, "num_heads": heads} for heads in (3, 6, 12))
+
+
+@register_model
+def absvit_tiny_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-Ti/16 [AbS Table 2]."""
+    return _create("absvit_tiny_patch16_224", pretrained, **(dict(patch_size=16, **TINY) | kwargs))
+
+
+@register_model
+def absvit_tiny_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-Ti/8."""
+    return _create("absvit_tiny_patch8_224", pretrained, **(dict(patch_size=8, **TINY) | kwargs))
+
+
+@register_model
+def absvit_small_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-S/16 [AbS Table 2]."""
+    return _create("absvit_small_patch16_224", pretrained, **(dict(patch_size=16, **SMALL) | kwargs))
+
+
+@register_model
+def absvit_small_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-S/8."""
+    return _create("absvit_small_patch8_224", pretrained, **(dict(patch_size=8, **SMALL) | kwargs))
+
+
+@register_model
+def absvit_base_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-B/16 [AbS Table 2]."""
+    return _create("absvit_base_patch16_224", pretrained, **(dict(patch_size=16, **BASE) | kwargs))
+
+
+@register_model
+def absvit_base_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
+    """AbSViT-B/8."""
+    return _create("absvit_base_patch8_224", pretrained, **(dict(patch_size=8, **BASE) | kwargs))
+
+
+@register_model
+def vit_tiny_patch8_224(pretrained: bool = False, **kwargs) -> VisionTransformer:
+    """ViT-Ti/8, the one bottom-up twin that timm does not register itself."""
+    kwargs = dict(patch_size=8, **TINY) | kwargs
+    return build_model_with_cfg(VisionTransformer, "vit_tiny_patch8_224", pretrained, **kwargs)

@@ -1,0 +1,103 @@
+"""Self-attention whose values can carry a top-down input, and the block around it.
+
+Queries and keys stay bottom-up; V = W_v x + b_v + (W_v td + b_v) [AbS 2.5]. The value bias counts twice, as in the released
+weights. Shapes: B texts, N tokens, D width, H heads.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from timm.layers import Attention
+from timm.models.vision_transformer import Block
+from torch import Tensor
+
+from vl_absvit.models.top_down import Steered
+
+
+class Projections(NamedTuple):
+    """What an attention layer makes of its input, before the heads are split."""
+
+    queries_keys: Tensor  # (B, N, 2D)
+    values: Tensor  # (B, N, D)
+
+
+class TopDownAttention(Attention):
+    """timm's attention with the same weights, plus a top-down input to the values."""
+
+    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+        """Queries, keys and values of ``x``, the values steered by ``top_down`` if given.
+
+        V = W_v (x + td) + 2 b_v: a signal per token costs no further matrix product, one shared by all tokens up to a scale costs
+        a product with a single vector.
+        """
+        width = x.shape[-1]
+        if top_down is None:
+            return Projections(*self.qkv(x).split([2 * width, width], dim=-1))
+        if top_down.shares_direction:
+            return self.steer(self.project(x), top_down)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        queries_keys = F.linear(x, weight[: 2 * width], None if bias is None else bias[: 2 * width])
+        values = F.linear(x + top_down.tokens, weight[2 * width :], None if bias is None else 2 * bias[2 * width :])
+        return Projections(queries_keys, values)
+
+    def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
+        """Add the top-down input W_v td + b_v to values that are already there."""
+        width = bottom_up.values.shape[-1]
+        weight, bias = self.qkv.weight[2 * width :], None if self.qkv.bias is None else self.qkv.bias[2 * width :]
+        if top_down.shares_direction:
+            values = bottom_up.values + top_down.scale * F.linear(top_down.direction, weight)
+            return bottom_up._replace(values=values if bias is None else values + bias)
+        return bottom_up._replace(values=bottom_up.values + F.linear(top_down.tokens, weight, bias))
+
+    def attend(self, projections: Projections) -> Tensor:
+        """Mix the values: the layer's output, (B, N, D)."""
+        q, k = self._queries_and_keys(projections)
+        dropout = self.attn_drop.p if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, self._split_heads(projections.values), dropout_p=dropout)
+        return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
+
+    def weights(self, projections: Projections) -> Tensor:
+        """The attention weights that ``attend`` uses, (B, H, N, N). They depend on queries and keys only."""
+        q, k = self._queries_and_keys(projections)
+        return (q @ k.mT * self.scale).softmax(dim=-1)
+
+    def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
+        """Bottom-up attention; the arguments are timm's, and masks are not supported."""
+        assert attn_mask is None and not is_causal
+        return self.attend(self.project(x))
+
+    def _queries_and_keys(self, projections: Projections) -> tuple[Tensor, Tensor]:
+        q, k = (self._split_heads(t) for t in projections.queries_keys.chunk(2, dim=-1))
+        return self.q_norm(q), self.k_norm(k)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, D/H)
+
+
+class TopDownBlock(Block):
+    """timm's pre-norm block around ``TopDownAttention``."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **(kwargs | {"attn_layer": TopDownAttention}))
+
+    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+        """Queries, keys and values of the block's input."""
+        return self.attn.project(self.norm1(x), top_down)
+
+    def forward(self, x: Tensor, top_down: Steered | None = None, bottom_up: Projections | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: block input, (B, N, D).
+            top_down: top-down input td_l of the attention's values.
+            bottom_up: the bottom-up projections of ``x`` where they are known already.
+
+        Returns:
+            The block's output, (B, N, D).
+        """
+        if bottom_up is None:
+            projections = self.project(x, top_down)
+        else:
+            projections = bottom_up if top_down is None else self.attn.steer(bottom_up, top_down)
+        x = x + self.drop_path1(self.ls1(self.attn.attend(projections)))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))

@@ -1,0 +1,201 @@
+"""From a configuration to modules: the only part of the model that knows the config's field names."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig, RobertaModel
+
+from vl_absvit.config import FusionConfig, PretrainConfig, TextConfig, VisionConfig, VQAConfig
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.fusion import CoAttentionFusion
+from vl_absvit.models.heads import Classifier, VQAHead
+from vl_absvit.models.prior import PriorProjection
+from vl_absvit.models.text_encoder import TextEncoder
+from vl_absvit.models.vl_model import VLAbSViT
+
+FORMAT = 1
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
+    """A model for VQA finetuning with its start weights: vision and text as configured, the rest random.
+
+    Args:
+        config: the run's configuration.
+        num_answers: size A of the answer vocabulary.
+        tokenizer: the text encoder's tokenizer.
+    """
+    roberta = _roberta_config(config.text, tokenizer)
+    vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
+    model = build_from_architecture(
+        {
+            "format": FORMAT,
+            "vision": vision,
+            "text": roberta.to_dict(),
+            "sentence": config.prior.sentence,
+            "fusion": asdict(config.fusion),
+            "num_answers": num_answers,
+        },
+        where="config",
+    )
+    model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    load_trunk(model.vision, config.vision)
+    if config.text.model is not None:
+        # The checkpoint's pooler and language-model head have no place here; everything else must be there.
+        loaded = RobertaModel.from_pretrained(config.text.model, add_pooling_layer=False)
+        model.text.roberta.load_state_dict(loaded.state_dict())
+    return model
+
+
+def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAbSViT:
+    """The model that a checkpoint's ``config.json`` describes, with random weights.
+
+    Args:
+        architecture: content of ``config.json``.
+        where: named in errors.
+    """
+    if architecture.get("format") != FORMAT or "vision" not in architecture:
+        raise InputError(f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}")
+    vision = build_vision(VisionConfig(**architecture["vision"]), num_classes=0)
+    text = TextEncoder(RobertaConfig.from_dict(architecture["text"]))
+    fusion = FusionConfig(**architecture["fusion"])
+    prior = None
+    if vision.decoders is not None:
+        prior = PriorProjection(
+            text_width=text.width, vision_width=vision.embed_dim, sentence=architecture["sentence"]
+        )
+    return VLAbSViT(
+        vision=vision,
+        text=text,
+        prior=prior,
+        fusion=CoAttentionFusion(text_width=text.width, vision_width=vision.embed_dim, **asdict(fusion)),
+        head=VQAHead(width=fusion.width, num_answers=architecture["num_answers"]),
+        architecture=dict(architecture),
+    )
+
+
+def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
+    """An AbSViT with a classification head and a trainable query as prior."""
+    # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
+    vision = build_vision(config.vision, num_classes, trainable_prior=True, global_pool=config.pooling, fc_norm=False)
+    vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    load_trunk(vision, config.vision)
+    return Classifier(vision)
+
+
+def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs) -> AbSViT:
+    """The visual encoder, from timm's registry, with random weights."""
+    if config.model not in timm.list_models("absvit_*"):
+        raise ConfigError(f"vision.model: {config.model!r} is not one of {timm.list_models('absvit_*')}")
+    sizes = {
+        "patch_size": config.patch_size,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.num_heads,
+    }
+    patch = config.patch_size or int(config.model.split("_patch")[1].split("_")[0])
+    if config.image_size % patch:
+        raise ConfigError(f"vision.image_size {config.image_size} is not a multiple of the patch size {patch}")
+    return timm.create_model(
+        config.model,
+        img_size=config.image_size,
+        num_classes=num_classes,
+        top_down=config.top_down,
+        modulation=config.modulation,
+        gain=config.gain,
+        trainable_prior=trainable_prior,
+        drop_path_rate=config.drop_path,
+        **{name: value for name, value in sizes.items() if value is not None},
+        **kwargs,
+    )
+
+
+def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pixels, per channel, that the visual encoder expects."""
+    if config.image_statistics == "clip":
+        return CLIP_MEAN, CLIP_STD
+    backbone = timm.get_pretrained_cfg(config.model)
+    return backbone.mean, backbone.std
+
+
+def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
+    """Start weights of the trunk from ``vision.weights``; positions and patches are resampled, new parameters stay random."""
+    if config.weights is None:
+        return
+    if config.weights == "timm":
+        state = timm.create_model(f"vit_{config.model.removeprefix('absvit_')}", pretrained=True, num_classes=0).state_dict()
+    else:
+        state = _read_weights(Path(config.weights))
+    state = {key.removeprefix("vision."): value for key, value in state.items()}
+    try:
+        state = checkpoint_filter_fn(state, vision)
+        load_pretrained(vision, state, new=("decoders.", "head.", "prior"), dropped=("decoders.", "head.", "prior"))
+    except (RuntimeError, InputError) as error:
+        raise InputError(f"vision.weights {config.weights}: not the weights of {config.model}: {_first_line(error)}") from error
+
+
+def load_pretrained(module: nn.Module, state: dict[str, Tensor], *, new: tuple[str, ...], dropped: tuple[str, ...]) -> None:
+    """Load ``state``, allowing only the named differences: ``new`` keeps its initialization, ``dropped`` is ignored where unknown."""
+    result = module.load_state_dict(state, strict=False)
+    missing = [key for key in result.missing_keys if not key.startswith(new)]
+    unexpected = [key for key in result.unexpected_keys if not key.startswith(dropped)]
+    if missing or unexpected:
+        raise InputError(f"missing {missing[:3]} ({len(missing)}), unexpected {unexpected[:3]} ({len(unexpected)})")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"vision.weights: no such file: {file}")
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise InputError(f"vision.weights {file}: not a safetensors file: {error}") from error
+
+
+def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
+    if config.model is not None:
+        try:
+            roberta = AutoConfig.from_pretrained(config.model)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"text.model {config.model}: no RoBERTa there: {_first_line(error)}") from error
+        if not isinstance(roberta, RobertaConfig):
+            raise ConfigError(f"text.model {config.model}: expected a RoBERTa, got {roberta.model_type}")
+    else:
+        roberta = RobertaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            intermediate_size=4 * config.width,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            # RoBERTa counts positions from the padding id + 1.
+            max_position_embeddings=config.max_tokens + tokenizer.pad_token_id + 1,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    if len(tokenizer) > roberta.vocab_size:
+        raise ConfigError(
+            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {roberta.vocab_size}: they do not belong together"
+        )
+    longest = roberta.max_position_embeddings - roberta.pad_token_id - 1
+    if config.max_tokens > longest:
+        raise ConfigError(f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder")
+    return roberta
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,140 @@
+"""The multimodal fusion encoder: two streams that attend to each other.
+
+Dou et al., "An Empirical Study of Training End-to-End Vision-and-Language Transformers" (METER), CVPR 2022, arXiv:2111.02387,
+section 3.1 (co-attention). Shapes: B texts, T text tokens, N image tokens, D fusion width, H heads.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TEXT, IMAGE = 0, 1  # token types
+
+
+class Attention(nn.Module):
+    """Multi-head attention from ``x`` to ``context``, with residual and post-norm."""
+
+    def __init__(self, *, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Tensor, context: Tensor, is_token: Tensor | None = None) -> Tensor:
+        """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C) -> (B, S, D)."""
+        q, k, v = self.query(x), self.key(context), self.value(context)
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # 3 x (B, H, tokens, D/H)
+        mask = None if is_token is None else is_token[:, None, None, :]  # (B, 1, 1, C)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout.p if self.training else 0.0)
+        return self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with residual and post-norm."""
+
+    def __init__(self, *, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, D) -> (B, S, D)."""
+        return self.norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))
+
+
+class StreamLayer(nn.Module):
+    """One layer of one stream: self-attention, cross-attention to the other stream, feed-forward."""
+
+    def __init__(self, *, width: int, num_heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(width=width, num_heads=num_heads, dropout=dropout)
+        self.cross_attention = Attention(width=width, num_heads=num_heads, dropout=dropout)
+        self.feed_forward = FeedForward(width=width, hidden=hidden, dropout=dropout)
+
+    def forward(self, x: Tensor, other: Tensor, is_token: Tensor | None, other_is_token: Tensor | None) -> Tensor:
+        """Own state (B, S, D) and the other stream's (B, C, D), real where the masks say so -> (B, S, D)."""
+        x = self.self_attention(x, x, is_token)
+        x = self.cross_attention(x, other, other_is_token)
+        return self.feed_forward(x)
+
+
+class Pooler(nn.Module):
+    """tanh of a linear map of the first token."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, S, D) -> (B, D)."""
+        return torch.tanh(self.linear(tokens[:, 0]))
+
+
+class FusionOutput(NamedTuple):
+    """Both streams after the last layer."""
+
+    text: Tensor  # (B, T, D)
+    image: Tensor  # (B, N, D)
+    pooled: Tensor  # (B, 2D), the two pooled first tokens, text first
+
+
+class CoAttentionFusion(nn.Module):
+    """METER's co-attention encoder, initialized from scratch.
+
+    Args:
+        text_width: width of the incoming text tokens.
+        vision_width: width of the incoming image tokens.
+        width: width D of both streams.
+        num_layers: layers per stream.
+        num_heads: attention heads H per layer.
+        mlp_ratio: hidden width of the feed-forward part over ``width``.
+        dropout: dropout of hidden states and attention weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_width: int,
+        vision_width: int,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        mlp_ratio: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        shape = {"width": width, "num_heads": num_heads, "hidden": int(width * mlp_ratio), "dropout": dropout}
+        self.text_transform = nn.Linear(text_width, width)
+        self.image_transform = nn.Linear(vision_width, width)
+        self.token_types = nn.Embedding(2, width)
+        self.text_layers = nn.ModuleList(StreamLayer(**shape) for _ in range(num_layers))
+        self.image_layers = nn.ModuleList(StreamLayer(**shape) for _ in range(num_layers))
+        self.text_pooler = Pooler(width=width)
+        self.image_pooler = Pooler(width=width)
+        self.apply(init_weights)
+
+    def forward(self, text: Tensor, is_token: Tensor, image: Tensor) -> FusionOutput:
+        """Text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width)."""
+        text = self.text_transform(text) + self.token_types.weight[TEXT]
+        image = self.image_transform(image) + self.token_types.weight[IMAGE]
+        for text_layer, image_layer in zip(self.text_layers, self.image_layers, strict=True):
+            # Both streams read the other's state from before the layer.
+            text, image = text_layer(text, image, is_token, None), image_layer(image, text, None, is_token)
+        return FusionOutput(text, image, torch.cat([self.text_pooler(text), self.image_pooler(image)], dim=-1))
+
+
+def init_weights(module: nn.Module) -> None:
+    """BERT's initialization: normal with standard deviation 0.02, zero biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,48 @@
+"""Task heads. Shapes: B texts, D fusion width, A answers, I images."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.fusion import init_weights
+from vl_absvit.models.top_down import reconstruction_loss
+
+
+class VQAHead(nn.Sequential):
+    """Logits over the answer vocabulary, (B, 2D) -> (B, A), as METER's."""
+
+    def __init__(self, *, width: int, num_answers: int) -> None:
+        super().__init__(
+            nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, num_answers)
+        )
+        self.apply(init_weights)
+
+
+class ClassifierOutput(NamedTuple):
+    """Class logits of both looks."""
+
+    first_logits: Tensor  # (I, classes)
+    second_logits: Tensor | None  # (I, classes); None for a plain ViT
+    reconstruction: Tensor | None  # (), the reconstruction loss if asked for
+
+
+class Classifier(nn.Module):
+    """An AbSViT with its own head, steered by its trainable query.
+
+    Args:
+        vision: the encoder, with ``num_classes`` above 0.
+    """
+
+    def __init__(self, vision: AbSViT) -> None:
+        super().__init__()
+        self.vision = vision
+
+    def forward(self, images: Tensor, need_reconstruction: bool = False) -> ClassifierOutput:
+        """Images (I, 3, height, width) -> logits of both looks."""
+        looks = self.vision.look_twice(images)
+        first = self.vision.forward_head(looks.first.tokens)
+        if looks.second is None:
+            return ClassifierOutput(first, None, None)
+        reconstruction = reconstruction_loss(self.vision.decoders, looks.second.states) if need_reconstruction else None
+        return ClassifierOutput(first, self.vision.forward_head(looks.second.tokens), reconstruction)

@@ -1,0 +1,117 @@
+"""The top-down half of AbSViT: what the prior selects, and how it travels back to every block.
+
+Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5.
+Shapes: I images, B texts (one prior each; several texts may share an image), N tokens (CLS first, then patches in raster order),
+D width, L blocks.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
+    """Repeat the rows of I images for the B texts about them; None means that rows are texts already."""
+    return rows if image_index is None else rows[image_index]
+
+
+class Steered(NamedTuple):
+    """Tokens kept as a product, ``scale_i * direction_i``: all that follows the modulation is linear in ``direction``.
+
+    The direction does not depend on the text (``reweight``: one set per image) or is one vector per text (``reweight_project``), so
+    that the feedback runs on it instead of on all tokens of all texts.
+    """
+
+    mask: Tensor  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1]
+    scale: Tensor  # (B, N, 1)
+    direction: Tensor  # (I, N, D) per image and token, or (B, 1, D) shared by all tokens
+    image_index: Tensor | None = None  # (B,) row of ``direction`` each text is about; None where rows are texts already
+
+    @property
+    def tokens(self) -> Tensor:
+        """The product, (B, N, D)."""
+        return self.scale * per_text(self.direction, self.image_index)
+
+    @property
+    def shares_direction(self) -> bool:
+        """Whether all tokens of a text share one direction (rank one)."""
+        return self.direction.shape[1] == 1
+
+
+def relevance(tokens: Tensor, prior: Tensor) -> Tensor:
+    """The prior mask clamp(cos(xi, z_i), 0, 1) [AbS 2.5].
+
+    Args:
+        tokens: output tokens z of the first look, (B, N, D).
+        prior: prior vector xi of every text, (B, D).
+
+    Returns:
+        How well each token agrees with the prior, (B, N), in [0, 1].
+    """
+    return F.cosine_similarity(tokens, prior.unsqueeze(1), dim=-1).clamp(0, 1)
+
+
+def reweight(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
+    """Keep what the prior asks for: z_i -> alpha * clamp(cos(xi, z_i), 0, 1) * z_i [AbS 2.5].
+
+    Args:
+        tokens: output tokens z of the first look, (I, N, D).
+        prior: prior vector xi, (B, D).
+        gain: strength alpha of the top-down signal; at 0 every block receives a zero signal.
+        image_index: row of ``tokens`` each prior is about, (B,); None means B = I in the same order.
+    """
+    mask = relevance(per_text(tokens, image_index), prior)
+    return Steered(mask, gain * mask.unsqueeze(-1), tokens, image_index)
+
+
+def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
+    """The released vision-language form: reweighted tokens, projected on the prior: gain * xi (xi . clamp(cos(xi, z_i)) z_i).
+
+    Args: as ``reweight``; the released gain is 5. The result has rank one, a scalar per token times the prior.
+    """
+    tokens = per_text(tokens, image_index)
+    mask = relevance(tokens, prior)
+    along_prior = tokens @ prior.unsqueeze(-1)  # (B, N, 1)
+    return Steered(mask, gain * mask.unsqueeze(-1) * along_prior, prior.unsqueeze(1))
+
+
+MODULATIONS = {"reweight": reweight, "reweight_project": reweight_project}
+
+
+class FeedbackDecoder(nn.Module):
+    """One block's way back: R_l reconstructs the block's input, T_l turns the reconstruction into the attention's top-down input."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.reconstruct = nn.Linear(width, width, bias=False)  # R_l
+        self.transform = nn.Linear(width, width, bias=False)  # T_l
+
+
+def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
+    """Top-down inputs td_l = T_l r_l with r_l = R_l r_{l+1}, deepest block first, starting from the modulated tokens [AbS 2.5].
+
+    Args:
+        decoders: one ``FeedbackDecoder`` per block, first block first.
+        steered: the modulated tokens.
+
+    Returns:
+        One signal per block, first block first.
+    """
+    reconstruction, signals = steered.direction, []
+    for decoder in reversed(decoders):
+        reconstruction = decoder.reconstruct(reconstruction)
+        signals.append(steered._replace(direction=decoder.transform(reconstruction)))
+    return signals[::-1]
+
+
+def reconstruction_loss(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor:
+    """L_rec = sum over blocks of MSE(R_l sg(z_{l+1}), sg(z_l)) [AbS Eq. 2.14]; the mean is over elements.
+
+    Args:
+        decoders: one ``FeedbackDecoder`` per block.
+        states: the L + 1 states z_0 ... z_L of a look, each (B, N, D), before the final norm.
+    """
+    # The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
+    levels = zip(decoders, states[:-1], states[1:], strict=True)
+    return sum(F.mse_loss(decoder.reconstruct(above.detach()), below.detach()) for decoder, below, above in levels)
