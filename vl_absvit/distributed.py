@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 
 
 def world_size() -> int:
@@ -23,6 +22,22 @@ def is_main() -> bool:
     return rank() == 0
 
 
+class _AllGather(torch.autograd.Function):
+    """Equally shaped tensors of all ranks, one below the other; a row's gradient is summed over the ranks that used it."""
+
+    @staticmethod
+    def forward(ctx, local: Tensor) -> Tensor:
+        parts = [torch.empty_like(local) for _ in range(world_size())]
+        dist.all_gather(parts, local.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient.chunk(world_size())[rank()]
+
+
 def gather_with_grad(local: Tensor) -> Tensor:
     """Rows of every rank, in rank order; ranks may hold different numbers of rows.
 
@@ -36,7 +51,7 @@ def gather_with_grad(local: Tensor) -> Tensor:
     dist.all_gather(counts, count)
     counts = [int(c) for c in counts]
     padding = local.new_zeros(max(counts) - len(local), *local.shape[1:])
-    gathered = all_gather(torch.cat([local, padding]))
+    gathered = _AllGather.apply(torch.cat([local, padding])).chunk(world_size())
     return torch.cat([rows[:n] for rows, n in zip(gathered, counts, strict=True)])
 
 

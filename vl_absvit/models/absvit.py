@@ -73,7 +73,7 @@ class AbSViT(VisionTransformer):
         if top_down == "absvit":
             self.decoders = nn.ModuleList(FeedbackDecoder(width=self.embed_dim) for _ in self.blocks)
             for weight in self.decoders.parameters():
-                nn.init.trunc_normal_(weight, std=0.02)
+                nn.init.trunc_normal_(weight, std=0.02 * (768 / self.embed_dim) ** 0.5)
             if trainable_prior:
                 self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
 

@@ -183,6 +183,7 @@ def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> R
             max_position_embeddings=config.max_tokens + tokenizer.pad_token_id + 1,
             type_vocab_size=1,
             layer_norm_eps=1e-5,
+            initializer_range=0.02 * (768 / config.width) ** 0.5,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -4,6 +4,7 @@ Dou et al., "An Empirical Study of Training End-to-End Vision-and-Language Trans
 section 3.1 (co-attention). Shapes: B texts, T text tokens, N image tokens, D fusion width, H heads.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -120,7 +121,7 @@ class CoAttentionFusion(nn.Module):
         self.image_layers = nn.ModuleList(StreamLayer(**shape) for _ in range(num_layers))
         self.text_pooler = Pooler(width=width)
         self.image_pooler = Pooler(width=width)
-        self.apply(init_weights)
+        self.apply(partial(init_weights, width=width))
 
     def forward(self, text: Tensor, is_token: Tensor, image: Tensor) -> FusionOutput:
         """Text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width)."""
@@ -132,9 +133,13 @@ class CoAttentionFusion(nn.Module):
         return FusionOutput(text, image, torch.cat([self.text_pooler(text), self.image_pooler(image)], dim=-1))
 
 
-def init_weights(module: nn.Module) -> None:
-    """BERT's initialization: normal with standard deviation 0.02, zero biases."""
+def init_weights(module: nn.Module, width: int) -> None:
+    """BERT's initialization, normal with standard deviation 0.02 at width 768, and zero biases.
+
+    The deviation grows as 1 / sqrt(width), so that a narrow model starts with the same signal strength as the base model.
+    """
+    std = 0.02 * (768 / width) ** 0.5
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -1,5 +1,6 @@
 """Task heads. Shapes: B texts, D fusion width, A answers, I images."""
 
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class VQAHead(nn.Sequential):
         super().__init__(
             nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, num_answers)
         )
-        self.apply(init_weights)
+        self.apply(partial(init_weights, width=width))
 
 
 class ClassifierOutput(NamedTuple):

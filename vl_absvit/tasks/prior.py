@@ -25,15 +25,17 @@ def global_prior_loss(output: VLOutput, image_index: Tensor, image_ids: Tensor, 
     else:  # every text has an image of its own, looked at through that text
         tokens, column_ids = output.second_look, image_ids[image_index]
         own_column = torch.arange(len(tokens), device=tokens.device)
-    columns_before = _columns_before(len(tokens))
     similarity = prior_similarity(gather_with_grad(output.prior), tokens, config.pool)  # (all B, own columns)
-    return prior_loss(
-        gather_with_grad(similarity.T.contiguous()).T,
-        text_image_ids=gather_with_grad(image_ids[image_index]),
-        image_ids=gather_with_grad(column_ids),
-        own_column=gather_with_grad(own_column + columns_before),
-        temperature=config.temperature,
-    )
+    similarity = gather_with_grad(similarity.T.contiguous()).T  # (all B, all columns)
+    column_ids = gather_with_grad(column_ids)
+    own_column = gather_with_grad(own_column + _columns_before(len(tokens)))
+    if config.look == "first":
+        # An image that several ranks hold is one image: its first column stands for it.
+        first_column = (column_ids.unsqueeze(1) == column_ids).int().argmax(dim=1)
+        is_repeat = first_column != torch.arange(len(column_ids), device=column_ids.device)
+        similarity, own_column = similarity.masked_fill(is_repeat, -torch.inf), first_column[own_column]
+    text_image_ids = gather_with_grad(image_ids[image_index])
+    return prior_loss(similarity, text_image_ids, column_ids, own_column, config.temperature)
 
 
 def _columns_before(own: int) -> int:

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# The whole story on a small drawn world: data, pretraining, VQA finetuning, evaluation, attention overlays, a table.
+#
+#   bash scripts/demo.sh [--seed 0] [--output runs/demo] [--scenes N] [-- overrides of both training configs]
+#
+# SEED=1 is the same as --seed 1. Stages that are finished are reused; an interrupted one goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  echo "usage: bash scripts/demo.sh [--seed N] [--output DIR] [--scenes N] [-- --optim.epochs 1 ...]" >&2
+  exit 2
+}
+
+seed=${SEED:-0} output=runs/demo scenes=() overrides=()
+while (($#)); do
+  case $1 in
+    --seed) seed=${2:-} ;;
+    --output) output=${2:-} ;;
+    --scenes) scenes=(--scenes "${2:-}") ;;
+    --) overrides=("${@:2}"); break ;;
+    *) usage ;;
+  esac
+  (($# >= 2)) || usage
+  shift 2
+done
+[[ $seed =~ ^[0-9]+$ && -n $output && ${scenes[1]:-1} =~ ^[0-9]+$ ]] || usage
+
+source scripts/setup.sh
+
+# What is there is reused only if it was made in the same way.
+settings="seed $seed ${scenes[*]} ${overrides[*]} $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
+if [[ -e $output/settings && "$(cat "$output/settings")" != "$settings" ]]; then
+  echo "error: $output holds a demo with another seed, configs or options; choose another --output or remove it" >&2
+  exit 1
+fi
+mkdir -p "$output/seconds"
+echo "$settings" >"$output/settings"
+
+# One process per GPU; without one, two on the CPU where there are two cores.
+gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
+cores=$(nproc)
+processes=$((gpus > 0 ? gpus : cores > 1 ? 2 : 1))
+launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
+  --main_process_port 0)
+if ((processes > 1)); then launch+=(--multi_gpu); fi
+if ((gpus == 0)); then
+  # --cpu would quietly start a single process.
+  export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=$((cores / processes))
+fi
+
+# stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
+stage() {
+  local name=$1 started=$SECONDS
+  shift
+  if [[ -e $output/seconds/$name ]]; then
+    echo "== $name: finished already ($(cat "$output/seconds/$name") s)"
+    return
+  fi
+  echo "== $name"
+  "$@"
+  echo $((SECONDS - started)) >"$output/seconds/$name"
+}
+
+train=(--run.seed "$seed" --run.resume true "${overrides[@]}")
+stage world python data_prep/make_demo.py --output "$output/world" --seed "$seed" "${scenes[@]}"
+stage prepare python data_prep/prepare_vqav2.py --root "$output/world/vqav2" --output "$output/data" --seed "$seed"
+stage pretrain "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml \
+  --data.root "$output/world/single_objects" --run.output "$output/pretrained" "${train[@]}"
+stage finetune "${launch[@]}" scripts/finetune_vqa.py --config configs/demo/vqa.yaml \
+  --data.root "$output/data" --text.tokenizer "$output/world/tokenizer" \
+  --vision.weights "$output/pretrained/checkpoints/best" --run.output "$output/vqa" "${train[@]}"
+stage evaluate "${launch[@]}" scripts/evaluate_vqa.py --checkpoint "$output/vqa/checkpoints/best" \
+  --data "$output/data" --split val --output "$output/predictions.json" --num-workers 0
+echo "== summary"
+python scripts/summarise_demo.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
+  --objects "$output/world/vqav2/demo_objects.json" --predictions "$output/predictions.json" \
+  --seconds "$output/seconds" --output "$output"

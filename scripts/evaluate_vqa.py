@@ -1,0 +1,93 @@
+"""Answer every question of a split: EvalAI predictions, and accuracy where the split has answers.
+
+python scripts/evaluate_vqa.py --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output predictions.json
+Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vl_absvit.cli import progress, run_main
+from vl_absvit.errors import InputError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
+    parser.add_argument("--split", required=True, help="split to answer, such as val or test-dev")
+    parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="questions per process and forward pass (default: 64)"
+    )
+    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
+    arguments = parser.parse_args()
+    if arguments.batch_size < 1 or arguments.num_workers < 0:
+        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+
+    from vl_absvit.data.answers import AnswerVocabulary
+    from vl_absvit.data.loaders import evaluation_loader
+    from vl_absvit.data.records import read_annotations, read_manifest
+    from vl_absvit.distributed import gather_objects, is_main, rank, world_size
+    from vl_absvit.evaluation.submission import check_submission, write_submission
+    from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+    from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
+    from vl_absvit.training.loop import make_accelerator
+
+    accelerator = make_accelerator()
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    read_manifest(arguments.data)
+    vocabulary = AnswerVocabulary.load(
+        Path(arguments.data) / "answers.json"
+    )  # sizes the data's own labels, not used here
+    if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
+        print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
+    dataset = make_dataset(
+        arguments.data, [arguments.split], checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing
+    )
+    if dataset.without_image:
+        raise InputError(
+            f"{arguments.data}: {dataset.without_image} questions of {arguments.split} have no image, and "
+            "predictions must have every question of the split; see skipped_images in manifest.json"
+        )
+    model = checkpoint.model.to(accelerator.device)
+    loader = evaluation_loader(
+        dataset,
+        batch_size=arguments.batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        num_workers=arguments.num_workers,
+    )
+    mine = len(dataset) // world_size()
+    with progress() as bar:
+        answers = bar.track(predict_answers(model, loader, checkpoint.vocabulary), total=mine, description="answering")
+        predictions = gather_objects(list(answers))
+    if is_main():
+        check_submission(predictions, dataset.question_ids.tolist())
+        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+        write_submission(arguments.output, predictions)
+        print(f"{len(predictions)} answers in {arguments.output}")
+        if dataset.has_answers:
+            print_scores(vqa_scores(read_annotations(arguments.data, [arguments.split]), predictions))
+        else:
+            print(f"{arguments.split} has no answers to score against")
+    accelerator.end_training()
+
+
+def print_scores(scores) -> None:
+    """Accuracy overall and per answer and question type."""
+    table = Table("questions", "accuracy (%)")
+    table.columns[1].justify = "right"
+    table.add_row("all", f"{scores.overall:.2f}", end_section=True)
+    for types in (scores.per_answer_type, scores.per_question_type):
+        for name, accuracy in types.items():
+            table.add_row(name, f"{accuracy:.2f}")
+        table.add_section()
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run_main(main)

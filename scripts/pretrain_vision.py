@@ -1,0 +1,23 @@
+"""Pretrain the visual encoder on labelled images, with a trainable query as prior.
+
+python scripts/pretrain_vision.py --config configs/demo/pretrain.yaml [--optim.batch_size 64 ...]
+"""
+
+from vl_absvit.cli import parse_run_config, run_main
+from vl_absvit.config import PretrainConfig
+
+
+def main() -> None:
+    config = parse_run_config(PretrainConfig)
+    from vl_absvit.tasks.classification import ClassificationTask
+    from vl_absvit.training.loop import make_accelerator, train
+    from vl_absvit.training.run_dir import open_run
+
+    accelerator = make_accelerator(config.run)
+    run = open_run(config, accelerator.is_main_process)
+    train(config, ClassificationTask(config), accelerator, run)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,81 @@
+"""Image folders: classes in order, the same pictures in every process, bad files named."""
+
+import pytest
+import torch
+from PIL import Image
+
+from vl_absvit.data.image_folder import ImageFolderDataset
+from vl_absvit.data.transforms import image_transform
+from vl_absvit.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for split in ("train", "val"):
+        for place, name in enumerate(["zebra", "ant", "cat"]):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in (2, 10, 1):
+                Image.new("RGB", (20, 16), (80 * place, 20 * number, 0)).save(tmp_path / split / name / f"{number}.png")
+    return tmp_path
+
+
+def dataset(root, splits=("train",), augmentation="none"):
+    transform = image_transform(8, (0.5,) * 3, (0.5,) * 3, augmentation)
+    return ImageFolderDataset(root, splits, transform, augmented=augmentation != "none")
+
+
+def test_classes_and_files_are_in_order_of_their_names(root):
+    made = dataset(root, ("train", "val"))
+    assert made.classes == ["ant", "cat", "zebra"] and len(made) == 18
+    assert [(file.parent.name, file.name, label) for file, label in made.files][:4] == [
+        ("ant", "1.png", 0),
+        ("ant", "10.png", 0),
+        ("ant", "2.png", 0),
+        ("cat", "1.png", 1),
+    ]
+
+
+def test_a_batch_holds_images_labels_and_places(root):
+    made = dataset(root)
+    batch = made.collate(made.__getitems__([3, 0]))
+    assert batch.images.shape == (2, 3, 8, 8)
+    assert (batch.labels.tolist(), batch.indices.tolist()) == ([1, 0], [3, 0])
+
+
+def test_an_image_is_the_same_the_second_time(root):
+    made = dataset(root)
+    assert torch.equal(made[4].image, made[4].image)
+
+
+def test_augmentation_depends_on_epoch_and_image_alone(root):
+    Image.effect_noise((20, 16), 90).convert("RGB").save(root / "train/ant/1.png")
+    one, other = dataset(root, augmentation="randaugment"), dataset(root, augmentation="randaugment")
+    one[1], torch.rand(3)
+    epochs = []
+    for epoch in range(4):
+        one.set_epoch(epoch)
+        other.set_epoch(epoch)
+        assert torch.equal(one[0].image, other[0].image)
+        epochs.append(one[0].image)
+    assert any(not torch.equal(epochs[0], later) for later in epochs[1:])
+
+
+def test_a_bad_image_is_named(root):
+    (root / "train/cat/2.png").write_bytes(b"no image")
+    made = dataset(root)
+    with pytest.raises(InputError, match="train/cat/2.png: not an image"):
+        [made[index] for index in range(len(made))]
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [("split", "no such folder"), ("class", "no image of this class"), ("other", "other classes")],
+)
+def test_folders_of_another_form_are_one_line(root, damage, message):
+    if damage == "class":
+        for file in (root / "val/ant").iterdir():
+            file.unlink()
+    if damage == "other":
+        (root / "val/ant").rename(root / "val/bee")
+    with pytest.raises(InputError, match=message):
+        dataset(root, ("train", "test") if damage == "split" else ("train", "val"))

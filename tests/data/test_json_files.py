@@ -1,0 +1,76 @@
+"""JSON files are read with one clear line for whatever is wrong, and written whole or not at all."""
+
+import errno
+import gzip
+import os
+
+import pytest
+
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.errors import InputError
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    value = {"answers": ["Σ", "\ud800", ""], "size": 3}
+    write_json(tmp_path / "new" / "folder" / "a.json", value)
+    assert read_json(tmp_path / "new" / "folder" / "a.json") == value
+
+
+def test_a_gzipped_file_is_unpacked(tmp_path):
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b"[1, 2]"))
+    assert read_json(tmp_path / "a.json.gz", list) == [1, 2]
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b'{"a": 1', "expected JSON in UTF-8"),
+        ("a.json", b"", "expected JSON in UTF-8"),
+        ("a.json", b"[NaN]", "NaN is not JSON"),
+        ("a.json", b"[-Infinity]", "-Infinity is not JSON"),
+        ("a.json", b'["\xff"]', "expected JSON in UTF-8"),
+        ("a.json", b"[" * 100_000, "expected JSON in UTF-8"),
+        ("a.json", b'"text"', "expected a list at the top level, got a string"),
+        ("a.json", b'{"a": 1}', "expected a list at the top level, got an object"),
+        ("a.json.gz", b"[1, 2]", "expected a gzip file"),
+        ("a.json.gz", gzip.compress(b"[1, 2]")[:-9], "expected a gzip file"),
+    ],
+)
+def test_a_file_of_another_form_is_named_in_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / name, list)
+    assert message in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", ["old"])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="a.json: cannot be written: No space left"):
+        write_json(tmp_path / "a.json", ["new"])
+    assert read_json(tmp_path / "a.json") == ["old"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", [float("nan")])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,45 @@
+"""Run a function on several gloo processes on the CPU.
+
+They are spawned: forked children hang once torch has used its thread pool.
+"""
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
+    """Results of ``function(*args)`` on each of ``world_size`` processes that form a process group, in rank order.
+
+    Args:
+        function: defined at the top of a module; returns tensors, numbers, strings or containers of them.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_run_rank, args=(world_size, port, folder, function, args), nprocs=world_size)
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
+
+
+def _run_rank(rank: int, world_size: int, port: int, folder: str, function: Callable[..., Any], args: tuple) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    torch.save(function(*args), Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()

@@ -1,0 +1,180 @@
+"""Pretraining, finetuning and evaluation as commands: from the demo world to predictions, one line for each fault."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.state import AcceleratorState
+
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
+from vl_absvit.training.run_dir import config_as_dict
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_script(name: str, *arguments: object) -> int:
+    """Exit code of a script run in this process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    before, sys.argv = sys.argv, [name, *map(str, arguments)]
+    try:
+        runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = before
+    raise AssertionError("a script ends with an exit code")
+
+
+@pytest.fixture(autouse=True)
+def on_one_process_of_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write_config(config, path: Path) -> Path:
+    path.write_text(yaml.safe_dump(config_as_dict(config)))
+    return path
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finetuned(world, tmp_path_factory):
+    """Run folders of a tiny pretraining and of the finetuning that starts from it."""
+    folder = tmp_path_factory.mktemp("runs")
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    pretraining = write_config(tiny_pretrain_config(world, folder / "pretrained"), folder / "pretrain.yaml")
+    assert run_script("pretrain_vision.py", "--config", pretraining) == 0
+    vision = tiny_vision(weights=str(folder / "pretrained/checkpoints/best"))
+    finetuning = write_config(tiny_vqa_config(world, folder / "vqa", vision=vision, dropout=0.1), folder / "vqa.yaml")
+    assert run_script("finetune_vqa.py", "--config", finetuning, "--run.trackers", "[tensorboard]") == 0
+    return folder
+
+
+def evaluate(finetuned, world, output, split="val", **changes) -> int:
+    arguments = {
+        "--checkpoint": finetuned / "vqa/checkpoints/best",
+        "--data": world / "prepared",
+        "--split": split,
+        "--output": output,
+        "--num-workers": 0,
+    } | changes
+    return run_script("evaluate_vqa.py", *(word for pair in arguments.items() for word in pair))
+
+
+def test_a_run_leaves_everything_in_its_folder(finetuned):
+    run = finetuned / "vqa"
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "environment.json", "metrics.jsonl", "console.log", "checkpoints", "trackers",
+    }  # fmt: skip
+    assert list((run / "trackers").glob("events.out.tfevents.*"))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "answers.json"} <= {
+        path.name for path in (run / "checkpoints/best").iterdir()
+    }
+
+
+def test_the_losses_go_down(finetuned):
+    for run, term in (("pretrained", "classification"), ("vqa", "vqa")):
+        values = [line[term] for line in metrics(finetuned / run) if term in line]
+        assert values[-1] < values[0], run
+
+
+def test_the_run_folder_alone_makes_the_same_run_again(finetuned):
+    again = finetuned / "again"
+    arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", again)
+    assert run_script("finetune_vqa.py", *arguments) == 0
+    for name in ("best", "last"):
+        first, second = (run / "checkpoints" / name / "model.safetensors" for run in (finetuned / "vqa", again))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_folder_that_holds_a_run_is_a_usage_error(finetuned, capsys):
+    assert run_script("finetune_vqa.py", "--config", finetuned / "vqa/config.yaml") == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_finished_run_can_be_resumed_and_is_left_as_it_is(finetuned):
+    before = (finetuned / "vqa/checkpoints/last/model.safetensors").read_bytes()
+    assert run_script("finetune_vqa.py", "--config", finetuned / "vqa/config.yaml", "--run.resume", "true") == 0
+    assert (finetuned / "vqa/checkpoints/last/model.safetensors").read_bytes() == before
+
+
+def test_predictions_hold_every_question_once_and_are_scored(finetuned, world, tmp_path, capsys):
+    assert evaluate(finetuned, world, tmp_path / "new/val.json") == 0
+    predictions = json.loads((tmp_path / "new/val.json").read_text())
+    manifest = json.loads((world / "prepared/manifest.json").read_text())
+    assert (
+        len({each["question_id"] for each in predictions}) == len(predictions) == manifest["splits"]["val"]["questions"]
+    )
+    assert {"question_id", "answer"} == set(predictions[0])
+    output = capsys.readouterr().out
+    assert "accuracy (%)" in output and "yes/no" in output
+
+
+def test_a_split_without_answers_is_answered_but_not_scored(finetuned, world, tmp_path, capsys):
+    assert evaluate(finetuned, world, tmp_path / "test.json", split="test") == 0
+    assert "test has no answers to score against" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"--split": "validation"}, "there is no split 'validation'"),
+    ({"--checkpoint": "nowhere"}, "checkpoint nowhere: there is no config.json"),
+    ({"--data": "nowhere"}, "nowhere: no prepared data here"),
+])  # fmt: skip
+def test_a_wrong_argument_is_one_line(finetuned, world, tmp_path, capsys, changes, message):
+    assert evaluate(finetuned, world, tmp_path / "out.json", **changes) == 1
+    error = capsys.readouterr().err
+    assert message in error and len([line for line in error.splitlines() if line.startswith("error")]) == 1
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_pretrained_encoder_is_not_a_vqa_checkpoint(finetuned, world, tmp_path, capsys):
+    changes = {"--checkpoint": finetuned / "pretrained/checkpoints/best"}
+    assert evaluate(finetuned, world, tmp_path / "out.json", **changes) == 1
+    assert "pretrained/checkpoints/best: there is no tokenizer.json" in capsys.readouterr().err
+
+
+def test_a_mistyped_key_is_a_usage_error_with_the_nearest_one(world, tmp_path, capsys):
+    config = write_config(tiny_vqa_config(world, tmp_path / "run"), tmp_path / "vqa.yaml")
+    config.write_text(config.read_text().replace("batch_size", "batchsize", 1))
+    assert run_script("finetune_vqa.py", "--config", config) == 2
+    assert "did you mean optim.batch_size?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_divide_is_a_usage_error(world, tmp_path, capsys):
+    config = write_config(tiny_vqa_config(world, tmp_path / "run", micro_batch_size=5), tmp_path / "vqa.yaml")
+    assert run_script("finetune_vqa.py", "--config", config) == 2
+    assert "optim.batch_size 12 does not divide" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_bad_image_stops_a_run_with_loader_processes_in_one_line(world, tmp_path):
+    folder = tmp_path / "objects"
+    for split in ("train", "val"):
+        for source in sorted((world / "demo/single_objects" / split).iterdir())[:2]:
+            (folder / split / source.name).mkdir(parents=True)
+            for number in range(8):
+                (folder / split / source.name / f"{number}.png").write_bytes(next(source.iterdir()).read_bytes())
+    (folder / "train" / sorted(p.name for p in (folder / "train").iterdir())[0] / "3.png").write_bytes(b"no image")
+    config = tiny_pretrain_config(world, tmp_path / "run")
+    config = replace(config, data=replace(config.data, root=str(folder), num_workers=1))
+    path = write_config(config, tmp_path / "pretrain.yaml")
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/pretrain_vision.py"), "--config", str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert process.stderr.strip().splitlines()[-1].endswith("3.png: not an image")
+    assert "Traceback" not in process.stderr

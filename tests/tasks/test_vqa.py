@@ -1,0 +1,204 @@
+"""The VQA task: weighted losses, gradients everywhere, official accuracy, checkpoints, two processes like one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from tests.distributed_helper import run_on_ranks
+from tests.tiny_vqa import tiny_vision, tiny_vqa_config
+from vl_absvit.config import LossConfig, PriorConfig
+from vl_absvit.data.records import read_annotations
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.vqa_accuracy import question_accuracy
+from vl_absvit.tasks.vqa import VQATask, load_checkpoint
+from vl_absvit.training.loop import make_accelerator, train
+from vl_absvit.training.optim import param_groups
+from vl_absvit.training.run_dir import open_run
+
+
+@pytest.fixture
+def task(world, tmp_path):
+    return VQATask(tiny_vqa_config(world, tmp_path))
+
+
+def first_batch(task):
+    return next(iter(task.train_batches(0, 0, 0, 1)))
+
+
+def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
+    batch = first_batch(task)
+    losses = {}
+    for name, weights in {
+        "both": LossConfig(prior=1.0, reconstruction=1.0),
+        "tripled": LossConfig(prior=3.0, reconstruction=3.0),
+        "none": LossConfig(prior=0.0, reconstruction=0.0),
+    }.items():
+        task.config = replace(task.config, loss=weights)
+        losses[name] = task.losses(task.model, batch)
+    assert list(losses["both"]) == ["vqa", "prior", "reconstruction"] and list(losses["none"]) == ["vqa"]
+    torch.testing.assert_close(losses["tripled"]["vqa"], losses["both"]["vqa"])
+    for name in ("prior", "reconstruction"):
+        torch.testing.assert_close(losses["tripled"][name], 3 * losses["both"][name])
+
+
+@pytest.mark.parametrize("top_down", ["absvit", "none"])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, weight):
+    config = tiny_vqa_config(
+        world, tmp_path, vision=tiny_vision(top_down=top_down), loss=LossConfig(prior=weight, reconstruction=weight)
+    )
+    task = VQATask(config)
+    param_groups(task.model, task.lr_of(), 0.01)
+    sum(task.losses(task.model, first_batch(task)).values()).backward()
+    assert [name for name, p in task.model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_evaluation_is_the_official_accuracy_of_every_question_once(task, world):
+    class AlwaysYes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images, token_ids, is_token, image_index):
+            logits = torch.zeros(len(token_ids), len(task.vocabulary))
+            logits[:, task.vocabulary.index["yes"]] = 1
+            return SimpleNamespace(logits=logits)
+
+    scores = task.evaluate(AlwaysYes())
+    annotations = read_annotations(world / "prepared", ["minival"])
+    expected = [question_accuracy("yes", record["answers"]) for record in annotations]
+    assert scores["accuracy"] == pytest.approx(100 * sum(expected) / len(expected), abs=0.005)
+    assert scores.get("accuracy/number", 0.0) == 0.0
+
+
+def test_nothing_is_evaluated_where_nothing_selects(world, tmp_path):
+    config = tiny_vqa_config(world, tmp_path)
+    config = replace(config, data=replace(config.data, train_splits=("train", "minival", "val"), select_split=None))
+    assert VQATask(config).evaluate(nn.Identity()) is None
+
+
+def test_a_saved_checkpoint_answers_alike(task, tmp_path):
+    task.save(tmp_path)
+    loaded = load_checkpoint(tmp_path)
+    batch, task.model = first_batch(task), task.model.eval()
+    inputs = (batch.images, batch.token_ids, batch.is_token, batch.image_index)
+    torch.testing.assert_close(loaded.model(*inputs).logits, task.model(*inputs).logits, rtol=0, atol=0)
+    assert loaded.vocabulary == task.vocabulary and loaded.preprocessing == task.preprocessing
+    question = "what color is the small circle?"
+    assert loaded.tokenizer(question)["input_ids"] == task.tokenizer(question)["input_ids"]
+    assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob("*.p*kl"))
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def other_architecture(folder):
+    content = json.loads((folder / "config.json").read_text())
+    content["vision"]["width"] = 32
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+def another_kind_of_model(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+
+
+def weights_cut_short(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def a_pickle_for_weights(folder):
+    torch.save({"a": torch.ones(1)}, folder / "model.safetensors")
+
+
+def fewer_answers(folder):
+    from vl_absvit.data.answers import AnswerVocabulary
+
+    vocabulary = AnswerVocabulary.load(folder / "answers.json")
+    replace(vocabulary, answers=vocabulary.answers[:-1]).save(folder / "answers.json")
+
+
+def preprocessing_of_another_kind(folder):
+    (folder / "preprocessor_config.json").write_text('{"size": 224}')
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove("config.json"),
+        remove("answers.json"),
+        remove("model.safetensors"),
+        remove("tokenizer.json"),
+        other_architecture,
+        another_kind_of_model,
+        weights_cut_short,
+        a_pickle_for_weights,
+        fewer_answers,
+        preprocessing_of_another_kind,
+    ],
+)
+def test_a_checkpoint_that_is_not_one_is_one_clear_line(task, tmp_path, damage):
+    task.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InputError) as error:
+        load_checkpoint(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_going_on_with_another_vocabulary_is_refused(task, tmp_path):
+    task.save(tmp_path)
+    task.check_saved(tmp_path)
+    task.vocabulary = replace(task.vocabulary, answers=task.vocabulary.answers[::-1])
+    with pytest.raises(InputError, match="another answer vocabulary"):
+        task.check_saved(tmp_path)
+
+
+def test_a_batch_larger_than_the_data_is_refused(world, tmp_path):
+    config = tiny_vqa_config(world, tmp_path)
+    task = VQATask(replace(config, optim=replace(config.optim, batch_size=1000)))
+    with pytest.raises(ConfigError, match="1000 is more than the"):
+        task.steps_per_epoch(1)
+
+
+def test_a_missing_tokenizer_is_one_line(world, tmp_path):
+    config = tiny_vqa_config(world, tmp_path)
+    with pytest.raises(InputError, match="text.tokenizer .*nowhere"):
+        VQATask(replace(config, text=replace(config.text, tokenizer=str(tmp_path / "nowhere"))))
+
+
+def train_vqa(config) -> dict[str, torch.Tensor]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = make_accelerator(config.run)
+    task = VQATask(config)
+    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    return {name: parameter.detach() for name, parameter in task.model.named_parameters()}
+
+
+def metrics(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "samples_per_second"} for line in lines]
+
+
+def train_with_each_look(world: Path, output: Path) -> list[dict[str, torch.Tensor]]:
+    looks = ("first", "second")
+    return [train_vqa(tiny_vqa_config(world, output / look, prior=PriorConfig(look=look))) for look in looks]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_like_one(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    train_with_each_look(world, tmp_path / "one")
+    first, second = run_on_ranks(train_with_each_look, 2, world, tmp_path / "two")
+    for of_first, of_second in zip(first, second, strict=True):
+        assert all(torch.equal(parameter, of_second[name]) for name, parameter in of_first.items())
+    for look in ("first", "second"):
+        for line, expected in zip(metrics(tmp_path / "two" / look), metrics(tmp_path / "one" / look), strict=True):
+            assert line == pytest.approx(expected, rel=2e-4), look
+    assert any("select/accuracy" in line for line in metrics(tmp_path / "one/first"))

@@ -1,0 +1,88 @@
+"""A demo world of a few scenes, prepared as VQAv2, and configs small enough to train on it within a test."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vl_absvit.config import (
+    DataConfig,
+    FusionConfig,
+    LearningRates,
+    OptimConfig,
+    PretrainConfig,
+    RunConfig,
+    TextConfig,
+    VisionConfig,
+    VQAConfig,
+)
+from vl_absvit.data.demo_world import make_demo_world
+from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
+
+FAST = LearningRates(vision=3e-3, text=3e-3, fusion=3e-3, head=3e-3, feedback=3e-3, prior=3e-3)
+
+
+def tiny_world(base: Path) -> Path:
+    """``base``/world with ``demo`` (the raw world) and ``prepared``; made once per ``base``."""
+    world = base / "world"
+    if not world.exists():
+        make_demo_world(
+            base / "demo", seed=0, scenes=10, workers=1, track=lambda items, total, description: iter(items)
+        )
+        options = PrepareOptions(root=base / "demo/vqav2", min_count=1, minival_images=1)
+        prepare_vqav2(options, base / "prepared", workers=1)
+        world.mkdir()
+        os.replace(base / "demo", world / "demo")
+        os.replace(base / "prepared", world / "prepared")
+        manifest = world / "prepared/manifest.json"
+        manifest.write_text(manifest.read_text().replace(str(base / "demo"), str(world / "demo")))
+    return world
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """The tiny world; shared by every module that imports this fixture."""
+    return tiny_world(tmp_path_factory.getbasetemp())
+
+
+def tiny_vision(**changes) -> VisionConfig:
+    sizes = dict(model="absvit_tiny_patch16_224", image_size=32, width=16, depth=2, num_heads=2)
+    return VisionConfig(**(sizes | changes))
+
+
+def tiny_vqa_config(
+    world: Path, output: Path, *, micro_batch_size: int | None = None, dropout=0.0, **parts
+) -> VQAConfig:
+    """Two epochs of five steps of twelve questions on the tiny world."""
+    return VQAConfig(
+        data=DataConfig(root=str(world / "prepared"), num_workers=0, augmentation="none"),
+        run=RunConfig(
+            output=str(output), precision="fp32", log_every=1, trackers=(), resume=parts.pop("resume", False)
+        ),
+        vision=parts.pop("vision", tiny_vision()),
+        text=TextConfig(
+            model=None,
+            tokenizer=str(world / "demo/tokenizer"),
+            width=16,
+            depth=1,
+            num_heads=2,
+            max_tokens=24,
+            dropout=dropout,
+        ),
+        fusion=FusionConfig(width=16, num_layers=1, num_heads=2, dropout=dropout),
+        optim=OptimConfig(batch_size=12, epochs=2, micro_batch_size=micro_batch_size, learning_rates=FAST),
+        **parts,
+    )
+
+
+def tiny_pretrain_config(world: Path, output: Path, **parts) -> PretrainConfig:
+    """Two epochs on the single objects of the tiny world."""
+    return PretrainConfig(
+        data=DataConfig(
+            root=str(world / "demo/single_objects"), select_split="val", num_workers=0, augmentation="none"
+        ),
+        run=RunConfig(output=str(output), precision="fp32", log_every=1, trackers=()),
+        vision=parts.pop("vision", tiny_vision(gain=1.0)),
+        optim=OptimConfig(batch_size=14, epochs=2, learning_rates=FAST),
+        **parts,
+    )

@@ -1,0 +1,141 @@
+"""The loop: what is logged, exact resumption, the same training on one process, on two, and with accumulation."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed_helper import run_on_ranks
+from tests.training.tiny_task import TinyTask, run_tiny, tiny_config
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.training import loop
+from vl_absvit.training.loop import is_evaluation_step, make_accelerator, seed_of
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def training_lines(folder: Path) -> list[dict]:
+    kept = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines(folder)]
+    return [line for line in kept if "fit" in line]
+
+
+def test_every_step_is_logged_under_its_loss_names_and_the_loss_goes_down(tmp_path):
+    run_tiny(tiny_config(tmp_path))
+    logged = training_lines(tmp_path)
+    assert [line["step"] for line in logged] == list(range(1, 13))
+    assert set(logged[0]) == {"step", "epoch", "fit", "size", "grad_norm", "lr/0", "lr/1", "lr/3"}
+    assert logged[-1]["fit"] < 0.8 * logged[0]["fit"]
+    assert (logged[0]["lr/3"], logged[1]["lr/3"], logged[-1]["lr/3"]) == (0.0, 0.05, pytest.approx(0.05 / 11))
+
+
+def test_best_is_the_checkpoint_of_the_highest_score(tmp_path):
+    run_tiny(tiny_config(tmp_path))
+    scores = [line["select/score"] for line in lines(tmp_path) if "select/score" in line]
+    assert len(scores) == 12
+    assert json.loads((tmp_path / "checkpoints/last/training_state.json").read_text())["best"] == max(scores)
+    assert (tmp_path / "checkpoints/best/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 6])
+def test_an_interrupted_run_ends_bit_identical_to_an_uninterrupted_one(tmp_path, monkeypatch, stop_after):
+    whole = run_tiny(tiny_config(tmp_path / "whole"), dropout=0.3)
+
+    save_last = loop._save_last
+
+    def save_and_die(folder, task, optimizer, state):
+        save_last(folder, task, optimizer, state)
+        if state.step == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_save_last", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tiny_config(tmp_path / "cut"), dropout=0.3)
+    monkeypatch.setattr(loop, "_save_last", save_last)
+    with (tmp_path / "cut/metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "fit": 0.0}\n{"step": 1')  # what a killed run may leave
+    torch.rand(5)
+    cut = run_tiny(tiny_config(tmp_path / "cut", resume=True), dropout=0.3)
+
+    for name, parameter in whole.items():
+        assert torch.equal(parameter, cut[name]), name
+    assert training_lines(tmp_path / "cut") == training_lines(tmp_path / "whole")
+
+
+def test_resuming_without_a_checkpoint_starts_at_the_beginning(tmp_path):
+    fresh = run_tiny(tiny_config(tmp_path / "a"))
+    resumed = run_tiny(tiny_config(tmp_path / "b", resume=True))
+    assert all(torch.equal(fresh[name], resumed[name]) for name in fresh)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_every_term(tmp_path):
+    with pytest.raises(InputError, match=r"step 3: .*'fit': [0-9.]+, 'size': nan"):
+        run_tiny(tiny_config(tmp_path), poison_step=2)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    save = TinyTask.save
+
+    def save_on_a_full_disk(self, folder):
+        save(self, folder)
+        if self.seen > 5:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TinyTask, "save", save_on_a_full_disk)
+    with pytest.raises(InputError, match="No space left on device"):
+        run_tiny(tiny_config(tmp_path / "full"))
+    monkeypatch.setattr(TinyTask, "save", save)
+    resumed = run_tiny(tiny_config(tmp_path / "full", resume=True))
+    whole = run_tiny(tiny_config(tmp_path / "whole"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_processes_that_do_not_work_together_are_refused(monkeypatch):
+    make_accelerator()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="started 2 processes, but 1 of them"):
+        make_accelerator()
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "is_wandb_available", lambda: False)
+    config = tiny_config(tmp_path)
+    object.__setattr__(config.run, "trackers", ("wandb",))
+    with pytest.raises(ConfigError, match="wandb, which is not installed"):
+        make_accelerator(config.run)
+
+
+def test_evaluations_divide_an_epoch_evenly_and_end_it():
+    assert [step for step in range(1, 11) if is_evaluation_step(step, 10, 4)] == [3, 5, 8, 10]
+    assert [step for step in range(1, 4) if is_evaluation_step(step, 3, 9)] == [1, 2, 3]
+
+
+def test_random_numbers_differ_between_steps_and_between_processes():
+    assert len({seed_of(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(4)}) == 240
+
+
+def train_tiny(folder: str, micro_batch_size: int | None) -> dict[str, torch.Tensor]:
+    return run_tiny(tiny_config(Path(folder), micro_batch_size=micro_batch_size))
+
+
+@pytest.mark.slow
+def test_two_processes_and_accumulation_train_like_one_process(tmp_path):
+    runs = {"one": None, "accumulated": 3}
+    parameters = {name: train_tiny(str(tmp_path / name), micro) for name, micro in runs.items()}
+    first, second = run_on_ranks(train_tiny, 2, str(tmp_path / "two"), 3)
+    for name, expected in parameters["one"].items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(parameters["accumulated"][name], expected, rtol=1e-5, atol=1e-6)
+    for other in ("accumulated", "two"):
+        for line, expected in zip(training_lines(tmp_path / other), training_lines(tmp_path / "one"), strict=True):
+            assert line == pytest.approx(expected, rel=1e-5)

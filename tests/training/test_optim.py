@@ -1,0 +1,102 @@
+"""Parameter groups and the learning-rate schedule."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vl_absvit.errors import ConfigError
+from vl_absvit.training.optim import describe_groups, lr_factor, param_groups
+
+SCHEDULES = Path(__file__).parents[2] / "../shared/golden/meter/schedules.json"
+
+
+def nested_model() -> nn.Module:
+    """vision (trunk, norm, decoders, a query parameter) and a head."""
+    vision = nn.Module()
+    vision.trunk, vision.norm = nn.Linear(2, 2), nn.LayerNorm(2)
+    vision.decoders = nn.ModuleList([nn.Linear(2, 2, bias=False)])
+    vision.prior = nn.Parameter(torch.zeros(2))
+    model = nn.Module()
+    model.vision, model.head = vision, nn.Linear(2, 3)
+    return model
+
+
+RATES = {"vision": 0.1, "vision.decoders": 0.2, "vision.prior": 0.3, "head": 0.4}
+
+
+def test_the_longest_path_owns_a_parameter():
+    model = nested_model()
+    groups = {group["name"]: group for group in param_groups(model, RATES, 0.01)}
+    assert groups["vision/decay"]["params"] == [model.vision.trunk.weight]
+    assert groups["vision.decoders/decay"]["params"] == [model.vision.decoders[0].weight]
+    assert groups["vision.prior/no_decay"]["params"] == [model.vision.prior]
+    assert {name: group["peak_lr"] for name, group in groups.items() if name.startswith("head")} == {
+        "head/decay": 0.4,
+        "head/no_decay": 0.4,
+    }
+
+
+def test_every_trainable_parameter_is_in_exactly_one_group():
+    model = nested_model()
+    model.head.bias.requires_grad = False
+    grouped = [id(p) for group in param_groups(model, RATES, 0.01) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+def test_norms_and_biases_are_not_decayed():
+    for group in param_groups(nested_model(), RATES, 0.01):
+        assert {p.ndim >= 2 for p in group["params"]} == {group["weight_decay"] == 0.01}
+
+
+def test_a_parameter_without_a_rate_stops_the_run():
+    with pytest.raises(ConfigError, match="no learning rate covers the parameter head.weight"):
+        param_groups(nested_model(), {"vision": 0.1}, 0.01)
+
+
+def test_a_module_path_is_not_a_prefix_of_letters():
+    with pytest.raises(ConfigError, match="parameter vision.prior"):
+        param_groups(nested_model(), {"vis": 0.1, "head": 0.1}, 0.01)
+
+
+@pytest.mark.parametrize("rates", [RATES | {"text": 0.1}, RATES | {"head": float("nan")}, RATES | {"head": -1.0}])
+def test_a_rate_for_nothing_or_of_no_sense_is_refused(rates):
+    with pytest.raises(ConfigError, match="the learning rate of (text|head)"):
+        param_groups(nested_model(), rates, 0.01)
+
+
+def test_the_table_names_every_group_with_its_size():
+    table = describe_groups(param_groups(nested_model(), RATES, 0.01))
+    assert "vision.decoders/decay" in table and "0.01" in table
+    head = next(line for line in table.splitlines() if "head/decay" in line)
+    assert head.split("│")[1:-1] == [cell for cell in head.split("│")[1:-1] if cell.strip()]
+    assert [cell.strip() for cell in head.split("│")[2:-1]] == ["0.4", "0.01", "1", "6"]
+
+
+def test_the_schedule_by_hand():
+    assert [lr_factor(step, 10, 0.2) for step in range(11)] == [
+        0,
+        0.5,
+        1,
+        7 / 8,
+        6 / 8,
+        5 / 8,
+        4 / 8,
+        3 / 8,
+        2 / 8,
+        1 / 8,
+        0,
+    ]
+    assert lr_factor(0, 3, 0.0) == 1
+
+
+@pytest.mark.parametrize("name", ["poly1_warm0.1_100", "poly1_warm0.1_37"])
+def test_the_schedule_is_meters(name):
+    if not SCHEDULES.exists():
+        pytest.skip("the golden schedules are not here")
+    golden = json.loads(SCHEDULES.read_text())[name]
+    base, total = golden["config"]["learning_rate"], golden["max_steps"]
+    for step, rates in enumerate(golden["lr_per_step_per_group"]):
+        assert base * lr_factor(step, total, 0.1) == pytest.approx(rates[0], rel=1e-12, abs=1e-20)

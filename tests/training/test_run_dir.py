@@ -1,0 +1,102 @@
+"""The run folder: what it records, what it refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from vl_absvit.cli import parse_run_config
+from vl_absvit.config import DataConfig, OptimConfig, RunConfig, VQAConfig
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.training.run_dir import LOGGER, open_run
+
+
+@pytest.fixture
+def config(tmp_path):
+    return VQAConfig(
+        data=DataConfig(root="prepared", train_splits=("train", "val"), select_split=None),
+        run=RunConfig(output=str(tmp_path / "run")),
+        optim=OptimConfig(betas=(0.9, 0.99), max_grad_norm=None),
+    )
+
+
+def resumed(config, **run):
+    return replace(config, run=replace(config.run, resume=True, **run))
+
+
+def test_the_written_config_makes_the_same_run_again(config):
+    run = open_run(config, is_main=True)
+    assert parse_run_config(VQAConfig, ["--config", str(run.path / "config.yaml")]) == config
+
+
+def test_the_environment_of_every_launch_is_recorded(config):
+    open_run(config, is_main=True).write_metrics(step=1)
+    run = open_run(resumed(config), is_main=True)
+    launches = json.loads((run.path / "environment.json").read_text())
+    assert len(launches) == 2
+    assert launches[0]["packages"]["torch"] and launches[0]["command"] and "commit" in launches[0]
+
+
+def test_a_folder_that_holds_a_run_is_refused(config):
+    open_run(config, is_main=True).write_metrics(step=1)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        open_run(config, is_main=True)
+
+
+def test_a_start_that_failed_before_training_does_not_block_the_folder(config):
+    open_run(config, is_main=True)
+    again = replace(config, optim=OptimConfig(epochs=3))
+    run = open_run(again, is_main=True)
+    assert parse_run_config(VQAConfig, ["--config", str(run.path / "config.yaml")]) == again
+
+
+def test_going_on_with_another_config_names_what_differs(config):
+    open_run(config, is_main=True).write_metrics(step=1)
+    other = replace(resumed(config, seed=4), optim=replace(config.optim, epochs=3))
+    with pytest.raises(ConfigError, match=r"run.seed \(was 0, now 4\), optim.epochs \(was 10, now 3\)"):
+        open_run(other, is_main=True)
+
+
+def test_going_on_with_other_workers_and_logging_is_allowed(config):
+    open_run(config, is_main=True).write_metrics(step=1)
+    open_run(replace(resumed(config, log_every=7), data=replace(config.data, num_workers=0)), is_main=True)
+
+
+def test_metrics_are_lines_and_later_ones_can_be_forgotten(config):
+    run = open_run(config, is_main=True)
+    for step in (1, 2, 3):
+        run.write_metrics(step=step, loss=0.5)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    run.forget_metrics_after(2)
+    assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [
+        {"step": 1, "loss": 0.5},
+        {"step": 2, "loss": 0.5},
+    ]
+
+
+def test_metrics_of_another_form_are_refused(config):
+    run = open_run(config, is_main=True)
+    (run.path / "metrics.jsonl").write_text("[1]\n")
+    with pytest.raises(InputError, match="line 1 is not one of ours"):
+        run.forget_metrics_after(2)
+
+
+def test_other_processes_write_nothing(config, tmp_path):
+    run = open_run(config, is_main=False)
+    run.write_metrics(step=1)
+    run.forget_metrics_after(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_goes_to_the_console_and_to_its_file(config, capsys):
+    run = open_run(config, is_main=True)
+    LOGGER.info("12 questions left out")
+    assert capsys.readouterr().err == "12 questions left out\n"
+    assert "INFO 12 questions left out" in (run.path / "console.log").read_text()
+
+
+def test_an_output_that_is_a_file_is_refused(config, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        open_run(config, is_main=True)

@@ -1,0 +1,91 @@
+"""A task of a few numbers that stands in for a real one where only the loop is tested."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from vl_absvit.config import DataConfig, OptimConfig, RunConfig, VQAConfig
+from vl_absvit.data.loaders import global_batches, rank_slice, samples_per_pass
+from vl_absvit.training.loop import make_accelerator, train
+from vl_absvit.training.run_dir import open_run
+
+SAMPLES = 36
+
+
+class TinyTask:
+    """Regression on fixed random numbers. ``poison_step``: the optimizer step (from 0) whose first loss is NaN."""
+
+    select_metric = "score"
+
+    def __init__(self, config: VQAConfig, dropout: float = 0.0, poison_step: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.config, self.poison_step, self.seen = config, poison_step, 0
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Dropout(dropout), nn.Linear(8, 1))
+        numbers = torch.Generator().manual_seed(1)
+        self.x = torch.randn(SAMPLES, 4, generator=numbers)
+        self.y = self.x.sum(dim=1, keepdim=True)
+
+    def steps_per_epoch(self, world_size):
+        return SAMPLES // self.config.optim.batch_size
+
+    def passes_per_step(self, world_size):
+        optim = self.config.optim
+        return optim.batch_size // (world_size * samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size))
+
+    def train_batches(self, epoch, start_step, rank, world_size):
+        for batch in global_batches(SAMPLES, self.config.optim.batch_size, 0, epoch)[start_step:]:
+            torch.rand(3)  # like a loader that draws from the global generator: nothing may depend on it
+            for part in rank_slice(batch, rank, world_size, self.config.optim.micro_batch_size):
+                yield self.x[part], self.y[part]
+
+    def losses(self, model, batch):
+        x, y = batch
+        prediction = model(x)
+        terms = {"fit": F.mse_loss(prediction, y), "size": 0.1 * prediction.square().mean()}
+        if self.seen == self.poison_step:
+            terms["size"] = terms["size"] * float("nan")
+        self.seen += 1
+        return terms
+
+    @torch.no_grad()
+    def evaluate(self, model):
+        return {"score": -F.mse_loss(model(self.x), self.y).item()}
+
+    def lr_of(self):
+        return {"0": 1e-2, "1": 1e-2, "3": 5e-2}
+
+    def save(self, folder):
+        safetensors.torch.save_model(self.model, str(folder / "model.safetensors"))
+
+    def check_saved(self, folder):
+        pass
+
+
+def tiny_config(output: Path, *, micro_batch_size: int | None = None, resume: bool = False, **run) -> VQAConfig:
+    """Four epochs of three steps of twelve samples, a checkpoint after every step."""
+    return VQAConfig(
+        data=DataConfig(root="unused"),
+        run=RunConfig(
+            output=str(output),
+            precision="fp32",
+            trackers=(),
+            log_every=1,
+            evaluations_per_epoch=3,
+            resume=resume,
+            **run,
+        ),
+        optim=OptimConfig(batch_size=12, micro_batch_size=micro_batch_size, epochs=4),
+    )
+
+
+def run_tiny(config: VQAConfig, **task) -> dict[str, torch.Tensor]:
+    """Train the tiny task as a script would, and return its final parameters."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = make_accelerator(config.run)
+    made = TinyTask(config, **task)
+    train(config, made, accelerator, open_run(config, accelerator.is_main_process))
+    return {name: parameter.detach().cpu() for name, parameter in made.model.named_parameters()}

@@ -1,0 +1,36 @@
+"""Where the patch grid lies in the original picture.
+
+Evaluation resizes the shorter side to the model's input and cuts out the centre; these functions undo both. Coordinates are
+pixels of the upright picture (after EXIF rotation), x to the right and y down; a box is (x0, y0, x1, y1).
+"""
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+
+def seen_box(width: int, height: int, image_size: int) -> Box:
+    """The part of a picture that the model sees, and that its patch grid covers.
+
+    It follows torchvision's ``Resize`` and ``CenterCrop``: the longer side is cut down to whole pixels, which changes its scale
+    a little, and half a pixel too many goes to the even side.
+
+    Args:
+        width: of the picture.
+        height: of the picture.
+        image_size: side of the model's input.
+    """
+    short, long = sorted((width, height))
+    resized_long = int(image_size * long / short)
+    resized_width, resized_height = (image_size, resized_long) if width <= height else (resized_long, image_size)
+    left, top = round((resized_width - image_size) / 2), round((resized_height - image_size) / 2)
+    x_scale, y_scale = width / resized_width, height / resized_height
+    return left * x_scale, top * y_scale, (left + image_size) * x_scale, (top + image_size) * y_scale
+
+
+def cell_centres(box: Box, rows: int, columns: int) -> np.ndarray:
+    """Centre of every cell of a grid that covers ``box``, as (x, y): (rows, columns, 2)."""
+    x0, y0, x1, y1 = box
+    x = x0 + (np.arange(columns) + 0.5) * (x1 - x0) / columns
+    y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
+    return np.stack(np.meshgrid(x, y), axis=-1)

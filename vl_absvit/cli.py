@@ -1,0 +1,195 @@
+"""What every script shares: configuration from file and command line, one-line errors, progress bars."""
+
+import difflib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import NoReturn, TypeVar, get_type_hints
+
+import yaml
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from vl_absvit.errors import ConfigError, InputError
+
+Config = TypeVar("Config")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """Run a script's main and exit: 0 done, 2 a usage or config error, 1 an error of the input, 130 interrupted.
+
+    ``InputError`` and ``OSError`` become one line on stderr; any other exception is ours and keeps its traceback.
+    """
+    try:
+        main()
+    except ConfigError as error:
+        _stop(2, error)
+    except (InputError, OSError) as error:
+        _stop(1, error)
+    except KeyboardInterrupt:
+        _stop(130, "interrupted")
+    sys.exit(0)
+
+
+def _stop(code: int, reason: object) -> NoReturn:
+    rank = (
+        f" (process {os.environ['RANK']})"
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+        else ""
+    )
+    print(f"error{rank}: {_message(reason)}", file=sys.stderr, flush=True)  # noqa: T201
+    sys.exit(code)
+
+
+def _message(reason: object) -> str:
+    """One line. An error of a loader process arrives wrapped in its traceback, whose last line is the error itself."""
+    text = str(reason).strip()
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        text = text.splitlines()[-1].split(": ", 1)[-1]
+    return " ".join(text.split())
+
+
+def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """A run's config from ``--config FILE.yaml`` and dotted overrides such as ``--optim.batch_size 64``.
+
+    ``--help`` and ``--print_config`` print and exit. Whatever is wrong with a key or a value raises ``ConfigError``.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    keys = config_keys(config_class)
+    _check_command_line(argv, keys)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(exit_on_error=False, description=config_class.__doc__)
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the keys below; the command line wins."
+    )
+    parser.add_class_arguments(config_class, None)
+    try:
+        parsed = parser.parse_args(argv)
+        made = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise ConfigError(f"{' '.join(_files_named(argv)) or 'command line'}: {_one_line(error)}") from error
+    return config_class(**{field.name: made[field.name] for field in fields(config_class)})
+
+
+def config_keys(config_class: type) -> dict[str, bool]:
+    """Every dotted key of a config dataclass, in order; True marks a group of further keys."""
+    keys = {}
+    hints = get_type_hints(config_class)
+    for field in fields(config_class):
+        kind = hints[field.name]
+        keys[field.name] = is_dataclass(kind)
+        if is_dataclass(kind):
+            keys |= {f"{field.name}.{key}": is_group for key, is_group in config_keys(kind).items()}
+    return keys
+
+
+def _check_command_line(argv: Sequence[str], keys: Mapping[str, bool]) -> None:
+    """Stop at the first option or file key that does not exist, with the nearest one that does."""
+    known = [*keys, "config", "help", "print_config"]
+    for word in argv:
+        name = word[2:].split("=", 1)[0]
+        if word.startswith("--") and name not in known:
+            raise ConfigError(f"command line: there is no option --{name}{_nearest(name, known, '--')}")
+    for file in _files_named(argv):
+        _check_file(file, keys)
+
+
+def _files_named(argv: Sequence[str]) -> list[str]:
+    separate = [value for option, value in zip(argv, argv[1:], strict=False) if option == "--config"]
+    return separate + [word.split("=", 1)[1] for word in argv if word.startswith("--config=")]
+
+
+def _check_file(file: str, keys: Mapping[str, bool]) -> None:
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config {file}: {getattr(error, 'strerror', None) or error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"config {file}: not YAML: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config {file}: expected keys and values, got {type(content).__name__}")
+    for key, value in _flatten(content, keys):
+        if key not in keys:
+            raise ConfigError(f"config {file}: there is no key {key!r}{_nearest(key, keys)}")
+        if keys[key] and not isinstance(value, dict):
+            raise ConfigError(f"config {file}: {key} is a group of keys, got {value!r:.60}")
+
+
+def _flatten(content: Mapping, keys: Mapping[str, bool], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        yield key, value
+        if keys.get(key) and isinstance(value, dict):
+            yield from _flatten(value, keys, f"{key}.")
+
+
+def _nearest(name: str, valid: Sequence[str] | Mapping[str, bool], dashes: str = "") -> str:
+    """Words that suggest the valid key closest to ``name``, comparing whole keys first, then their last part."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.75)
+    if not close:
+        last_part = {key.rsplit(".", 1)[-1]: key for key in valid}
+        close = [last_part[part] for part in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last_part), n=1)]
+    return f"; did you mean {dashes}{close[0]}?" if close else "; see --help for all of them"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).replace("Parser key ", "").split())
+
+
+class _Lines(Progress):
+    """Progress for a log file: a plain line now and then instead of a bar."""
+
+    def __init__(self, silent: bool) -> None:
+        super().__init__(disable=True, auto_refresh=False)
+        self._silent = silent
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+    def update(self, task_id: TaskID, **changes) -> None:
+        super().update(task_id, **changes)
+        self._speak(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._speak(task_id)
+
+    def _speak(self, task_id: TaskID) -> None:
+        task = self.tasks[self.task_ids.index(task_id)]
+        if self._silent or (time.monotonic() < self._next_line and not task.finished):
+            return
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        total = "" if task.total is None else f"/{task.total:.0f}"
+        left = "" if task.time_remaining is None else f", {task.time_remaining:.0f} s left"
+        print(f"{task.description}: {task.completed:.0f}{total}, {task.elapsed or 0:.0f} s{left}", file=sys.stderr)  # noqa: T201
+
+
+def progress() -> Progress:
+    """A rich progress display on stderr: bar, count, time elapsed, time left.
+
+    Use as ``with progress() as bar: for item in bar.track(items, description="reading"): ...``. It is silent in every
+    process but the first; where stderr is no terminal it prints a plain line every ten seconds and at the end.
+    """
+    is_main = os.environ.get("RANK", "0") == "0"
+    if not is_main or not sys.stderr.isatty():
+        return _Lines(silent=not is_main)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

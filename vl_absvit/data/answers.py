@@ -1,0 +1,217 @@
+"""Answers of VQAv2: normalisation, the answer vocabulary, and soft targets.
+
+The normalisation is that of the official evaluator (github.com/GT-Vision-Lab/VQA), a Python 2 program. Its slips are
+kept, named and tested. METER ran the same rules under Python 3, which treats some characters differently.
+"""
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vl_absvit.data.json_files import form_name, read_json, write_json
+from vl_absvit.data.python2 import WHITESPACE, lower, split
+from vl_absvit.errors import InputError
+
+Normaliser = Literal["vqa-official-1", "meter-1"]
+NORMALISERS: tuple[Normaliser, ...] = ("vqa-official-1", "meter-1")
+
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_NUMBER_WORDS = {"none": "0"} | {
+    word: str(number) for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
+}
+_ARTICLES = {"a", "an", "the"}
+# Each is found with any one of its apostrophes left out: "couldnt've" and "couldn'tve" become "couldn't've".
+_CONTRACTIONS = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
+    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
+    needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've
+    somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll
+    that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
+    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll
+    why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+""".split()
+_WITH_APOSTROPHE = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTIONS
+    for place, letter in enumerate(word)
+    if letter == "'"
+} | {"somebody'd": "somebodyd"}  # the official table has this one the wrong way round
+# The official code passes a flag of value 32 where the number of replacements belongs.
+_MAX_PERIODS = 32
+
+
+def _process(text: str, *, digit: str, lower: Callable[[str], str], split: Callable[[str], list[str]]) -> str:
+    """Punctuation, then words: the rules that the official evaluator and METER share.
+
+    Args:
+        digit: pattern of one digit.
+        lower: lower-casing.
+        split: splitting at white space.
+    """
+    all_vanish = re.search(f"{digit},{digit}", text) is not None
+    result = text
+    for mark in _PUNCTUATION:
+        vanishes = all_vanish or f"{mark} " in text or f" {mark}" in text
+        result = result.replace(mark, "" if vanishes else " ")
+    result = re.sub(rf"\.(?!{digit})", "", result, count=_MAX_PERIODS)
+    words = (_NUMBER_WORDS.get(word, word) for word in split(lower(result)))
+    return " ".join(_WITH_APOSTROPHE.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def strip_answer(text: str) -> str:
+    """What the official evaluator does to every answer: newlines and tabs become spaces, none are left around it."""
+    return text.replace("\n", " ").replace("\t", " ").strip(WHITESPACE)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def normalise_answer(text: str) -> str:
+    """The official evaluator's whole processing of one answer (it skips all but ``strip_answer`` where the ten agree).
+
+    "The Two.  cats" -> "2 cats"; "1,000 lb." -> "1000 lb"; "dont know" -> "don't know"; "3.5" stays, as do apostrophes
+    and : $ % &. Contractions that the official table spells with a capital ("Im") never match: the text is lower case.
+    """
+    return _process(strip_answer(text), digit="[0-9]", lower=lower, split=split)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def meter_normalise(text: str) -> str:
+    """METER's rule for the vocabulary: the same without stripping first, with Python 3's digits and lower case."""
+    return _process(text, digit=r"\d", lower=str.lower, split=str.split)
+
+
+def build_vocabulary(
+    counts: Mapping[str, int], min_count: int = 9, order: Literal["frequency", "first_seen"] = "frequency"
+) -> list[str]:
+    """The answers that occur at least ``min_count`` times.
+
+    Args:
+        counts: occurrences of each (already normalised) most frequent answer of a question, train and val together.
+        order: ``frequency`` is count descending, then string; ``first_seen`` is the mapping's own order, as in METER.
+    """
+    kept = [answer for answer, count in counts.items() if count >= min_count]
+    return kept if order == "first_seen" else sorted(kept, key=lambda answer: (-counts[answer], answer))
+
+
+def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list[int], list[float]]:
+    """Labels and soft scores of one question, in order of first occurrence; both empty if no answer is known.
+
+    One human answer alike scores 0.3, two 0.6, three 0.9, four or more 1.
+
+    Args:
+        answers: the ten human answers, normalised as the vocabulary is (METER looks raw ones up).
+        index: answer -> label.
+    """
+    known = Counter(answer for answer in answers if answer in index)
+    return [index[answer] for answer in known], [min(3 * count, 10) / 10 for count in known.values()]
+
+
+@dataclass(frozen=True)
+class AnswerVocabulary:
+    """The answers a model chooses from, in the order of its labels."""
+
+    answers: tuple[str, ...]
+    min_count: int
+    normaliser: Normaliser
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    @functools.cached_property
+    def index(self) -> Mapping[str, int]:
+        """Answer -> label."""
+        return {answer: label for label, answer in enumerate(self.answers)}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the answers and their order."""
+        return hashlib.sha256("\n".join(self.answers).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write ``answers.json`` atomically."""
+        content = {
+            "format": 1,
+            "size": len(self),
+            "min_count": self.min_count,
+            "normaliser": self.normaliser,
+            "answers": list(self.answers),
+            "sha256": self.sha256,
+        }
+        write_json(path, content, indent=1)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AnswerVocabulary":
+        """Read ``answers.json`` as written by ``save``.
+
+        Raises:
+            InputError: the file is missing, of another form, or its size or hash do not fit its answers.
+        """
+        content = read_json(path, dict)
+        keys = ("format", "size", "min_count", "normaliser", "answers", "sha256")
+        missing = [key for key in keys if key not in content]
+        if missing:
+            raise InputError(f"{path}: expected an answer vocabulary, but it has no {missing[0]!r}")
+        if content["format"] != 1:
+            raise InputError(f"{path}: expected vocabulary format 1, got {content['format']!r}")
+        if content["normaliser"] not in NORMALISERS:
+            raise InputError(f"{path}: normaliser {content['normaliser']!r} is not one of {list(NORMALISERS)}")
+        if type(content["min_count"]) is not int:
+            raise InputError(f"{path}: expected min_count to be an integer, got {form_name(content['min_count'])}")
+        vocabulary = cls(_checked_answers(content["answers"], path), content["min_count"], content["normaliser"])
+        if content["size"] != len(vocabulary):
+            raise InputError(f"{path}: says it holds {content['size']!r} answers, but it holds {len(vocabulary)}")
+        if content["sha256"] != vocabulary.sha256:
+            expected = f"{content['sha256']!r:.80}"
+            raise InputError(f"{path}: the answers were changed: their sha256 is {vocabulary.sha256}, not {expected}")
+        return vocabulary
+
+    @classmethod
+    def from_published(cls, path: str | Path, normaliser: Normaliser = "vqa-official-1") -> "AnswerVocabulary":
+        """Read a vocabulary that others published, or our own ``answers.json``.
+
+        LXMERT's comes as a list of answers or as an object answer -> label, openvqa's as ``[answer -> label, label ->
+        answer]``. All of them keep answers that occur at least nine times.
+
+        Args:
+            normaliser: how per-question answers are normalised before they are looked up in what others published.
+
+        Raises:
+            InputError: the file is of none of these forms.
+        """
+        content = read_json(path)
+        if isinstance(content, dict) and isinstance(content.get("answers"), list):
+            return cls.load(path)
+        if isinstance(content, list) and len(content) == 2 and all(isinstance(part, dict) for part in content):
+            content = content[0]
+        if isinstance(content, dict):
+            content = _ordered_by_label(content, path)
+        if not isinstance(content, list):
+            raise InputError(f"{path}: expected a list of answers or an object of labels, got {form_name(content)}")
+        return cls(_checked_answers(content, path), min_count=9, normaliser=normaliser)
+
+
+def _checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
+    if not isinstance(answers, list):
+        raise InputError(f"{path}: expected a list of answers, got {form_name(answers)}")
+    if not answers:
+        raise InputError(f"{path}: there are no answers")
+    for label, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise InputError(f"{path}: answer {label} is {form_name(answer)}, not a string")
+    repeated = [answer for answer, count in Counter(answers).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path}: the answer {repeated[0]!r} occurs more than once")
+    return tuple(answers)
+
+
+def _ordered_by_label(label_of: dict, path: str | Path) -> list[str]:
+    for answer, label in label_of.items():
+        if type(label) is not int:
+            raise InputError(f"{path}: expected an integer label for the answer {answer!r}, got {form_name(label)}")
+    if sorted(label_of.values()) != list(range(len(label_of))):
+        raise InputError(f"{path}: expected the labels 0 to {len(label_of) - 1}, each once")
+    return sorted(label_of, key=label_of.__getitem__)

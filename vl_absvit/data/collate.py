@@ -1,0 +1,64 @@
+"""Questions to batches. Shapes: B questions, I distinct images, T tokens, A answers of the vocabulary."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PAD_MULTIPLE = 8
+"""Texts are padded to a multiple of this: the widths that matrix kernels like."""
+
+
+class VQASample(NamedTuple):
+    """One question and its image."""
+
+    question_id: int
+    image_id: int
+    image: Tensor  # (3, H, W); the same tensor for all questions on an image in a batch
+    token_ids: list[int]
+    labels: list[int]  # answers in the vocabulary; empty where unannotated
+    scores: list[float]  # their soft scores
+
+
+class VQABatch(NamedTuple):
+    """Questions of one forward pass; images that several of them share are there once."""
+
+    images: Tensor  # (I, 3, H, W) distinct images
+    image_index: Tensor  # (B,) long, row of ``images`` each question is about
+    image_ids: Tensor  # (I,) long
+    token_ids: Tensor  # (B, T) long
+    is_token: Tensor  # (B, T) bool, True = real token
+    soft_answers: Tensor  # (B, A) float32
+    question_ids: Tensor  # (B,) long
+
+
+def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: int) -> VQABatch:
+    """One batch, its texts padded with ``pad_id`` to the longest, rounded up to a multiple of eight."""
+    image_of = {sample.image_id: sample.image for sample in samples}  # in order of first occurrence
+    row_of = {image_id: row for row, image_id in enumerate(image_of)}
+    token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
+    soft_answers = torch.zeros(len(samples), vocabulary_size)
+    for row, sample in enumerate(samples):
+        soft_answers[row, sample.labels] = torch.tensor(sample.scores)
+    return VQABatch(
+        images=torch.stack(list(image_of.values())),
+        image_index=torch.tensor([row_of[sample.image_id] for sample in samples]),
+        image_ids=torch.tensor(list(image_of)),
+        token_ids=token_ids,
+        is_token=is_token,
+        soft_answers=soft_answers,
+        question_ids=torch.tensor([sample.question_id for sample in samples]),
+    )
+
+
+def pad_texts(texts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids (B, T) and their mask (B, T), True = real token."""
+    longest = max(len(text) for text in texts)
+    length = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
+    token_ids = torch.full((len(texts), length), pad_id)
+    is_token = torch.zeros(len(texts), length, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        token_ids[row, : len(text)] = torch.tensor(text)
+        is_token[row, : len(text)] = True
+    return token_ids, is_token

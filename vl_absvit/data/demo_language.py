@@ -1,0 +1,263 @@
+"""Questions about a scene of the demo world, and ten human answers to each.
+
+A question is asked only where the scene answers it without doubt: "the star" needs exactly one star. Answers are
+balanced so that the wording alone gives little away. Everything is a pure function of a numpy ``Generator``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vl_absvit.data.demo_scene import COLOURS, SHAPES, SIZES, TEXTURES, Thing
+
+Scene = Sequence[Thing]
+ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
+QUESTION_TYPES = (
+    "what color is the", "what is the color of the", "which color has the", "what shape is the",
+    "what is the shape of the", "which shape has the", "what is the", "what pattern", "what size is the", "how many",
+    "is there a", "do you see a", "is the",
+)  # fmt: skip
+PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+
+
+class Question(NamedTuple):
+    text: str
+    answer: str
+    answer_type: str  # "other", "yes/no" or "number"
+    boxes: list[list[int]]  # of the objects that the question names, (x0, y0, x1, y1) in pixels; may be empty
+
+    @property
+    def question_type(self) -> str:
+        """The longest of the known openings, as in VQAv2."""
+        fitting = [start for start in QUESTION_TYPES if self.text.lower().startswith(start + " ")]
+        return max(fitting, key=len, default="none of the above")
+
+
+class HumanAnswer(NamedTuple):
+    answer: str
+    confidence: str  # "yes", "maybe" or "no"
+
+
+def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
+    """Different questions about one scene, their kinds drawn by ``KINDS``; fewer if the scene has no more."""
+    makers, shares = list(KINDS), np.array(list(KINDS.values()))
+    questions: dict[str, Question] = {}
+    for pick in rng.choice(len(makers), size=10 * count, p=shares / shares.sum()):
+        question = makers[pick](scene, rng)
+        if question is not None:
+            questions.setdefault(question.text, question)
+        if len(questions) == count:
+            break
+    return list(questions.values())
+
+
+def pick(rng: np.random.Generator, options: Sequence):
+    """One of the options, all equally likely."""
+    return options[int(rng.integers(len(options)))]
+
+
+def phrase(words: dict[str, str]) -> str:
+    """A noun phrase without article: {"size": "small", "colour": "red"} -> "small red object"."""
+    adjectives = [words[name] for name in ("size", "texture", "colour") if name in words]
+    return " ".join([*adjectives, words.get("shape", "object")])
+
+
+def matching(scene: Scene, words: dict[str, str]) -> list[Thing]:
+    """The objects that a description fits."""
+    return [thing for thing in scene if all(getattr(thing, name) == value for name, value in words.items())]
+
+
+def refer(scene: Scene, rng: np.random.Generator, forms: Sequence[tuple[str, ...]]) -> tuple[str, Thing] | None:
+    """A phrase that fits exactly one object, by one of the given sets of attributes; None where there is none."""
+    form = pick(rng, forms)
+    unique = [thing for thing in scene if len(matching(scene, _words(thing, form))) == 1]
+    if not unique:
+        return None
+    thing = pick(rng, unique)
+    return phrase(_words(thing, form)), thing
+
+
+def _words(thing: Thing, form: Sequence[str]) -> dict[str, str]:
+    return {name: getattr(thing, name) for name in form}
+
+
+def _attribute(name: str, forms: Sequence[tuple[str, ...]], templates: Sequence[str]) -> Callable:
+    """A maker of questions for one attribute of one object."""
+
+    def make(scene: Scene, rng: np.random.Generator) -> Question | None:
+        found = refer(scene, rng, forms)
+        if found is None:
+            return None
+        noun, thing = found
+        return Question(pick(rng, templates).format(noun), getattr(thing, name), "other", [thing.box])
+
+    return make
+
+
+def _beside(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Colour or shape of the only object on one side of a named one."""
+    found = refer(scene, rng, [("shape",), ("colour", "shape")])
+    if found is None:
+        return None
+    noun, anchor = found
+    name, axis, sign = pick(rng, [("left of", "x", -1), ("right of", "x", 1), ("above", "y", -1), ("below", "y", 1)])
+    offsets = [(sign * (getattr(thing, axis) - getattr(anchor, axis)), thing) for thing in scene if thing is not anchor]
+    beyond = [thing for offset, thing in offsets if offset > -6]
+    if len(beyond) != 1 or max(offset for offset, _ in offsets) < 14:
+        return None
+    boxes = [beyond[0].box, anchor.box]
+    if rng.random() < 0.5:
+        return Question(f"What color is the object {name} the {noun}?", beyond[0].colour, "other", boxes)
+    return Question(f"What shape is the object {name} the {noun}?", beyond[0].shape, "other", boxes)
+
+
+def _exists(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Existence; what is missing differs from what is there in as little as possible."""
+    form = pick(rng, [("colour", "shape")] * 4 + [("shape",), ("colour",), ("texture", "shape")])
+    is_there = rng.random() < 0.5
+    if is_there:
+        words = _words(pick(rng, scene), form)
+    elif len(form) == 1:
+        missing = [value for value in ATTRIBUTES[form[0]] if not matching(scene, {form[0]: value})]
+        words = {form[0]: pick(rng, missing)}
+    else:
+        mixed = [_words(a, form[:1]) | _words(b, form[1:]) for a in scene for b in scene]
+        absent = [words for words in mixed if not matching(scene, words)]
+        words = pick(rng, absent or [_absent(scene, rng, form)])
+    templates = ["Is there a {}?", "Is there a {} in the picture?", "Is there a {} here?", "Do you see a {}?"]
+    boxes = [thing.box for thing in matching(scene, words)]
+    return Question(pick(rng, templates).format(phrase(words)), "yes" if is_there else "no", "yes/no", boxes)
+
+
+def _absent(scene: Scene, rng: np.random.Generator, form: Sequence[str]) -> dict[str, str]:
+    """A description of the given form that fits no object."""
+    while True:
+        words = {name: pick(rng, ATTRIBUTES[name]) for name in form}
+        if not matching(scene, words):
+            return words
+
+
+def _has(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Whether a named object has a colour, shape or texture; the wrong value often belongs to another object."""
+    name, forms = pick(rng, [("colour", [("shape",), ("texture", "shape"), ("size", "shape")])] * 3
+                       + [("shape", [("colour",), ("texture", "colour")])] * 2
+                       + [("texture", [("shape",), ("colour", "shape")])])  # fmt: skip
+    found = refer(scene, rng, forms)
+    if found is None:
+        return None
+    noun, thing = found
+    value = getattr(thing, name)
+    if is_true := rng.random() < 0.5:
+        said = value
+    else:
+        others = [getattr(other, name) for other in scene if getattr(other, name) != value]
+        said = pick(rng, others if others and rng.random() < 0.7 else [v for v in ATTRIBUTES[name] if v != value])
+    said = f"a {said}" if name == "shape" else said
+    return Question(f"Is the {noun} {said}?", "yes" if is_true else "no", "yes/no", [thing.box])
+
+
+def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """Whether one named object lies left or right of, above or below another named one."""
+    forms = [("shape",), ("colour", "shape")]
+    first, second = refer(scene, rng, forms), refer(scene, rng, forms)
+    if first is None or second is None or first[1] is second[1]:
+        return None
+    (noun, thing), (other_noun, other) = first, second
+    dx, dy = thing.x - other.x, thing.y - other.y
+    if abs(abs(dx) - abs(dy)) < 8 or max(abs(dx), abs(dy)) < 20:
+        return None
+    if abs(dx) > abs(dy):
+        sides = [pick(rng, ["left of", "to the left of"]), pick(rng, ["right of", "to the right of"])]
+        is_second = dx > 0
+    else:
+        sides, is_second = ["above", pick(rng, ["below", "under"])], dy > 0
+    is_true = rng.random() < 0.5
+    side = sides[is_second == is_true]
+    boxes = [thing.box, other.box]
+    return Question(f"Is the {noun} {side} the {other_noun}?", "yes" if is_true else "no", "yes/no", boxes)
+
+
+_COUNT_WEIGHT = (1.0, 1.0, 1.6, 3.0, 6.0, 8.0)
+"""How eagerly a count of 0 to 5 is asked where the scene offers it: large counts are rare."""
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> Question:
+    """How many objects have a colour, a shape or a texture."""
+    name = pick(rng, ["colour", "colour", "shape", "shape", "texture"])
+    values = ATTRIBUTES[name]
+    present = [value for value in values if matching(scene, {name: value})]
+    absent = [value for value in values if value not in present]
+    options = present + absent[:: max(1, len(absent) - 1)]
+    weight = np.array([_COUNT_WEIGHT[len(matching(scene, {name: value}))] for value in options])
+    value = options[int(rng.choice(len(options), p=weight / weight.sum()))]
+    things = matching(scene, {name: value})
+    noun = PLURALS[value] if name == "shape" else f"{value} objects"
+    ending = pick(rng, ["are there", "are in the picture", "do you see", "can you count"])
+    return Question(f"How many {noun} {ending}?", str(len(things)), "number", [thing.box for thing in things])
+
+
+def _count_all(scene: Scene, rng: np.random.Generator) -> Question:
+    """How many objects there are; names no particular one, hence no boxes."""
+    templates = ["How many objects are there?", "How many objects are in the picture?", "How many shapes do you see?"]
+    return Question(pick(rng, templates), str(len(scene)), "number", [])
+
+
+_COLOUR = ["What color is the {}?", "What color is the {} in the picture?", "What is the color of the {}?",
+           "Which color has the {}?"]  # fmt: skip
+_SHAPE = ["What shape is the {}?", "What is the shape of the {}?", "What is the {}?", "Which shape has the {}?"]
+_TEXTURE = ["What pattern is on the {}?", "What pattern has the {}?", "Is the {} solid, striped or dotted?"]
+_SIZE = ["What size is the {}?", "Is the {} small or large?"]
+_ANY = [("shape",), ("colour",), ("colour", "shape")]
+
+KINDS: dict[Callable, float] = {
+    _attribute("colour", [("shape",), ("shape",), ("texture", "shape"), ("size", "shape")], _COLOUR): 23,
+    _attribute("shape", [("colour",), ("colour",), ("texture", "colour"), ("size", "colour")], _SHAPE): 18,
+    _attribute("texture", _ANY, _TEXTURE): 5,
+    _attribute("size", _ANY, _SIZE): 3,
+    _beside: 7,
+    _exists: 13,
+    _has: 13,
+    _related: 12,
+    _count: 11,
+    _count_all: 3,
+}
+"""Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
+
+
+_OTHER_WORDS = {
+    "red": ["dark red", "crimson", "orange"], "green": ["dark green", "lime", "teal"],
+    "blue": ["dark blue", "navy", "purple"], "yellow": ["gold", "bright yellow", "orange"],
+    "purple": ["violet", "magenta", "pink"], "cyan": ["light blue", "turquoise", "teal"],
+    "white": ["light gray", "silver", "off white"], "circle": ["round", "disc", "ball"],
+    "square": ["box", "block", "rectangle"], "triangle": ["pyramid", "cone"], "star": ["a star", "starfish"],
+    "cross": ["plus", "plus sign", "x"], "ring": ["donut", "hoop", "circle"], "solid": ["plain", "none"],
+    "striped": ["stripes", "lines", "zebra"], "dotted": ["dots", "spotted", "polka dot"],
+    "small": ["little", "tiny", "medium"], "large": ["big", "huge", "medium"],
+    "yes": ["no", "i think so"], "no": ["yes", "nope"],
+}  # fmt: skip
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+
+
+def human_answers(truth: str, rng: np.random.Generator) -> list[HumanAnswer]:
+    """Ten annotators: at least six give the very answer, the others a synonym, a typo or a mistake."""
+    dissenters = int(rng.choice(5, p=[0.42, 0.25, 0.17, 0.1, 0.06]))
+    given = []
+    for order in rng.permutation(10):
+        agrees = order >= dissenters
+        sureness = [0.92, 0.07, 0.01] if agrees else [0.5, 0.35, 0.15]
+        confidence = str(rng.choice(["yes", "maybe", "no"], p=sureness))
+        given.append(HumanAnswer(truth if agrees else _variant(truth, rng), confidence))
+    return given
+
+
+def _variant(truth: str, rng: np.random.Generator) -> str:
+    """What a dissenting annotator writes instead of ``truth``; never ``truth`` itself."""
+    if truth.isdigit():
+        near = [str(number) for number in (int(truth) - 1, int(truth) + 1) if number >= 0]
+        return pick(rng, [_NUMBERS[int(truth)], _NUMBERS[int(truth)].capitalize(), *near])
+    if truth in ("yes", "no"):
+        return pick(rng, _OTHER_WORDS[truth][:1] * 3 + _OTHER_WORDS[truth][1:] + [truth.capitalize()])
+    cut = int(rng.integers(1, len(truth)))
+    slips = [truth[:cut] + truth[cut + 1 :], truth.capitalize(), f"{truth}.", PLURALS.get(truth, f"very {truth}")]
+    return pick(rng, _OTHER_WORDS[truth]) if rng.random() < 0.6 else pick(rng, slips)

@@ -1,0 +1,112 @@
+"""Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+KEPT_BYTES = 2**30
+"""Tensors of a data set that is smaller than this, and not augmented, are kept in memory once made."""
+
+
+class ImageBatch(NamedTuple):
+    """Images and their classes."""
+
+    images: Tensor  # (I, 3, H, W)
+    labels: Tensor  # (I,) long
+    indices: Tensor  # (I,) long, place in the data set
+
+
+class ImageSample(NamedTuple):
+    """One image and its class."""
+
+    image: Tensor  # (3, H, W)
+    label: int
+    index: int
+
+
+class ImageFolderDataset(Dataset):
+    """Images of one or more splits in order of class and name.
+
+    A training image looks the same for a given (seed, epoch, index), whatever process loads it.
+
+    Args:
+        root: folder of splits, each a folder of class folders; all splits have the same classes.
+        augmented: whether ``transform`` draws random numbers.
+    """
+
+    def __init__(
+        self, root: str | Path, splits: Sequence[str], transform: ImageTransform, augmented: bool = False, seed: int = 0
+    ) -> None:
+        self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
+        self._kept: dict[int, Tensor] = {}
+        self.files: list[tuple[Path, int]] = []
+        self.classes: list[str] = []
+        for split in splits:
+            folder = Path(root) / split
+            classes = class_names(folder)
+            if self.classes and classes != self.classes:
+                raise InputError(f"{folder} has other classes than {Path(root) / splits[0]}")
+            self.classes = classes
+            self.files += [(file, label) for label, name in enumerate(classes) for file in image_files(folder / name)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        if index in self._kept:
+            return ImageSample(self._kept[index], self.files[index][1], index)
+        file, label = self.files[index]
+        try:
+            picture = decode_rgb(file.read_bytes())
+        except (OSError, InputError) as error:
+            raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        if self._augmented:
+            with seeded(self._seed, self._epoch, index):
+                return ImageSample(self._transform(picture), label, index)
+        image = self._transform(picture)
+        if image.numel() * image.element_size() * len(self) <= KEPT_BYTES:
+            self._kept[index] = image
+        return ImageSample(image, label, index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """Several samples, as a loader asks for them."""
+        return [self[index] for index in indices]
+
+    def collate(self, samples: Sequence[ImageSample]) -> ImageBatch:
+        """A batch of samples."""
+        return ImageBatch(
+            images=torch.stack([sample.image for sample in samples]),
+            labels=torch.tensor([sample.label for sample in samples]),
+            indices=torch.tensor([sample.index for sample in samples]),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Augment images as in this epoch."""
+        self._epoch = epoch
+
+
+def class_names(folder: Path) -> list[str]:
+    """Names of the class folders, sorted."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one folder per class in it")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise InputError(f"{folder}: expected one folder per class, found none")
+    return names
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files of one class, sorted by name."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{folder}: there is no image of this class")
+    return files

@@ -1,0 +1,73 @@
+"""From the bytes of an image file to 8-bit RGB: one rule for preparation and for loading.
+
+EXIF rotation is applied; transparency is laid over white; 16-bit pixels are scaled, not clipped; an animation is its
+first frame. What cannot be read, or would not survive resizing, is refused.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vl_absvit.errors import InputError
+
+MIN_SIDE = 2
+"""Pixels; a line of pixels is no picture."""
+MAX_ASPECT = 100
+"""Longer over shorter side; beyond it, resizing the shorter side to the model's input makes a monster of the longer."""
+MAX_PIXELS = 89_478_485
+"""Width times height; Pillow's own bound against decompression bombs (a quarter of a gigabyte as RGB)."""
+
+
+def decode_rgb(content: bytes) -> Image.Image:
+    """The picture in ``content`` as 8-bit RGB, upright.
+
+    Raises:
+        InputError: not an image, truncated, too small, too long for its width, or too large; the message is the reason
+            alone, the caller knows the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are judged below
+            image = Image.open(io.BytesIO(content))
+            _check_size(*image.size)
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError("empty file" if not content else "not an image") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"more than {2 * MAX_PIXELS:,} pixels, the limit is {MAX_PIXELS:,}") from error
+    except Exception as error:  # a decoder may raise anything on a hostile file
+        raise InputError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _check_size(width: int, height: int) -> None:
+    short, long = sorted((width, height))
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{width} x {height} pixels, the limit is {MAX_PIXELS:,}")
+    if short < MIN_SIDE:
+        raise InputError(f"{width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed")
+    if long > MAX_ASPECT * short:
+        raise InputError(f"{width} x {height} pixels, one side is more than {MAX_ASPECT} times the other")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _eight_bit(image).convert("RGB")
+    if image.mode == "F":
+        raise InputError("floating-point pixels, whose range is unknown")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    image.load()  # convert() returns an unread copy of what is RGB already
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey, which Pillow would clip at 255, scaled to 8 bits."""
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise InputError("pixels of more than 16 bits, whose range is unknown")
+    return Image.fromarray(np.rint(pixels.astype(np.float32) / 257).astype(np.uint8))

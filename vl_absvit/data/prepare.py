@@ -1,0 +1,284 @@
+"""The official VQAv2 downloads to the folder that training reads.
+
+Everything is written into ``OUT.partial`` and renamed at the end, so ``OUT`` is whole or absent. An interrupted run
+goes on from the files it has taken in and the images it has checked.
+"""
+
+import logging
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.cli import progress
+from vl_absvit.data import vqav2_source as source
+from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.prepare_images import check_images, find_missing
+from vl_absvit.data.prepare_store import Store
+from vl_absvit.data.prepare_tables import write_annotated_questions, write_images, write_questions
+from vl_absvit.errors import ConfigError, InputError
+
+log = logging.getLogger(__name__)
+
+_REQUEST = "request.json"
+_SCRATCH = "scratch.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What the prepared folder depends on, besides the downloads."""
+
+    root: Path
+    vocabulary: Path | None = None
+    """Take this vocabulary instead of counting answers."""
+    min_count: int = 9
+    embed_images: bool = False
+    meter_compatible: bool = False
+    """METER's vocabulary rule and label order, and per-question answers looked up as they are."""
+    allow_missing_images: bool = False
+    minival_images: int | None = None
+    """None means a tenth of val's images, at most 2,000."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_count < 1:
+            raise ConfigError(f"--min-count must be at least 1, got {self.min_count}")
+        if self.minival_images is not None and self.minival_images < 0:
+            raise ConfigError(f"--minival-images must be at least 0, got {self.minival_images}")
+
+
+def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[str, Any]:
+    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+
+    Raises:
+        InputError: something is wrong with the downloads, or ``output`` is there from other options or other files.
+    """
+    splits = source.find_files(options.root)
+    request = _request(options, splits)
+    manifest = _finished(output, request)
+    if manifest is not None:
+        return manifest
+    partial = output.with_name(f"{output.name}.partial")
+    _start_or_continue(partial, request)
+
+    with Store(partial / _SCRATCH) as store:
+        _take_in(store, splits)
+        find_missing(options.root, store)
+        warnings = _judge_missing(store, options)
+        check_images(options.root, store, workers)
+        warnings += _judge_bad(store)
+        vocabulary = _vocabulary(store, options)
+        minival_images = store.hold_out(options.minival_images, options.seed)
+        if not minival_images:
+            warnings.append("minival is empty: val is absent, not annotated or has too few images")
+        if not vocabulary:
+            warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
+        write_images(partial, store.images("good", "missing"), options.root, embed=options.embed_images)
+        tables = _write_splits(partial, store, splits, vocabulary, options)
+        warnings += _deviations(splits, tables)
+        manifest = {
+            "format": 1,
+            "kind": "vqav2",
+            **request,
+            "splits": tables,
+            "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
+            "minival": {"seed": options.seed, "images": minival_images},
+            "missing_images": store.count_images("missing"),
+            "skipped_images": [
+                {"image_id": image.image_id, "file": image.file, "reason": image.reason}
+                for image in store.images("bad")
+            ],
+            "skipped_questions": _skipped_questions(store),
+            "versions": _versions(),
+            "warnings": warnings,
+        }
+    write_json(partial / "manifest.json", manifest, indent=1)
+    for scratch in (_SCRATCH, f"{_SCRATCH}-journal", _REQUEST):
+        (partial / scratch).unlink(missing_ok=True)
+    os.replace(partial, output)
+    return manifest
+
+
+def _request(options: PrepareOptions, splits: Sequence[source.SplitFiles]) -> dict[str, Any]:
+    """What decides the result: where the images are, the options, the content of the source files."""
+    files = [file for split in splits for file in (split.questions, split.annotations) if file]
+    files += [options.vocabulary] if options.vocabulary else []
+    settings = {name: value for name, value in asdict(options).items() if name not in ("root", "vocabulary")}
+    return {
+        "root": str(options.root.resolve()),
+        "options": settings | {"vocabulary": options.vocabulary and options.vocabulary.name},
+        "sources": {file.name: source.fingerprint(file) for file in files},
+    }
+
+
+def _finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a finished ``output``; None if there is none yet.
+
+    Raises:
+        InputError: ``output`` is something else, or was made from another request.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    if not (output / "manifest.json").is_file():
+        raise InputError(f"{output}: exists and is not prepared data; choose another --output")
+    manifest = read_json(output / "manifest.json", dict)
+    for part, wanted in request.items():
+        found = manifest.get(part)
+        if found != wanted:
+            raise InputError(
+                f"{output}: was prepared from other {part}: {_difference(found, wanted)}; choose another --output"
+            )
+    return manifest
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        key = next(key for key in {**wanted, **found} if found.get(key) != wanted.get(key))
+        return f"{key} was {found.get(key, 'absent')}, now it is {wanted.get(key, 'absent')}"
+    return f"{found}, now it is {wanted}"
+
+
+def _start_or_continue(partial: Path, request: dict[str, Any]) -> None:
+    """An empty folder, or the one of an interrupted run for the same request."""
+    if partial.exists():
+        if not (partial / _REQUEST).is_file():
+            raise InputError(f"{partial}: exists and is not an interrupted preparation; move it away")
+        if read_json(partial / _REQUEST) == request:
+            log.info("going on with the interrupted preparation in %s", partial)
+            return
+        log.info("starting over: %s was begun with other options or files", partial)
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    write_json(partial / _REQUEST, request)
+
+
+def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
+    """Questions, annotations and the list of images, checked against each other."""
+    with progress() as bar:
+        for files in splits:
+            records = bar.track(source.read_questions(files.questions), description=files.questions.name)
+            store.add_questions(files, records)
+            if files.annotations:
+                records = bar.track(source.read_annotations(files.annotations), description=files.annotations.name)
+                store.add_annotations(files, records)
+            store.check_join(files)
+    store.check_ids_between_splits()
+    store.list_images(splits)
+
+
+def _judge_missing(store: Store, options: PrepareOptions) -> list[str]:
+    """Missing images stop the preparation unless they are allowed; then they are warned about."""
+    missing = store.count_images("missing")
+    if not missing:
+        return []
+    first = next(store.images("missing"))
+    found = f"{missing} images are missing, the first is {options.root / first.file} (image {first.image_id})"
+    if not options.allow_missing_images:
+        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their questions")
+    return [f"{found}; their questions are in the tables, but are not loaded"]
+
+
+def _judge_bad(store: Store) -> list[str]:
+    bad = store.count_images("bad")
+    if bad and not store.count_images("good"):
+        raise InputError(
+            f"none of the images can be used; {next(store.images('bad')).file}: {next(store.images('bad')).reason}"
+        )
+    if not bad:
+        return []
+    by_split = Counter()
+    for split, _, count in store.skipped_questions():
+        by_split[split] += count
+    questions = ", ".join(f"{count} of {split}" for split, count in by_split.items())
+    return [
+        f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their questions: {questions}"
+    ]
+
+
+def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:
+    """The vocabulary asked for, or that of the annotations; None if there are neither.
+
+    Raises:
+        InputError: no answer is frequent enough, or the vocabulary given was normalised otherwise.
+    """
+    normaliser = "meter-1" if options.meter_compatible else "vqa-official-1"
+    if options.vocabulary:
+        vocabulary = AnswerVocabulary.from_published(options.vocabulary, normaliser)
+        if vocabulary.normaliser != normaliser:
+            raise InputError(
+                f"{options.vocabulary}: was normalised by {vocabulary.normaliser}, this run goes by {normaliser}; "
+                "give --meter-compatible if and only if it was given then"
+            )
+        return vocabulary
+    normalise = meter_normalise if options.meter_compatible else normalise_answer
+    counts: Counter[str] = Counter()
+    for answer, count in store.common_answers():
+        counts[normalise(answer)] += count
+    if not counts:
+        return None
+    answers = build_vocabulary(counts, options.min_count, "first_seen" if options.meter_compatible else "frequency")
+    if not answers:
+        raise InputError(
+            f"{options.root}: no answer occurs {options.min_count} times, the most frequent one "
+            f"{max(counts.values())} times; lower --min-count"
+        )
+    return AnswerVocabulary(tuple(answers), options.min_count, normaliser)
+
+
+def _write_splits(
+    partial: Path,
+    store: Store,
+    splits: Sequence[source.SplitFiles],
+    vocabulary: AnswerVocabulary | None,
+    options: PrepareOptions,
+) -> dict[str, dict[str, int]]:
+    """One table per split that has questions, and the vocabulary; counts per split."""
+    annotated = {files.split for files in splits if files.annotations}
+    if "val" in annotated:
+        annotated.add("minival")
+    if vocabulary:
+        vocabulary.save(partial / "answers.json")
+    lookup: Callable[[str], str] = str if options.meter_compatible else normalise_answer
+    tables = {}
+    for split in ("train", "minival", "val", "test", "test-dev"):
+        if not (images := store.count_images_of(split)):
+            continue
+        path, rows = partial / f"{split}.parquet", store.rows(split)
+        if split in annotated:
+            counts = write_annotated_questions(path, rows, vocabulary.index, lookup)
+        else:
+            counts = write_questions(path, rows)
+        tables[split] = {**asdict(counts), "images": images, "annotated": split in annotated}
+    return tables
+
+
+def _deviations(splits: Sequence[source.SplitFiles], tables: dict[str, dict[str, int]]) -> list[str]:
+    """Words for every split that is not as large as the official one, or not annotated where it could be."""
+    warnings = []
+    for files in splits:
+        parts = ("minival", "val") if files.split == "val" else (files.split,)
+        questions = sum(tables[part]["questions"] for part in parts if part in tables)
+        expected = source.OFFICIAL[files.split][2]
+        if questions != expected:
+            warnings.append(f"{files.split}: {questions:,} questions are usable, the official split has {expected:,}")
+        if files.split == "val" and not files.annotations:
+            warnings.append("val: there are no annotations, so it is treated like test")
+    return warnings
+
+
+def _skipped_questions(store: Store) -> dict[str, dict[str, int]]:
+    skipped: dict[str, dict[str, int]] = {}
+    for split, reason, count in store.skipped_questions():
+        skipped.setdefault(split, {})[reason] = count
+    return skipped
+
+
+def _versions() -> dict[str, str]:
+    packages = ("pillow", "pyarrow", "ijson")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}

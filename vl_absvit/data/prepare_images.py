@@ -1,0 +1,95 @@
+"""Decode every image once before training does, in several processes, and say which are bad and why."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from vl_absvit.cli import progress
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.prepare_store import CheckedImage, Store
+from vl_absvit.errors import InputError
+
+_IMAGES_PER_COMMIT = 512
+_IMAGES_PER_TASK = 16
+
+
+def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
+    """Read and decode one image.
+
+    Args:
+        image: id, and file relative to ``raw``.
+
+    Raises:
+        OSError: the file cannot be read: permissions, a folder, a failing disk.
+    """
+    image_id, file = image
+    content = (raw / file).read_bytes()
+    try:
+        picture = decode_rgb(content)
+    except InputError as error:
+        return CheckedImage(image_id, file, "bad", str(error), (None, None))
+    return CheckedImage(image_id, file, "good", None, picture.size)
+
+
+def find_missing(raw: Path, store: Store) -> None:
+    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it."""
+    for chunk in _unchecked(store):
+        absent = [image for image in chunk if not (raw / image[1]).exists()]
+        store.record_images(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
+
+
+def check_images(raw: Path, store: Store, workers: int) -> None:
+    """Decode all images that are neither missing nor were found good before, and record what became of each."""
+    total = store.count_images(None)
+    check = partial(check_image, raw)
+    with _mapper(min(workers, -(-total // _IMAGES_PER_TASK))) as mapper, progress() as bar:
+        task = bar.add_task("checking images", total=total)
+        for chunk in _unchecked(store):
+            store.record_images(_checked(mapper, check, chunk))
+            bar.update(task, advance=len(chunk))
+
+
+def _unchecked(store: Store) -> Iterator[list[tuple[int, str]]]:
+    last_id = -1
+    while chunk := store.unchecked_images(above=last_id, limit=_IMAGES_PER_COMMIT):
+        yield chunk
+        last_id = chunk[-1][0]
+
+
+def _checked(mapper, check, chunk: Sequence[tuple[int, str]]) -> list[CheckedImage]:
+    try:
+        return list(mapper(check, chunk))
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"a checking process died between {chunk[0][1]} and {chunk[-1][1]}, perhaps of too little memory; "
+            "run again to go on from here, with fewer --workers"
+        ) from error
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator:
+    """``map`` in this process, or over a pool of ``workers``."""
+    if workers <= 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_live_and_die_with_the_parent) as pool:
+        yield partial(pool.map, chunksize=_IMAGES_PER_TASK)
+
+
+def _live_and_die_with_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,147 @@
+"""A prepared folder as its readers see it: the manifest, the tables of questions and images, one image.
+
+The tables are Parquet files, memory-mapped through ``datasets``; only ids are held in memory.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from PIL import Image
+
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.json_files import read_json
+from vl_absvit.errors import InputError
+
+SPLITS = ("train", "minival", "val", "test", "test-dev")
+
+
+class ImageRecord(NamedTuple):
+    """Where one image is: in a file below the raw data's root, or in the table itself."""
+
+    image_id: int
+    file: str  # relative to the manifest's root
+    content: bytes | None  # the file's bytes, if they were embedded
+
+
+def read_manifest(root: str | Path) -> dict[str, Any]:
+    """``manifest.json`` of a prepared folder.
+
+    Raises:
+        InputError: the folder was not written by a script of ``data_prep``, or by another version of it.
+    """
+    path = Path(root) / "manifest.json"
+    if not path.is_file():
+        raise InputError(f"{root}: no prepared data here (manifest.json is missing); see data_prep/prepare_vqav2.py")
+    manifest = read_json(path, dict)
+    if manifest.get("format") != 1 or "root" not in manifest or "splits" not in manifest:
+        raise InputError(f"{path}: expected a manifest of format 1, got format {manifest.get('format')!r}")
+    return manifest
+
+
+def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
+    """The tables of the named splits.
+
+    Raises:
+        InputError: one of them does not exist; the message lists those that do.
+    """
+    known = list(read_manifest(root)["splits"])
+    for split in splits:
+        if split not in known:
+            raise InputError(f"{root}: there is no split {split!r}; it has {', '.join(known)}")
+    return [Path(root) / f"{split}.parquet" for split in splits]
+
+
+def read_questions(root: str | Path, splits: Sequence[str]) -> Dataset:
+    """The questions of one or more splits, in the order named, by question id within each.
+
+    Raises:
+        InputError: a split does not exist, or some have answers and some have not.
+    """
+    tables = [_open_tables(root, [file]) for file in split_files(root, splits)]
+    if len({"answers" in table.column_names for table in tables}) > 1:
+        raise InputError(
+            f"{root}: the splits {', '.join(splits)} cannot be read together: only some of them have answers"
+        )
+    return concatenate_datasets(tables)
+
+
+def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """Question id, question type, answer type and the ten raw answers of every question, for scoring.
+
+    Raises:
+        InputError: a split does not exist or has no answers.
+    """
+    questions = read_questions(root, splits)
+    if "answers" not in questions.column_names:
+        raise InputError(f"{root}: the split {', '.join(splits)} has no answers")
+    return questions.select_columns(["question_id", "question_type", "answer_type", "answers"]).to_list()
+
+
+class ImageTable:
+    """The images of a prepared folder, by id.
+
+    Attributes:
+        available: ids of the images that can be opened, ascending; those missing at preparation are not among them.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        """
+        Raises:
+            InputError: the folder is not prepared data, or the raw images it refers to are no longer where they were.
+        """
+        self._raw_root = Path(read_manifest(root)["root"])
+        files = sorted(Path(root).glob("images*.parquet"))
+        if not files:
+            raise InputError(f"{root}: images.parquet is missing")
+        self._table = _open_tables(root, files).select_columns(["image_id", "file", "bytes"])
+        has_file = self._table.data.column("file").is_valid().to_numpy()
+        self._rows = np.flatnonzero(has_file)
+        self.available: np.ndarray = self._table.data.column("image_id").to_numpy()[self._rows]
+        embedded = self._table.data.column("bytes").null_count < len(self._table)
+        if len(self._rows) and not embedded and not self._raw_root.is_dir():
+            raise InputError(
+                f"{root}: its images were in {self._raw_root}, which does not exist; "
+                'bring them back or change "root" in manifest.json'
+            )
+
+    def records(self, image_ids: Sequence[int]) -> list[ImageRecord]:
+        """Where the named images are; each must be ``available``."""
+        rows = self._table[self._rows[np.searchsorted(self.available, image_ids)]]
+        return [ImageRecord(*row) for row in zip(rows["image_id"], rows["file"], rows["bytes"], strict=True)]
+
+    def open(self, image_ids: Sequence[int]) -> list[Image.Image]:
+        """The named images as 8-bit RGB, upright."""
+        return [open_image(record, self._raw_root) for record in self.records(image_ids)]
+
+
+def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
+    """One image as 8-bit RGB, upright.
+
+    Raises:
+        InputError: the file is gone or is not what it was at preparation; names the file and the image's id.
+    """
+    try:
+        content = (raw_root / record.file).read_bytes() if record.content is None else record.content
+    except OSError as error:
+        raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error.strerror}") from error
+    try:
+        return decode_rgb(content)
+    except InputError as error:
+        raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error}") from error
+
+
+def _open_tables(root: str | Path, files: Sequence[Path]) -> Dataset:
+    """Parquet files as one memory-mapped table.
+
+    Its Arrow copy lies in ``root/.cache``, or in the user's cache if ``root`` cannot be written.
+    """
+    disable_progress_bars()
+    cache = str(Path(root) / ".cache") if os.access(root, os.W_OK) else None
+    try:
+        return Dataset.from_parquet([str(file) for file in files], cache_dir=cache)
+    except FileNotFoundError as error:
+        raise InputError(f"{root}: {error}") from error

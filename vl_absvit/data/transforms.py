@@ -1,0 +1,95 @@
+"""Pictures to tensors, and random numbers that depend on nothing but a seed."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform
+from timm.data.auto_augment import RandAugment, rand_augment_ops
+from torch import Tensor
+
+# The fourteen operations of ViLT and METER: no inversion and no cut-out, since texts speak of colours and small things.
+# Nothing mirrors an image either: texts speak of left and right.
+_OPERATIONS = (
+    "AutoContrast Equalize Rotate Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness ShearX ShearY "
+    "TranslateX TranslateY"
+).split()
+# METER's magnitude 9 is on a scale to 30, timm's scale ends at 10.
+_MAGNITUDE = 9 * 10 / 30
+_LARGEST_SHIFT = 100  # pixels, at the end of the scale
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A function from an RGB picture to a normalised tensor (3, H, W)."""
+
+    steps: Callable[[Image.Image], Tensor]
+    is_random: bool
+    """Whether it draws random numbers; wrap the call in ``seeded`` to repeat them."""
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        return self.steps(picture)
+
+
+def image_transform(
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augmentation: Literal["none", "randaugment"] = "none",
+    interpolation: str = "bicubic",
+) -> ImageTransform:
+    """Pictures to tensors of ``image_size`` in both directions.
+
+    ``none``: the shorter side is resized to ``image_size`` and the centre is cut out, as in evaluation.
+    ``randaugment``: two random operations of METER's strength before that.
+
+    Args:
+        mean: of each channel, in [0, 1].
+        std: of each channel.
+    """
+    transform = create_transform(
+        (3, image_size, image_size),
+        is_training=False,
+        interpolation=interpolation,
+        mean=tuple(mean),
+        std=tuple(std),
+        crop_pct=1.0,
+    )
+    if augmentation == "randaugment":
+        transform.transforms.insert(0, _rand_augment(mean))
+    return ImageTransform(transform, is_random=augmentation == "randaugment")
+
+
+def _rand_augment(mean: Sequence[float]) -> RandAugment:
+    """Two of the operations, each always applied; what moves into the picture has the colour ``mean``."""
+    settings = {
+        "translate_const": _LARGEST_SHIFT,
+        "img_mean": tuple(round(255 * channel) for channel in mean),
+        "interpolation": Image.Resampling.BICUBIC,
+    }
+    return RandAugment(rand_augment_ops(_MAGNITUDE, prob=1.0, hparams=settings, transforms=_OPERATIONS), num_layers=2)
+
+
+@contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Make Python's, numpy's and torch's CPU random numbers depend on ``seed`` alone; restore their states afterwards.
+
+    Args:
+        seed: any number of non-negative integers, such as run seed, epoch and image id.
+    """
+    words = np.random.SeedSequence(seed).generate_state(3)
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(int(words[0]))
+        np.random.seed(words[1])
+        torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would reseed the GPUs, too
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)

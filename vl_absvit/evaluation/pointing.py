@@ -1,0 +1,46 @@
+"""The pointing game: does the strongest cell of a map lie on what was asked about?
+
+Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, on the cells of the map itself.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Box = Sequence[float]
+"""(x0, y0, x1, y1) in pixels, the far edges excluded."""
+
+
+class PointingScore(NamedTuple):
+    """How often the maps pointed at what was asked about."""
+
+    accuracy: float  # percent of ``questions``; 0 where there are none
+    questions: int  # with at least one box
+    without_boxes: int  # left out: nothing to point at
+
+
+def points_at(cells: np.ndarray, centres: np.ndarray, boxes: Sequence[Box]) -> bool:
+    """Whether the centre of the strongest cell lies in one of the boxes; of several equally strong cells, each must.
+
+    Args:
+        cells: a map, (h, w).
+        centres: centre of each cell in pixels, as (x, y), (h, w, 2).
+        boxes: of the objects, in pixels.
+    """
+    strongest = centres[cells == cells.max()]  # (ties, 2)
+    return all(any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes) for x, y in strongest)
+
+
+def pointing_accuracy(
+    maps: Sequence[np.ndarray], centres: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]
+) -> PointingScore:
+    """Share of questions whose map points at one of the asked objects. Questions without boxes are left out and counted.
+
+    Args:
+        maps: of every question, (h, w) each.
+        centres: of the cells of every question's map, (h, w, 2) each.
+        boxes: of the objects each question names.
+    """
+    hits = [points_at(*each) for each in zip(maps, centres, boxes, strict=True) if len(each[2])]
+    return PointingScore(100 * sum(hits) / len(hits) if hits else 0.0, len(hits), len(maps) - len(hits))

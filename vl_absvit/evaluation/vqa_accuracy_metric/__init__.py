@@ -1,0 +1,1 @@
+"""The folder that ``evaluate.load`` takes: VQA accuracy as an ``evaluate.Metric``."""

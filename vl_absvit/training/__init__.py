@@ -1,0 +1,1 @@
+"""The training loop, its optimizer, its checkpoints and its run folder; nothing here knows a task's content."""

@@ -1,0 +1,75 @@
+"""The optimizer's parameter groups and its learning-rate schedule."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from vl_absvit.config import OptimConfig
+from vl_absvit.errors import ConfigError
+
+
+def param_groups(model: nn.Module, lr_of: Mapping[str, float], weight_decay: float) -> list[dict]:
+    """At most two groups (decayed, exempt) per submodule path in ``lr_of``; every trainable parameter in exactly one.
+
+    Where paths nest, the longest one that contains a parameter owns it. Parameters of fewer than two dimensions (norms,
+    biases, temperatures) are exempt from weight decay. A parameter without an owner, and a path without parameters,
+    raise ``ConfigError``.
+    """
+    owned: dict[str, list[nn.Parameter]] = {path: [] for path in lr_of}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        owners = [path for path in lr_of if name == path or name.startswith(f"{path}.")]
+        if not owners:
+            raise ConfigError(f"no learning rate covers the parameter {name}; there are rates for {', '.join(lr_of)}")
+        owned[max(owners, key=len)].append(parameter)
+    groups = []
+    for path, parameters in owned.items():
+        lr = lr_of[path]
+        if not parameters:
+            raise ConfigError(f"the learning rate of {path} has no trainable parameter")
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ConfigError(f"the learning rate of {path} must be finite and at least 0, got {lr}")
+        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+        exempt = [parameter for parameter in parameters if parameter.ndim < 2]
+        for suffix, members, decay in (("decay", decayed, weight_decay), ("no_decay", exempt, 0.0)):
+            if members:
+                groups.append(
+                    {"name": f"{path}/{suffix}", "params": members, "lr": lr, "peak_lr": lr, "weight_decay": decay}
+                )
+    return groups
+
+
+def describe_groups(groups: list[dict]) -> str:
+    """The groups as a table for people: name, peak rate, weight decay, number of tensors and of parameters."""
+    table = Table("group", "peak lr", "weight decay", "tensors", "parameters", title="optimizer groups")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for group in groups:
+        size = sum(parameter.numel() for parameter in group["params"])
+        table.add_row(
+            group["name"], f"{group['peak_lr']:g}", f"{group['weight_decay']:g}", str(len(group["params"])), f"{size:,}"
+        )
+    console = Console(width=100, file=None, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
+
+
+def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over ``param_groups``, fused where all parameters are on a CUDA device."""
+    groups = param_groups(model, lr_of, config.weight_decay)
+    fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def lr_factor(step: int, total_steps: int, warmup_fraction: float) -> float:
+    """Share of the peak rate at optimizer step ``step`` (0 is the first): linear from 0 to 1, then linear to 0."""
+    warmup_steps = int(total_steps * warmup_fraction)
+    if step < warmup_steps:
+        return step / warmup_steps
+    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))

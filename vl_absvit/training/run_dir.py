@@ -1,0 +1,190 @@
+"""The run folder: config.yaml, environment.json, metrics.jsonl, console.log, trackers/, checkpoints/{last,best}."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from vl_absvit.config import PretrainConfig, VQAConfig
+from vl_absvit.errors import ConfigError, InputError
+
+LOGGER = logging.getLogger("vl_absvit")
+PACKAGES = (
+    "vl_absvit",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "numpy",
+)
+# What may change between a run and its resumption: neither batches nor results depend on these.
+FREE_TO_CHANGE = ("run.output", "run.resume", "run.log_every", "run.trackers", "data.num_workers")
+
+
+class RunFolder:
+    """One run's folder. In processes other than the main one every writing method does nothing."""
+
+    def __init__(self, folder: str | Path, is_main: bool) -> None:
+        self.path = Path(folder)
+        self.last = self.path / "checkpoints" / "last"
+        self.best = self.path / "checkpoints" / "best"
+        self._is_main = is_main
+
+    def holds_a_run(self) -> bool:
+        """Whether something was trained here: a start that failed before its first step does not count."""
+        return (self.path / "metrics.jsonl").exists() or (self.path / "checkpoints").exists()
+
+    def write_metrics(self, **values: object) -> None:
+        """Append one JSON object as a line of metrics.jsonl."""
+        if self._is_main:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl that a resumed run will write again, and a last line cut short."""
+        path = self.path / "metrics.jsonl"
+        if not self._is_main or not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{path}: line {len(kept) + 1} is not one of ours: {line[:80]!r}") from error
+        _write_whole(path, "".join(kept))
+
+
+def open_run(config: VQAConfig | PretrainConfig, is_main: bool) -> RunFolder:
+    """Make or, with ``run.resume``, reopen the run folder of a config and start its log.
+
+    Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
+    """
+    run = RunFolder(config.run.output, is_main)
+    if is_main:
+        content = config_as_dict(config)
+        _check_folder(run, content, config.run.resume)
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not run.holds_a_run():
+            _write_whole(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        environments = run.path / "environment.json"
+        launches = json.loads(environments.read_text(encoding="utf-8")) if environments.exists() else []
+        _write_whole(environments, json.dumps([*launches, environment()], indent=1) + "\n")
+    _start_log(run.path / "console.log", is_main)
+    return run
+
+
+def config_as_dict(config: VQAConfig | PretrainConfig) -> dict[str, Any]:
+    """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
+    content = json.loads(json.dumps(asdict(config)))
+    del content["run"]["resume"]
+    return content
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values of nested mappings."""
+    flat = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on beside the config: versions, commit, hardware, command."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "cpu_cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def _check_folder(run: RunFolder, content: dict[str, Any], resume: bool) -> None:
+    folder = run.path
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"run.output {folder} is a file, expected a folder")
+    if not run.holds_a_run():
+        return
+    if not resume:
+        raise ConfigError(
+            f"run.output {folder} already holds a run; choose another folder, or go on with --run.resume true"
+        )
+    try:
+        before = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / 'config.yaml'} is not a run's config: {error}") from error
+    now = flatten(content)
+    different = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE]
+    if different:
+        changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in different)
+        raise ConfigError(f"{folder} was started with another config: {changes}")
+
+
+class _Stderr(logging.Handler):
+    """Log lines on whatever stderr is at the moment, so that a progress bar can move aside for them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)  # noqa: T201
+
+
+def _start_log(file: Path, is_main: bool) -> None:
+    """Send the package's log to stderr and to ``file``; other processes only speak of warnings."""
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+        handler.close()
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO if is_main else logging.WARNING)
+    LOGGER.addHandler(_Stderr())
+    if is_main:
+        to_file = logging.FileHandler(file, encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(to_file)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, or None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
