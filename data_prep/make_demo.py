@@ -5,18 +5,17 @@
 A second run with the same arguments leaves the folder as it is.
 """
 
-import argparse
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vl_absvit.cli import progress, run_main
+from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.demo_world import make_demo_world
 from vl_absvit.errors import ConfigError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the demo world in the official formats of the real data sets.")
+    parser = OptionParser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same world (default 0)")
     parser.add_argument("--scenes", type=int, default=6000, help="VQA training images; the rest scales (default 6000)")

@@ -7,17 +7,16 @@ RAW holds the official downloads under their official names, each JSON plain or 
 An interrupted run goes on where it stopped when the command is given again.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
-from vl_absvit.cli import run_main
+from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the official downloads")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument(

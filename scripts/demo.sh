@@ -37,16 +37,17 @@ fi
 mkdir -p "$output/seconds"
 echo "$settings" >"$output/settings"
 
-# One process per GPU; without one, two on the CPU where there are two cores.
+# Two processes where there are two GPUs or, without any, two cores: more would find too little to do.
 gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
 cores=$(nproc)
-processes=$((gpus > 0 ? gpus : cores > 1 ? 2 : 1))
+processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
 launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
   --main_process_port 0)
 if ((processes > 1)); then launch+=(--multi_gpu); fi
 if ((gpus == 0)); then
-  # --cpu would quietly start a single process.
-  export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=$((cores / processes))
+  # --cpu instead of these would quietly start a single process.
+  export ACCELERATE_USE_CPU=true
+  launch=(env OMP_NUM_THREADS=$((cores / processes)) "${launch[@]}")
 fi
 
 # stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
@@ -70,7 +71,7 @@ stage pretrain "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/p
 stage finetune "${launch[@]}" scripts/finetune_vqa.py --config configs/demo/vqa.yaml \
   --data.root "$output/data" --text.tokenizer "$output/world/tokenizer" \
   --vision.weights "$output/pretrained/checkpoints/best" --run.output "$output/vqa" "${train[@]}"
-stage evaluate "${launch[@]}" scripts/evaluate_vqa.py --checkpoint "$output/vqa/checkpoints/best" \
+stage evaluate python scripts/evaluate_vqa.py --checkpoint "$output/vqa/checkpoints/best" \
   --data "$output/data" --split val --output "$output/predictions.json" --num-workers 0
 echo "== summary"
 python scripts/summarise_demo.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \

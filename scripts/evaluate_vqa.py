@@ -4,18 +4,15 @@ python scripts/evaluate_vqa.py --checkpoint runs/vqa/checkpoints/best --data OUT
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
-import argparse
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import progress, run_main
+from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.errors import InputError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
     parser.add_argument("--split", required=True, help="split to answer, such as val or test-dev")
@@ -28,9 +25,9 @@ def main() -> None:
     if arguments.batch_size < 1 or arguments.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
 
-    from vl_absvit.data.answers import AnswerVocabulary
+    from vl_absvit.data.json_files import make_room
     from vl_absvit.data.loaders import evaluation_loader
-    from vl_absvit.data.records import read_annotations, read_manifest
+    from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
     from vl_absvit.evaluation.submission import check_submission, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
@@ -39,10 +36,9 @@ def main() -> None:
 
     accelerator = make_accelerator()
     checkpoint = load_checkpoint(arguments.checkpoint)
-    read_manifest(arguments.data)
-    vocabulary = AnswerVocabulary.load(
-        Path(arguments.data) / "answers.json"
-    )  # sizes the data's own labels, not used here
+    is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
+    vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
+    make_room(arguments.output)
     if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
     dataset = make_dataset(
@@ -67,7 +63,6 @@ def main() -> None:
         predictions = gather_objects(list(answers))
     if is_main():
         check_submission(predictions, dataset.question_ids.tolist())
-        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
         write_submission(arguments.output, predictions)
         print(f"{len(predictions)} answers in {arguments.output}")
         if dataset.has_answers:

@@ -6,7 +6,7 @@ python scripts/score_vqa.py --annotations A.json[.gz] --questions Q.json[.gz] --
 import argparse
 from collections import Counter
 
-from vl_absvit.cli import run_main
+from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import form_name, read_json, write_json
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.submission import check_submission
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Score VQA predictions as the official evaluator does.")
+    parser = OptionParser(__doc__)
     parser.add_argument("--annotations", required=True, help="official annotations, .json or .json.gz")
     parser.add_argument("--questions", required=True, help="official questions of the same split, .json or .json.gz")
     parser.add_argument("--results", required=True, help='predictions, [{"question_id": int, "answer": str}, ...]')

@@ -29,7 +29,7 @@ setup_environment() {
       || setup_fail "Python 3.11 or newer is needed, the active environment has $(python --version 2>&1)"
     return
   fi
-  if [[ ! -x .venv/bin/python ]]; then
+  if [[ ! -f .venv/bin/activate ]]; then
     found=$(setup_find_python) || setup_fail "Python 3.11 or newer is needed, python3 is $(python3 --version 2>&1)"
     echo "making .venv with $("$found" --version)"
     "$found" -m venv .venv >/dev/null 2>&1 || {

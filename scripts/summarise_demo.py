@@ -1,32 +1,50 @@
 """Sum up a demo run: accuracy, how often the maps point at the asked object, and a few overlays.
 
-python scripts/summarise_demo.py --checkpoint runs/demo/vqa/checkpoints/best --data runs/demo/data --split val \\
+python scripts/summarise_demo.py --checkpoint runs/demo/vqa/checkpoints/best --data runs/demo/data \\
     --objects runs/demo/world/vqav2/demo_objects.json --predictions runs/demo/predictions.json --output runs/demo
 
 Writes OUTPUT/summary.json and OUTPUT/overlays/<question id>.png.
 """
 
 import argparse
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
+from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import progress, run_main
-from vl_absvit.data.json_files import form_name, read_json, write_json
+from vl_absvit.attention.geometry import Box, cell_centres, seen_box
+from vl_absvit.attention.maps import norm_map, prior_mask_map
+from vl_absvit.attention.render import panel
+from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.loaders import evaluation_loader
+from vl_absvit.data.records import ImageTable, read_annotations, read_questions, read_vocabulary
+from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_answer_scores
+from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
+from vl_absvit.evaluation.submission import check_submission
+from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
-OVERLAYS = 8
+PAIRS = 4
+"""Images that are drawn, each with two questions about different places, so that one sees the map move."""
+TITLES = {"bottom_up": "bottom-up", "prior_mask": "prior mask", "top_down": "top-down"}
 DEFINITIONS = {
-    "vqa_accuracy": "official VQA accuracy of the most probable answer, percent",
-    "prior_only_accuracy": "the same, of the best constant answer per question type, chosen on train",
-    "prior_mask_pointing": "percent of questions where the centre of the prior mask's strongest patch lies on an asked object",
-    "bottom_up_pointing": "the same, of the first look's longest patch token after the third block from the end",
-    "top_down_pointing": "the same, of the second look's longest patch token after the third block from the end",
+    "vqa_accuracy": "official VQA accuracy, percent",
+    "prior_only_accuracy": "the same of the best constant answer per question type, chosen on train",
+    "prior_mask_pointing": "percent of questions that name objects where the centre of the prior mask's strongest "
+    "patch lies on one of them; of several equally strong patches, each must",
+    "bottom_up_pointing": "the same for the length of the first look's patch tokens after the third block from the end",
+    "top_down_pointing": "the same for the second look",
 }
 
 
@@ -35,66 +53,177 @@ class Seen(NamedTuple):
 
     question_id: int
     image_id: int
-    maps: dict[str, np.ndarray]  # name -> (h, w)
-    box: tuple[float, float, float, float]  # part of the picture that the maps cover, in pixels
+    maps: dict[str, np.ndarray]  # (h, w) each
+    box: Box  # part of the picture that the maps cover
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from vl_absvit.data.answers import AnswerVocabulary
-    from vl_absvit.data.records import ImageTable, read_annotations, read_questions
-    from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_answer_scores
-    from vl_absvit.evaluation.submission import check_submission
-    from vl_absvit.evaluation.vqa_accuracy import vqa_scores
-    from vl_absvit.tasks.vqa import load_checkpoint, make_dataset
-
-    data, split, output = arguments.data, arguments.split, arguments.output
+    data, split = arguments.data, arguments.split
     objects = read_objects(arguments.objects)
-    predictions = read_json(arguments.predictions, list)
     annotations = read_annotations(data, [split])
+    predictions = read_json(arguments.predictions, list)
     check_submission(predictions, [each["question_id"] for each in annotations], where=str(arguments.predictions))
     scores = vqa_scores(annotations, predictions)
-    training = read_questions(data, ["train"]).select_columns(["question_type", "labels", "scores"])
-    vocabulary = AnswerVocabulary.load(data / "answers.json")
-    constants = best_constant_answers((tuple(row.values()) for row in training), vocabulary.answers)
+    prior_only = prior_only_accuracy(data, annotations)
 
     checkpoint = load_checkpoint(arguments.checkpoint)
-    dataset = make_dataset(data, [split], checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing)
     images = ImageTable(data)
+    dataset = make_dataset(data, [split], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing)
     with progress() as bar:
         looked = look(checkpoint, dataset, images, arguments.batch_size)
         seen = list(bar.track(looked, total=len(dataset), description="looking"))
     pointing = score_pointing(seen, objects)
-
     summary = {
         "checkpoint": str(arguments.checkpoint),
         "split": split,
         "questions": len(annotations),
         "vqa_accuracy": scores.overall,
         "vqa_accuracy_per_answer_type": scores.per_answer_type,
-        "prior_only_accuracy": constant_answer_scores(annotations, constants).overall,
+        "prior_only_accuracy": prior_only,
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
         "questions_pointed_at": pointing["prior_mask"].questions,
-        "questions_without_objects": pointing["prior_mask"].without_boxes,
+        "questions_naming_no_object": pointing["prior_mask"].without_boxes,
         "seconds": read_seconds(arguments.seconds),
         "definitions": DEFINITIONS,
     }
-    draw_overlays(choose(seen, objects), images, read_questions(data, [split]), predictions, output / "overlays")
-    write_json(output / "summary.json", summary, indent=1)
-    print_summary(summary, output)
+    draw(choose(seen, objects), images, read_questions(data, [split]), predictions, arguments.output / "overlays")
+    write_json(arguments.output / "summary.json", summary, indent=1)
+    show(summary, arguments.output)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint of a VQA run")
     parser.add_argument("--data", type=Path, required=True, metavar="OUT", help="the prepared demo world")
     parser.add_argument("--split", default="val", help="split to report (default: val)")
     parser.add_argument("--objects", type=Path, required=True, metavar="FILE", help="the world's demo_objects.json")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="written by evaluate_vqa.py")
-    parser.add_argument("--seconds", type=Path, metavar="DIR", help="folder with one file of seconds per stage")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for summary.json and overlays")
+    parser.add_argument("--seconds", type=Path, metavar="DIR", help="folder with a file of seconds per stage")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of summary.json and overlays/"
+    )
     parser.add_argument("--batch-size", type=int, default=128, help="questions per forward pass (default: 128)")
     arguments = parser.parse_args()
     if arguments.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     return arguments
+
+
+def read_objects(path: Path) -> dict[int, list[Box]]:
+    """Boxes of the objects that each question names; questions that name none may be absent."""
+    content = read_json(path, dict)
+    try:
+        return {int(question): [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] for question, boxes in content.items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f'{path}: expected {{"question_id": [[x0, y0, x1, y1], ...]}}: {error}') from error
+
+
+def read_seconds(folder: Path | None) -> dict[str, int]:
+    """Seconds of every stage, in the order in which the stages ended."""
+    files = [] if folder is None else sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    return {file.name: int(file.read_text()) for file in files}
+
+
+def prior_only_accuracy(data: Path, annotations: Sequence[dict]) -> float:
+    """Accuracy on ``annotations`` of the best constant answer per question type, in percent."""
+    train = read_questions(data, ["train"]).with_format("arrow")[:]
+    columns = [train.column(name).to_pylist() for name in ("question_type", "labels", "scores")]
+    vocabulary = read_vocabulary(data)
+    constants = best_constant_answers(zip(*columns, strict=True), vocabulary.answers)
+    return constant_answer_scores(annotations, constants).overall
+
+
+@torch.no_grad()
+def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, batch_size: int) -> Iterator[Seen]:
+    """The maps of every question, from the visual half of the model."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = checkpoint.model.to(device)
+    if model.prior is None:
+        raise InputError("the checkpoint is a plain ViT, which has no prior and looks only once")
+    for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):
+        batch = send_to_device(batch, device)
+        prior = model.prior(model.text(batch.token_ids, batch.is_token), batch.is_token)
+        looks = model.vision.look_twice(batch.images, prior, batch.image_index)
+        maps = {
+            "bottom_up": norm_map(looks.first.states)[batch.image_index],
+            "prior_mask": prior_mask_map(looks.prior_mask),
+            "top_down": norm_map(looks.second.states),
+        }
+        maps = {name: grids.cpu().numpy() for name, grids in maps.items()}
+        image_ids, rows = batch.image_ids.tolist(), batch.image_index.tolist()
+        size = checkpoint.preprocessing.image_size
+        boxes = [seen_box(*picture.size, size) for picture in images.open(image_ids)]
+        for k, (question, row) in enumerate(zip(batch.question_ids.tolist(), rows, strict=True)):
+            yield Seen(question, image_ids[row], {name: grids[k] for name, grids in maps.items()}, boxes[row])
+
+
+def score_pointing(seen: Sequence[Seen], objects: dict[int, list[Box]]) -> dict[str, PointingScore]:
+    """Pointing accuracy of every map."""
+    boxes = [objects.get(each.question_id, []) for each in seen]
+    scores = {}
+    for name in seen[0].maps:
+        grids = [each.maps[name] for each in seen]
+        centres = [cell_centres(each.box, *grid.shape) for each, grid in zip(seen, grids, strict=True)]
+        scores[name] = pointing_accuracy(grids, centres, boxes)
+    return scores
+
+
+def choose(seen: Sequence[Seen], objects: dict[int, list[Box]]) -> list[Seen]:
+    """The questions to draw, whatever their answers: two about different objects on each of the first few images."""
+    of_image: dict[int, list[Seen]] = {}
+    for each in seen:
+        of_image.setdefault(each.image_id, []).append(each)
+    pairs = []
+    for questions in of_image.values():
+        named = [(each, set(objects.get(each.question_id, []))) for each in questions]
+        apart = [
+            (a, b) for (a, here), (b, there) in combinations(named, 2) if here and there and here.isdisjoint(there)
+        ]
+        pairs += apart[:1]
+        if len(pairs) == PAIRS:
+            break
+    return [each for pair in pairs for each in pair]
+
+
+def draw(
+    chosen: Sequence[Seen], images: ImageTable, questions: Dataset, predictions: Sequence[dict], folder: Path
+) -> None:
+    """One panel per question; those of an earlier run are removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    row_of = {question: row for row, question in enumerate(questions["question_id"])}
+    predicted = {each["question_id"]: each["answer"] for each in predictions}
+    for each in chosen:
+        record = questions[row_of[each.question_id]]
+        picture = panel(
+            images.open([each.image_id])[0],
+            {TITLES[name]: grid for name, grid in each.maps.items()},
+            each.box,
+            question=record["question"],
+            predicted=predicted[each.question_id],
+            truth=record["multiple_choice_answer"],
+        )
+        picture.save(folder / f"{each.question_id}.png")
+
+
+def show(summary: dict, folder: Path) -> None:
+    """The summary as a short table."""
+    table = Table(f"{summary['questions']} questions of {summary['split']}", "%")
+    table.columns[1].justify = "right"
+    table.add_row("VQA accuracy", f"{summary['vqa_accuracy']:.2f}")
+    for name, accuracy in summary["vqa_accuracy_per_answer_type"].items():
+        table.add_row(f"  {name}", f"{accuracy:.2f}")
+    table.add_row("best constant answers", f"{summary['prior_only_accuracy']:.2f}", end_section=True)
+    for name, title in TITLES.items():
+        table.add_row(f"{title} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
+    console = Console()
+    console.print(table)
+    if summary["seconds"]:
+        stages = ", ".join(f"{name} {seconds}" for name, seconds in summary["seconds"].items())
+        console.print(f"seconds: {stages}; together {sum(summary['seconds'].values())}")
+    console.print(f"{folder / 'summary.json'} and {folder / 'overlays'}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh test
 
 python -m ruff check .
+python -m ruff format --check .
 python -m pytest "$@"

@@ -122,7 +122,7 @@ def raising(error):
         (
             FileNotFoundError(2, "No such file or directory", "x.json"),
             1,
-            "error: [Errno 2] No such file or directory: 'x.json'\n",
+            "error: x.json: No such file or directory\n",
         ),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
     ],

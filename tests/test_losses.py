@@ -56,4 +56,6 @@ def test_an_image_that_comes_twice_is_no_negative_of_itself():
 
 
 def test_a_batch_of_one_image_has_no_negatives_and_a_finite_loss_of_zero():
-    assert prior_loss(torch.randn(2, 1), torch.tensor([5, 5]), torch.tensor([5]), torch.tensor([0, 0]), 0.07).item() == 0.0
+    assert (
+        prior_loss(torch.randn(2, 1), torch.tensor([5, 5]), torch.tensor([5]), torch.tensor([0, 0]), 0.07).item() == 0.0
+    )

@@ -1,7 +1,9 @@
 """What every script shares: configuration from file and command line, one-line errors, progress bars."""
 
+import argparse
 import difflib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,9 +58,26 @@ def _stop(code: int, reason: object) -> NoReturn:
 def _message(reason: object) -> str:
     """One line. An error of a loader process arrives wrapped in its traceback, whose last line is the error itself."""
     text = str(reason).strip()
+    if isinstance(reason, OSError) and reason.filename is not None and reason.filename2 is None:
+        text = f"{reason.filename}: {reason.strerror}"
     if text.startswith("Caught ") and "Original Traceback" in text:
         text = text.splitlines()[-1].split(": ", 1)[-1]
     return " ".join(text.split())
+
+
+class OptionParser(argparse.ArgumentParser):
+    """argparse whose complaints are ``ConfigError``, with the nearest option where there is no such one."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the command line."""
+        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        hint = _nearest(unknown[1], list(self._option_string_actions)) if unknown else "; see --help"
+        raise ConfigError(f"command line: {message}{hint}")
 
 
 def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -81,7 +100,7 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
         parsed = parser.parse_args(argv)
         made = parser.instantiate(parsed)
     except ArgumentError as error:
-        raise ConfigError(f"{' '.join(_files_named(argv)) or 'command line'}: {_one_line(error)}") from error
+        raise ConfigError(f"{_origin(error, argv)}: {_one_line(error)}") from error
     return config_class(**{field.name: made[field.name] for field in fields(config_class)})
 
 
@@ -144,6 +163,15 @@ def _nearest(name: str, valid: Sequence[str] | Mapping[str, bool], dashes: str =
         last_part = {key.rsplit(".", 1)[-1]: key for key in valid}
         close = [last_part[part] for part in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(last_part), n=1)]
     return f"; did you mean {dashes}{close[0]}?" if close else "; see --help for all of them"
+
+
+def _origin(error: Exception, argv: Sequence[str]) -> str:
+    """Where the value that ``error`` complains of was given: on the command line, which wins, or in the files."""
+    key = re.search(r'"([\w.]+)"', str(error))
+    given = [word.split("=", 1)[0] for word in argv]
+    if key and f"--{key[1]}" in given:
+        return "command line"
+    return " ".join(_files_named(argv)) or "command line"
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """A run's configuration: frozen dataclasses; every default lives here once.
 
-The docstring under a field is its documentation in ``--help``. Contradictions raise ``ConfigError`` when the config is made.
-Names used in comments: B image-text pairs, N vision tokens, D vision width.
+The docstring under a field is its documentation in ``--help``. Contradictions raise ``ConfigError`` when the config is
+made. Names used in comments: B image-text pairs, N vision tokens, D vision width.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,21 @@ from vl_absvit.errors import ConfigError
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _positive(group: str, **values: float | None) -> None:
+    for name, value in values.items():
+        _require(value is None or value > 0, f"{group}.{name} must be positive, got {value}")
+
+
+def _not_negative(group: str, **values: float) -> None:
+    for name, value in values.items():
+        _require(value >= 0, f"{group}.{name} must be at least 0, got {value}")
+
+
+def _below_one(group: str, **values: float) -> None:
+    for name, value in values.items():
+        _require(0 <= value < 1, f"{group}.{name} must be in [0, 1), got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +51,11 @@ class VisionConfig:
     modulation: Literal["reweight", "reweight_project"] = "reweight"
     """Form of step 2: the paper's, or the rank-one form of the released vision-language code."""
     gain: float = 10.0
-    """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for ``reweight_project``."""
+    """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for
+    ``reweight_project``."""
     weights: str | None = None
-    """Start weights of the trunk: a ``.safetensors`` file or a folder with ``model.safetensors``; ``timm`` downloads the ImageNet
-    weights of the ``vit_`` twin; None starts from random weights."""
+    """Start weights of the trunk: a ``.safetensors`` file or a folder with ``model.safetensors``; ``timm`` downloads
+    the ImageNet weights of the ``vit_`` twin; None starts from random weights."""
     image_statistics: Literal["backbone", "clip"] = "backbone"
     """Mean and standard deviation of pixels: the backbone's own, or CLIP's (released vision-language weights)."""
     drop_path: float = 0.0
@@ -48,9 +64,10 @@ class VisionConfig:
     """Recompute block activations in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
-        _require(self.image_size > 0, f"vision.image_size must be positive, got {self.image_size}")
-        _require(self.gain >= 0, f"vision.gain must be at least 0, got {self.gain}")
-        _require(0 <= self.drop_path < 1, f"vision.drop_path must be in [0, 1), got {self.drop_path}")
+        _positive("vision", image_size=self.image_size, patch_size=self.patch_size)
+        _positive("vision", width=self.width, depth=self.depth, num_heads=self.num_heads)
+        _not_negative("vision", gain=self.gain)
+        _below_one("vision", drop_path=self.drop_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +75,8 @@ class TextConfig:
     """The text encoder: a RoBERTa, loaded or from scratch."""
 
     model: str | None = "roberta-base"
-    """Folder (or hub name) of a ``RobertaModel`` with its tokenizer; None builds one from scratch with the sizes below."""
+    """Folder (or hub name) of a ``RobertaModel`` with its tokenizer; None builds one from scratch with the sizes
+    below."""
     tokenizer: str | None = None
     """Folder (or hub name) of the tokenizer; None means the one beside ``model``."""
     width: int = 768
@@ -73,12 +91,16 @@ class TextConfig:
     """Longest text in tokens, ``<s>`` and ``</s>`` included; longer texts are cut and counted."""
 
     def __post_init__(self) -> None:
+        _positive("text", width=self.width, depth=self.depth, num_heads=self.num_heads)
+        _below_one("text", dropout=self.dropout)
         _require(self.max_tokens >= 3, f"text.max_tokens must be at least 3, got {self.max_tokens}")
         _require(
             self.model is not None or self.tokenizer is not None,
             "text.tokenizer is needed when text.model is null: a model from scratch has no tokenizer of its own",
         )
-        _require(self.width % self.num_heads == 0, f"text.width {self.width} does not divide into {self.num_heads} heads")
+        _require(
+            self.width % self.num_heads == 0, f"text.width {self.width} does not divide into {self.num_heads} heads"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +108,8 @@ class PriorConfig:
     """The prior xi: where it comes from and what trains it."""
 
     sentence: Literal["cls", "masked_mean", "eos", "padded_mean"] = "cls"
-    """Sentence vector t: the ``<s>`` token (paper), the mean over real tokens, the first ``</s>`` token (released retrieval),
-    or the mean over all positions, padding included (released VQA weights only)."""
+    """Sentence vector t: the ``<s>`` token (paper), the mean over real tokens, the first ``</s>`` token (released
+    retrieval), or the mean over all positions, padding included (released VQA weights only)."""
     look: Literal["first", "second"] = "first"
     """Which look's tokens the prior loss compares with the prior."""
     pool: Literal["max", "mean", "cls"] = "max"
@@ -96,7 +118,7 @@ class PriorConfig:
     """Temperature of the contrastive prior loss."""
 
     def __post_init__(self) -> None:
-        _require(self.temperature > 0, f"prior.temperature must be positive, got {self.temperature}")
+        _positive("prior", temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +137,12 @@ class FusionConfig:
     """Dropout of hidden states and attention weights."""
 
     def __post_init__(self) -> None:
-        _require(self.width % self.num_heads == 0, f"fusion.width {self.width} does not divide into {self.num_heads} heads")
+        _positive("fusion", width=self.width, num_layers=self.num_layers, num_heads=self.num_heads)
+        _positive("fusion", mlp_ratio=self.mlp_ratio)
+        _below_one("fusion", dropout=self.dropout)
+        _require(
+            self.width % self.num_heads == 0, f"fusion.width {self.width} does not divide into {self.num_heads} heads"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +155,7 @@ class LossConfig:
     """Weight of the feedback decoders' reconstruction loss (paper: 0.1 on ImageNet, 0.3 for vision and language)."""
 
     def __post_init__(self) -> None:
-        _require(self.prior >= 0, f"loss.prior must be at least 0, got {self.prior}")
-        _require(self.reconstruction >= 0, f"loss.reconstruction must be at least 0, got {self.reconstruction}")
+        _not_negative("loss", prior=self.prior, reconstruction=self.reconstruction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +200,11 @@ class OptimConfig:
     """Gradients are clipped to this global norm; None does not clip."""
 
     def __post_init__(self) -> None:
-        _require(self.batch_size > 0, f"optim.batch_size must be positive, got {self.batch_size}")
-        _require(self.epochs > 0, f"optim.epochs must be positive, got {self.epochs}")
-        _require(0 <= self.warmup_fraction < 1, f"optim.warmup_fraction must be in [0, 1), got {self.warmup_fraction}")
-        _require(
-            self.max_grad_norm is None or self.max_grad_norm > 0,
-            f"optim.max_grad_norm must be positive or null, got {self.max_grad_norm}",
+        _positive("optim", batch_size=self.batch_size, micro_batch_size=self.micro_batch_size, epochs=self.epochs)
+        _positive("optim", eps=self.eps, max_grad_norm=self.max_grad_norm)
+        _not_negative("optim", weight_decay=self.weight_decay)
+        _below_one(
+            "optim", warmup_fraction=self.warmup_fraction, **{f"betas[{i}]": b for i, b in enumerate(self.betas)}
         )
 
 
@@ -190,9 +215,11 @@ class DataConfig:
     root: str
     """Folder written by a script of ``data_prep`` (VQA), or an ImageFolder with ``train`` and ``val`` (pretraining)."""
     train_splits: tuple[str, ...] = ("train",)
-    """Splits to train on. Training on everything for a leaderboard is ``[train, minival, val]`` with ``select_split: null``."""
+    """Splits to train on. Training on everything for a leaderboard is ``[train, minival, val]`` with
+    ``select_split: null``."""
     select_split: str | None = "minival"
-    """Split that tunes and picks the best checkpoint; never one that is reported. None selects nothing and keeps ``last`` only."""
+    """Split that tunes and picks the best checkpoint; never one that is reported. None selects nothing and keeps
+    ``last`` only."""
     augmentation: Literal["none", "randaugment"] = "randaugment"
     """Training images: as in evaluation, or with RandAugment (n=2, m=9) as METER."""
     num_workers: int = 4
@@ -200,11 +227,14 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(len(self.train_splits) > 0, "data.train_splits is empty")
+        is_once = len(set(self.train_splits)) == len(self.train_splits)
+        _require(is_once, f"data.train_splits names a split more than once: {', '.join(self.train_splits)}")
         _require(
             self.select_split not in self.train_splits,
-            f"data.select_split {self.select_split!r} is also trained on; set it to null to give up checkpoint selection",
+            f"data.select_split {self.select_split!r} is also trained on; "
+            "set it to null to give up checkpoint selection",
         )
-        _require(self.num_workers >= 0, f"data.num_workers must be at least 0, got {self.num_workers}")
+        _not_negative("data", num_workers=self.num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +257,8 @@ class RunConfig:
     """Go on from ``checkpoints/last``; without it a folder that already holds a run is an error."""
 
     def __post_init__(self) -> None:
-        _require(self.log_every > 0, f"run.log_every must be positive, got {self.log_every}")
-        _require(self.evaluations_per_epoch > 0, f"run.evaluations_per_epoch must be positive, got {self.evaluations_per_epoch}")
+        _positive("run", log_every=self.log_every, evaluations_per_epoch=self.evaluations_per_epoch)
+        _not_negative("run", seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,5 +284,16 @@ class PretrainConfig:
     vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
     pooling: Literal["token", "avg"] = "token"
     """What the classifier reads: the CLS token, or the mean patch."""
+    mosaic: int = 1
+    """Side n of a mosaic: training images are n x n mosaics of the folder's images, their targets the mean of the n x n
+    labels. Above 1 the encoder learns to keep what it sees where it sees it."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
+        _require(
+            self.vision.image_size % self.mosaic == 0,
+            f"vision.image_size {self.vision.image_size} does not divide into a mosaic of "
+            f"{self.mosaic} x {self.mosaic}",
+        )

@@ -1,4 +1,7 @@
-"""Collectives: the only place that talks to ``torch.distributed``. Without a process group every function is the identity."""
+"""Collectives: the only place that talks to ``torch.distributed``.
+
+Without a process group every function is the identity.
+"""
 
 from typing import Any
 
@@ -23,7 +26,10 @@ def is_main() -> bool:
 
 
 class _AllGather(torch.autograd.Function):
-    """Equally shaped tensors of all ranks, one below the other; a row's gradient is summed over the ranks that used it."""
+    """Equally shaped tensors of all ranks, one below the other.
+
+    A row's gradient is summed over the ranks that used it.
+    """
 
     @staticmethod
     def forward(ctx, local: Tensor) -> Tensor:
@@ -41,8 +47,9 @@ class _AllGather(torch.autograd.Function):
 def gather_with_grad(local: Tensor) -> Tensor:
     """Rows of every rank, in rank order; ranks may hold different numbers of rows.
 
-    Gradients flow back to the rank that owns a row, summed over the ranks that used it: where every rank computes the same loss of
-    all rows, DDP's mean over ranks turns the parameters' gradient into that of one process with the full batch.
+    Gradients flow back to the rank that owns a row, summed over the ranks that used it: where every rank computes the
+    same loss of all rows, DDP's mean over ranks turns the parameters' gradient into that of one process with the full
+    batch.
     """
     if world_size() == 1:
         return local

@@ -1,4 +1,7 @@
-"""What a user can cause. Scripts turn these into one line on stderr; anything else is a fault of ours and keeps its traceback."""
+"""What a user can cause.
+
+Scripts turn these into one line on stderr; anything else is a fault of ours and keeps its traceback.
+"""
 
 
 class InputError(ValueError):

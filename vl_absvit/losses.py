@@ -42,9 +42,10 @@ def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean",
 def prior_loss(
     similarity: Tensor, text_image_ids: Tensor, image_ids: Tensor, own_column: Tensor, temperature: float
 ) -> Tensor:
-    """L_prior = -log p_xi(z): InfoNCE of each prior against its own image, negatives are the other images [AbS Eq. 2.13].
+    """L_prior = -log p_xi(z): InfoNCE of each prior against its own image [AbS Eq. 2.13].
 
-    Columns that show the text's own image once more are neither positives nor negatives.
+    Negatives are the other images. Columns that show the text's own image once more are neither positives nor
+    negatives.
 
     Args:
         similarity: of every prior to every image, (B, I).

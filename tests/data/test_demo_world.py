@@ -155,7 +155,8 @@ def test_single_objects_are_an_image_folder_and_pairs_have_one_object_a_side(wor
         (_, _, left_end, _), (right_start, _, _, _) = pair["boxes"]
         assert left_end <= 96 <= right_start
         assert {pair["left"], pair["right"]} <= set(CLASSES)
-        assert not set(pair["left"].split("_")) & set(pair["right"].split("_"))
+        (colour, _, shape), (other_colour, _, other_shape) = pair["left"].split("_"), pair["right"].split("_")
+        assert colour != other_colour and shape != other_shape
 
 
 def test_the_tokenizer_is_robertas_and_loses_nothing(world):

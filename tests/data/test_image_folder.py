@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vl_absvit.data.image_folder import ImageFolderDataset
+from vl_absvit.data.image_folder import ImageFolderDataset, MosaicDataset
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import InputError
 
@@ -39,7 +39,7 @@ def test_a_batch_holds_images_labels_and_places(root):
     made = dataset(root)
     batch = made.collate(made.__getitems__([3, 0]))
     assert batch.images.shape == (2, 3, 8, 8)
-    assert (batch.labels.tolist(), batch.indices.tolist()) == ([1, 0], [3, 0])
+    assert (batch.labels.tolist(), batch.indices.tolist()) == ([[1], [0]], [3, 0])
 
 
 def test_an_image_is_the_same_the_second_time(root):
@@ -79,3 +79,42 @@ def test_folders_of_another_form_are_one_line(root, damage, message):
         (root / "val/ant").rename(root / "val/bee")
     with pytest.raises(InputError, match=message):
         dataset(root, ("train", "test") if damage == "split" else ("train", "val"))
+
+
+def cells_of(image, side):
+    """The cells of a mosaic in raster order."""
+    rows = image.chunk(side, dim=1)
+    return [cell for row in rows for cell in row.chunk(side, dim=2)]
+
+
+def test_a_mosaic_shows_each_cells_image_and_its_label(root):
+    for number, file in enumerate(sorted(root.glob("train/*/*.png"))):
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(file)
+    images = dataset(root)
+    mosaic = MosaicDataset(images, 3, seed=0)
+    for index in range(len(mosaic)):
+        sample = mosaic[index]
+        assert sample.image.shape == (3, 24, 24)
+        shown = [
+            next(k for k in range(len(images)) if torch.equal(images[k].image, cell))
+            for cell in cells_of(sample.image, 3)
+        ]
+        assert [images[k].labels[0] for k in shown] == sample.labels
+        assert index in shown
+
+
+def test_mosaics_depend_on_seed_epoch_and_index_alone(root):
+    def labels(seed, epoch):
+        mosaic = MosaicDataset(dataset(root), 3, seed=seed)
+        mosaic.set_epoch(epoch)
+        return mosaic.collate(mosaic.__getitems__(range(len(mosaic)))).labels
+
+    assert torch.equal(labels(0, 1), labels(0, 1))
+    assert not torch.equal(labels(0, 1), labels(0, 2)) and not torch.equal(labels(0, 1), labels(1, 1))
+
+
+def test_an_evaluation_mosaic_repeats_one_image(root):
+    mosaic = MosaicDataset(dataset(root), 2, seed=None)
+    sample = mosaic[4]
+    assert len(set(sample.labels)) == 1
+    assert all(torch.equal(cell, dataset(root)[4].image) for cell in cells_of(sample.image, 2))

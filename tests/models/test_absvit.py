@@ -146,7 +146,9 @@ def test_every_size_is_registered_with_its_bottom_up_twin(size, patch, pool):
         twin = timm.create_model(f"vit_{name}", **kwargs)
     shapes = {k: v.shape for k, v in absvit.state_dict().items()}
     new = {key for key in shapes if key.startswith(("decoders.", "prior"))}
-    assert {key: shape for key, shape in shapes.items() if key not in new} == {k: v.shape for k, v in twin.state_dict().items()}
+    assert {key: shape for key, shape in shapes.items() if key not in new} == {
+        k: v.shape for k, v in twin.state_dict().items()
+    }
     assert len(new) == 2 * 12 + 1 and absvit.embed_dim == {"tiny": 192, "small": 384, "base": 768}[size]
 
 
@@ -192,7 +194,9 @@ def test_imagenet_models_give_the_authors_outputs_and_gradients(golden, case, op
     folder = golden / "imagenet" / case
     inputs, expected = (load_file(folder / f"{name}.safetensors") for name in ("inputs", f"outputs_{precision}"))
     dtype = {"f32": torch.float32, "f64": torch.float64}[precision]
-    model = timm.create_model("absvit_tiny_patch8_224", img_size=32, embed_dim=32, depth=2, num_heads=4, num_classes=10, **options)
+    model = timm.create_model(
+        "absvit_tiny_patch8_224", img_size=32, embed_dim=32, depth=2, num_heads=4, num_classes=10, **options
+    )
     model.load_state_dict(released_names(load_file(folder / "state_dict.safetensors")))
     model.to(dtype).eval()
     looks = model.look_twice(inputs["image"].to(dtype))
@@ -216,7 +220,9 @@ def test_imagenet_models_give_the_authors_outputs_and_gradients(golden, case, op
     reference = released_names({k.removeprefix("grad."): v for k, v in expected.items() if k.startswith("grad.")})
     gradients = dict(model.named_parameters())
     assert gradients.keys() == reference.keys()
-    for name in gradients:  # the key's bias has a true gradient of zero and only rounding to compare, but the rest of qkv's counts
+    for name in (
+        gradients
+    ):  # the key's bias has a true gradient of zero and only rounding to compare, but the rest of qkv's counts
         assert relative(gradients[name].grad, reference[name]) < bound, name
     for name, tensor in ours.items():
         assert relative(tensor, expected[name]) < bound, name
@@ -229,8 +235,8 @@ def test_vision_language_trunks_give_the_authors_outputs(golden, case):
     inputs, expected = (load_file(folder / f"{name}.safetensors") for name in ("inputs", "outputs_f64"))
     project = {k.removeprefix("prompt_decoder."): state.pop(k) for k in list(state) if k.startswith("prompt_decoder.")}
     model = timm.create_model(
-        "absvit_tiny_patch8_224", img_size=32, embed_dim=32, depth=2, num_heads=4, num_classes=10, trainable_prior=False,
-        modulation="reweight_project", gain=5.0, top_down="absvit" if project else "none",
+        "absvit_tiny_patch8_224", img_size=32, embed_dim=32, depth=2, num_heads=4, num_classes=10,
+        trainable_prior=False, modulation="reweight_project", gain=5.0, top_down="absvit" if project else "none",
     )  # fmt: skip
     model.load_state_dict(state)
     model.double().eval()

@@ -109,5 +109,7 @@ def test_reconstruction_loss_teaches_only_the_reconstructing_decoders(decoders):
 
 
 def test_steered_tokens_are_the_product_of_their_factors():
-    steered = Steered(torch.ones(2, 1), torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([[[1.0]], [[4.0]]]), torch.tensor([1, 1]))
+    steered = Steered(
+        torch.ones(2, 1), torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([[[1.0]], [[4.0]]]), torch.tensor([1, 1])
+    )
     assert steered.tokens.flatten().tolist() == [8.0, 12.0]

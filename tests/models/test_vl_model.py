@@ -49,7 +49,9 @@ def our_name(key: str) -> str | None:
         return key.replace("vit_model.prompt_decoder", "prior.project")
     if key.startswith("vit_model."):
         key = key.replace("vit_model", "vision")
-        return key.replace(".linear.", ".reconstruct.").replace(".linear2.", ".transform.") if "decoders" in key else key
+        return (
+            key.replace(".linear.", ".reconstruct.").replace(".linear2.", ".transform.") if "decoders" in key else key
+        )
     if key.startswith("text_transformer."):
         return key.replace("text_transformer", "text.roberta")
     if key.startswith("vqa_classifier."):
@@ -76,7 +78,10 @@ def test_whole_vqa_models_give_the_authors_outputs(golden, case, precision, boun
     fused = []
     model.fusion.register_forward_hook(lambda *call: fused.append(call[-1]))
     out = model(
-        inputs["image"].to(dtype), inputs["text_ids"], inputs["text_masks"].bool(), need_reconstruction=vision["top_down"] != "none"
+        inputs["image"].to(dtype),
+        inputs["text_ids"],
+        inputs["text_masks"].bool(),
+        need_reconstruction=vision["top_down"] != "none",
     )
     ours = {
         "vqa.vit_tokens": out.first_look if out.second_look is None else out.second_look,
@@ -107,7 +112,12 @@ def model() -> VLAbSViT:
 def batch() -> dict[str, Tensor]:
     is_token = torch.arange(8) < torch.tensor([[8], [5], [3]])
     token_ids = torch.randint(3, 100, (3, 8)).masked_fill(~is_token, 1)
-    return {"images": torch.randn(2, 3, 32, 32), "token_ids": token_ids, "is_token": is_token, "image_index": torch.tensor([1, 0, 1])}
+    return {
+        "images": torch.randn(2, 3, 32, 32),
+        "token_ids": token_ids,
+        "is_token": is_token,
+        "image_index": torch.tensor([1, 0, 1]),
+    }
 
 
 @pytest.mark.parametrize("sentence", ["cls", "masked_mean", "eos"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,32 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from accelerate.state import AcceleratorState
 
+from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.training.run_dir import config_as_dict
-
-ROOT = Path(__file__).parents[2]
-
-
-def run_script(name: str, *arguments: object) -> int:
-    """Exit code of a script run in this process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    before, sys.argv = sys.argv, [name, *map(str, arguments)]
-    try:
-        runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = before
-    raise AssertionError("a script ends with an exit code")
-
-
-@pytest.fixture(autouse=True)
-def on_one_process_of_the_cpu(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def write_config(config, path: Path) -> Path:
@@ -51,12 +28,11 @@ def metrics(folder: Path) -> list[dict]:
 def finetuned(world, tmp_path_factory):
     """Run folders of a tiny pretraining and of the finetuning that starts from it."""
     folder = tmp_path_factory.mktemp("runs")
-    os.environ["ACCELERATE_USE_CPU"] = "true"
     pretraining = write_config(tiny_pretrain_config(world, folder / "pretrained"), folder / "pretrain.yaml")
-    assert run_script("pretrain_vision.py", "--config", pretraining) == 0
+    assert run_script("scripts/pretrain_vision.py", "--config", pretraining) == 0
     vision = tiny_vision(weights=str(folder / "pretrained/checkpoints/best"))
     finetuning = write_config(tiny_vqa_config(world, folder / "vqa", vision=vision, dropout=0.1), folder / "vqa.yaml")
-    assert run_script("finetune_vqa.py", "--config", finetuning, "--run.trackers", "[tensorboard]") == 0
+    assert run_script("scripts/finetune_vqa.py", "--config", finetuning, "--run.trackers", "[tensorboard]") == 0
     return folder
 
 
@@ -68,7 +44,7 @@ def evaluate(finetuned, world, output, split="val", **changes) -> int:
         "--output": output,
         "--num-workers": 0,
     } | changes
-    return run_script("evaluate_vqa.py", *(word for pair in arguments.items() for word in pair))
+    return run_script("scripts/evaluate_vqa.py", *(word for pair in arguments.items() for word in pair))
 
 
 def test_a_run_leaves_everything_in_its_folder(finetuned):
@@ -91,20 +67,20 @@ def test_the_losses_go_down(finetuned):
 def test_the_run_folder_alone_makes_the_same_run_again(finetuned):
     again = finetuned / "again"
     arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", again)
-    assert run_script("finetune_vqa.py", *arguments) == 0
+    assert run_script("scripts/finetune_vqa.py", *arguments) == 0
     for name in ("best", "last"):
         first, second = (run / "checkpoints" / name / "model.safetensors" for run in (finetuned / "vqa", again))
         assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_folder_that_holds_a_run_is_a_usage_error(finetuned, capsys):
-    assert run_script("finetune_vqa.py", "--config", finetuned / "vqa/config.yaml") == 2
+    assert run_script("scripts/finetune_vqa.py", "--config", finetuned / "vqa/config.yaml") == 2
     assert "already holds a run" in capsys.readouterr().err
 
 
 def test_a_finished_run_can_be_resumed_and_is_left_as_it_is(finetuned):
     before = (finetuned / "vqa/checkpoints/last/model.safetensors").read_bytes()
-    assert run_script("finetune_vqa.py", "--config", finetuned / "vqa/config.yaml", "--run.resume", "true") == 0
+    assert run_script("scripts/finetune_vqa.py", "--config", finetuned / "vqa/config.yaml", "--run.resume", "true") == 0
     assert (finetuned / "vqa/checkpoints/last/model.safetensors").read_bytes() == before
 
 
@@ -146,14 +122,14 @@ def test_a_pretrained_encoder_is_not_a_vqa_checkpoint(finetuned, world, tmp_path
 def test_a_mistyped_key_is_a_usage_error_with_the_nearest_one(world, tmp_path, capsys):
     config = write_config(tiny_vqa_config(world, tmp_path / "run"), tmp_path / "vqa.yaml")
     config.write_text(config.read_text().replace("batch_size", "batchsize", 1))
-    assert run_script("finetune_vqa.py", "--config", config) == 2
+    assert run_script("scripts/finetune_vqa.py", "--config", config) == 2
     assert "did you mean optim.batch_size?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_does_not_divide_is_a_usage_error(world, tmp_path, capsys):
     config = write_config(tiny_vqa_config(world, tmp_path / "run", micro_batch_size=5), tmp_path / "vqa.yaml")
-    assert run_script("finetune_vqa.py", "--config", config) == 2
+    assert run_script("scripts/finetune_vqa.py", "--config", config) == 2
     assert "optim.batch_size 12 does not divide" in capsys.readouterr().err
 
 

@@ -22,7 +22,7 @@ def first_batch(task):
 
 
 def test_the_loss_is_the_mean_of_both_looks():
-    labels = torch.tensor([0, 1])
+    labels = torch.eye(2)[[0, 1]]
     first, second = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 3.0]])
     both = classification_loss(ClassifierOutput(first, second, None), labels)
     torch.testing.assert_close(both, (F.cross_entropy(first, labels) + F.cross_entropy(second, labels)) / 2)
@@ -84,3 +84,18 @@ def test_a_split_that_is_not_there_is_one_line(world, tmp_path):
     config = tiny_pretrain_config(world, tmp_path)
     with pytest.raises(InputError, match="minival: no such folder"):
         ClassificationTask(replace(config, data=replace(config.data, select_split="minival")))
+
+
+def test_a_mosaic_is_learned_with_the_mean_of_its_labels(world, tmp_path):
+    task = ClassificationTask(replace(tiny_pretrain_config(world, tmp_path), mosaic=2))
+    batch = first_batch(task)
+    assert batch.labels.shape[1] == 4 and batch.images.shape[-1] == task.config.vision.image_size
+    task.model.eval()
+    logits = task.model(batch.images)
+    targets = torch.zeros_like(logits.first_logits)
+    for row, cells in enumerate(batch.labels.tolist()):
+        for label in cells:
+            targets[row, label] += 0.25
+    expected = classification_loss(logits, targets)
+    torch.testing.assert_close(task.losses(task.model, batch)["classification"], expected)
+    assert 0 <= task.evaluate(task.model)["top1"] <= 100

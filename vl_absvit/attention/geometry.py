@@ -1,7 +1,7 @@
 """Where the patch grid lies in the original picture.
 
-Evaluation resizes the shorter side to the model's input and cuts out the centre; these functions undo both. Coordinates are
-pixels of the upright picture (after EXIF rotation), x to the right and y down; a box is (x0, y0, x1, y1).
+Evaluation resizes the shorter side to the model's input and cuts out the centre; these functions undo both.
+Coordinates are pixels of the upright picture (after EXIF rotation), x to the right, y down; boxes are (x0, y0, x1, y1).
 """
 
 import numpy as np
@@ -12,8 +12,8 @@ Box = tuple[float, float, float, float]
 def seen_box(width: int, height: int, image_size: int) -> Box:
     """The part of a picture that the model sees, and that its patch grid covers.
 
-    It follows torchvision's ``Resize`` and ``CenterCrop``: the longer side is cut down to whole pixels, which changes its scale
-    a little, and half a pixel too many goes to the even side.
+    It follows torchvision's ``Resize`` and ``CenterCrop``: the longer side becomes a whole number of pixels, so that
+    its scale differs a little from the shorter side's, and the crop begins at a whole pixel.
 
     Args:
         width: of the picture.

@@ -1,6 +1,7 @@
 """Tokens of one inference to maps on the patch grid.
 
-Shapes: B rows (images or texts), N tokens (CLS first, then patches in raster order), D width, h x w patches of a square input.
+Shapes: B rows (images or texts), N tokens (CLS first, then patches in raster order), D width, L blocks, h x w patches
+of a square input.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from torch import Tensor
 from vl_absvit.errors import InputError
 
 THIRD_FROM_END = -3
-"""Block whose tokens ``norm_map`` reads by default; in later blocks the norms no longer tell one place from another."""
+"""Block whose tokens ``norm_map`` reads by default."""
 
 
 def prior_mask_map(mask: Tensor) -> Tensor:

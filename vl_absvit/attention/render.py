@@ -1,6 +1,6 @@
-"""Maps as pictures: an overlay on the original image, and a row of overlays under their question.
+"""Maps as pictures: an overlay on the original picture, and a row of overlays under their question.
 
-A map is a grid (h, w) that covers the box (x0, y0, x1, y1) of the picture, in its pixels; see ``geometry.py``.
+A map is a grid (h, w) that covers a box of the picture, in pixels; see ``geometry.py``.
 """
 
 from collections.abc import Mapping
@@ -13,36 +13,128 @@ from PIL import Image, ImageDraw, ImageFont
 from vl_absvit.attention.geometry import Box, cell_centres
 
 TILE, GAP, MARGIN = 264, 14, 22
-"""Height of a picture in a panel, the space between two, and the space around all; in pixels."""
-PAPER, INK, FAINT, RIGHT, WRONG = "#ffffff", "#1d2330", "#7a8292", "#1f7a4d", "#b3372f"
+"""Height of a picture in a panel, the space between two, and the space around all, in pixels."""
+WIDEST = 2 * TILE
+"""Width at which a picture's height gives way, in pixels."""
+PAPER, INK, FAINT, RIGHT, WRONG = "#ffffff", "#1d2330", "#767e8e", "#1f7a4d", "#b3372f"
 MAX_LINES = 3
-"""Lines of a panel's question; what is longer ends in an ellipsis."""
+"""Lines of a panel's question; a longer one ends in an ellipsis."""
 
 
 def overlay(
-    picture: Image.Image,
-    grid: np.ndarray,
-    box: Box,
-    *,
-    colormap: str = "inferno",
-    strength: float = 0.72,
-    mark: bool = True,
+    picture: Image.Image, grid: np.ndarray, box: Box, *, colormap: str = "inferno", strength: float = 0.8
 ) -> Image.Image:
-    """Lay a map over the picture: bright where it is strong, dim where it is weak or where the grid does not reach.
+    """Lay a map over the picture; what the grid does not cover is shown as if it were weakest.
 
     Args:
         picture: RGB, upright.
         grid: the map, (h, w); shown between its own smallest and largest value.
         box: part of the picture that the grid covers.
         colormap: a name that matplotlib knows.
-        strength: opacity of the map, in [0, 1].
-        mark: draw a ring around the centre of the strongest cell.
+        strength: opacity of the map where it is weakest, in [0, 1]; where it is strong the picture shows through.
     """
-    heat = _heat(grid, box, picture.size)  # (height, width), in [0, 1]
-    colours = matplotlib.colormaps[colormap](heat)[..., :3]
+    heat = spread(grid, box, picture.size)[..., None]  # (height, width, 1)
+    colours = matplotlib.colormaps[colormap](heat[..., 0])[..., :3]
+    opacity = strength * (1 - 0.6 * heat)  # what was looked at keeps its own colours
     pixels = np.asarray(picture, dtype=np.float32) / 255
-    opacity = strength * (0.72 + 0.28 * (1 - heat))[..., None]
-    mixed = Image.fromarray(np.rint(255 * (opacity * colours + (1 - opacity) * pixels)).clip(0, 255).astype(np.uint8))
-    if mark:
-        _mark_strongest(mixed, grid, box)
-    return mixed
+    mixed = np.rint(255 * (opacity * colours + (1 - opacity) * pixels)).astype(np.uint8)
+    return Image.fromarray(mixed)
+
+
+def spread(grid: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """A map in [0, 1] for every pixel of a picture, smooth between the centres of cells and 0 outside the box.
+
+    Args:
+        grid: (h, w).
+        box: part of the picture that the grid covers.
+        size: width and height of the picture.
+
+    Returns:
+        (height, width).
+    """
+    grid = np.asarray(grid, dtype=np.float32)
+    low, high = grid.min(), grid.max()
+    heat = (grid - low) / (high - low) if high > low else np.zeros_like(grid)
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    smooth = Image.fromarray(heat).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC)
+    whole = np.zeros(size[::-1], dtype=np.float32)
+    whole[y0:y1, x0:x1] = np.asarray(smooth).clip(0, 1)
+    return whole
+
+
+def panel(
+    picture: Image.Image, maps: Mapping[str, np.ndarray], box: Box, *, question: str, predicted: str, truth: str | None
+) -> Image.Image:
+    """The picture and an overlay per map in a row, with the question above and the answers below.
+
+    Args:
+        picture: RGB, upright.
+        maps: title -> map, (h, w), in order.
+        box: part of the picture that the maps cover.
+        question: cut after a few lines.
+        predicted: the model's answer.
+        truth: the answer most people gave; None where it is unknown.
+    """
+    scale = min(TILE / picture.height, WIDEST / picture.width)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    large = picture.resize(size, Image.Resampling.LANCZOS)
+    large_box = tuple(edge * scale for edge in box)
+    tiles = {"image": large}
+    for title, grid in maps.items():
+        tiles[title] = overlay(large, grid, large_box)
+        _mark_strongest(tiles[title], grid, large_box)
+    width = 2 * MARGIN + len(tiles) * size[0] + (len(tiles) - 1) * GAP
+    lines = _wrap(question, _font(21, bold=True), width - 2 * MARGIN)
+    top = MARGIN + 28 * len(lines) + 10
+    page = Image.new("RGB", (width, top + size[1] + 72 + MARGIN), PAPER)
+    canvas = ImageDraw.Draw(page)
+    canvas.multiline_text((MARGIN, MARGIN - 4), "\n".join(lines), fill=INK, font=_font(21, bold=True), spacing=6)
+    for k, (title, tile) in enumerate(tiles.items()):
+        left = MARGIN + k * (size[0] + GAP)
+        page.paste(tile, (left, top))
+        canvas.text((left + size[0] / 2, top + size[1] + 16), title, fill=FAINT, font=_font(15), anchor="mm")
+    _write_answers(canvas, (MARGIN, top + size[1] + 56), predicted, truth)
+    return page
+
+
+def _write_answers(canvas: ImageDraw.ImageDraw, place: tuple[int, int], predicted: str, truth: str | None) -> None:
+    colour = INK if truth is None else RIGHT if predicted == truth else WRONG
+    words = [("model ", FAINT, False), (predicted, colour, True)]
+    if truth is not None:
+        words += [("     people ", FAINT, False), (truth, INK, True)]
+    x, y = place
+    for text, fill, bold in words:
+        font = _font(18, bold=bold)
+        canvas.text((x, y), text, fill=fill, font=font, anchor="lm")
+        x += font.getlength(text)
+
+
+def _mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
+    """A ring around the centre of every strongest cell, in place."""
+    radius = max(3, min(picture.size) // 40)
+    canvas = ImageDraw.Draw(picture)
+    strongest = cell_centres(box, *grid.shape)[grid == grid.max()]
+    for x, y in strongest if len(strongest) < grid.size else []:
+        for ring, colour in ((radius + 1, "black"), (radius, "white")):
+            canvas.ellipse((x - ring, y - ring, x + ring, y + ring), outline=colour, width=2)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Lines of at most ``width`` pixels; what does not fit into ``MAX_LINES`` is cut."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            if len(lines) == MAX_LINES:
+                lines[-1] += " …"
+                break
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings along."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)

@@ -140,7 +140,7 @@ def _absent(scene: Scene, rng: np.random.Generator, form: Sequence[str]) -> dict
 
 def _has(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Whether a named object has a colour, shape or texture; the wrong value often belongs to another object."""
-    name, forms = pick(rng, [("colour", [("shape",), ("texture", "shape"), ("size", "shape")])] * 3
+    name, forms = pick(rng, [("colour", [("shape",), ("shape",), ("texture", "shape")])] * 3
                        + [("shape", [("colour",), ("texture", "colour")])] * 2
                        + [("texture", [("shape",), ("colour", "shape")])])  # fmt: skip
     found = refer(scene, rng, forms)
@@ -211,16 +211,16 @@ _SIZE = ["What size is the {}?", "Is the {} small or large?"]
 _ANY = [("shape",), ("colour",), ("colour", "shape")]
 
 KINDS: dict[Callable, float] = {
-    _attribute("colour", [("shape",), ("shape",), ("texture", "shape"), ("size", "shape")], _COLOUR): 23,
-    _attribute("shape", [("colour",), ("colour",), ("texture", "colour"), ("size", "colour")], _SHAPE): 18,
-    _attribute("texture", _ANY, _TEXTURE): 5,
-    _attribute("size", _ANY, _SIZE): 3,
-    _beside: 7,
-    _exists: 13,
+    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 26,
+    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 22,
+    _attribute("texture", _ANY, _TEXTURE): 4,
+    _attribute("size", _ANY, _SIZE): 2,
+    _beside: 3,
+    _exists: 20,
     _has: 13,
-    _related: 12,
-    _count: 11,
-    _count_all: 3,
+    _related: 4,
+    _count: 10,
+    _count_all: 2,
 }
 """Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
 

@@ -6,7 +6,7 @@ Everything is a pure function of a numpy ``Generator``. Coordinates are pixels, 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi, sin
 from pathlib import Path
 
@@ -25,8 +25,8 @@ COLOURS = {
     "white": (248, 248, 248),
 }
 TEXTURES = ("solid", "striped", "dotted")
-SIZES = {"small": (20, 22), "large": (28, 30)}
-CELL, JITTER = SIDE // 3, 3
+SIZES = {"small": (22, 24), "large": (28, 30)}
+CELL, JITTER = SIDE // 3, 2
 """Objects stand in the cells of a 3 x 3 grid, off their middle by at most this much; all in pixels."""
 
 _FINE = 4  # every object is drawn this many times larger and then averaged down
@@ -105,7 +105,14 @@ def sample_scene(rng: np.random.Generator, split: str | None = None) -> tuple[Th
 
 def sample_single(rng: np.random.Generator, shape: str, colour: str) -> tuple[Thing, ...]:
     """A scene with one object."""
-    return _place(rng, [(shape, colour)])
+    return (_stand(rng, shape, colour, int(rng.integers(9))),)
+
+
+def sample_sheet(rng: np.random.Generator, classes: Sequence[tuple[str, str, str] | None]) -> tuple[Thing, ...]:
+    """Nine cells in raster order, each with an object of the given (colour, texture, shape), or with nothing."""
+    return tuple(
+        replace(_stand(rng, name[2], name[0], cell), texture=name[1]) for cell, name in enumerate(classes) if name
+    )
 
 
 def draw(things: Sequence[Thing], style: Style, rng: np.random.Generator, width: int = SIDE) -> Image.Image:
@@ -145,19 +152,19 @@ def _sample_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, str]]
 
 
 def _place(rng: np.random.Generator, kinds: Sequence[tuple[str, str]]) -> tuple[Thing, ...]:
-    """Objects of the given shapes and colours in distinct cells, with sizes, textures, jitter and angles of their own."""
+    """Objects of the given shapes and colours in distinct cells."""
     cells = rng.permutation(9)[: len(kinds)]
-    things = []
-    for (shape, colour), cell in zip(kinds, cells, strict=True):
-        size = str(rng.choice(list(SIZES)))
-        extent = int(rng.integers(*SIZES[size], endpoint=True)) // 2 * 2
-        reach = min(JITTER, (CELL - extent) // 2)
-        x, y = CELL // 2 + CELL * np.array([cell % 3, cell // 3]) + rng.integers(-reach, reach, size=2, endpoint=True)
-        texture, angle = str(rng.choice(TEXTURES, p=[0.5, 0.25, 0.25])), float(rng.uniform(-0.1, 0.1))
-        things.append(
-            Thing(shape=shape, colour=colour, texture=texture, size=size, x=int(x), y=int(y), extent=extent, angle=angle)
-        )
-    return tuple(things)
+    return tuple(_stand(rng, shape, colour, int(cell)) for (shape, colour), cell in zip(kinds, cells, strict=True))
+
+
+def _stand(rng: np.random.Generator, shape: str, colour: str, cell: int) -> Thing:
+    """An object in a cell, with size, texture, jitter and angle of its own."""
+    size = str(rng.choice(list(SIZES)))
+    extent = int(rng.integers(*SIZES[size], endpoint=True)) // 2 * 2
+    reach = min(JITTER, (CELL - extent) // 2)
+    x, y = CELL // 2 + CELL * np.array([cell % 3, cell // 3]) + rng.integers(-reach, reach, size=2, endpoint=True)
+    texture, angle = str(rng.choice(TEXTURES, p=[0.6, 0.2, 0.2])), float(rng.uniform(-0.1, 0.1))
+    return Thing(shape=shape, colour=colour, texture=texture, size=size, x=int(x), y=int(y), extent=extent, angle=angle)
 
 
 def _ground(style: Style, rng: np.random.Generator, width: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -23,25 +24,31 @@ from vl_absvit.data.demo_captions import WORLDS, write_captions
 from vl_absvit.data.demo_hat import write_hat
 from vl_absvit.data.demo_language import Question, ask, human_answers
 from vl_absvit.data.demo_scene import (
+    CELL,
     COLOURS,
     PLAIN,
     SHAPES,
     SIDE,
+    TEXTURES,
     beside,
     draw,
     generator,
     sample_scene,
+    sample_sheet,
     sample_single,
     save_jpeg,
 )
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 QUESTIONS_PER_SCENE = 6
 VQA_SPLITS = {"train2014": "train", "val2014": "val", "test2015": "test"}
 LICENCE = {"url": "http://creativecommons.org/publicdomain/zero/1.0/", "name": "CC0 1.0"}
-CLASSES = tuple(f"{colour}_{shape}" for colour in COLOURS for shape in SHAPES)
+KINDS = tuple(product(COLOURS, TEXTURES, SHAPES))
+NOTHING = 54
+"""Share of empty images among single objects: so many beside one image of each kind."""
+CLASSES = (*("_".join(kind) for kind in KINDS), "nothing")
 
 Track = Callable[[Iterable, int, str], Iterator]
 """Wraps an iterable of known length in a progress bar: (items, total, description)."""
@@ -186,23 +193,29 @@ def _write_questions(folder: Path, subset: str, questions: list[dict]) -> None:
 
 
 def write_single_objects(folder: Path, seed: int, scenes: int, pool: Executor, track: Track) -> dict[str, int]:
-    """An ImageFolder of single objects: ``{train,val}/<colour>_<shape>/NNNN.png``. Returns counts."""
+    """An ImageFolder of single objects, ``{train,val}/<colour>_<texture>_<shape>/*.png``, and ``nothing``.
+
+    Returns counts.
+    """
     counts = {}
-    for split, per_class in (("train", max(2, scenes // 50)), ("val", max(1, scenes // 750))):
+    for split, sheets in (("train", max(40, scenes // 3)), ("val", max(20, scenes // 30))):
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True)
-        total = per_class * len(CLASSES)
-        work = pool.map(partial(_make_single, folder / split, seed, f"single_{split}"), range(total), chunksize=64)
-        counts[f"single_objects/{split}/images"] = sum(1 for _ in track(work, total, f"single_objects/{split}"))
+        work = pool.map(partial(_make_sheet, folder / split, seed, f"single_{split}"), range(sheets), chunksize=16)
+        counts[f"single_objects/{split}/images"] = 9 * sum(1 for _ in track(work, sheets, f"single_objects/{split}"))
     return counts
 
 
-def _make_single(folder: Path, seed: int, part: str, number: int) -> None:
+def _make_sheet(folder: Path, seed: int, part: str, number: int) -> None:
+    """Nine objects of consecutive classes drawn in one image, which is cut into its cells."""
     rng = generator(seed, part, number)
-    name = CLASSES[number % len(CLASSES)]
-    colour, shape = name.split("_")
-    image = draw(sample_single(rng, shape, colour), PLAIN, rng)
-    image.save(folder / name / f"{number // len(CLASSES):04d}.png", compress_level=1)
+    order = [*KINDS, *[None] * NOTHING]
+    kinds = [order[(9 * number + cell) % len(order)] for cell in rng.permutation(9)]
+    image = draw(sample_sheet(rng, kinds), PLAIN, rng)
+    for cell, kind in enumerate(kinds):
+        x, y = CELL * (cell % 3), CELL * (cell // 3)
+        name = "_".join(kind) if kind else "nothing"
+        image.crop((x, y, x + CELL, y + CELL)).save(folder / name / f"{number:05d}_{cell}.png", compress_level=1)
 
 
 def write_pairs(folder: Path, seed: int, count: int) -> dict[str, int]:
@@ -215,7 +228,7 @@ def write_pairs(folder: Path, seed: int, count: int) -> dict[str, int]:
         things = beside(*(sample_single(rng, str(s), str(c))[0] for s, c in zip(shapes, colours, strict=True)))
         name = f"{number:04d}.png"
         draw(things, PLAIN, rng, width=2 * SIDE).save(folder / name)
-        left, right = (f"{thing.colour}_{thing.shape}" for thing in things)
+        left, right = (f"{thing.colour}_{thing.texture}_{thing.shape}" for thing in things)
         pairs.append({"file": name, "left": left, "right": right, "boxes": [thing.box for thing in things]})
     write_json(folder / "pairs.json", pairs)
     return {"pairs/images": count}

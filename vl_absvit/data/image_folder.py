@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -21,7 +22,7 @@ class ImageBatch(NamedTuple):
     """Images and their classes."""
 
     images: Tensor  # (I, 3, H, W)
-    labels: Tensor  # (I,) long
+    labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order, one cell where there is none
     indices: Tensor  # (I,) long, place in the data set
 
 
@@ -29,8 +30,17 @@ class ImageSample(NamedTuple):
     """One image and its class."""
 
     image: Tensor  # (3, H, W)
-    label: int
+    labels: list[int]
     index: int
+
+
+def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
+    """A batch of samples."""
+    return ImageBatch(
+        images=torch.stack([sample.image for sample in samples]),
+        labels=torch.tensor([sample.labels for sample in samples]),
+        indices=torch.tensor([sample.index for sample in samples]),
+    )
 
 
 class ImageFolderDataset(Dataset):
@@ -63,7 +73,7 @@ class ImageFolderDataset(Dataset):
 
     def __getitem__(self, index: int) -> ImageSample:
         if index in self._kept:
-            return ImageSample(self._kept[index], self.files[index][1], index)
+            return ImageSample(self._kept[index], [self.files[index][1]], index)
         file, label = self.files[index]
         try:
             picture = decode_rgb(file.read_bytes())
@@ -71,27 +81,63 @@ class ImageFolderDataset(Dataset):
             raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
         if self._augmented:
             with seeded(self._seed, self._epoch, index):
-                return ImageSample(self._transform(picture), label, index)
+                return ImageSample(self._transform(picture), [label], index)
         image = self._transform(picture)
         if image.numel() * image.element_size() * len(self) <= KEPT_BYTES:
             self._kept[index] = image
-        return ImageSample(image, label, index)
+        return ImageSample(image, [label], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """Several samples, as a loader asks for them."""
         return [self[index] for index in indices]
 
-    def collate(self, samples: Sequence[ImageSample]) -> ImageBatch:
-        """A batch of samples."""
-        return ImageBatch(
-            images=torch.stack([sample.image for sample in samples]),
-            labels=torch.tensor([sample.label for sample in samples]),
-            indices=torch.tensor([sample.index for sample in samples]),
-        )
+    collate = staticmethod(collate_images)
 
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""
         self._epoch = epoch
+
+
+class MosaicDataset(Dataset):
+    """n x n mosaics of another data set's images: sample i shows image i in one cell, at random, and random others around it.
+
+    Args:
+        side: cells per side n.
+        seed: of the draws, which depend on seed, epoch and index alone; None shows image i in all cells (evaluation).
+    """
+
+    def __init__(self, images: ImageFolderDataset, side: int, seed: int | None) -> None:
+        self.images, self.classes = images, images.classes
+        self._side, self._seed, self._epoch = side, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        cells = [self.images[source] for source in self._sources(index)]
+        grid = torch.stack([cell.image for cell in cells]).unflatten(0, (self._side, self._side))  # (n, n, 3, h, w)
+        mosaic = grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (3, n h, n w)
+        return ImageSample(mosaic, [cell.labels[0] for cell in cells], index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """Several samples, as a loader asks for them."""
+        return [self[index] for index in indices]
+
+    collate = staticmethod(collate_images)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw and augment as in this epoch."""
+        self._epoch = epoch
+        self.images.set_epoch(epoch)
+
+    def _sources(self, index: int) -> list[int]:
+        cells = self._side**2
+        if self._seed is None:
+            return [index] * cells
+        draw = np.random.default_rng([self._seed, self._epoch, index])
+        sources = draw.integers(len(self), size=cells)
+        sources[draw.integers(cells)] = index
+        return sources.tolist()
 
 
 def class_names(folder: Path) -> list[str]:

@@ -50,6 +50,21 @@ def read_json(path: str | Path, form: type[dict] | type[list] | None = None) -> 
     return value
 
 
+def make_room(path: str | Path) -> None:
+    """Make the folder that ``path`` will be written into; before a long computation rather than after it.
+
+    Raises:
+        InputError: ``path`` is a folder, or its folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.filename}: {error.strerror}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written: {'it is a folder' if path.is_dir() else 'permission denied'}")
+
+
 def write_json(path: str | Path, value: object, *, indent: int | None = None) -> None:
     """Write ``value`` to ``path`` atomically: after a crash or on a full disk the old file, if any, is still whole.
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
+from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
@@ -37,9 +40,28 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{root}: no prepared data here (manifest.json is missing); see data_prep/prepare_vqav2.py")
     manifest = read_json(path, dict)
-    if manifest.get("format") != 1 or "root" not in manifest or "splits" not in manifest:
+    if manifest.get("format") != 1:
         raise InputError(f"{path}: expected a manifest of format 1, got format {manifest.get('format')!r}")
+    if not isinstance(manifest.get("root"), str) or not isinstance(manifest.get("splits"), dict):
+        raise InputError(f"{path}: expected the raw data's folder under 'root' and an object under 'splits'")
     return manifest
+
+
+def read_vocabulary(root: str | Path) -> AnswerVocabulary:
+    """The answers that the labels of a prepared folder stand for.
+
+    Raises:
+        InputError: there is none, or it is not the one that the labels were made with.
+    """
+    path, manifest = Path(root) / "answers.json", read_manifest(root)
+    vocabulary = AnswerVocabulary.load(path)
+    made_with = (manifest.get("vocabulary") or {}).get("sha256")
+    if vocabulary.sha256 != made_with:
+        raise InputError(
+            f"{path}: not the vocabulary that the labels beside it were made with: "
+            f"its sha256 is {vocabulary.sha256:.12}, theirs {made_with!s:.12}"
+        )
+    return vocabulary
 
 
 def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
@@ -61,7 +83,8 @@ def read_questions(root: str | Path, splits: Sequence[str]) -> Dataset:
     Raises:
         InputError: a split does not exist, or some have answers and some have not.
     """
-    tables = [_open_tables(root, [file]) for file in split_files(root, splits)]
+    columns = ("question_id", "image_id", "question")
+    tables = [_open_tables(root, [file], columns) for file in split_files(root, splits)]
     if len({"answers" in table.column_names for table in tables}) > 1:
         raise InputError(
             f"{root}: the splits {', '.join(splits)} cannot be read together: only some of them have answers"
@@ -97,7 +120,8 @@ class ImageTable:
         files = sorted(Path(root).glob("images*.parquet"))
         if not files:
             raise InputError(f"{root}: images.parquet is missing")
-        self._table = _open_tables(root, files).select_columns(["image_id", "file", "bytes"])
+        columns = ("image_id", "file", "bytes")
+        self._table = _open_tables(root, files, columns).select_columns(list(columns))
         has_file = self._table.data.column("file").is_valid().to_numpy()
         self._rows = np.flatnonzero(has_file)
         self.available: np.ndarray = self._table.data.column("image_id").to_numpy()[self._rows]
@@ -134,14 +158,24 @@ def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
         raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error}") from error
 
 
-def _open_tables(root: str | Path, files: Sequence[Path]) -> Dataset:
+def _open_tables(root: str | Path, files: Sequence[Path], columns: Sequence[str]) -> Dataset:
     """Parquet files as one memory-mapped table.
 
     Its Arrow copy lies in ``root/.cache``, or in the user's cache if ``root`` cannot be written.
+
+    Raises:
+        InputError: a file is missing or damaged, or lacks one of ``columns``.
     """
     disable_progress_bars()
     cache = str(Path(root) / ".cache") if os.access(root, os.W_OK) else None
     try:
-        return Dataset.from_parquet([str(file) for file in files], cache_dir=cache)
+        table = Dataset.from_parquet([str(file) for file in files], cache_dir=cache)
     except FileNotFoundError as error:
         raise InputError(f"{root}: {error}") from error
+    except (pa.ArrowException, DatasetGenerationError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{files[0]}: cannot be read as the table that was prepared: {reason}") from error
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise InputError(f"{files[0]}: expected a table with the column {missing[0]!r}, got {table.column_names}")
+    return table

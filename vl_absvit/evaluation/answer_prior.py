@@ -34,7 +34,9 @@ def best_constant_answers(
     if not totals:
         raise InputError("no training question has an answer in the vocabulary: there is no constant answer to choose")
     overall = sum(totals.values(), Counter())
-    return ConstantAnswers({name: vocabulary[_best(total)] for name, total in totals.items()}, vocabulary[_best(overall)])
+    return ConstantAnswers(
+        {name: vocabulary[_best(total)] for name, total in totals.items()}, vocabulary[_best(overall)]
+    )
 
 
 def _best(total: Mapping[int, float]) -> int:

@@ -35,7 +35,7 @@ def points_at(cells: np.ndarray, centres: np.ndarray, boxes: Sequence[Box]) -> b
 def pointing_accuracy(
     maps: Sequence[np.ndarray], centres: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]
 ) -> PointingScore:
-    """Share of questions whose map points at one of the asked objects. Questions without boxes are left out and counted.
+    """Share of questions whose map points at one of the asked objects; those without boxes are left out and counted.
 
     Args:
         maps: of every question, (h, w) each.

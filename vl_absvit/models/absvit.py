@@ -46,9 +46,9 @@ class TwoLooks(NamedTuple):
 
 
 class AbSViT(VisionTransformer):
-    """timm's VisionTransformer under the same parameter names, with feedback decoders and a trainable query as default prior.
+    """timm's VisionTransformer under the same parameter names, with feedback decoders.
 
-    timm's ``forward_intermediates`` gives the features of the first look.
+    A trainable query is the default prior. timm's ``forward_intermediates`` gives the features of the first look.
 
     Args:
         top_down: ``absvit`` looks twice, ``none`` is the plain ViT on the same trunk.
@@ -105,7 +105,9 @@ class AbSViT(VisionTransformer):
         """One pass through all blocks, with one top-down signal per block if given."""
         states = [embedded.tokens]
         for depth, block in enumerate(self.blocks):
-            run = partial(checkpoint, block, use_reentrant=False) if self.grad_checkpointing and self.training else block
+            run = (
+                partial(checkpoint, block, use_reentrant=False) if self.grad_checkpointing and self.training else block
+            )
             states.append(run(states[-1], signals and signals[depth], embedded.projections if depth == 0 else None))
         return Look(self.norm(states[-1]), states)
 
@@ -120,7 +122,7 @@ class AbSViT(VisionTransformer):
 
 
 def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
-    """A plain ViT's weights in the shape of ``model`` (positions and patches resampled), its own new parameters left as they are."""
+    """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
     own = {key: value for key, value in model.state_dict().items() if key.startswith(("decoders.", "prior"))}
     return own | checkpoint_filter_fn(state, model)
 
@@ -129,7 +131,8 @@ def _create(variant: str, pretrained: bool, **kwargs) -> AbSViT:
     return build_model_with_cfg(AbSViT, variant, pretrained, pretrained_filter_fn=_keep_new_parameters, **kwargs)
 
 
-# Pixel statistics, and where ``pretrained=True`` finds the trunk: ImageNet weights of the plain twin. Tiny, patch 8 has none.
+# Pixel statistics, and where ``pretrained=True`` finds the trunk: ImageNet weights of the plain twin.
+# Tiny, patch 8 has none.
 default_cfgs = generate_default_cfgs(
     {
         f"absvit_{name}": get_pretrained_cfg(f"vit_{name}.{tag}").to_dict()

@@ -1,7 +1,7 @@
 """Self-attention whose values can carry a top-down input, and the block around it.
 
-Queries and keys stay bottom-up; V = W_v x + b_v + (W_v td + b_v) [AbS 2.5]. The value bias counts twice, as in the released
-weights. Shapes: B texts, N tokens, D width, H heads.
+Queries and keys stay bottom-up; V = W_v x + b_v + (W_v td + b_v) [AbS 2.5]. The value bias counts twice, as in the
+released weights. Shapes: B texts, N tokens, D width, H heads.
 """
 
 from typing import NamedTuple
@@ -27,8 +27,8 @@ class TopDownAttention(Attention):
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
         """Queries, keys and values of ``x``, the values steered by ``top_down`` if given.
 
-        V = W_v (x + td) + 2 b_v: a signal per token costs no further matrix product, one shared by all tokens up to a scale costs
-        a product with a single vector.
+        V = W_v (x + td) + 2 b_v: a signal per token costs no further matrix product, one shared by all tokens up to a
+        scale costs a product with a single vector.
         """
         width = x.shape[-1]
         if top_down is None:

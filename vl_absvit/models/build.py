@@ -14,11 +14,11 @@ from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig, Rob
 
 from vl_absvit.config import FusionConfig, PretrainConfig, TextConfig, VisionConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.absvit import BASE, SMALL, TINY, AbSViT
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import Classifier, VQAHead
 from vl_absvit.models.prior import PriorProjection
-from vl_absvit.models.text_encoder import TextEncoder
+from vl_absvit.models.text_encoder import TextEncoder, longest_text
 from vl_absvit.models.vl_model import VLAbSViT
 
 FORMAT = 1
@@ -50,9 +50,7 @@ def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTo
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     load_trunk(model.vision, config.vision)
     if config.text.model is not None:
-        # The checkpoint's pooler and language-model head have no place here; everything else must be there.
-        loaded = RobertaModel.from_pretrained(config.text.model, add_pooling_layer=False)
-        model.text.roberta.load_state_dict(loaded.state_dict())
+        model.text.roberta.load_state_dict(_read_roberta(config.text.model))
     return model
 
 
@@ -64,15 +62,15 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         where: named in errors.
     """
     if architecture.get("format") != FORMAT or "vision" not in architecture:
-        raise InputError(f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}")
+        raise InputError(
+            f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
+        )
     vision = build_vision(VisionConfig(**architecture["vision"]), num_classes=0)
     text = TextEncoder(RobertaConfig.from_dict(architecture["text"]))
     fusion = FusionConfig(**architecture["fusion"])
     prior = None
     if vision.decoders is not None:
-        prior = PriorProjection(
-            text_width=text.width, vision_width=vision.embed_dim, sentence=architecture["sentence"]
-        )
+        prior = PriorProjection(text_width=text.width, vision_width=vision.embed_dim, sentence=architecture["sentence"])
     return VLAbSViT(
         vision=vision,
         text=text,
@@ -94,8 +92,7 @@ def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
 
 def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs) -> AbSViT:
     """The visual encoder, from timm's registry, with random weights."""
-    if config.model not in timm.list_models("absvit_*"):
-        raise ConfigError(f"vision.model: {config.model!r} is not one of {timm.list_models('absvit_*')}")
+    _check_name(config)
     sizes = {
         "patch_size": config.patch_size,
         "embed_dim": config.width,
@@ -105,6 +102,10 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
     patch = config.patch_size or int(config.model.split("_patch")[1].split("_")[0])
     if config.image_size % patch:
         raise ConfigError(f"vision.image_size {config.image_size} is not a multiple of the patch size {patch}")
+    default = {"tiny": TINY, "small": SMALL, "base": BASE}[config.model.split("_")[1]]
+    width, heads = config.width or default["embed_dim"], config.num_heads or default["num_heads"]
+    if width % heads:
+        raise ConfigError(f"vision.width {width} does not divide into {heads} heads")
     return timm.create_model(
         config.model,
         img_size=config.image_size,
@@ -114,6 +115,9 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         gain=config.gain,
         trainable_prior=trainable_prior,
         drop_path_rate=config.drop_path,
+        # Xavier's deviation follows the width; timm's default, 0.02, suits the base width only and trains narrow models
+        # slowly.
+        weight_init="jax",
         **{name: value for name, value in sizes.items() if value is not None},
         **kwargs,
     )
@@ -123,16 +127,26 @@ def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[flo
     """Mean and standard deviation of the pixels, per channel, that the visual encoder expects."""
     if config.image_statistics == "clip":
         return CLIP_MEAN, CLIP_STD
+    _check_name(config)
     backbone = timm.get_pretrained_cfg(config.model)
     return backbone.mean, backbone.std
 
 
+def _check_name(config: VisionConfig) -> None:
+    names = timm.list_models("absvit_*")
+    if config.model not in names:
+        raise ConfigError(f"vision.model: {config.model!r} is not one of {', '.join(names)}")
+
+
 def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
-    """Start weights of the trunk from ``vision.weights``; positions and patches are resampled, new parameters stay random."""
+    """Start weights of the trunk from ``vision.weights``.
+
+    Positions and patches are resampled, new parameters stay random.
+    """
     if config.weights is None:
         return
     if config.weights == "timm":
-        state = timm.create_model(f"vit_{config.model.removeprefix('absvit_')}", pretrained=True, num_classes=0).state_dict()
+        state = _timm_weights(f"vit_{config.model.removeprefix('absvit_')}")
     else:
         state = _read_weights(Path(config.weights))
     state = {key.removeprefix("vision."): value for key, value in state.items()}
@@ -140,16 +154,30 @@ def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
         state = checkpoint_filter_fn(state, vision)
         load_pretrained(vision, state, new=("decoders.", "head.", "prior"), dropped=("decoders.", "head.", "prior"))
     except (RuntimeError, InputError) as error:
-        raise InputError(f"vision.weights {config.weights}: not the weights of {config.model}: {_first_line(error)}") from error
+        raise InputError(
+            f"vision.weights {config.weights}: not the weights of {config.model}: {_first_line(error)}"
+        ) from error
 
 
-def load_pretrained(module: nn.Module, state: dict[str, Tensor], *, new: tuple[str, ...], dropped: tuple[str, ...]) -> None:
-    """Load ``state``, allowing only the named differences: ``new`` keeps its initialization, ``dropped`` is ignored where unknown."""
+def load_pretrained(
+    module: nn.Module, state: dict[str, Tensor], *, new: tuple[str, ...], dropped: tuple[str, ...]
+) -> None:
+    """Load ``state``, allowing only the named differences.
+
+    ``new`` keeps its initialization, ``dropped`` is ignored where unknown.
+    """
     result = module.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.startswith(new)]
     unexpected = [key for key in result.unexpected_keys if not key.startswith(dropped)]
     if missing or unexpected:
         raise InputError(f"missing {missing[:3]} ({len(missing)}), unexpected {unexpected[:3]} ({len(unexpected)})")
+
+
+def _timm_weights(twin: str) -> dict[str, Tensor]:
+    try:
+        return timm.create_model(twin, pretrained=True, num_classes=0).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"vision.weights timm: no weights of {twin} to be had: {_first_line(error)}") from error
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -160,6 +188,18 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise InputError(f"vision.weights {file}: not a safetensors file: {error}") from error
+
+
+def _read_roberta(name: str) -> dict[str, Tensor]:
+    """Weights of a RoBERTa without pooler and language-model head; transformers would make up missing ones."""
+    try:
+        loaded, report = RobertaModel.from_pretrained(name, add_pooling_layer=False, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"text.model {name}: its weights cannot be read: {_first_line(error)}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise InputError(f"text.model {name}: {len(missing)} weights are missing, e.g. {missing[0]}")
+    return loaded.state_dict()
 
 
 def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
@@ -190,11 +230,14 @@ def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> R
         )
     if len(tokenizer) > roberta.vocab_size:
         raise ConfigError(
-            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {roberta.vocab_size}: they do not belong together"
+            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {roberta.vocab_size}: "
+            "they do not belong together"
         )
-    longest = roberta.max_position_embeddings - roberta.pad_token_id - 1
+    longest = longest_text(roberta)
     if config.max_tokens > longest:
-        raise ConfigError(f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder")
+        raise ConfigError(
+            f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder"
+        )
     return roberta
 
 

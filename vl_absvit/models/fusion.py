@@ -1,7 +1,7 @@
 """The multimodal fusion encoder: two streams that attend to each other.
 
-Dou et al., "An Empirical Study of Training End-to-End Vision-and-Language Transformers" (METER), CVPR 2022, arXiv:2111.02387,
-section 3.1 (co-attention). Shapes: B texts, T text tokens, N image tokens, D fusion width, H heads.
+Dou et al., "An Empirical Study of Training End-to-End Vision-and-Language Transformers" (METER), CVPR 2022,
+arXiv:2111.02387, section 3.1 (co-attention). Shapes: B texts, T text tokens, N image tokens, D fusion width, H heads.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, context: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C) -> (B, S, D)."""
+        """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C): (B, S, D)."""
         q, k, v = self.query(x), self.key(context), self.value(context)
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # 3 x (B, H, tokens, D/H)
         mask = None if is_token is None else is_token[:, None, None, :]  # (B, 1, 1, C)
@@ -136,7 +136,8 @@ class CoAttentionFusion(nn.Module):
 def init_weights(module: nn.Module, width: int) -> None:
     """BERT's initialization, normal with standard deviation 0.02 at width 768, and zero biases.
 
-    The deviation grows as 1 / sqrt(width), so that a narrow model starts with the same signal strength as the base model.
+    The deviation grows as 1 / sqrt(width), so that a narrow model starts with the same signal strength as the base
+    model.
     """
     std = 0.02 * (768 / width) ** 0.5
     if isinstance(module, nn.Linear | nn.Embedding):

@@ -1,4 +1,7 @@
-"""From a text to the prior xi: a sentence vector, then one linear layer [AbS 2.6]. Shapes: B texts, T tokens, D widths."""
+"""From a text to the prior xi: a sentence vector, then one linear layer [AbS 2.6].
+
+Shapes: B texts, T tokens, D widths.
+"""
 
 from typing import Literal
 
@@ -23,7 +26,10 @@ def end_token(tokens: Tensor, is_token: Tensor) -> Tensor:
 
 
 def padded_mean(tokens: Tensor, is_token: Tensor) -> Tensor:
-    """Mean over all positions, padding included. It depends on the padded length; released VQA weights were trained with it."""
+    """Mean over all positions, padding included.
+
+    It depends on the padded length; released VQA weights were trained with it.
+    """
     return tokens.mean(dim=1)
 
 

@@ -1,8 +1,8 @@
 """The top-down half of AbSViT: what the prior selects, and how it travels back to every block.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5.
-Shapes: I images, B texts (one prior each; several texts may share an image), N tokens (CLS first, then patches in raster order),
-D width, L blocks.
+Shapes: I images, B texts (one prior each; several texts may share an image), N tokens (CLS first, then patches in
+raster order), D width, L blocks.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,8 @@ def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
 class Steered(NamedTuple):
     """Tokens kept as a product, ``scale_i * direction_i``: all that follows the modulation is linear in ``direction``.
 
-    The direction does not depend on the text (``reweight``: one set per image) or is one vector per text (``reweight_project``), so
-    that the feedback runs on it instead of on all tokens of all texts.
+    The direction does not depend on the text (``reweight``: one set per image) or is one vector per text
+    (``reweight_project``), so that the feedback runs on it instead of on all tokens of all texts.
     """
 
     mask: Tensor  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1]
@@ -66,7 +66,9 @@ def reweight(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | N
 
 
 def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
-    """The released vision-language form: reweighted tokens, projected on the prior: gain * xi (xi . clamp(cos(xi, z_i)) z_i).
+    """The released vision-language form: reweighted tokens, projected on the prior.
+
+    Token i becomes gain * xi (xi . clamp(cos(xi, z_i)) z_i).
 
     Args: as ``reweight``; the released gain is 5. The result has rank one, a scalar per token times the prior.
     """
@@ -80,7 +82,10 @@ MODULATIONS = {"reweight": reweight, "reweight_project": reweight_project}
 
 
 class FeedbackDecoder(nn.Module):
-    """One block's way back: R_l reconstructs the block's input, T_l turns the reconstruction into the attention's top-down input."""
+    """One block's way back.
+
+    R_l reconstructs the block's input, T_l turns the reconstruction into the attention's top-down input.
+    """
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -89,7 +94,9 @@ class FeedbackDecoder(nn.Module):
 
 
 def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
-    """Top-down inputs td_l = T_l r_l with r_l = R_l r_{l+1}, deepest block first, starting from the modulated tokens [AbS 2.5].
+    """Top-down inputs td_l = T_l r_l with r_l = R_l r_{l+1} [AbS 2.5].
+
+    The deepest block comes first and starts from the modulated tokens.
 
     Args:
         decoders: one ``FeedbackDecoder`` per block, first block first.

@@ -32,7 +32,11 @@ class VLOutput(NamedTuple):
 
 
 class VLAbSViT(
-    nn.Module, PyTorchModelHubMixin, library_name="vl_absvit", tags=["visual-question-answering", "absvit"], license="mit"
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="vl_absvit",
+    tags=["visual-question-answering", "absvit"],
+    license="mit",
 ):
     """A vision-language model that looks where the text asks.
 
@@ -106,7 +110,9 @@ class VLAbSViT(
     def _from_pretrained(
         cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, config: dict | None = None, **hub
     ) -> "VLAbSViT":
-        from vl_absvit.models.build import build_from_architecture  # the builder knows this class, not the other way round
+        from vl_absvit.models.build import (
+            build_from_architecture,  # the builder knows this class, not the other way round
+        )
 
         if config is None:
             raise InputError(f"{model_id}: no {CONFIG_NAME} there; expected a folder written by save_pretrained")
@@ -120,4 +126,6 @@ class VLAbSViT(
             return cls._load_as_safetensor(model, str(weights), map_location, strict)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{weights}: does not fit the architecture in {CONFIG_NAME} beside it: {reason}") from error
+            raise InputError(
+                f"{weights}: does not fit the architecture in {CONFIG_NAME} beside it: {reason}"
+            ) from error

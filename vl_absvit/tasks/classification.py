@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from vl_absvit.config import PretrainConfig
-from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset
+from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass, training_loader
 from vl_absvit.data.transforms import image_transform
@@ -29,7 +29,7 @@ class ClassificationTask:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        data, size = config.data, config.vision.image_size
+        data, size = config.data, config.vision.image_size // config.mosaic
         self.mean, self.std = image_statistics(config.vision)
         self.train_set = ImageFolderDataset(
             data.root,
@@ -38,12 +38,16 @@ class ClassificationTask:
             augmented=data.augmentation != "none",
             seed=config.run.seed,
         )
+        if config.mosaic > 1:
+            self.train_set = MosaicDataset(self.train_set, config.mosaic, config.run.seed)
         self.select_set = None
         if data.select_split is not None:
             plain = image_transform(size, self.mean, self.std)
             self.select_set = ImageFolderDataset(data.root, [data.select_split], plain)
             if self.select_set.classes != self.train_set.classes:
                 raise InputError(f"{data.root}: {data.select_split} has other classes than {data.train_splits[0]}")
+            if config.mosaic > 1:
+                self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
         torch.manual_seed(config.run.seed)
         self.model = build_classifier(config, len(self.train_set.classes))
 
@@ -69,14 +73,18 @@ class ClassificationTask:
     def losses(self, model: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
         out = model(batch.images, need_reconstruction=weight > 0)
-        terms = {"classification": classification_loss(out, batch.labels)}
+        targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)  # (I, classes)
+        terms = {"classification": classification_loss(out, targets)}
         if out.reconstruction is not None:
             terms["reconstruction"] = weight * out.reconstruction
         return terms
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
-        """Share of images of the selection split whose class has the highest logit in the last look, in percent."""
+        """Share of images of the selection split whose class has the highest logit in the last look, in percent.
+
+        Where training images are mosaics, an image is shown in all cells of one.
+        """
         if self.select_set is None:
             return None
         loader = evaluation_loader(
@@ -92,7 +100,7 @@ class ClassificationTask:
             batch = send_to_device(batch, device)
             out = model(batch.images)
             logits = out.first_logits if out.second_logits is None else out.second_logits
-            records += zip(batch.indices.tolist(), (logits.argmax(dim=1) == batch.labels).tolist(), strict=True)
+            records += zip(batch.indices.tolist(), (logits.argmax(dim=1) == batch.labels[:, 0]).tolist(), strict=True)
         records = gather_objects(records)
         assert sorted(index for index, _ in records) == list(range(len(self.select_set))), "each image exactly once"
         return {"top1": 100 * sum(correct for _, correct in records) / len(records)}
@@ -122,11 +130,11 @@ class ClassificationTask:
         return samples_per_pass(self.config.optim.batch_size, self.config.optim.micro_batch_size, world_size)
 
 
-def classification_loss(out: ClassifierOutput, labels: Tensor) -> Tensor:
+def classification_loss(out: ClassifierOutput, targets: Tensor) -> Tensor:
     """Mean of both looks' cross-entropies, as released; a plain ViT has one look.
 
     Args:
-        labels: (I,).
+        targets: probability of every class, (I, classes).
     """
     looks = [logits for logits in (out.first_logits, out.second_logits) if logits is not None]
-    return torch.stack([F.cross_entropy(logits.float(), labels) for logits in looks]).mean()
+    return torch.stack([F.cross_entropy(logits.float(), targets) for logits in looks]).mean()

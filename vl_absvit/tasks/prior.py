@@ -1,4 +1,7 @@
-"""The prior loss over the batches of all ranks. Shapes: B texts and I distinct images on this rank, N tokens, D vision width."""
+"""The prior loss over the batches of all ranks.
+
+Shapes: B texts and I distinct images on this rank, N tokens, D vision width.
+"""
 
 import torch
 from torch import Tensor
@@ -12,7 +15,8 @@ from vl_absvit.models.vl_model import VLOutput
 def global_prior_loss(output: VLOutput, image_index: Tensor, image_ids: Tensor, config: PriorConfig) -> Tensor:
     """The prior loss of the global batch, the same on every rank.
 
-    Priors travel, tokens stay: every rank compares all priors with its own images, and the small score columns are gathered.
+    Priors travel, tokens stay: every rank compares all priors with its own images, and the small score columns are
+    gathered.
 
     Args:
         output: this rank's forward pass.

@@ -9,18 +9,18 @@ from accelerate.utils import send_to_device
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizerFast
 
 from vl_absvit.config import VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass, training_loader
-from vl_absvit.data.records import read_annotations, read_manifest
+from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.data.vqa import VQADataset, check_disjoint
 from vl_absvit.distributed import gather_objects, rank, world_size
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models.build import build_vqa_model, image_statistics
@@ -38,6 +38,22 @@ class Preprocessing(NamedTuple):
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
     max_tokens: int
+
+    @classmethod
+    def load(cls, path: Path) -> "Preprocessing":
+        """Read what was saved; anything else raises ``InputError``."""
+        content = read_json(path, dict)
+        if sorted(content) != sorted(cls._fields):
+            raise InputError(f"{path}: expected {', '.join(cls._fields)}, got {', '.join(content) or 'nothing'}")
+        for name in ("image_size", "max_tokens"):
+            if type(content[name]) is not int or content[name] < 1:
+                raise InputError(f"{path}: expected {name} to be a positive integer, got {content[name]!r:.60}")
+        for name in ("image_mean", "image_std"):
+            channels = content[name] if isinstance(content[name], list) else []
+            if len(channels) != 3 or not all(type(channel) in (int, float) for channel in channels):
+                raise InputError(f"{path}: expected {name} to be three numbers, got {content[name]!r:.60}")
+            content[name] = tuple(channels)
+        return cls(**content)
 
 
 class VQACheckpoint(NamedTuple):
@@ -57,9 +73,8 @@ class VQATask:
     def __init__(self, config: VQAConfig) -> None:
         self.config = config
         data, text = config.data, config.text
-        read_manifest(data.root)
+        self.vocabulary = read_vocabulary(data.root)
         self.tokenizer = load_tokenizer(text.tokenizer or text.model)
-        self.vocabulary = AnswerVocabulary.load(Path(data.root) / ANSWERS)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
         self.train_set = make_dataset(
             data.root, data.train_splits, self.tokenizer, len(self.vocabulary), self.preprocessing,
@@ -190,11 +205,27 @@ def make_dataset(
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name."""
+    """The tokenizer of a folder or hub name.
+
+    A folder that holds RoBERTa's original ``vocab.json`` and ``merges.txt`` alone does not say what it is; it is read
+    as RoBERTa's.
+
+    Raises:
+        InputError: there is none, or it knows no words: transformers makes such a one where files are missing.
+    """
+    folder = Path(name)
+    telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"text.tokenizer {name}: no tokenizer there: {str(error).strip().splitlines()[0]}") from error
+        tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(name)
+    except Exception as error:  # the tokenizers library raises nothing more specific
+        lacking = "no tokenizer there" if folder.is_dir() else "no such folder, and not to be had by that name"
+        raise InputError(f"tokenizer {name}: {lacking}: {str(error).strip().splitlines()[0]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(
+            f"tokenizer {name}: nothing but special tokens there; expected tokenizer.json, or vocab.json and merges.txt"
+        )
+    return tokenizer
 
 
 def load_checkpoint(folder: str | Path) -> VQACheckpoint:
@@ -206,20 +237,28 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise InputError(f"checkpoint {folder}: there is no {name}; expected a folder such as RUN/checkpoints/best")
-    content = read_json(folder / PREPROCESSING, dict)
+    preprocessing = Preprocessing.load(folder / PREPROCESSING)
     vocabulary = AnswerVocabulary.load(folder / ANSWERS)
+    read_json(folder / "config.json", dict)
     try:
-        preprocessing = Preprocessing(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-        )
         model = VLAbSViT.from_pretrained(folder)
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except ConfigError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from error
+    except InputError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"checkpoint {folder} is not a VQA model of this architecture: {reason:.300}") from error
-    if model.architecture["num_answers"] != len(vocabulary):
+    expected = {
+        "answers": (model.architecture["num_answers"], ANSWERS, len(vocabulary)),
+        "pixels a side": (model.architecture["vision"]["image_size"], PREPROCESSING, preprocessing.image_size),
+    }
+    for what, (ours, file, theirs) in expected.items():
+        if ours != theirs:
+            raise InputError(f"checkpoint {folder}: the model has {ours} {what}, {file} says {theirs}")
+    if preprocessing.max_tokens > model.text.max_tokens:
         raise InputError(
-            f"{folder}: the head has {model.architecture['num_answers']} answers, {ANSWERS} {len(vocabulary)}"
+            f"checkpoint {folder}: the model has {model.text.max_tokens} positions for tokens, "
+            f"{PREPROCESSING} says {preprocessing.max_tokens}"
         )
     return VQACheckpoint(model.eval(), load_tokenizer(str(folder)), vocabulary, preprocessing)

@@ -61,10 +61,9 @@ def describe_groups(groups: list[dict]) -> str:
 
 
 def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over ``param_groups``, fused where all parameters are on a CUDA device."""
+    """Fused AdamW over ``param_groups``."""
     groups = param_groups(model, lr_of, config.weight_decay)
-    fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
-    return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=fused)
+    return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 
 
 def lr_factor(step: int, total_steps: int, warmup_fraction: float) -> float:

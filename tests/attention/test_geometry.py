@@ -1,0 +1,98 @@
+"""The patch grid's place in the original picture, proven through the real evaluation transform."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vl_absvit.attention.geometry import cell_centres, seen_box
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.transforms import image_transform
+
+PATCH, GRID = 8, 6
+INPUT = PATCH * GRID
+SIZES = [(48, 48), (96, 96), (101, 67), (67, 101), (640, 427), (33, 31), (500, 111), (50, 999), (49, 48), (20, 13)]
+
+
+def patch_means(picture: Image.Image) -> np.ndarray:
+    """Mean brightness of every patch of the model's input, (GRID, GRID)."""
+    transform = image_transform(INPUT, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    pixels = transform(picture).mean(dim=0)
+    return pixels.unflatten(1, (GRID, PATCH)).unflatten(0, (GRID, PATCH)).mean(dim=(1, 3)).numpy()
+
+
+def marked(width: int, height: int, box) -> Image.Image:
+    """A black picture with a white box, its edges grey where they lie between pixels."""
+    x0, y0, x1, y1 = box
+    x, y = np.arange(width), np.arange(height)
+    inside_x = (np.minimum(x + 1, x1) - np.maximum(x, x0)).clip(0, 1)
+    inside_y = (np.minimum(y + 1, y1) - np.maximum(y, y0)).clip(0, 1)
+    return Image.fromarray(np.rint(255 * np.outer(inside_y, inside_x)).astype(np.uint8)).convert("RGB")
+
+
+def cell_box(box, row, column):
+    x0, y0, x1, y1 = box
+    width, height = (x1 - x0) / GRID, (y1 - y0) / GRID
+    return x0 + column * width, y0 + row * height, x0 + (column + 1) * width, y0 + (row + 1) * height
+
+
+@pytest.mark.parametrize("width, height", SIZES)
+def test_pixels_marked_in_one_cell_are_found_again_in_that_patch_alone(width, height):
+    box = seen_box(width, height, INPUT)
+    for row, column in [(0, 0), (0, GRID - 1), (2, 3), (GRID - 1, 0), (GRID - 1, GRID - 1)]:
+        means = patch_means(marked(width, height, cell_box(box, row, column)))
+        assert np.unravel_index(means.argmax(), means.shape) == (row, column)
+        assert means[row, column] > 0.6 and means[row, column] > 0.7 * means.clip(0).sum()
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_rotated_photograph_is_measured_upright(orientation):
+    upright = marked(101, 67, cell_box(seen_box(101, 67, INPUT), 1, 4))
+    turns = {3: 2, 6: 1, 8: 3}[orientation]  # quarter turns counter-clockwise from upright to what the camera stored
+    stored, exif = upright.rotate(90 * turns, expand=True), Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(file := io.BytesIO(), format="PNG", exif=exif)
+    picture = decode_rgb(file.getvalue())
+    assert picture.size == (101, 67)
+    means = patch_means(picture)
+    assert np.unravel_index(means.argmax(), means.shape) == (1, 4)
+
+
+@pytest.mark.parametrize("width, height", SIZES)
+def test_the_box_ends_where_the_centre_crop_ends(width, height):
+    """The picture holds its own coordinates as grey values; the crop's outermost pixels say where it was cut."""
+    x0, y0, x1, y1 = seen_box(width, height, INPUT)
+    assert 0 <= x0 < x1 <= width + 1e-9 and 0 <= y0 < y1 <= height + 1e-9
+    for axis, (start, end, length) in enumerate([(x0, x1, width), (y0, y1, height)]):
+        ramp = (np.arange(length) + 0.5) / length
+        pixels = np.broadcast_to(ramp if axis == 0 else ramp[:, None], (height, width)).astype(np.float32)
+        crop = cropped(pixels)  # (INPUT, INPUT), coordinate of each pixel's centre over the length
+        profile = crop.mean(axis=axis)
+        expected = (start + (np.arange(INPUT) + 0.5) * (end - start) / INPUT) / length
+        inner = slice(4, -4)  # at the picture's edge resizing has no neighbours to average with
+        np.testing.assert_allclose(profile[inner], expected[inner], atol=0.1 / length + 1e-5)
+
+
+def cropped(pixels: np.ndarray) -> np.ndarray:
+    """Resized and cropped by the steps of the real transform, in floating point."""
+    steps = image_transform(INPUT, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).steps.transforms
+    picture = Image.fromarray(pixels)
+    for step in steps[:2]:
+        picture = step(picture)
+    return np.asarray(picture)
+
+
+def test_a_square_picture_is_seen_whole_and_a_wide_one_in_its_middle_by_hand():
+    assert seen_box(96, 96, 48) == (0, 0, 96, 96)
+    assert seen_box(400, 200, 100) == (100, 0, 300, 200)
+    assert seen_box(200, 400, 100) == (0, 100, 200, 300)
+
+
+def test_the_centres_of_a_two_by_two_grid_by_hand():
+    centres = cell_centres((10, 0, 30, 40), rows=2, columns=2)
+    assert centres.tolist() == [[[15, 10], [25, 10]], [[15, 30], [25, 30]]]
+
+
+def test_rows_and_columns_are_not_mixed_up():
+    assert cell_centres((0, 0, 30, 10), rows=1, columns=3).tolist() == [[[5, 5], [15, 5], [25, 5]]]
