@@ -12,13 +12,17 @@ from vl_absvit.tasks.prior import global_prior_loss
 
 TEXTS, IMAGES, TOKENS, WIDTH = 5, 4, 3, 8
 IMAGE_OF_TEXT = torch.tensor([0, 1, 0, 2, 3])
-# Rank 0 has three texts about images 0 and 1; rank 1 two texts about images 2 and 3, or, shared, one about image 0 again.
+# Rank 0 has three texts about images 0 and 1; rank 1 two texts about images 2 and 3, or, shared, one about image 0
+# again.
 TEXTS_OF_RANK = [[0, 1, 2], [3, 4]]
 IMAGE_IDS = torch.tensor([70, 71, 72, 73])
 
 
 def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.Tensor]:
-    """Loss, and gradients as DDP leaves them, of this rank's part of a fixed batch; of all of it without a process group."""
+    """Loss, and gradients as DDP leaves them, of this rank's part of a fixed batch.
+
+    Without a process group it is all of the batch.
+    """
     torch.manual_seed(0)
     prior = torch.randn(TEXTS, WIDTH, requires_grad=True)
     tokens = torch.randn(IMAGES if look == "first" else TEXTS, TOKENS, WIDTH, requires_grad=True)
@@ -44,7 +48,7 @@ CASES = [("first", "max", False), ("first", "mean", True), ("second", "cls", Tru
 
 
 def all_cases() -> list[list[torch.Tensor]]:
-    """Every case, the order that objects are gathered in, and the gradient of rows that each rank weighs differently."""
+    """Every case, the order in which objects are gathered, the gradient of rows that each rank weighs differently."""
     results = [prior_loss_and_gradients(*case) for case in CASES]
     rows = torch.full((rank() + 1, 2), float(rank()), requires_grad=True)
     gathered = gather_with_grad(rows)

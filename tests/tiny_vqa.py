@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vl_absvit.config import (
     DataConfig,
@@ -18,6 +19,7 @@ from vl_absvit.config import (
 )
 from vl_absvit.data.demo_world import make_demo_world
 from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
+from vl_absvit.training.run_dir import config_as_dict
 
 FAST = LearningRates(vision=3e-3, text=3e-3, fusion=3e-3, head=3e-3, feedback=3e-3, prior=3e-3)
 
@@ -86,3 +88,9 @@ def tiny_pretrain_config(world: Path, output: Path, **parts) -> PretrainConfig:
         optim=OptimConfig(batch_size=14, epochs=2, learning_rates=FAST),
         **parts,
     )
+
+
+def write_config(config, path: Path) -> Path:
+    """A config as a file for ``--config``."""
+    path.write_text(yaml.safe_dump(config_as_dict(config)))
+    return path

@@ -8,32 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.run_script import ROOT, run_script
-from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
-from vl_absvit.training.run_dir import config_as_dict
-
-
-def write_config(config, path: Path) -> Path:
-    path.write_text(yaml.safe_dump(config_as_dict(config)))
-    return path
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
 
 
 def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def finetuned(world, tmp_path_factory):
-    """Run folders of a tiny pretraining and of the finetuning that starts from it."""
-    folder = tmp_path_factory.mktemp("runs")
-    pretraining = write_config(tiny_pretrain_config(world, folder / "pretrained"), folder / "pretrain.yaml")
-    assert run_script("scripts/pretrain_vision.py", "--config", pretraining) == 0
-    vision = tiny_vision(weights=str(folder / "pretrained/checkpoints/best"))
-    finetuning = write_config(tiny_vqa_config(world, folder / "vqa", vision=vision, dropout=0.1), folder / "vqa.yaml")
-    assert run_script("scripts/finetune_vqa.py", "--config", finetuning, "--run.trackers", "[tensorboard]") == 0
-    return folder
 
 
 def evaluate(finetuned, world, output, split="val", **changes) -> int:

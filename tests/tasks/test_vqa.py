@@ -95,6 +95,16 @@ def test_a_saved_checkpoint_answers_alike(task, tmp_path):
     assert not list(tmp_path.glob("*.bin")) and not list(tmp_path.glob("*.p*kl"))
 
 
+def test_the_checkpoint_of_a_whole_model_starts_the_trunk_of_another_run(world, tmp_path):
+    task = VQATask(tiny_vqa_config(world, tmp_path))
+    for weight in task.model.vision.parameters():
+        torch.nn.init.normal_(weight)
+    task.save(tmp_path)
+    other = VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(weights=str(tmp_path))))
+    for name, weight in task.model.vision.state_dict().items():
+        assert torch.equal(other.model.vision.state_dict()[name], weight), name
+
+
 def remove(name):
     return lambda folder: (folder / name).unlink()
 
@@ -125,8 +135,25 @@ def fewer_answers(folder):
     replace(vocabulary, answers=vocabulary.answers[:-1]).save(folder / "answers.json")
 
 
-def preprocessing_of_another_kind(folder):
-    (folder / "preprocessor_config.json").write_text('{"size": 224}')
+def preprocessing(**changes):
+    def change(folder):
+        path = folder / "preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def architecture_in_a_list(folder):
+    (folder / "config.json").write_text("[]")
+
+
+def another_visual_encoder(folder):
+    content = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(content.replace("absvit_tiny_patch16_224", "vit_tiny"))
+
+
+def a_tokenizer_of_another_form(folder):
+    (folder / "tokenizer.json").write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +168,16 @@ def preprocessing_of_another_kind(folder):
         weights_cut_short,
         a_pickle_for_weights,
         fewer_answers,
-        preprocessing_of_another_kind,
+        architecture_in_a_list,
+        another_visual_encoder,
+        a_tokenizer_of_another_form,
+        remove("preprocessor_config.json"),
+        preprocessing(size=224),
+        preprocessing(image_size=64),
+        preprocessing(image_size="32"),
+        preprocessing(image_mean=[0.5, 0.5]),
+        preprocessing(image_std=0.5),
+        preprocessing(max_tokens=1000),
     ],
 )
 def test_a_checkpoint_that_is_not_one_is_one_clear_line(task, tmp_path, damage):
@@ -169,7 +205,7 @@ def test_a_batch_larger_than_the_data_is_refused(world, tmp_path):
 
 def test_a_missing_tokenizer_is_one_line(world, tmp_path):
     config = tiny_vqa_config(world, tmp_path)
-    with pytest.raises(InputError, match="text.tokenizer .*nowhere"):
+    with pytest.raises(InputError, match="tokenizer .*nowhere: no such folder"):
         VQATask(replace(config, text=replace(config.text, tokenizer=str(tmp_path / "nowhere"))))
 
 

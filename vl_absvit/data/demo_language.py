@@ -15,7 +15,7 @@ Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
 QUESTION_TYPES = (
     "what color is the", "what is the color of the", "which color has the", "what shape is the",
-    "what is the shape of the", "which shape has the", "what is the", "what pattern", "what size is the", "how many",
+    "what is the shape of the", "which shape has the", "what is the", "what pattern", "how many",
     "is there a", "do you see a", "is the",
 )  # fmt: skip
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
@@ -139,10 +139,9 @@ def _absent(scene: Scene, rng: np.random.Generator, form: Sequence[str]) -> dict
 
 
 def _has(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Whether a named object has a colour, shape or texture; the wrong value often belongs to another object."""
+    """Whether a named object has a colour or shape; the wrong value often belongs to another object."""
     name, forms = pick(rng, [("colour", [("shape",), ("shape",), ("texture", "shape")])] * 3
-                       + [("shape", [("colour",), ("texture", "colour")])] * 2
-                       + [("texture", [("shape",), ("colour", "shape")])])  # fmt: skip
+                       + [("shape", [("colour",), ("texture", "colour")])] * 2)  # fmt: skip
     found = refer(scene, rng, forms)
     if found is None:
         return None
@@ -178,13 +177,13 @@ def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
     return Question(f"Is the {noun} {side} the {other_noun}?", "yes" if is_true else "no", "yes/no", boxes)
 
 
-_COUNT_WEIGHT = (1.0, 1.0, 1.6, 3.0, 6.0, 8.0)
+_COUNT_WEIGHT = (1.0, 1.0, 1.3, 1.6, 2.0, 2.0)
 """How eagerly a count of 0 to 5 is asked where the scene offers it: large counts are rare."""
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Question:
-    """How many objects have a colour, a shape or a texture."""
-    name = pick(rng, ["colour", "colour", "shape", "shape", "texture"])
+    """How many objects have a colour or a shape."""
+    name = pick(rng, ["colour", "shape"])
     values = ATTRIBUTES[name]
     present = [value for value in values if matching(scene, {name: value})]
     absent = [value for value in values if value not in present]
@@ -207,20 +206,18 @@ _COLOUR = ["What color is the {}?", "What color is the {} in the picture?", "Wha
            "Which color has the {}?"]  # fmt: skip
 _SHAPE = ["What shape is the {}?", "What is the shape of the {}?", "What is the {}?", "Which shape has the {}?"]
 _TEXTURE = ["What pattern is on the {}?", "What pattern has the {}?", "Is the {} solid, striped or dotted?"]
-_SIZE = ["What size is the {}?", "Is the {} small or large?"]
 _ANY = [("shape",), ("colour",), ("colour", "shape")]
 
 KINDS: dict[Callable, float] = {
     _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 26,
     _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 22,
-    _attribute("texture", _ANY, _TEXTURE): 4,
-    _attribute("size", _ANY, _SIZE): 2,
-    _beside: 3,
-    _exists: 20,
-    _has: 13,
-    _related: 4,
-    _count: 10,
-    _count_all: 2,
+    _attribute("texture", _ANY, _TEXTURE): 6,
+    _beside: 2,
+    _exists: 22,
+    _has: 12,
+    _related: 5,
+    _count: 9,
+    _count_all: 1,
 }
 """Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
 

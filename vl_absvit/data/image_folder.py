@@ -99,7 +99,9 @@ class ImageFolderDataset(Dataset):
 
 
 class MosaicDataset(Dataset):
-    """n x n mosaics of another data set's images: sample i shows image i in one cell, at random, and random others around it.
+    """n x n mosaics of another data set's images.
+
+    Sample i shows image i in one cell, at random, and random others around it.
 
     Args:
         side: cells per side n.

@@ -146,16 +146,18 @@ def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
     if config.weights is None:
         return
     if config.weights == "timm":
-        state = _timm_weights(f"vit_{config.model.removeprefix('absvit_')}")
+        state = _timm_weights(config.model)
     else:
         state = _read_weights(Path(config.weights))
-    state = {key.removeprefix("vision."): value for key, value in state.items()}
+    whole_model = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+    state = whole_model or state
     try:
         state = checkpoint_filter_fn(state, vision)
         load_pretrained(vision, state, new=("decoders.", "head.", "prior"), dropped=("decoders.", "head.", "prior"))
     except (RuntimeError, InputError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"vision.weights {config.weights}: not the weights of {config.model}: {_first_line(error)}"
+            f"vision.weights {config.weights}: not the weights of the configured {config.model}: {reason:.300}"
         ) from error
 
 
@@ -173,11 +175,12 @@ def load_pretrained(
         raise InputError(f"missing {missing[:3]} ({len(missing)}), unexpected {unexpected[:3]} ({len(unexpected)})")
 
 
-def _timm_weights(twin: str) -> dict[str, Tensor]:
+def _timm_weights(model: str) -> dict[str, Tensor]:
+    """ImageNet weights of the plain twin, from where the model's ``pretrained_cfg`` says."""
     try:
-        return timm.create_model(twin, pretrained=True, num_classes=0).state_dict()
+        return timm.create_model(model, pretrained=True, num_classes=0, top_down="none").state_dict()
     except (OSError, RuntimeError) as error:
-        raise InputError(f"vision.weights timm: no weights of {twin} to be had: {_first_line(error)}") from error
+        raise InputError(f"vision.weights timm: no weights for {model} to be had: {_first_line(error)}") from error
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

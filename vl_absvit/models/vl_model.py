@@ -36,7 +36,6 @@ class VLAbSViT(
     PyTorchModelHubMixin,
     library_name="vl_absvit",
     tags=["visual-question-answering", "absvit"],
-    license="mit",
 ):
     """A vision-language model that looks where the text asks.
 

@@ -1,5 +1,6 @@
 """Visual question answering: prepared data, the whole model, its losses, and the official accuracy."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from vl_absvit.models.build import build_vqa_model, image_statistics
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.base import complete_batches
 from vl_absvit.tasks.prior import global_prior_loss
+
+log = logging.getLogger(__name__)
 
 ANSWERS, PREPROCESSING = "answers.json", "preprocessor_config.json"
 
@@ -89,6 +92,8 @@ class VQATask:
             answerable = set(self.select_set.question_ids.tolist())
             annotations = read_annotations(data.root, [data.select_split])
             self._annotations = [record for record in annotations if record["question_id"] in answerable]
+        if config.vision.top_down == "none" and (config.loss.prior or config.loss.reconstruction):
+            log.info("vision.top_down is none: there is no prior and no feedback, their losses are left out")
         torch.manual_seed(config.run.seed)
         self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
 

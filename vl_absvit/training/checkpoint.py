@@ -50,7 +50,8 @@ def save_checkpoint(folder: Path, write: Callable[[Path], None], keep_previous: 
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot save checkpoint {folder}: {reason}; the one before it is untouched") from error
+        rest = "the one before it is untouched" if folder.exists() else "there was none before it"
+        raise InputError(f"cannot save checkpoint {folder}: {reason}; {rest}") from error
     if folder.exists() and not previous.exists():
         folder.rename(previous)
     else:

@@ -51,8 +51,12 @@ class RunFolder:
     def write_metrics(self, **values: object) -> None:
         """Append one JSON object as a line of metrics.jsonl."""
         if self._is_main:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
+            path = self.path / "metrics.jsonl"
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(values) + "\n")
+            except OSError as error:
+                raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl that a resumed run will write again, and a last line cut short."""
@@ -60,7 +64,7 @@ class RunFolder:
         if not self._is_main or not path.exists():
             return
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        for line in path.read_text(encoding="utf-8", errors="backslashreplace").splitlines(keepends=True):
             try:
                 if line.endswith("\n") and json.loads(line)["step"] <= step:
                     kept.append(line)
@@ -82,8 +86,7 @@ def open_run(config: VQAConfig | PretrainConfig, is_main: bool) -> RunFolder:
         if not run.holds_a_run():
             _write_whole(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         environments = run.path / "environment.json"
-        launches = json.loads(environments.read_text(encoding="utf-8")) if environments.exists() else []
-        _write_whole(environments, json.dumps([*launches, environment()], indent=1) + "\n")
+        _write_whole(environments, json.dumps([*_launches(environments), environment()], indent=1) + "\n")
     _start_log(run.path / "console.log", is_main)
     return run
 
@@ -132,12 +135,24 @@ def _check_folder(run: RunFolder, content: dict[str, Any], resume: bool) -> None
     try:
         before = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder / 'config.yaml'} is not a run's config: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{folder / 'config.yaml'} is not a run's config: {reason}") from error
     now = flatten(content)
     different = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE]
     if different:
         changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in different)
         raise ConfigError(f"{folder} was started with another config: {changes}")
+
+
+def _launches(path: Path) -> list[dict[str, Any]]:
+    """What ``environment.json`` tells of the launches before."""
+    try:
+        launches = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(launches, list):
+        raise InputError(f"{path}: expected a list of launches, got {type(launches).__name__}")
+    return launches
 
 
 class _Stderr(logging.Handler):
@@ -162,13 +177,17 @@ def _start_log(file: Path, is_main: bool) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Replace a text file atomically."""
+    """Replace a text file atomically; where that fails nothing is left behind."""
     temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _version(package: str) -> str | None:

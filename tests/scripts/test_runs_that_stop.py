@@ -1,0 +1,127 @@
+"""A run that stops on the way or cannot go on says why in one line, and what was there before is still whole."""
+
+import json
+import re
+import resource
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.damage import answers_in_another_order, cut_short, emptied, removed, replaced
+from tests.run_script import run_script
+from tests.tiny_vqa import tiny_vqa_config, write_config
+from vl_absvit.data.answers import AnswerVocabulary
+from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.training.checkpoint import check_whole
+
+
+@pytest.mark.parametrize("damage, message", [(cut_short, "cannot be decoded"), (removed, "No such file or directory")])
+def test_an_image_that_changed_after_preparation_stops_the_run(finetune, world, tmp_path, damage, message):
+    raw = shutil.copytree(world / "demo/vqav2", tmp_path / "vqav2")
+    prepared = shutil.copytree(world / "prepared", tmp_path / "prepared")
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"root": str(raw)}))
+    damage("train2014/COCO_train2014_000000000001.jpg")(raw)
+    line = finetune(1, data__root=prepared)
+    assert f"{raw}/train2014/COCO_train2014_000000000001.jpg (image 1): {message}" in line
+
+
+def test_a_loss_that_is_not_finite_names_every_term(finetune):
+    line = finetune(1, optim__learning_rates__head=1e30)
+    assert re.match(r"step \d+: not finite: {'vqa': nan, 'prior': ", line)
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """A disk on which no file can grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_to_go_on_from(
+    world, finetuned, tmp_path, complaint, monkeypatch
+):
+    config = tiny_vqa_config(world, tmp_path / "run", dropout=0.1)
+    path = write_config(config, tmp_path / "vqa.yaml")
+    save, saved = VQATask.save, []
+
+    def save_until_the_disk_is_full(task, folder):
+        saved.append(folder)
+        with files_of_at_most(2**40 if len(saved) < 3 else 100_000):
+            save(task, folder)
+
+    monkeypatch.setattr(VQATask, "save", save_until_the_disk_is_full)
+    line = complaint(1, "scripts/finetune_vqa.py", "--config", path)
+    assert "cannot save checkpoint" in line and "File too large" in line and "the one before it is untouched" in line
+    check_whole(tmp_path / "run/checkpoints/last")
+    assert not list(tmp_path.rglob("*.new"))
+    monkeypatch.setattr(VQATask, "save", save)
+    assert run_script("scripts/finetune_vqa.py", "--config", path, "--run.resume", "true") == 0
+    whole = replace(config, run=replace(config.run, output=str(tmp_path / "whole")))
+    assert run_script("scripts/finetune_vqa.py", "--config", write_config(whole, tmp_path / "whole.yaml")) == 0
+    weights = [tmp_path / name / "checkpoints/last/model.safetensors" for name in ("run", "whole")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def both_checkpoints_damaged(run):
+    for name in ("last", "last.previous"):
+        emptied(f"checkpoints/{name}/model.safetensors")(run)
+
+
+@pytest.mark.parametrize(
+    "damage, options, code, message",
+    [
+        (None, ["--vision.width", 32], 2, "was started with another config: vision.width (was 16, now 32)"),
+        (both_checkpoints_damaged, [], 1, "no whole checkpoint to go on from: "),
+        (replaced("config.yaml", "["), [], 1, "config.yaml is not a run's config: "),
+        (removed("config.yaml"), [], 1, "config.yaml is not a run's config: No such file or directory"),
+        (replaced("environment.json", "["), [], 1, "environment.json: expected JSON: "),
+        (replaced("environment.json", "{}"), [], 1, "environment.json: expected a list of launches, got dict"),
+        (replaced("metrics.jsonl", "[1]\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
+        (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
+    ],
+)
+def test_a_run_that_cannot_go_on_is_left_as_it_is(finetuned, tmp_path, complaint, damage, options, code, message):
+    run = Path(shutil.copytree(finetuned / "vqa", tmp_path / "run"))
+    if damage:
+        damage(run)
+    before = {file: file.read_bytes() for file in run.rglob("checkpoints/*/*")}
+    arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", run, "--run.resume", "true")
+    assert message in complaint(code, "scripts/finetune_vqa.py", *arguments, *options)
+    assert before == {file: file.read_bytes() for file in run.rglob("checkpoints/*/*")}
+
+
+def test_going_on_with_answers_that_are_not_the_checkpoints_is_refused(world, finetuned, prepared, tmp_path, complaint):
+    answers_in_another_order(prepared)
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    manifest["vocabulary"]["sha256"] = AnswerVocabulary.load(prepared / "answers.json").sha256
+    (prepared / "manifest.json").write_text(json.dumps(manifest))
+    run = Path(shutil.copytree(finetuned / "vqa", tmp_path / "run"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(str(world / "prepared"), str(prepared)))
+    line = complaint(1, "scripts/finetune_vqa.py", "--config", config, "--run.output", run, "--run.resume", "true")
+    assert f"{prepared} has another answer vocabulary" in line and "than checkpoint" in line
+
+
+def test_predictions_that_cannot_be_written_are_noticed_before_the_work(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr("vl_absvit.tasks.vqa.predict_answers", None)  # nothing may be computed
+    (tmp_path / "file").write_text("")
+    assert "file: File exists" in evaluate(1, output=tmp_path / "file/predictions.json")
+    assert f"{tmp_path}: cannot be written: it is a folder" in evaluate(1, output=tmp_path)
+
+
+def test_a_test_split_without_a_vocabulary_of_its_own_is_answered(world, finetuned, prepared, tmp_path, capsys):
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    (prepared / "manifest.json").write_text(json.dumps(manifest | {"vocabulary": None}))
+    (prepared / "answers.json").unlink()
+    arguments = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", prepared, "--split", "test")
+    output = ("--output", tmp_path / "predictions.json", "--num-workers", 0)
+    assert run_script("scripts/evaluate_vqa.py", *arguments, *output) == 0
+    assert "test has no answers to score against" in capsys.readouterr().out

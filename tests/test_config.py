@@ -1,0 +1,88 @@
+"""Every value out of range is refused under its key, and contradictions are, too."""
+
+import math
+
+import pytest
+
+from vl_absvit.config import (
+    DataConfig,
+    FusionConfig,
+    LossConfig,
+    OptimConfig,
+    PretrainConfig,
+    PriorConfig,
+    RunConfig,
+    TextConfig,
+    VisionConfig,
+)
+from vl_absvit.errors import ConfigError
+
+GROUPS = {
+    "vision": VisionConfig,
+    "text": TextConfig,
+    "prior": PriorConfig,
+    "fusion": FusionConfig,
+    "loss": LossConfig,
+    "optim": OptimConfig,
+    "data": lambda **values: DataConfig(**{"root": "prepared", **values}),
+    "run": lambda **values: RunConfig(**{"output": "runs/x", **values}),
+}
+POSITIVE = """
+    vision.image_size vision.patch_size vision.width vision.depth vision.num_heads text.width text.depth text.num_heads
+    prior.temperature fusion.width fusion.num_layers fusion.num_heads fusion.mlp_ratio optim.batch_size
+    optim.micro_batch_size optim.epochs optim.eps optim.max_grad_norm run.log_every run.evaluations_per_epoch
+""".split()
+NOT_NEGATIVE = "vision.gain loss.prior loss.reconstruction optim.weight_decay data.num_workers run.seed".split()
+BELOW_ONE = "vision.drop_path text.dropout fusion.dropout optim.warmup_fraction".split()
+
+
+def refuse(key: str, value: object, message: str) -> None:
+    group, name = key.split(".")
+    with pytest.raises(ConfigError) as error:
+        GROUPS[group](**{name: value})
+    assert message in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", POSITIVE)
+def test_what_must_be_positive_is_neither_zero_nor_negative(key):
+    for value in (0, -1, math.nan):
+        refuse(key, value, f"{key} must be positive")
+
+
+@pytest.mark.parametrize("key", NOT_NEGATIVE)
+def test_what_may_be_zero_is_not_negative(key):
+    group, name = key.split(".")
+    assert getattr(GROUPS[group](**{name: 0}), name) == 0
+    refuse(key, -1, f"{key} must be at least 0")
+
+
+@pytest.mark.parametrize("key", BELOW_ONE)
+def test_shares_and_rates_are_below_one(key):
+    for value in (-0.1, 1.0, math.nan):
+        refuse(key, value, f"{key} must be in [0, 1)")
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("text.max_tokens", 2, "text.max_tokens must be at least 3"),
+        ("text.num_heads", 5, "text.width 768 does not divide into 5 heads"),
+        ("text.model", None, "text.tokenizer is needed when text.model is null"),
+        ("fusion.num_heads", 5, "fusion.width 768 does not divide into 5 heads"),
+        ("optim.betas", (0.9, 1.5), "optim.betas[1] must be in [0, 1), got 1.5"),
+        ("data.train_splits", (), "data.train_splits is empty"),
+        ("data.train_splits", ("train", "val", "train"), "names a split more than once: train, val, train"),
+        ("data.train_splits", ("train", "minival"), "data.select_split 'minival' is also trained on"),
+    ],
+)
+def test_contradictions_are_one_line(key, value, message):
+    group, name = key.split(".")
+    with pytest.raises(ConfigError) as error:
+        GROUPS[group](**{name: value})
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mosaic, message", [(0, "mosaic must be positive"), (3, "224 does not divide into a mosaic")])
+def test_a_mosaic_must_fit_into_the_image(mosaic, message):
+    with pytest.raises(ConfigError, match=message):
+        PretrainConfig(data=DataConfig(root="objects"), run=RunConfig(output="runs/x"), mosaic=mosaic)
