@@ -15,7 +15,7 @@ Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
 QUESTION_TYPES = (
     "what color is the", "what is the color of the", "which color has the", "what shape is the",
-    "what is the shape of the", "which shape has the", "what is the", "what pattern", "how many",
+    "what is the shape of the", "which shape has the", "what is the", "how many",
     "is there a", "do you see a", "is the",
 )  # fmt: skip
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
@@ -177,8 +177,8 @@ def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
     return Question(f"Is the {noun} {side} the {other_noun}?", "yes" if is_true else "no", "yes/no", boxes)
 
 
-_COUNT_WEIGHT = (1.0, 1.0, 1.3, 1.6, 2.0, 2.0)
-"""How eagerly a count of 0 to 5 is asked where the scene offers it: large counts are rare."""
+_COUNT_WEIGHT = (1.0, 1.0, 1.3, 2.0, 0.0, 0.0)
+"""How eagerly a count of 0 to 5 is asked where the scene offers it; counts above 3 are too rare to learn from."""
 
 
 def _count(scene: Scene, rng: np.random.Generator) -> Question:
@@ -196,28 +196,18 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question:
     return Question(f"How many {noun} {ending}?", str(len(things)), "number", [thing.box for thing in things])
 
 
-def _count_all(scene: Scene, rng: np.random.Generator) -> Question:
-    """How many objects there are; names no particular one, hence no boxes."""
-    templates = ["How many objects are there?", "How many objects are in the picture?", "How many shapes do you see?"]
-    return Question(pick(rng, templates), str(len(scene)), "number", [])
-
-
 _COLOUR = ["What color is the {}?", "What color is the {} in the picture?", "What is the color of the {}?",
            "Which color has the {}?"]  # fmt: skip
 _SHAPE = ["What shape is the {}?", "What is the shape of the {}?", "What is the {}?", "Which shape has the {}?"]
-_TEXTURE = ["What pattern is on the {}?", "What pattern has the {}?", "Is the {} solid, striped or dotted?"]
-_ANY = [("shape",), ("colour",), ("colour", "shape")]
 
 KINDS: dict[Callable, float] = {
-    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 26,
-    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 22,
-    _attribute("texture", _ANY, _TEXTURE): 6,
+    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 27,
+    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 25,
     _beside: 2,
     _exists: 22,
-    _has: 12,
-    _related: 5,
-    _count: 9,
-    _count_all: 1,
+    _has: 13,
+    _related: 3,
+    _count: 8,
 }
 """Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
 
