@@ -59,3 +59,23 @@ def test_a_batch_of_one_image_has_no_negatives_and_a_finite_loss_of_zero():
     assert (
         prior_loss(torch.randn(2, 1), torch.tensor([5, 5]), torch.tensor([5]), torch.tensor([0, 0]), 0.07).item() == 0.0
     )
+
+
+def test_a_blank_image_is_one_more_negative_by_hand():
+    similarity, ids = torch.tensor([[0.5, -0.5]]), torch.tensor([7])
+    loss = prior_loss(similarity, ids, torch.tensor([7, 8]), torch.tensor([0]), temperature=0.5, blank_negative=True)
+    # -log softmax([1, -1, 0])[0]
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2) + math.exp(-1)))
+
+
+def test_only_the_blank_image_keeps_cosines_from_sinking_together():
+    ids, own = torch.arange(3), torch.arange(3)
+    similarity = torch.randn(3, 3)
+
+    def rise(sunk_by, blank):
+        sunk = (similarity - sunk_by).requires_grad_()
+        prior_loss(sunk, ids, ids, own, 0.5, blank).backward()
+        return sunk.grad.sum().item()
+
+    assert rise(2.0, blank=False) == pytest.approx(0.0, abs=1e-6)
+    assert rise(2.0, blank=True) < -0.5

@@ -40,12 +40,16 @@ def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean",
 
 
 def prior_loss(
-    similarity: Tensor, text_image_ids: Tensor, image_ids: Tensor, own_column: Tensor, temperature: float
+    similarity: Tensor,
+    text_image_ids: Tensor,
+    image_ids: Tensor,
+    own_column: Tensor,
+    temperature: float,
+    blank_negative: bool = False,
 ) -> Tensor:
-    """L_prior = -log p_xi(z): InfoNCE of each prior against its own image [AbS Eq. 2.13].
+    """L_prior = -log p_xi(z): InfoNCE of each prior against its own image; negatives are the others [AbS Eq. 2.13].
 
-    Negatives are the other images. Columns that show the text's own image once more are neither positives nor
-    negatives.
+    Columns that show the text's own image once more are neither positives nor negatives.
 
     Args:
         similarity: of every prior to every image, (B, I).
@@ -53,8 +57,13 @@ def prior_loss(
         image_ids: id of the image in each column, (I,).
         own_column: the column that is the text's positive, (B,).
         temperature: divides the similarity.
+        blank_negative: count a blank image, of similarity 0, as one more negative. InfoNCE does not change when all
+            cosines of a prior sink together; below 0 the clamp of the modulation would silence every token.
     """
     logits = similarity.float() / temperature
     is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
     repeats = (text_image_ids.unsqueeze(1) == image_ids) & ~is_own  # (B, I)
-    return F.cross_entropy(logits.masked_fill(repeats, -torch.inf), own_column)
+    logits = logits.masked_fill(repeats, -torch.inf)
+    if blank_negative:
+        logits = F.pad(logits, (0, 1))  # (B, I + 1)
+    return F.cross_entropy(logits, own_column)
