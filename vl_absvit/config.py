@@ -117,7 +117,7 @@ class PriorConfig:
     temperature: float = 0.07
     """Temperature of the contrastive prior loss."""
     blank_negative: bool = True
-    """Count a blank image (cosine 0) as one more negative: it keeps the best patch above 0, where the clamp passes it."""
+    """Count a blank image (cosine 0) as one more negative: keeps the best patch above 0, where the clamp passes it."""
 
     def __post_init__(self) -> None:
         _positive("prior", temperature=self.temperature)
