@@ -61,14 +61,14 @@ def test_a_batch_of_one_image_has_no_negatives_and_a_finite_loss_of_zero():
     )
 
 
-def test_a_blank_image_is_one_more_negative_by_hand():
+def test_blank_images_are_as_many_more_negatives_by_hand():
     similarity, ids = torch.tensor([[0.5, -0.5]]), torch.tensor([7])
-    loss = prior_loss(similarity, ids, torch.tensor([7, 8]), torch.tensor([0]), temperature=0.5, blank_negative=True)
-    # -log softmax([1, -1, 0])[0]
-    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2) + math.exp(-1)))
+    loss = prior_loss(similarity, ids, torch.tensor([7, 8]), torch.tensor([0]), temperature=0.5, blank_negatives=True)
+    # -log softmax([1, -1, 0, 0])[0]
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2) + 2 * math.exp(-1)))
 
 
-def test_only_the_blank_image_keeps_cosines_from_sinking_together():
+def test_only_blank_images_keep_cosines_from_sinking_together():
     ids, own = torch.arange(3), torch.arange(3)
     similarity = torch.randn(3, 3)
 

@@ -116,8 +116,8 @@ class PriorConfig:
     """What stands for an image in the prior loss: its best-matching patch, its mean patch, or its CLS token."""
     temperature: float = 0.07
     """Temperature of the contrastive prior loss."""
-    blank_negative: bool = True
-    """Count a blank image (cosine 0) as one more negative: keeps the best patch above 0, where the clamp passes it."""
+    blank_negatives: bool = True
+    """Count as many blank images (cosine 0) as images as negatives, which keeps the best patch above the clamp's 0."""
 
     def __post_init__(self) -> None:
         _positive("prior", temperature=self.temperature)

@@ -3,6 +3,7 @@
 The reconstruction loss stands beside the decoders it trains, in ``models/top_down.py``.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -45,7 +46,7 @@ def prior_loss(
     image_ids: Tensor,
     own_column: Tensor,
     temperature: float,
-    blank_negative: bool = False,
+    blank_negatives: bool = False,
 ) -> Tensor:
     """L_prior = -log p_xi(z): InfoNCE of each prior against its own image; negatives are the others [AbS Eq. 2.13].
 
@@ -57,13 +58,13 @@ def prior_loss(
         image_ids: id of the image in each column, (I,).
         own_column: the column that is the text's positive, (B,).
         temperature: divides the similarity.
-        blank_negative: count a blank image, of similarity 0, as one more negative. InfoNCE does not change when all
-            cosines of a prior sink together; below 0 the clamp of the modulation would silence every token.
+        blank_negatives: count as many blank images, of similarity 0, as there are images as negatives. InfoNCE does
+            not change when all cosines of a prior sink together; below 0 the modulation's clamp silences every token.
     """
     logits = similarity.float() / temperature
     is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
     repeats = (text_image_ids.unsqueeze(1) == image_ids) & ~is_own  # (B, I)
     logits = logits.masked_fill(repeats, -torch.inf)
-    if blank_negative:
-        logits = F.pad(logits, (0, 1))  # (B, I + 1)
+    if blank_negatives:
+        logits = F.pad(logits, (0, 1), value=math.log(logits.shape[1]))  # (B, I + 1), I blank images in one column
     return F.cross_entropy(logits, own_column)

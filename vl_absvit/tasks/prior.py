@@ -39,7 +39,7 @@ def global_prior_loss(output: VLOutput, image_index: Tensor, image_ids: Tensor, 
         is_repeat = first_column != torch.arange(len(column_ids), device=column_ids.device)
         similarity, own_column = similarity.masked_fill(is_repeat, -torch.inf), first_column[own_column]
     text_image_ids = gather_with_grad(image_ids[image_index])
-    return prior_loss(similarity, text_image_ids, column_ids, own_column, config.temperature, config.blank_negative)
+    return prior_loss(similarity, text_image_ids, column_ids, own_column, config.temperature, config.blank_negatives)
 
 
 def _columns_before(own: int) -> int:
