@@ -116,7 +116,7 @@ class PriorConfig:
     """What stands for an image in the prior loss: its best-matching patch, its mean patch, or its CLS token."""
     temperature: float = 0.07
     """Temperature of the contrastive prior loss."""
-    blank_negatives: bool = True
+    blank_negatives: bool = False
     """Count as many blank images (cosine 0) as images as negatives, which keeps the best patch above the clamp's 0."""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
 QUESTION_TYPES = (
     "what color is the", "what is the color of the", "which color has the", "what shape is the",
-    "what is the shape of the", "which shape has the", "what is the", "how many",
+    "what is the shape of the", "which shape has the", "what is the", "what pattern", "how many",
     "is there a", "do you see a", "is the",
 )  # fmt: skip
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
@@ -200,14 +200,18 @@ _COLOUR = ["What color is the {}?", "What color is the {} in the picture?", "Wha
            "Which color has the {}?"]  # fmt: skip
 _SHAPE = ["What shape is the {}?", "What is the shape of the {}?", "What is the {}?", "Which shape has the {}?"]
 
+_TEXTURE = ["What pattern is on the {}?", "What pattern has the {}?", "Is the {} solid, striped or dotted?"]
+_ANY = [("shape",), ("colour",), ("colour", "shape")]
+
 KINDS: dict[Callable, float] = {
-    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 27,
-    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 25,
+    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 26,
+    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 22,
+    _attribute("texture", _ANY, _TEXTURE): 5,
     _beside: 2,
     _exists: 22,
-    _has: 13,
+    _has: 12,
     _related: 3,
-    _count: 8,
+    _count: 9,
 }
 """Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
 

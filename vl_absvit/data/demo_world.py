@@ -41,7 +41,7 @@ from vl_absvit.data.demo_scene import (
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
-FORMAT = 7
+FORMAT = 8
 QUESTIONS_PER_SCENE = 6
 VQA_SPLITS = {"train2014": "train", "val2014": "val", "test2015": "test"}
 LICENCE = {"url": "http://creativecommons.org/publicdomain/zero/1.0/", "name": "CC0 1.0"}
