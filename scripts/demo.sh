@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole story on a small drawn world: data, pretraining, VQA finetuning, evaluation, attention overlays, a table.
+# The whole story on a small drawn world: data, pretraining, VQA finetuning, evaluation, retrieval, attention overlays, a table.
 #
-#   bash scripts/demo.sh [--seed 0] [--output runs/demo] [--scenes N] [-- overrides of both training configs]
+#   bash scripts/demo.sh [--seed 0] [--output runs/demo] [--scenes N] [-- overrides of the training configs]
 #
 # SEED=1 is the same as --seed 1. Stages that are finished are reused; an interrupted one goes on where it stopped.
 set -euo pipefail
@@ -27,6 +27,24 @@ done
 [[ $seed =~ ^[0-9]+$ && -n $output && ${scenes[1]:-1} =~ ^[0-9]+$ ]] || usage
 
 source scripts/setup.sh
+
+prepare_captions() {
+  local dataset
+  for dataset in coco flickr30k; do
+    python data_prep/prepare_captions.py --dataset $dataset --root "$output/world/$dataset" \
+      --karpathy "$output/world/$dataset/dataset_$dataset.json" --output "$output/captions/$dataset"
+  done
+}
+
+# The other world, which no training has seen: ranked by the dual encoder, then its best 16 by the whole model.
+rank() {
+  local look
+  for look in first second; do
+    "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$output/retrieval/checkpoints/best" \
+      --data "$output/captions/flickr30k" --split test --look $look --shortlist 16 --num-workers 0 \
+      --output "$output/retrieval_$look.json"
+  done
+}
 
 # What is there is reused only if it was made in the same way.
 settings="seed $seed ${scenes[*]} ${overrides[*]} $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
@@ -73,7 +91,13 @@ stage finetune "${launch[@]}" scripts/finetune_vqa.py --config configs/demo/vqa.
   --vision.weights "$output/pretrained/checkpoints/best" --run.output "$output/vqa" "${train[@]}"
 stage evaluate python scripts/evaluate_vqa.py --checkpoint "$output/vqa/checkpoints/best" \
   --data "$output/data" --split val --output "$output/predictions.json" --num-workers 0
+stage captions prepare_captions
+stage retrieval "${launch[@]}" scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
+  --data.root "$output/captions/coco" --text.tokenizer "$output/world/tokenizer" \
+  --start "$output/vqa/checkpoints/best" --run.output "$output/retrieval" "${train[@]}"
+stage rank rank
 echo "== summary"
 python scripts/summarise_demo.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
   --objects "$output/world/vqav2/demo_objects.json" --predictions "$output/predictions.json" \
+  --retrieval "$output/retrieval_first.json" "$output/retrieval_second.json" \
   --seconds "$output/seconds" --output "$output"

@@ -11,13 +11,9 @@ from vl_absvit.config import VQAConfig
 def main() -> None:
     config = parse_run_config(VQAConfig)
     from vl_absvit.tasks.vqa import VQATask
-    from vl_absvit.training.loop import make_accelerator, train
-    from vl_absvit.training.run_dir import open_run
+    from vl_absvit.training.loop import launch
 
-    accelerator = make_accelerator(config.run)
-    run = open_run(config, accelerator.is_main_process)
-    train(config, VQATask(config), accelerator, run)
-    accelerator.end_training()
+    launch(config, VQATask)
 
 
 if __name__ == "__main__":

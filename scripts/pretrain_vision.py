@@ -10,13 +10,9 @@ from vl_absvit.config import PretrainConfig
 def main() -> None:
     config = parse_run_config(PretrainConfig)
     from vl_absvit.tasks.classification import ClassificationTask
-    from vl_absvit.training.loop import make_accelerator, train
-    from vl_absvit.training.run_dir import open_run
+    from vl_absvit.training.loop import launch
 
-    accelerator = make_accelerator(config.run)
-    run = open_run(config, accelerator.is_main_process)
-    train(config, ClassificationTask(config), accelerator, run)
-    accelerator.end_training()
+    launch(config, ClassificationTask)
 
 
 if __name__ == "__main__":

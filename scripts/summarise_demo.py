@@ -84,6 +84,7 @@ def main() -> None:
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
         "questions_pointed_at": pointing["prior_mask"].questions,
         "questions_naming_no_object": pointing["prior_mask"].without_boxes,
+        "retrieval": [read_retrieval(file) for file in arguments.retrieval],
         "seconds": read_seconds(arguments.seconds),
         "definitions": DEFINITIONS,
     }
@@ -99,6 +100,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="split to report (default: val)")
     parser.add_argument("--objects", type=Path, required=True, metavar="FILE", help="the world's demo_objects.json")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="written by evaluate_vqa.py")
+    parser.add_argument(
+        "--retrieval", type=Path, nargs="*", default=[], metavar="FILE", help="written by evaluate_retrieval.py"
+    )
     parser.add_argument("--seconds", type=Path, metavar="DIR", help="folder with a file of seconds per stage")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder of summary.json and overlays/"
@@ -117,6 +121,15 @@ def read_objects(path: Path) -> dict[int, list[Box]]:
         return {int(question): [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] for question, boxes in content.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f'{path}: expected {{"question_id": [[x0, y0, x1, y1], ...]}}: {error}') from error
+
+
+def read_retrieval(path: Path) -> dict[str, float | str]:
+    """Recalls and protocol of one retrieval evaluation."""
+    content = read_json(path, dict)
+    names = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)] + ["protocol"]
+    if any(name not in content for name in names):
+        raise InputError(f"{path}: expected {', '.join(names)}, got {', '.join(content) or 'nothing'}")
+    return {name: content[name] for name in names}
 
 
 def read_seconds(folder: Path | None) -> dict[str, int]:
@@ -219,6 +232,11 @@ def show(summary: dict, folder: Path) -> None:
         table.add_row(f"{title} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
     console = Console()
     console.print(table)
+    for result in summary["retrieval"]:
+        recalls = Table(result["protocol"], "R@1", "R@5", "R@10")
+        for direction, title in (("ir", "image retrieval"), ("tr", "text retrieval")):
+            recalls.add_row(title, *(f"{result[f'{direction}_r{k}']:.2f}" for k in (1, 5, 10)))
+        console.print(recalls)
     if summary["seconds"]:
         stages = ", ".join(f"{name} {seconds}" for name, seconds in summary["seconds"].items())
         console.print(f"seconds: {stages}; together {sum(summary['seconds'].values())}")

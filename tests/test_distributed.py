@@ -7,7 +7,7 @@ import torch.distributed as dist
 from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
-from vl_absvit.models.vl_model import VLOutput
+from vl_absvit.models.absvit import FirstLook, Look, TwoLooks
 from vl_absvit.tasks.prior import global_prior_loss
 
 TEXTS, IMAGES, TOKENS, WIDTH = 5, 4, 3, 8
@@ -32,9 +32,9 @@ def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.T
     texts = TEXTS_OF_RANK[rank()] if world_size() > 1 else list(range(TEXTS))
     images, image_index = image_of_text[texts].unique(return_inverse=True)
     first = tokens[images] if look == "first" else torch.zeros(len(images), TOKENS, WIDTH)
-    second = tokens[texts] if look == "second" else None
-    output = VLOutput(None, prior[texts], None, first, second, None)
-    loss = global_prior_loss(output, image_index, IMAGE_IDS[images], PriorConfig(look=look, pool=pool))
+    second = Look(tokens[texts], []) if look == "second" else None
+    looks = TwoLooks(FirstLook(None, first, []), second, None)
+    loss = global_prior_loss(prior[texts], looks, image_index, IMAGE_IDS[images], PriorConfig(look=look, pool=pool))
     loss.backward()
     gradients = [prior.grad, tokens.grad]
     if world_size() > 1:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vl_absvit.losses import prior_loss, prior_similarity, vqa_loss
+from vl_absvit.losses import itm_loss, prior_loss, ranking_loss, vqa_loss
 
 
 def test_vqa_loss_by_hand():
@@ -20,18 +20,16 @@ def test_vqa_loss_is_meters_mean_times_the_number_of_answers():
     torch.testing.assert_close(vqa_loss(logits, targets), expected)
 
 
-@pytest.mark.parametrize("pool", ["max", "mean", "cls"])
-def test_prior_similarity_equals_a_loop(pool):
-    prior, tokens = torch.randn(3, 8), torch.randn(2, 5, 8)
-    for text in range(3):
-        for image in range(2):
-            patches = tokens[image, 1:]
-            if pool == "max":
-                expected = max(F.cosine_similarity(prior[text], patch, dim=0) for patch in patches)
-            else:
-                feature = tokens[image, 0] if pool == "cls" else patches.mean(dim=0)
-                expected = F.cosine_similarity(prior[text], feature, dim=0)
-            torch.testing.assert_close(prior_similarity(prior, tokens, pool)[text, image], expected)
+def test_ranking_loss_by_hand():
+    # The own caption comes first: -log of 3 / (3 + 1) and of 1 / (1 + 4).
+    scores = torch.tensor([[math.log(3.0), 0.0], [0.0, math.log(4.0)]])
+    assert ranking_loss(scores).item() == pytest.approx((math.log(4 / 3) + math.log(5)) / 2)
+
+
+def test_itm_loss_by_hand():
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, math.log(3.0)]])
+    loss = itm_loss(logits, torch.tensor([True, False]))
+    assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
 
 
 def test_prior_loss_by_hand():

@@ -1,4 +1,4 @@
-"""A demo world of a few scenes, prepared as VQAv2, and configs small enough to train on it within a test."""
+"""A demo world of a few scenes, prepared as VQAv2 and as captions, and configs to train on it within a test."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,7 @@ from vl_absvit.config import (
     LearningRates,
     OptimConfig,
     PretrainConfig,
+    RetrievalConfig,
     RunConfig,
     TextConfig,
     VisionConfig,
@@ -19,13 +20,14 @@ from vl_absvit.config import (
 )
 from vl_absvit.data.demo_world import make_demo_world
 from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
+from vl_absvit.data.prepare_captions import CaptionOptions, prepare_captions
 from vl_absvit.training.run_dir import config_as_dict
 
 FAST = LearningRates(vision=3e-3, text=3e-3, fusion=3e-3, head=3e-3, feedback=3e-3, prior=3e-3)
 
 
 def tiny_world(base: Path) -> Path:
-    """``base``/world with ``demo`` (the raw world) and ``prepared``; made once per ``base``."""
+    """``base``/world with ``demo`` (the raw world) and ``prepared``, with captions in it; made once per ``base``."""
     world = base / "world"
     if not world.exists():
         make_demo_world(
@@ -33,11 +35,15 @@ def tiny_world(base: Path) -> Path:
         )
         options = PrepareOptions(root=base / "demo/vqav2", min_count=1, minival_images=1)
         prepare_vqav2(options, base / "prepared", workers=1)
+        for dataset in ("coco", "flickr30k"):
+            raw = base / "demo" / dataset
+            options = CaptionOptions(dataset=dataset, root=raw, karpathy=raw / f"dataset_{dataset}.json")
+            prepare_captions(options, base / "prepared" / dataset, workers=1)
         world.mkdir()
         os.replace(base / "demo", world / "demo")
         os.replace(base / "prepared", world / "prepared")
-        manifest = world / "prepared/manifest.json"
-        manifest.write_text(manifest.read_text().replace(str(base / "demo"), str(world / "demo")))
+        for manifest in (world / "prepared").rglob("manifest.json"):
+            manifest.write_text(manifest.read_text().replace(str(base / "demo"), str(world / "demo")))
     return world
 
 
@@ -73,6 +79,31 @@ def tiny_vqa_config(
         ),
         fusion=FusionConfig(width=16, num_layers=1, num_heads=2, dropout=dropout),
         optim=OptimConfig(batch_size=12, epochs=2, micro_batch_size=micro_batch_size, learning_rates=FAST),
+        **parts,
+    )
+
+
+def tiny_retrieval_config(
+    world: Path, output: Path, *, dataset: str = "coco", micro_batch_size: int | None = None, **parts
+) -> RetrievalConfig:
+    """Two epochs of four steps of four captions on the tiny world."""
+    splits = ("train", "restval") if dataset == "coco" else ("train",)
+    vqa = tiny_vqa_config(world, output)
+    return RetrievalConfig(
+        data=DataConfig(
+            root=str(world / "prepared" / dataset),
+            train_splits=splits,
+            select_split="val",
+            num_workers=0,
+            augmentation="none",
+        ),
+        run=vqa.run,
+        vision=parts.pop("vision", vqa.vision),
+        text=vqa.text,
+        fusion=vqa.fusion,
+        negatives=3,
+        select_shortlist=2,
+        optim=OptimConfig(batch_size=4, epochs=2, micro_batch_size=micro_batch_size, learning_rates=FAST),
         **parts,
     )
 

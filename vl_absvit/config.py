@@ -161,6 +161,24 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrievalLossConfig:
+    """Weights of the retrieval losses; 0 removes a loss and its computation."""
+
+    ranking: float = 1.0
+    """Weight of the softmax over an image's own and its false captions, scored by the whole model."""
+    itm: float = 1.0
+    """Weight of image-text matching against hard captions of the batch."""
+    prior: float = 1.0
+    """Weight of the contrastive prior loss, which also trains the dual encoder."""
+    reconstruction: float = 0.3
+    """Weight of the feedback decoders' reconstruction loss."""
+
+    def __post_init__(self) -> None:
+        _not_negative("loss", ranking=self.ranking, itm=self.itm, prior=self.prior, reconstruction=self.reconstruction)
+        _require(self.ranking > 0 or self.itm > 0, "loss.ranking and loss.itm are both 0: nothing trains the fusion")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearningRates:
     """Peak learning rate of each part of the model; the defaults are the AbSViT recipe's."""
 
@@ -269,12 +287,43 @@ class VQAConfig:
 
     data: DataConfig
     run: RunConfig
+    start: str | None = None
+    """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
+    ``text.model``; a head of another kind stays random."""
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """Finetuning on image-text retrieval."""
+
+    data: DataConfig
+    """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
+    run: RunConfig
+    start: str | None = None
+    """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
+    ``text.model``; a head of another kind stays random."""
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    negatives: int = 15
+    """False captions each image's own caption is ranked against, drawn anew in every epoch."""
+    select_shortlist: int = 16
+    """Candidates of each query that the whole model scores when the selection split is evaluated."""
+    loss: RetrievalLossConfig = field(default_factory=RetrievalLossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
+        if self.vision.top_down == "none":
+            _require(self.prior.look == "first", "prior.look is second, but vision.top_down none looks once")
+            _require(self.loss.prior > 0, "loss.prior is 0, but nothing else trains the prior of a plain ViT")
 
 
 @dataclass(frozen=True, kw_only=True)

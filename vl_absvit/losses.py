@@ -1,10 +1,9 @@
-"""Losses as pure functions. Shapes: B texts, I images, N tokens, D vision width, A answers.
+"""Losses as pure functions. Shapes: B texts, I images, P pairs, C candidates, A answers.
 
 The reconstruction loss stands beside the decoders it trains, in ``models/top_down.py``.
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,23 +20,23 @@ def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), soft_answers, reduction="none").sum(dim=1).mean()
 
 
-def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
-    """Cosine of every prior with every image.
+def ranking_loss(scores: Tensor) -> Tensor:
+    """Cross-entropy of every image's own caption among its candidates [METER, retrieval].
 
     Args:
-        prior: prior vectors xi, (B, D).
-        tokens: image tokens, CLS first, (I, N, D).
-        pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
-
-    Returns:
-        (B, I), in [-1, 1].
+        scores: of the own caption, first, and of the false ones, (B, C).
     """
-    prior = F.normalize(prior, dim=-1)
-    if pool == "max":
-        patches = F.normalize(tokens[:, 1:], dim=-1)
-        return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
-    features = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
-    return prior @ F.normalize(features, dim=-1).T
+    return -scores.float().log_softmax(dim=1)[:, 0].mean()
+
+
+def itm_loss(logits: Tensor, is_match: Tensor) -> Tensor:
+    """Cross-entropy of image-text matching, mean over pairs.
+
+    Args:
+        logits: of "does not match" and "matches", (P, 2).
+        is_match: (P,) bool.
+    """
+    return F.cross_entropy(logits.float(), is_match.long())
 
 
 def prior_loss(

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaTokenizerFast
+from transformers import RobertaTokenizerFast
 
+from tests.data.character_tokenizer import character_tokenizer
 from tests.data.raw_vqav2 import annotation, image_path, question, write_small_vqav2, write_split
-from vl_absvit.data import vqa
+from vl_absvit.data import pictures
 from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.loaders import evaluation_loader, training_loader
+from vl_absvit.data.pictures import check_disjoint
 from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import ImageTable, read_annotations, read_manifest
 from vl_absvit.data.transforms import image_transform
-from vl_absvit.data.vqa import VQADataset, check_disjoint
+from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import ConfigError, InputError
 
 PLAIN = image_transform(16, (0.5,) * 3, (0.5,) * 3)
@@ -26,14 +27,7 @@ AUGMENTED = image_transform(16, (0.5,) * 3, (0.5,) * 3, "randaugment")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """One token per character, <s> and </s> around the text, pad id 1."""
-    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | {chr(code): code for code in range(32, 127)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    backend.post_processor = processors.RobertaProcessing(
-        ("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    return character_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +75,7 @@ def test_small_plain_images_are_opened_once_and_augmented_ones_every_time(prepar
         data = dataset(prepared, tokenizer, transform=transform)
         data[0], data[1]
         assert opened == [1] * times
-    monkeypatch.setattr(vqa, "KEPT_BYTES", 4 * 3 * 16 * 16 * 4 - 1)  # one byte less than all four images need
+    monkeypatch.setattr(pictures, "KEPT_BYTES", 4 * 3 * 16 * 16 * 4 - 1)  # one byte less than all four images need
     data = dataset(prepared, tokenizer)
     opened.clear()
     data[0], data[1]

@@ -18,7 +18,7 @@ TEXT = RobertaConfig(
     max_position_embeddings=40, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2,
 )  # fmt: skip
 ARCHITECTURE = {
-    "format": 1,
+    "format": 2,
     "vision": {
         "model": "absvit_tiny_patch8_224", "image_size": 32, "width": 16, "depth": 2, "num_heads": 4,
         "modulation": "reweight_project", "gain": 5.0,
@@ -26,7 +26,8 @@ ARCHITECTURE = {
     "text": TEXT.to_dict(),
     "sentence": "padded_mean",
     "fusion": {"width": 32, "num_layers": 2, "num_heads": 4, "mlp_ratio": 2.0, "dropout": 0.1},
-    "num_answers": 17,
+    "pool": "max",
+    "head": {"kind": "vqa", "num_answers": 17},
 }  # fmt: skip
 FUSION_NAMES = {
     ".attention.": ".self_attention.",
@@ -71,23 +72,25 @@ def test_whole_vqa_models_give_the_authors_outputs(golden, case, precision, boun
     inputs, expected = (load_file(folder / f"{name}.safetensors") for name in ("inputs", f"outputs_{precision}"))
     released = load_file(folder / "state_dict.safetensors")
     vision = ARCHITECTURE["vision"] | {"top_down": "absvit" if "decoders" in "".join(released) else "none"}
-    model = build_from_architecture(ARCHITECTURE | {"vision": vision}, "test")
+    sentence = None if vision["top_down"] == "none" else ARCHITECTURE["sentence"]
+    model = build_from_architecture(ARCHITECTURE | {"vision": vision, "sentence": sentence}, "test")
     model.load_state_dict({our_name(key): value for key, value in released.items() if our_name(key)})  # strict
     dtype = {"f32": torch.float32, "f64": torch.float64}[precision]
     model.to(dtype).eval()
-    fused = []
-    model.fusion.register_forward_hook(lambda *call: fused.append(call[-1]))
+    inputs_of_fusion = []
+    model.fusion.register_forward_pre_hook(lambda _, arguments: inputs_of_fusion.append(arguments))
     out = model(
         inputs["image"].to(dtype),
         inputs["text_ids"],
         inputs["text_masks"].bool(),
         need_reconstruction=vision["top_down"] != "none",
     )
+    fused = model.fusion(*inputs_of_fusion[0])  # all tokens, of which the model itself pools the first
     ours = {
-        "vqa.vit_tokens": out.first_look if out.second_look is None else out.second_look,
-        "vqa.text_feats": fused[0].text,
-        "vqa.image_feats": fused[0].image,
-        "vqa.cls_feats": fused[0].pooled,
+        "vqa.vit_tokens": (out.looks.second or out.looks.first).tokens,
+        "vqa.text_feats": fused.text,
+        "vqa.image_feats": fused.image,
+        "vqa.cls_feats": fused.pooled,
         "vqa.vqa_logits": out.logits,
     }
     if out.reconstruction is not None:
@@ -137,16 +140,16 @@ def test_questions_sharing_an_image_are_answered_as_if_each_had_its_own(model, b
     shared = model(**batch, need_reconstruction=True)
     own = model(batch["images"][batch["image_index"]], batch["token_ids"], batch["is_token"], need_reconstruction=True)
     torch.testing.assert_close(shared.logits, own.logits, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(shared.prior_mask, own.prior_mask, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shared.looks.prior_mask, own.looks.prior_mask, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(shared.reconstruction, own.reconstruction)
-    assert len(shared.first_look) == 2 and len(own.first_look) == 3
+    assert len(shared.looks.first.tokens) == 2 and len(own.looks.first.tokens) == 3
 
 
 def test_the_question_changes_what_the_second_look_sees(model, batch):
     other = batch | {"token_ids": batch["token_ids"].flip(0), "is_token": batch["is_token"].flip(0)}
     before, after = model(**batch), model(**other)
-    torch.testing.assert_close(before.first_look, after.first_look)
-    assert not torch.allclose(before.second_look, after.second_look)
+    torch.testing.assert_close(before.looks.first.tokens, after.looks.first.tokens)
+    assert not torch.allclose(before.looks.second.tokens, after.looks.second.tokens)
 
 
 def test_saved_models_load_as_they_were(model, batch, tmp_path):
@@ -159,7 +162,7 @@ def test_saved_models_load_as_they_were(model, batch, tmp_path):
 
 def test_a_folder_of_another_kind_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match="config.json: expected a vl_absvit architecture of format 1"):
+    with pytest.raises(InputError, match="config.json: expected a vl_absvit architecture of format 2"):
         VLAbSViT.from_pretrained(tmp_path)
     with pytest.raises(InputError, match="no config.json there"):
         (tmp_path / "empty").mkdir()

@@ -1,18 +1,24 @@
 """Every file of configs/ is a valid run, opens with how to run it, and survives being written and read again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from vl_absvit.cli import parse_run_config
-from vl_absvit.config import PretrainConfig, VQAConfig
+from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
 from vl_absvit.training.run_dir import config_as_dict
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
     "demo/pretrain.yaml": PretrainConfig,
     "demo/vqa.yaml": VQAConfig,
+    "demo/retrieval.yaml": RetrievalConfig,
+    "retrieval_absvit_base.yaml": RetrievalConfig,
+    "retrieval_coco_absvit_base.yaml": RetrievalConfig,
+    "retrieval_coco_vit_base.yaml": RetrievalConfig,
+    "retrieval_vit_base.yaml": RetrievalConfig,
     "vqa_absvit_base.yaml": VQAConfig,
     "vqa_absvit_base_384.yaml": VQAConfig,
     "vqa_vit_base.yaml": VQAConfig,
@@ -45,7 +51,7 @@ def test_a_config_opens_with_its_command_its_needs_and_what_it_should_give(name)
     assert "Expected:" in opening or "Writes:" in opening
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("vqa_")])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "_base" in name])
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8])
 def test_the_batch_of_a_base_config_divides_on_the_usual_numbers_of_gpus(name, gpus):
     optim = parse(name).optim
@@ -53,7 +59,10 @@ def test_the_batch_of_a_base_config_divides_on_the_usual_numbers_of_gpus(name, g
 
 
 def test_the_demo_stages_fit_together():
-    pretrain, vqa = parse("demo/pretrain.yaml"), parse("demo/vqa.yaml")
+    pretrain, vqa, retrieval = (parse(f"demo/{stage}.yaml") for stage in ("pretrain", "vqa", "retrieval"))
     assert vqa.vision.weights == f"{pretrain.run.output}/checkpoints/best"
     sizes = ("model", "patch_size", "width", "depth", "num_heads")
     assert [getattr(pretrain.vision, name) for name in sizes] == [getattr(vqa.vision, name) for name in sizes]
+    assert retrieval.start == f"{vqa.run.output}/checkpoints/best"
+    assert (retrieval.text, retrieval.fusion) == (vqa.text, vqa.fusion)
+    assert replace(retrieval.vision, weights=vqa.vision.weights) == vqa.vision

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate"]
+STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank"]
 pytestmark = pytest.mark.slow
 
 
@@ -55,6 +55,9 @@ def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
     assert summary["questions_pointed_at"] + summary["questions_naming_no_object"] == summary["questions"]
     assert set(summary["vqa_accuracy_per_answer_type"]) <= {"yes/no", "number", "other"}
     assert summary["prior_only_accuracy"] > 0
+    first_look, second_look = summary["retrieval"]
+    assert first_look["protocol"].startswith("zero-shot on flickr30k test, 12 images x 60 captions")
+    assert "best 16 of every query" in second_look["protocol"] and 0 <= second_look["ir_r1"] <= 100
     assert "prior mask on the asked object" in first.stdout and f"{summary['vqa_accuracy']:.2f}" in first.stdout
     overlays = sorted((output / "overlays").iterdir())
     images = [int(file.stem) // 1000 for file in overlays]
@@ -63,7 +66,7 @@ def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
 
 
 def test_finetuning_runs_in_as_many_processes_as_the_demo_says(first, output):
-    for run in ("pretrained", "vqa"):
+    for run in ("pretrained", "vqa", "retrieval"):
         (launch,) = json.loads((output / run / "environment.json").read_text())
         assert launch["processes"] == min(2, len(os.sched_getaffinity(0)))
 

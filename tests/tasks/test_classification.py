@@ -12,13 +12,14 @@ from torch import nn
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.errors import InputError
 from vl_absvit.models.heads import ClassifierOutput
+from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.classification import ClassificationTask, classification_loss
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.optim import param_groups
 
 
 def first_batch(task):
-    return next(iter(task.train_batches(0, 0, 0, 1)))
+    return next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1)))
 
 
 def test_the_loss_is_the_mean_of_both_looks():

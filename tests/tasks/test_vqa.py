@@ -16,6 +16,8 @@ from vl_absvit.config import LossConfig, PriorConfig
 from vl_absvit.data.records import read_annotations
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.vqa_accuracy import question_accuracy
+from vl_absvit.tasks.base import epoch_batches, steps_per_epoch
+from vl_absvit.tasks.checkpoint import datasets_trained_on
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint
 from vl_absvit.training.loop import make_accelerator, train
 from vl_absvit.training.optim import param_groups
@@ -28,7 +30,7 @@ def task(world, tmp_path):
 
 
 def first_batch(task):
-    return next(iter(task.train_batches(0, 0, 0, 1)))
+    return next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1)))
 
 
 def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
@@ -152,6 +154,10 @@ def another_visual_encoder(folder):
     (folder / "config.json").write_text(content.replace("absvit_tiny_patch16_224", "vit_tiny"))
 
 
+def training_without_its_data_set(folder):
+    (folder / "training.json").write_text('{"start": null}')
+
+
 def a_tokenizer_of_another_form(folder):
     (folder / "tokenizer.json").write_text("{}")
 
@@ -172,6 +178,8 @@ def a_tokenizer_of_another_form(folder):
         another_visual_encoder,
         a_tokenizer_of_another_form,
         remove("preprocessor_config.json"),
+        remove("training.json"),
+        training_without_its_data_set,
         preprocessing(size=224),
         preprocessing(image_size=64),
         preprocessing(image_size="32"),
@@ -200,7 +208,7 @@ def test_a_batch_larger_than_the_data_is_refused(world, tmp_path):
     config = tiny_vqa_config(world, tmp_path)
     task = VQATask(replace(config, optim=replace(config.optim, batch_size=1000)))
     with pytest.raises(ConfigError, match="1000 is more than the"):
-        task.steps_per_epoch(1)
+        steps_per_epoch(task.config.optim, task.train_set)
 
 
 def test_a_missing_tokenizer_is_one_line(world, tmp_path):
@@ -225,6 +233,30 @@ def metrics(folder: Path) -> list[dict]:
 def train_with_each_look(world: Path, output: Path) -> list[dict[str, torch.Tensor]]:
     looks = ("first", "second")
     return [train_vqa(tiny_vqa_config(world, output / look, prior=PriorConfig(look=look))) for look in looks]
+
+
+def test_a_checkpoint_starts_every_part_of_another_run_and_is_named_in_its_history(world, tmp_path):
+    task = VQATask(tiny_vqa_config(world, tmp_path))
+    for weight in task.model.parameters():
+        torch.nn.init.normal_(weight)
+    task.save(tmp_path)
+    other = VQATask(replace(tiny_vqa_config(world, tmp_path), start=str(tmp_path)))
+    for name, weight in task.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], weight), name
+    assert other.training["start"] == task.training and task.training["start"] is None
+    assert datasets_trained_on(other.training) == ["vqav2", "vqav2"]
+
+
+def test_starting_from_a_checkpoint_of_other_words_is_refused(world, tmp_path):
+    config = tiny_vqa_config(world, tmp_path)
+    VQATask(config).save(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    first, second, *_ = tokenizer["model"]["vocab"]
+    words = tokenizer["model"]["vocab"]
+    words[first], words[second] = words[second], words[first]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InputError, match="another vocabulary"):
+        VQATask(replace(config, start=str(tmp_path)))
 
 
 @pytest.mark.slow

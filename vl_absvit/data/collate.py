@@ -1,4 +1,8 @@
-"""Questions to batches. Shapes: B questions, I distinct images, T tokens, A answers of the vocabulary."""
+"""Samples to batches.
+
+Shapes: B samples (questions, or captions with false ones beside them), I distinct images, T tokens, A answers of the
+vocabulary, C captions per sample.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,22 +37,65 @@ class VQABatch(NamedTuple):
     question_ids: Tensor  # (B,) long
 
 
+class RetrievalSample(NamedTuple):
+    """One image, a caption of it and false ones."""
+
+    caption_id: int
+    image_id: int
+    image: Tensor  # (3, H, W); the same tensor for all samples on an image in a batch
+    texts: list[list[int]]  # token ids of C captions: the image's own first, then the false ones
+
+
+class RetrievalBatch(NamedTuple):
+    """Captions of one forward pass, true and false; images that several of them share are there once."""
+
+    images: Tensor  # (I, 3, H, W) distinct images
+    image_index: Tensor  # (B,) long, row of ``images`` each sample is about
+    image_ids: Tensor  # (I,) long
+    token_ids: Tensor  # (B * C, T) long; a sample's captions are adjacent, the image's own first
+    is_token: Tensor  # (B * C, T) bool, True = real token
+    caption_ids: Tensor  # (B,) long, of the images' own captions
+
+
+class _DistinctImages(NamedTuple):
+    images: Tensor  # (I, 3, H, W)
+    image_index: Tensor  # (B,) long
+    image_ids: Tensor  # (I,) long
+
+
 def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: int) -> VQABatch:
     """One batch, its texts padded with ``pad_id`` to the longest, rounded up to a multiple of eight."""
-    image_of = {sample.image_id: sample.image for sample in samples}  # in order of first occurrence
-    row_of = {image_id: row for row, image_id in enumerate(image_of)}
     token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
     soft_answers = torch.zeros(len(samples), vocabulary_size)
     for row, sample in enumerate(samples):
         soft_answers[row, sample.labels] = torch.tensor(sample.scores)
     return VQABatch(
-        images=torch.stack(list(image_of.values())),
-        image_index=torch.tensor([row_of[sample.image_id] for sample in samples]),
-        image_ids=torch.tensor(list(image_of)),
+        **_distinct_images(samples)._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         soft_answers=soft_answers,
         question_ids=torch.tensor([sample.question_id for sample in samples]),
+    )
+
+
+def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> RetrievalBatch:
+    """One batch; all samples have the same number of captions, padded as in ``pad_texts``."""
+    token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id)
+    return RetrievalBatch(
+        **_distinct_images(samples)._asdict(),
+        token_ids=token_ids,
+        is_token=is_token,
+        caption_ids=torch.tensor([sample.caption_id for sample in samples]),
+    )
+
+
+def _distinct_images(samples: Sequence[VQASample] | Sequence[RetrievalSample]) -> _DistinctImages:
+    image_of = {sample.image_id: sample.image for sample in samples}  # in order of first occurrence
+    row_of = {image_id: row for row, image_id in enumerate(image_of)}
+    return _DistinctImages(
+        images=torch.stack(list(image_of.values())),
+        image_index=torch.tensor([row_of[sample.image_id] for sample in samples]),
+        image_ids=torch.tensor(list(image_of)),
     )
 
 

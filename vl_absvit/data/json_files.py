@@ -66,14 +66,22 @@ def make_room(path: str | Path) -> None:
 
 
 def write_json(path: str | Path, value: object, *, indent: int | None = None) -> None:
-    """Write ``value`` to ``path`` atomically: after a crash or on a full disk the old file, if any, is still whole.
+    """Write ``value`` to ``path`` as ``write_text`` does.
+
+    Raises:
+        InputError: as ``write_text``.
+        ValueError: ``value`` holds NaN or infinity.
+    """
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically: after a crash or on a full disk the old file, if any, is still whole.
 
     Raises:
         InputError: the folder cannot be made, or the disk is full; nothing is left behind.
-        ValueError: ``value`` holds NaN or infinity.
     """
     path = Path(path)
-    text = json.dumps(value, indent=indent, allow_nan=False) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,12 @@ W processes, A accumulation steps per optimizer step, m samples per process and 
 """
 
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from vl_absvit.data.collate import VQABatch
 from vl_absvit.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,12 @@ class BatchedDataset(Protocol):
 
     def __len__(self) -> int: ...
     def __getitems__(self, indices: list[int]) -> list: ...
-    def collate(self, samples: list) -> VQABatch: ...
+    def collate(self, samples: list) -> Any: ...
+
+
+class TrainingDataset(BatchedDataset, Protocol):
+    """What training needs of a data set."""
+
     def set_epoch(self, epoch: int) -> None: ...
 
 
@@ -66,7 +70,7 @@ def rank_slice(batch: list[int], rank: int, world_size: int, micro_batch_size: i
 
 
 def training_loader(
-    dataset: BatchedDataset,
+    dataset: TrainingDataset,
     *,
     batch_size: int,
     micro_batch_size: int | None,
@@ -97,7 +101,7 @@ def training_loader(
         )
     dataset.set_epoch(epoch)
     mine = [part for batch in batches[start_step:] for part in rank_slice(batch, rank, world_size, micro_batch_size)]
-    return _loader(dataset, mine, num_workers)
+    return batch_loader(dataset, mine, num_workers)
 
 
 def evaluation_loader(
@@ -110,17 +114,17 @@ def evaluation_loader(
     """
     mine = np.array_split(np.arange(len(dataset)), world_size)[rank].tolist()
     batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _loader(dataset, batches, num_workers)
+    return batch_loader(dataset, batches, num_workers)
 
 
-def _loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
+def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
+    """The named batches, each a list of rows of ``dataset``, in their order."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=dataset.collate,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(
-            0
-        ),  # a loader draws a number for its workers; spare the global generator
+        # A loader draws a number for its workers; spare the global generator.
+        generator=torch.Generator().manual_seed(0),
     )

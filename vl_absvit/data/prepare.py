@@ -1,33 +1,33 @@
 """The official VQAv2 downloads to the folder that training reads.
 
-Everything is written into ``OUT.partial`` and renamed at the end, so ``OUT`` is whole or absent. An interrupted run
-goes on from the files it has taken in and the images it has checked.
+An interrupted run goes on from the files it has taken in and the images it has checked.
 """
 
-import logging
-import os
-import platform
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import progress
 from vl_absvit.data import vqav2_source as source
 from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
-from vl_absvit.data.json_files import read_json, write_json
-from vl_absvit.data.prepare_images import check_images, find_missing
+from vl_absvit.data.prepare_database import Database
+from vl_absvit.data.prepare_folder import (
+    SCRATCH,
+    finish,
+    finished,
+    make_request,
+    partial_folder,
+    start_or_continue,
+    versions,
+)
+from vl_absvit.data.prepare_image_store import ImageStore
+from vl_absvit.data.prepare_images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.prepare_question_tables import write_annotated_questions, write_questions
 from vl_absvit.data.prepare_store import Store
-from vl_absvit.data.prepare_tables import write_annotated_questions, write_images, write_questions
+from vl_absvit.data.prepare_tables import write_images
 from vl_absvit.errors import ConfigError, InputError
-
-log = logging.getLogger(__name__)
-
-_REQUEST = "request.json"
-_SCRATCH = "scratch.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,47 +61,43 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
     """
     splits = source.find_files(options.root)
     request = _request(options, splits)
-    manifest = _finished(output, request)
+    manifest = finished(output, request)
     if manifest is not None:
         return manifest
-    partial = output.with_name(f"{output.name}.partial")
-    _start_or_continue(partial, request)
+    partial = partial_folder(output)
+    start_or_continue(partial, request)
 
-    with Store(partial / _SCRATCH) as store:
+    with Database(partial / SCRATCH) as database:
+        images = ImageStore(database)
+        store = Store(database, images)
         _take_in(store, splits)
-        find_missing(options.root, store)
-        warnings = _judge_missing(store, options)
-        check_images(options.root, store, workers)
-        warnings += _judge_bad(store)
+        find_missing(options.root, images)
+        warnings = judge_missing(images, options.root, allowed=options.allow_missing_images, noun="questions")
+        check_images(options.root, images, workers)
+        skipped_questions = store.skipped_questions()
+        warnings += judge_bad(images, skipped_questions, "questions")
         vocabulary = _vocabulary(store, options)
         minival_images = store.hold_out(options.minival_images, options.seed)
         if not minival_images:
             warnings.append("minival is empty: val is absent, not annotated or has too few images")
         if not vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
-        write_images(partial, store.images("good", "missing"), options.root, embed=options.embed_images)
+        write_images(partial, images.in_state("good", "missing"), options.root, embed=options.embed_images)
         tables = _write_splits(partial, store, splits, vocabulary, options)
         warnings += _deviations(splits, tables)
         manifest = {
             "format": 1,
-            "kind": "vqav2",
             **request,
             "splits": tables,
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
             "minival": {"seed": options.seed, "images": minival_images},
-            "missing_images": store.count_images("missing"),
-            "skipped_images": [
-                {"image_id": image.image_id, "file": image.file, "reason": image.reason}
-                for image in store.images("bad")
-            ],
-            "skipped_questions": _skipped_questions(store),
-            "versions": _versions(),
+            "missing_images": images.count("missing"),
+            "skipped_images": skipped_images(images),
+            "skipped_questions": skipped_questions,
+            "versions": versions(),
             "warnings": warnings,
         }
-    write_json(partial / "manifest.json", manifest, indent=1)
-    for scratch in (_SCRATCH, f"{_SCRATCH}-journal", _REQUEST):
-        (partial / scratch).unlink(missing_ok=True)
-    os.replace(partial, output)
+    finish(partial, output, manifest)
     return manifest
 
 
@@ -110,52 +106,8 @@ def _request(options: PrepareOptions, splits: Sequence[source.SplitFiles]) -> di
     files = [file for split in splits for file in (split.questions, split.annotations) if file]
     files += [options.vocabulary] if options.vocabulary else []
     settings = {name: value for name, value in asdict(options).items() if name not in ("root", "vocabulary")}
-    return {
-        "root": str(options.root.resolve()),
-        "options": settings | {"vocabulary": options.vocabulary and options.vocabulary.name},
-        "sources": {file.name: source.fingerprint(file) for file in files},
-    }
-
-
-def _finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of a finished ``output``; None if there is none yet.
-
-    Raises:
-        InputError: ``output`` is something else, or was made from another request.
-    """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
-    if not (output / "manifest.json").is_file():
-        raise InputError(f"{output}: exists and is not prepared data; choose another --output")
-    manifest = read_json(output / "manifest.json", dict)
-    for part, wanted in request.items():
-        found = manifest.get(part)
-        if found != wanted:
-            raise InputError(
-                f"{output}: was prepared from other {part}: {_difference(found, wanted)}; choose another --output"
-            )
-    return manifest
-
-
-def _difference(found: Any, wanted: Any) -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        key = next(key for key in {**wanted, **found} if found.get(key) != wanted.get(key))
-        return f"{key} was {found.get(key, 'absent')}, now it is {wanted.get(key, 'absent')}"
-    return f"{found}, now it is {wanted}"
-
-
-def _start_or_continue(partial: Path, request: dict[str, Any]) -> None:
-    """An empty folder, or the one of an interrupted run for the same request."""
-    if partial.exists():
-        if not (partial / _REQUEST).is_file():
-            raise InputError(f"{partial}: exists and is not an interrupted preparation; move it away")
-        if read_json(partial / _REQUEST) == request:
-            log.info("going on with the interrupted preparation in %s", partial)
-            return
-        log.info("starting over: %s was begun with other options or files", partial)
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    write_json(partial / _REQUEST, request)
+    settings["vocabulary"] = options.vocabulary and options.vocabulary.name
+    return make_request("vqav2", options.root, settings, files)
 
 
 def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
@@ -170,35 +122,6 @@ def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
             store.check_join(files)
     store.check_ids_between_splits()
     store.list_images(splits)
-
-
-def _judge_missing(store: Store, options: PrepareOptions) -> list[str]:
-    """Missing images stop the preparation unless they are allowed; then they are warned about."""
-    missing = store.count_images("missing")
-    if not missing:
-        return []
-    first = next(store.images("missing"))
-    found = f"{missing} images are missing, the first is {options.root / first.file} (image {first.image_id})"
-    if not options.allow_missing_images:
-        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their questions")
-    return [f"{found}; their questions are in the tables, but are not loaded"]
-
-
-def _judge_bad(store: Store) -> list[str]:
-    bad = store.count_images("bad")
-    if bad and not store.count_images("good"):
-        raise InputError(
-            f"none of the images can be used; {next(store.images('bad')).file}: {next(store.images('bad')).reason}"
-        )
-    if not bad:
-        return []
-    by_split = Counter()
-    for split, _, count in store.skipped_questions():
-        by_split[split] += count
-    questions = ", ".join(f"{count} of {split}" for split, count in by_split.items())
-    return [
-        f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their questions: {questions}"
-    ]
 
 
 def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:
@@ -270,15 +193,3 @@ def _deviations(splits: Sequence[source.SplitFiles], tables: dict[str, dict[str,
         if files.split == "val" and not files.annotations:
             warnings.append("val: there are no annotations, so it is treated like test")
     return warnings
-
-
-def _skipped_questions(store: Store) -> dict[str, dict[str, int]]:
-    skipped: dict[str, dict[str, int]] = {}
-    for split, reason, count in store.skipped_questions():
-        skipped.setdefault(split, {})[reason] = count
-    return skipped
-
-
-def _versions() -> dict[str, str]:
-    packages = ("pillow", "pyarrow", "ijson")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}

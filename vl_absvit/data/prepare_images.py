@@ -1,19 +1,20 @@
-"""Decode every image once before training does, in several processes, and say which are bad and why."""
+"""Decode every image once before training does, in several processes, and say which are missing or bad and why."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vl_absvit.cli import progress
 from vl_absvit.data.images import decode_rgb
-from vl_absvit.data.prepare_store import CheckedImage, Store
+from vl_absvit.data.prepare_image_store import CheckedImage, ImageStore
 from vl_absvit.errors import InputError
 
 _IMAGES_PER_COMMIT = 512
@@ -38,27 +39,73 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
     return CheckedImage(image_id, file, "good", None, picture.size)
 
 
-def find_missing(raw: Path, store: Store) -> None:
+def find_missing(raw: Path, images: ImageStore) -> None:
     """Record which images have no file; quick, so that nobody waits for the decoding to learn of it."""
-    for chunk in _unchecked(store):
+    for chunk in _unchecked(images):
         absent = [image for image in chunk if not (raw / image[1]).exists()]
-        store.record_images(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
+        images.record(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
 
 
-def check_images(raw: Path, store: Store, workers: int) -> None:
+def check_images(raw: Path, images: ImageStore, workers: int) -> None:
     """Decode all images that are neither missing nor were found good before, and record what became of each."""
-    total = store.count_images(None)
+    total = images.count(None)
     check = partial(check_image, raw)
     with _mapper(min(workers, -(-total // _IMAGES_PER_TASK))) as mapper, progress() as bar:
         task = bar.add_task("checking images", total=total)
-        for chunk in _unchecked(store):
-            store.record_images(_checked(mapper, check, chunk))
+        for chunk in _unchecked(images):
+            images.record(_checked(mapper, check, chunk))
             bar.update(task, advance=len(chunk))
 
 
-def _unchecked(store: Store) -> Iterator[list[tuple[int, str]]]:
+def judge_missing(images: ImageStore, raw: Path, *, allowed: bool, noun: str) -> list[str]:
+    """Missing images stop a preparation unless they are allowed; then they are warned about.
+
+    Args:
+        noun: what is about images: "questions", "captions".
+
+    Raises:
+        InputError: some are missing and that is not allowed.
+    """
+    missing = images.count("missing")
+    if not missing:
+        return []
+    first = next(images.in_state("missing"))
+    found = f"{missing} images are missing, the first is {raw / first.file} (image {first.image_id})"
+    if not allowed:
+        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {noun}")
+    return [f"{found}; their {noun} are in the tables, but are not loaded"]
+
+
+def judge_bad(images: ImageStore, skipped: Mapping[str, Mapping[str, int]], noun: str) -> list[str]:
+    """Bad images are warned about, unless there is no good one.
+
+    Args:
+        skipped: split -> reason -> number of questions or captions that are left out.
+        noun: what these are.
+
+    Raises:
+        InputError: images are there, and none can be used.
+    """
+    bad = images.count("bad")
+    if not bad:
+        return []
+    if not images.count("good"):
+        first = next(images.in_state("bad"))
+        raise InputError(f"none of the images can be used; {first.file}: {first.reason}")
+    left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
+    return [f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their {noun}: {left_out}"]
+
+
+def skipped_images(images: ImageStore) -> list[dict[str, Any]]:
+    """The bad images and their reasons, as the manifest lists them."""
+    return [
+        {"image_id": image.image_id, "file": image.file, "reason": image.reason} for image in images.in_state("bad")
+    ]
+
+
+def _unchecked(images: ImageStore) -> Iterator[list[tuple[int, str]]]:
     last_id = -1
-    while chunk := store.unchecked_images(above=last_id, limit=_IMAGES_PER_COMMIT):
+    while chunk := images.unchecked(above=last_id, limit=_IMAGES_PER_COMMIT):
         yield chunk
         last_id = chunk[-1][0]
 

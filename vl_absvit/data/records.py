@@ -1,4 +1,4 @@
-"""A prepared folder as its readers see it: the manifest, the tables of questions and images, one image.
+"""A prepared folder as its readers see it: the manifest, the tables of questions, captions and images, one image.
 
 The tables are Parquet files, memory-mapped through ``datasets``; only ids are held in memory.
 """
@@ -19,7 +19,8 @@ from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
 
-SPLITS = ("train", "minival", "val", "test", "test-dev")
+VQA, CAPTIONS, VQA_HAT = "vqav2", "captions", "vqa_hat"
+"""What a folder was prepared for: ``kind`` in its manifest."""
 
 
 class ImageRecord(NamedTuple):
@@ -38,7 +39,7 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     """
     path = Path(root) / "manifest.json"
     if not path.is_file():
-        raise InputError(f"{root}: no prepared data here (manifest.json is missing); see data_prep/prepare_vqav2.py")
+        raise InputError(f"{root}: no prepared data here (manifest.json is missing); the scripts in data_prep make it")
     manifest = read_json(path, dict)
     if manifest.get("format") != 1:
         raise InputError(f"{path}: expected a manifest of format 1, got format {manifest.get('format')!r}")
@@ -47,12 +48,24 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def check_kind(root: str | Path, *expected: str) -> None:
+    """Make sure that a folder was prepared for what it is to be used for.
+
+    Raises:
+        InputError: it was not: captions, say, where questions are expected.
+    """
+    kind = read_manifest(root).get("kind")
+    if kind not in expected:
+        raise InputError(f"{root}: expected prepared data of the kind {' or '.join(expected)}, got {kind!r}")
+
+
 def read_vocabulary(root: str | Path) -> AnswerVocabulary:
     """The answers that the labels of a prepared folder stand for.
 
     Raises:
         InputError: there is none, or it is not the one that the labels were made with.
     """
+    check_kind(root, VQA)
     path, manifest = Path(root) / "answers.json", read_manifest(root)
     vocabulary = AnswerVocabulary.load(path)
     made_with = (manifest.get("vocabulary") or {}).get("sha256")
@@ -81,8 +94,9 @@ def read_questions(root: str | Path, splits: Sequence[str]) -> Dataset:
     """The questions of one or more splits, in the order named, by question id within each.
 
     Raises:
-        InputError: a split does not exist, or some have answers and some have not.
+        InputError: the data is not VQA's, a split does not exist, or some have answers and some have not.
     """
+    check_kind(root, VQA, VQA_HAT)
     columns = ("question_id", "image_id", "question")
     tables = [_open_tables(root, [file], columns) for file in split_files(root, splits)]
     if len({"answers" in table.column_names for table in tables}) > 1:
@@ -102,6 +116,18 @@ def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, 
     if "answers" not in questions.column_names:
         raise InputError(f"{root}: the split {', '.join(splits)} has no answers")
     return questions.select_columns(["question_id", "question_type", "answer_type", "answers"]).to_list()
+
+
+def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
+    """``caption_id``, ``image_id`` and ``caption`` of one or more splits, in the order named, then in file order.
+
+    Raises:
+        InputError: the data is not captions, or a split does not exist.
+    """
+    check_kind(root, CAPTIONS)
+    columns = ["caption_id", "image_id", "caption"]
+    tables = [_open_tables(root, [file], columns) for file in split_files(root, splits)]
+    return concatenate_datasets([table.select_columns(columns) for table in tables])
 
 
 class ImageTable:

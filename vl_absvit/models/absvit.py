@@ -37,10 +37,18 @@ class Look(NamedTuple):
     states: list[Tensor]  # (L + 1) x (B, N, D): z_0, then every block's output
 
 
+class FirstLook(NamedTuple):
+    """The bottom-up pass, which knows no text: once per image, whatever is asked about it."""
+
+    embedded: Embedded  # where the second look starts as well
+    tokens: Tensor  # (I, N, D), after the final norm
+    states: list[Tensor]  # (L + 1) x (I, N, D); empty where they were not kept
+
+
 class TwoLooks(NamedTuple):
     """The result of one inference; a plain ViT has a first look only."""
 
-    first: Look  # rows are the I images
+    first: FirstLook  # rows are the I images
     second: Look | None  # rows are the B texts
     prior_mask: Tensor | None  # (B, N): clamped cosine of prior and first-look tokens
 
@@ -85,20 +93,30 @@ class AbSViT(VisionTransformer):
             prior: prior vector xi of every text, (B, D); None takes the trainable query for every image.
             image_index: row of ``images`` each prior is about, (B,); None means B = I in the same order.
         """
+        return self.look_again(self.look_once(images), prior, image_index)
+
+    def look_once(self, images: Tensor) -> FirstLook:
+        """Step (i), for images (I, 3, height, width)."""
         embedded = self.embed(images)
-        first = self.look(embedded)  # (i) feedforward
+        return FirstLook(embedded, *self.look(embedded))  # (i) feedforward
+
+    def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
+        """Steps (ii) to (iv) after a first look; the other arguments are those of ``look_twice``."""
         if self.decoders is None:
             return TwoLooks(first, None, None)
         if prior is None:
-            prior = self.prior.expand(len(images), -1)
+            prior = self.prior.expand(len(first.tokens), -1)
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
         signals = feed_back(self.decoders, steered)  # (iii) one signal per block
-        second = self.look(embedded.per_text(image_index), signals)  # (iv) feedforward again, values steered
+        second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, values steered
         return TwoLooks(first, second, steered.mask)
 
     def embed(self, images: Tensor) -> Embedded:
         """z_0 of both looks, from images (I, 3, height, width)."""
-        tokens = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+        return self.start(self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images)))))
+
+    def start(self, tokens: Tensor) -> Embedded:
+        """What both looks start from, given z_0 (I, N, D)."""
         return Embedded(tokens, self.blocks[0].project(tokens))
 
     def look(self, embedded: Embedded, signals: list[Steered] | None = None) -> Look:

@@ -12,28 +12,42 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
-from vl_absvit.config import FusionConfig, PretrainConfig, TextConfig, VisionConfig, VQAConfig
+from vl_absvit.config import FusionConfig, PretrainConfig, RetrievalConfig, TextConfig, VisionConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.absvit import BASE, SMALL, TINY, AbSViT
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import Classifier, VQAHead
+from vl_absvit.models.heads import Classifier, MatchingHead, VQAHead
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import TextEncoder, longest_text
 from vl_absvit.models.vl_model import VLAbSViT
 
-FORMAT = 1
+FORMAT = 2
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
-    """A model for VQA finetuning with its start weights: vision and text as configured, the rest random.
+    """A model for VQA finetuning with its start weights.
 
     Args:
         config: the run's configuration.
         num_answers: size A of the answer vocabulary.
         tokenizer: the text encoder's tokenizer.
     """
+    # A plain ViT is steered by no prior and compared with none.
+    sentence = None if config.vision.top_down == "none" else config.prior.sentence
+    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer)
+
+
+def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
+    """A model for retrieval finetuning with its start weights; a plain ViT has a prior, too, to be compared with."""
+    return _build_model(config, {"kind": "matching"}, config.prior.sentence, tokenizer)
+
+
+def _build_model(
+    config: VQAConfig | RetrievalConfig, head: dict, sentence: str | None, tokenizer: PreTrainedTokenizerBase
+) -> VLAbSViT:
+    """Start weights of the whole model where the config names them, else of vision and text; the rest is random."""
     roberta = _roberta_config(config.text, tokenizer)
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
     model = build_from_architecture(
@@ -41,13 +55,17 @@ def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTo
             "format": FORMAT,
             "vision": vision,
             "text": roberta.to_dict(),
-            "sentence": config.prior.sentence,
+            "sentence": sentence,
+            "pool": config.prior.pool,
             "fusion": asdict(config.fusion),
-            "num_answers": num_answers,
+            "head": head,
         },
         where="config",
     )
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    if config.start is not None:
+        load_start(model, config.start)
+        return model
     load_trunk(model.vision, config.vision)
     if config.text.model is not None:
         model.text.roberta.load_state_dict(_read_roberta(config.text.model))
@@ -68,17 +86,27 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
     vision = build_vision(VisionConfig(**architecture["vision"]), num_classes=0)
     text = TextEncoder(RobertaConfig.from_dict(architecture["text"]))
     fusion = FusionConfig(**architecture["fusion"])
-    prior = None
-    if vision.decoders is not None:
-        prior = PriorProjection(text_width=text.width, vision_width=vision.embed_dim, sentence=architecture["sentence"])
+    sentence = architecture["sentence"]
+    if sentence is None and vision.decoders is not None:
+        raise InputError(f"{where}: an AbSViT needs a prior, but 'sentence' is null")
+    prior = sentence and PriorProjection(text_width=text.width, vision_width=vision.embed_dim, sentence=sentence)
     return VLAbSViT(
         vision=vision,
         text=text,
         prior=prior,
+        pool=architecture["pool"],
         fusion=CoAttentionFusion(text_width=text.width, vision_width=vision.embed_dim, **asdict(fusion)),
-        head=VQAHead(width=fusion.width, num_answers=architecture["num_answers"]),
+        head=_build_head(architecture["head"], fusion.width, where),
         architecture=dict(architecture),
     )
+
+
+def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
+    if head["kind"] == "vqa":
+        return VQAHead(width=width, num_answers=head["num_answers"])
+    if head["kind"] == "matching":
+        return MatchingHead(width=width)
+    raise InputError(f"{where}: expected a head of kind vqa or matching, got {head['kind']!r}")
 
 
 def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
@@ -148,7 +176,7 @@ def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
     if config.weights == "timm":
         state = _timm_weights(config.model)
     else:
-        state = _read_weights(Path(config.weights))
+        state = _read_weights(Path(config.weights), key="vision.weights")
     whole_model = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
     state = whole_model or state
     try:
@@ -159,6 +187,31 @@ def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
         raise InputError(
             f"vision.weights {config.weights}: not the weights of the configured {config.model}: {reason:.300}"
         ) from error
+
+
+def load_start(model: VLAbSViT, folder: str) -> None:
+    """Start weights of a whole model from a checkpoint folder.
+
+    Positions are resampled; a head of another kind and what only the model has (feedback, prior) stay random.
+    """
+    state = _read_weights(Path(folder), key="start")
+    vision = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
+    own = model.state_dict()
+    try:
+        vision = checkpoint_filter_fn(vision, model.vision)
+        state = {key: value for key, value in state.items() if not key.startswith("vision.")}
+        state |= {f"vision.{key}": value for key, value in vision.items()}
+        same_head = all(key in own and own[key].shape == value.shape for key, value in state.items() if _is_head(key))
+        state = {key: value for key, value in state.items() if same_head or not _is_head(key)}
+        differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior")
+        load_pretrained(model, state, new=differing, dropped=differing)
+    except (RuntimeError, InputError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"start {folder}: not the weights of the configured model: {reason:.300}") from error
+
+
+def _is_head(key: str) -> bool:
+    return key.startswith("head.")
 
 
 def load_pretrained(
@@ -183,14 +236,15 @@ def _timm_weights(model: str) -> dict[str, Tensor]:
         raise InputError(f"vision.weights timm: no weights for {model} to be had: {_first_line(error)}") from error
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, key: str) -> dict[str, Tensor]:
+    """The tensors of a file, or of the checkpoint folder ``path``; ``key`` of the config is named in errors."""
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"vision.weights: no such file: {file}")
+        raise InputError(f"{key}: no such file: {file}")
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise InputError(f"vision.weights {file}: not a safetensors file: {error}") from error
+        raise InputError(f"{key} {file}: not a safetensors file: {error}") from error
 
 
 def _read_roberta(name: str) -> dict[str, Tensor]:

@@ -14,6 +14,13 @@ from torch import Tensor, nn
 TEXT, IMAGE = 0, 1  # token types
 
 
+class Attended(NamedTuple):
+    """What attention gives."""
+
+    tokens: Tensor  # (B, S, D)
+    weights: Tensor | None  # (B, H, S, C) from the S queries to the C tokens of the context, if asked for
+
+
 class Attention(nn.Module):
     """Multi-head attention from ``x`` to ``context``, with residual and post-norm."""
 
@@ -27,13 +34,26 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width, eps=1e-12)
 
-    def forward(self, x: Tensor, context: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C): (B, S, D)."""
-        q, k, v = self.query(x), self.key(context), self.value(context)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # 3 x (B, H, tokens, D/H)
+    def forward(
+        self, x: Tensor, context: Tensor, is_token: Tensor | None = None, need_weights: bool = False
+    ) -> Attended:
+        """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C).
+
+        With ``need_weights`` the softmax is computed in the open, and the tokens follow from the weights returned.
+        """
+        q, k, v = (self._split_heads(t) for t in (self.query(x), self.key(context), self.value(context)))
         mask = None if is_token is None else is_token[:, None, None, :]  # (B, 1, 1, C)
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self.dropout.p if self.training else 0.0)
-        return self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2))))
+        if need_weights:
+            scores = q @ k.mT * q.shape[-1] ** -0.5
+            weights = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(dim=-1)
+            mixed = self.dropout(weights) @ v
+        else:
+            dropout = self.dropout.p if self.training else 0.0
+            weights, mixed = None, F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
+        return Attended(self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))), weights)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, tokens, D/H)
 
 
 class FeedForward(nn.Module):
@@ -60,11 +80,23 @@ class StreamLayer(nn.Module):
         self.cross_attention = Attention(width=width, num_heads=num_heads, dropout=dropout)
         self.feed_forward = FeedForward(width=width, hidden=hidden, dropout=dropout)
 
-    def forward(self, x: Tensor, other: Tensor, is_token: Tensor | None, other_is_token: Tensor | None) -> Tensor:
-        """Own state (B, S, D) and the other stream's (B, C, D), real where the masks say so -> (B, S, D)."""
-        x = self.self_attention(x, x, is_token)
-        x = self.cross_attention(x, other, other_is_token)
-        return self.feed_forward(x)
+    def forward(
+        self,
+        x: Tensor,
+        other: Tensor,
+        is_token: Tensor | None,
+        other_is_token: Tensor | None,
+        first_only: bool = False,
+        need_weights: bool = False,
+    ) -> Attended:
+        """Own state (B, S, D) and the other stream's (B, C, D), real where the masks say so -> (B, S, D).
+
+        With ``first_only`` the same for the first token alone, (B, 1, D); with ``need_weights`` also the weights of the
+        attention to the other stream.
+        """
+        x = self.self_attention(x[:, :1] if first_only else x, x, is_token).tokens
+        x, weights = self.cross_attention(x, other, other_is_token, need_weights)
+        return Attended(self.feed_forward(x), weights)
 
 
 class Pooler(nn.Module):
@@ -82,9 +114,10 @@ class Pooler(nn.Module):
 class FusionOutput(NamedTuple):
     """Both streams after the last layer."""
 
-    text: Tensor  # (B, T, D)
-    image: Tensor  # (B, N, D)
+    text: Tensor  # (B, T, D), or (B, 1, D) where only the pooled tokens were asked for
+    image: Tensor  # (B, N, D), or (B, 1, D)
     pooled: Tensor  # (B, 2D), the two pooled first tokens, text first
+    text_to_image: list[Tensor] | None  # per layer (B, H, T, N), attention of text to image tokens, if asked for
 
 
 class CoAttentionFusion(nn.Module):
@@ -123,14 +156,25 @@ class CoAttentionFusion(nn.Module):
         self.image_pooler = Pooler(width=width)
         self.apply(partial(init_weights, width=width))
 
-    def forward(self, text: Tensor, is_token: Tensor, image: Tensor) -> FusionOutput:
-        """Text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width)."""
+    def forward(
+        self, text: Tensor, is_token: Tensor, image: Tensor, pooled_only: bool = False, need_weights: bool = False
+    ) -> FusionOutput:
+        """Fuse text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width).
+
+        Pooling reads the first token of each stream: with ``pooled_only`` the last layer computes no others, except
+        for the text tokens whose attention is asked for with ``need_weights``.
+        """
         text = self.text_transform(text) + self.token_types.weight[TEXT]
         image = self.image_transform(image) + self.token_types.weight[IMAGE]
-        for text_layer, image_layer in zip(self.text_layers, self.image_layers, strict=True):
+        weights = []
+        for depth, (text_layer, image_layer) in enumerate(zip(self.text_layers, self.image_layers, strict=True), 1):
+            first_only = pooled_only and depth == len(self.text_layers)
             # Both streams read the other's state from before the layer.
-            text, image = text_layer(text, image, is_token, None), image_layer(image, text, None, is_token)
-        return FusionOutput(text, image, torch.cat([self.text_pooler(text), self.image_pooler(image)], dim=-1))
+            read = text_layer(text, image, is_token, None, first_only and not need_weights, need_weights)
+            text, image = read.tokens, image_layer(image, text, None, is_token, first_only).tokens
+            weights.append(read.weights)
+        pooled = torch.cat([self.text_pooler(text), self.image_pooler(image)], dim=-1)
+        return FusionOutput(text, image, pooled, weights if need_weights else None)
 
 
 def init_weights(module: nn.Module, width: int) -> None:

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl_absvit.models.absvit import AbSViT
@@ -18,6 +20,37 @@ class VQAHead(nn.Sequential):
             nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, num_answers)
         )
         self.apply(partial(init_weights, width=width))
+
+
+class MatchScores(NamedTuple):
+    """How well each text and image belong together."""
+
+    rank: Tensor  # (B,), comparable between texts and images
+    itm: Tensor  # (B, 2) logits of "does not match" and "matches"
+
+
+class MatchingHead(nn.Module):
+    """Ranking score and image-text matching logits, (B, 2D) -> (B,) and (B, 2), as METER's.
+
+    The ranking score starts as the logit of "matches".
+    """
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.itm = nn.Linear(2 * width, 2)
+        self.rank = nn.Linear(2 * width, 1)
+        self.apply(partial(init_weights, width=width))
+        with torch.no_grad():
+            self.rank.weight.copy_(self.itm.weight[1:])
+            self.rank.bias.copy_(self.itm.bias[1:])
+
+    def forward(self, pooled: Tensor) -> MatchScores:
+        """Pooled fusion features (B, 2D) to both, in fp32: scores of bf16 would often tie."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            rank, itm = (
+                F.linear(pooled.float(), layer.weight.float(), layer.bias.float()) for layer in (self.rank, self.itm)
+            )
+        return MatchScores(rank.squeeze(-1), itm)
 
 
 class ClassifierOutput(NamedTuple):

@@ -1,11 +1,13 @@
 """From a text to the prior xi: a sentence vector, then one linear layer [AbS 2.6].
 
-Shapes: B texts, T tokens, D widths.
+The cosine of priors and first-look tokens is the dual encoder. Shapes: B texts, T tokens, I images, N image tokens,
+D widths.
 """
 
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -34,6 +36,25 @@ def padded_mean(tokens: Tensor, is_token: Tensor) -> Tensor:
 
 
 SENTENCE_VECTORS = {"cls": first_token, "masked_mean": masked_mean, "eos": end_token, "padded_mean": padded_mean}
+
+
+def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
+    """Cosine of every prior with every image.
+
+    Args:
+        prior: prior vectors xi, (B, D).
+        tokens: image tokens, CLS first, (I, N, D).
+        pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
+
+    Returns:
+        (B, I), in [-1, 1].
+    """
+    prior = F.normalize(prior, dim=-1)
+    if pool == "max":
+        patches = F.normalize(tokens[:, 1:], dim=-1)
+        return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
+    features = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
+    return prior @ F.normalize(features, dim=-1).T
 
 
 class PriorProjection(nn.Module):

@@ -4,8 +4,9 @@
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
@@ -13,36 +14,56 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.absvit import AbSViT, FirstLook, TwoLooks
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.prior import PriorProjection
+from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
 from vl_absvit.models.top_down import per_text, reconstruction_loss
 
 
-class VLOutput(NamedTuple):
-    """What one forward pass gives."""
+class Texts(NamedTuple):
+    """Encoded texts."""
 
-    logits: Tensor  # (B, A)
-    prior: Tensor | None  # (B, D); None for a plain ViT
-    prior_mask: Tensor | None  # (B, N), clamped cosine of prior and first-look tokens
-    first_look: Tensor  # (I, N, D) tokens
-    second_look: Tensor | None  # (B, N, D) tokens
+    tokens: Tensor  # (B, T, text width)
+    is_token: Tensor  # (B, T), True at real tokens
+    prior: Tensor | None  # (B, D); None for a plain ViT without prior
+
+    def take(self, rows: Tensor) -> "Texts":
+        """The texts of these rows."""
+        return Texts(self.tokens[rows], self.is_token[rows], None if self.prior is None else self.prior[rows])
+
+
+class Pairs(NamedTuple):
+    """Which text is read about which image."""
+
+    texts: Texts  # of B pairs
+    image_index: Tensor | None  # (B,) row of the images each text is about; None means B = I in the same order
+
+
+class VLOutput(NamedTuple):
+    """What one forward pass gives, for B pairs of text and image."""
+
+    logits: Tensor | MatchScores  # the head's: (B, A) for VQA
+    prior: Tensor | None  # (B, D); None for a plain ViT without prior
+    looks: TwoLooks  # the first of I images, the second of B pairs
     reconstruction: Tensor | None  # (), the reconstruction loss if asked for
+    text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if asked for
 
 
 class VLAbSViT(
     nn.Module,
     PyTorchModelHubMixin,
     library_name="vl_absvit",
-    tags=["visual-question-answering", "absvit"],
+    tags=["visual-question-answering", "image-text-retrieval", "absvit"],
 ):
     """A vision-language model that looks where the text asks.
 
     Args:
         vision: the visual encoder; without feedback decoders it is the bottom-up baseline.
         text: the text encoder.
-        prior: sentence vector to prior; None for the bottom-up baseline.
+        prior: sentence vector to prior; a bottom-up baseline may go without.
+        pool: what stands for an image where priors are compared with first looks.
         fusion: the fusion encoder.
         head: pooled fusion features (B, 2 x fusion width) to logits.
         architecture: everything needed to build the same modules again, as JSON; saved as ``config.json``.
@@ -54,6 +75,7 @@ class VLAbSViT(
         vision: AbSViT,
         text: TextEncoder,
         prior: PriorProjection | None,
+        pool: Literal["max", "mean", "cls"],
         fusion: CoAttentionFusion,
         head: nn.Module,
         architecture: dict,
@@ -62,6 +84,7 @@ class VLAbSViT(
         self.vision = vision
         self.text = text
         self.prior = prior
+        self.pool = pool
         self.fusion = fusion
         self.head = head
         self.architecture = architecture
@@ -72,34 +95,49 @@ class VLAbSViT(
         token_ids: Tensor,
         is_token: Tensor,
         image_index: Tensor | None = None,
+        pair: Callable[[Texts, FirstLook], Pairs] | None = None,
         need_reconstruction: bool = False,
     ) -> VLOutput:
-        """Answer B questions about I images.
+        """Read texts about images.
 
         Args:
             images: distinct images of the batch, (I, 3, height, width).
             token_ids: text ids, (B, T).
             is_token: True at real tokens, (B, T).
             image_index: row of ``images`` each text is about, (B,); None means B = I in the same order.
+            pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look.
             need_reconstruction: also compute the decoders' reconstruction loss.
         """
-        text = self.text(token_ids, is_token)
-        prior = None if self.prior is None else self.prior(text, is_token)
-        looks = self.vision.look_twice(images, prior, image_index)
+        texts = self.encode_texts(token_ids, is_token)
+        first = self.vision.look_once(images)
+        pairs = Pairs(texts, image_index) if pair is None else pair(texts, first)
+        out = self.read(first, pairs)
+        if need_reconstruction and out.looks.second is not None:
+            return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, out.looks.second.states))
+        return out
+
+    def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
+        """Token vectors and priors of texts (B, T), which no image changes."""
+        tokens = self.text(token_ids, is_token)
+        return Texts(tokens, is_token, None if self.prior is None else self.prior(tokens, is_token))
+
+    def compare(self, prior: Tensor, first: FirstLook) -> Tensor:
+        """The dual encoder: cosine of every prior (B, D) with every first look, (B, I), in fp32."""
+        return prior_similarity(prior.float(), first.tokens.float(), self.pool)
+
+    def read(self, first: FirstLook, pairs: Pairs, need_weights: bool = False) -> VLOutput:
+        """Look again with each text in mind, fuse what is seen with what is read, and judge."""
+        return self.judge(self.vision.look_again(first, pairs.texts.prior, pairs.image_index), pairs, need_weights)
+
+    def judge(self, looks: TwoLooks, pairs: Pairs, need_weights: bool = False) -> VLOutput:
+        """The part of ``read`` after both looks.
+
+        With ``need_weights`` the fusion also gives the attention of text to image tokens.
+        """
+        texts, image_index = pairs
         seen = per_text(looks.first.tokens, image_index) if looks.second is None else looks.second.tokens
-        fused = self.fusion(text, is_token, seen)
-        return VLOutput(
-            logits=self.head(fused.pooled),
-            prior=prior,
-            prior_mask=looks.prior_mask,
-            first_look=looks.first.tokens,
-            second_look=None if looks.second is None else looks.second.tokens,
-            reconstruction=(
-                reconstruction_loss(self.vision.decoders, looks.second.states)
-                if need_reconstruction and looks.second is not None
-                else None
-            ),
-        )
+        fused = self.fusion(texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights)
+        return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         (save_directory / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")

@@ -1,30 +1,27 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from vl_absvit.config import OptimConfig, PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_loader
 from vl_absvit.errors import ConfigError
+
+RunnableConfig = VQAConfig | RetrievalConfig | PretrainConfig
 
 
 class Task(Protocol):
     """Data, model, losses and evaluation of one kind of run."""
 
+    train_set: TrainingDataset
+    """Samples to train on."""
     model: nn.Module
     """The bare model; the loop wraps it and passes the wrapped one to ``losses`` and ``evaluate``."""
     select_metric: str
     """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
-
-    def steps_per_epoch(self, world_size: int) -> int:
-        """Optimizer steps in one epoch; the same for every number of processes that the batch size admits."""
-
-    def passes_per_step(self, world_size: int) -> int:
-        """Forward passes per optimizer step and process; a batch that does not divide raises ``ConfigError``."""
-
-    def train_batches(self, epoch: int, start_step: int, rank: int, world_size: int) -> Iterable[Any]:
-        """This process's micro-batches of an epoch in order, from optimizer step ``start_step`` of the epoch on."""
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Already weighted scalars, each a mean over the micro-batch; the loop minimises their sum and logs each."""
@@ -42,8 +39,30 @@ class Task(Protocol):
         """Raise ``InputError`` where the labels of a checkpoint to go on from mean something else than this task's."""
 
 
-def complete_batches(num_samples: int, batch_size: int) -> int:
-    """Batches in one epoch; the incomplete last one is dropped. None at all raises ``ConfigError``."""
-    if num_samples < batch_size:
-        raise ConfigError(f"optim.batch_size {batch_size} is more than the {num_samples} training samples")
-    return num_samples // batch_size
+def steps_per_epoch(optim: OptimConfig, train_set: TrainingDataset) -> int:
+    """Optimizer steps in one epoch; the incomplete last batch is dropped. None at all raises ``ConfigError``."""
+    if len(train_set) < optim.batch_size:
+        raise ConfigError(f"optim.batch_size {optim.batch_size} is more than the {len(train_set)} training samples")
+    return len(train_set) // optim.batch_size
+
+
+def passes_per_step(optim: OptimConfig, world_size: int) -> int:
+    """Forward passes per optimizer step and process; a batch that does not divide raises ``ConfigError``."""
+    return optim.batch_size // (world_size * samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size))
+
+
+def epoch_batches(
+    config: RunnableConfig, train_set: TrainingDataset, epoch: int, start_step: int, rank: int, world_size: int
+) -> DataLoader:
+    """This process's micro-batches of an epoch in order, from optimizer step ``start_step`` of the epoch on."""
+    return training_loader(
+        train_set,
+        batch_size=config.optim.batch_size,
+        micro_batch_size=config.optim.micro_batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=config.run.seed,
+        epoch=epoch,
+        start_step=start_step,
+        num_workers=config.data.num_workers,
+    )

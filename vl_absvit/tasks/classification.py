@@ -1,6 +1,5 @@
 """Image classification with a trainable query as prior: pretraining of the visual encoder [AbS 2.5]."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from torch import Tensor, nn
 from vl_absvit.config import PretrainConfig
 from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
-from vl_absvit.data.loaders import evaluation_loader, samples_per_pass, training_loader
+from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import InputError
 from vl_absvit.models.build import build_classifier, image_statistics
 from vl_absvit.models.heads import ClassifierOutput
-from vl_absvit.tasks.base import complete_batches
 
 
 class ClassificationTask:
@@ -51,25 +49,6 @@ class ClassificationTask:
         torch.manual_seed(config.run.seed)
         self.model = build_classifier(config, len(self.train_set.classes))
 
-    def steps_per_epoch(self, world_size: int) -> int:
-        return complete_batches(len(self.train_set), self.config.optim.batch_size)
-
-    def passes_per_step(self, world_size: int) -> int:
-        return self.config.optim.batch_size // (world_size * self._samples_per_pass(world_size))
-
-    def train_batches(self, epoch: int, start_step: int, rank: int, world_size: int) -> Iterable[ImageBatch]:
-        return training_loader(
-            self.train_set,
-            batch_size=self.config.optim.batch_size,
-            micro_batch_size=self.config.optim.micro_batch_size,
-            rank=rank,
-            world_size=world_size,
-            seed=self.config.run.seed,
-            epoch=epoch,
-            start_step=start_step,
-            num_workers=self.config.data.num_workers,
-        )
-
     def losses(self, model: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
         out = model(batch.images, need_reconstruction=weight > 0)
@@ -87,9 +66,10 @@ class ClassificationTask:
         """
         if self.select_set is None:
             return None
+        optim = self.config.optim
         loader = evaluation_loader(
             self.select_set,
-            batch_size=self._samples_per_pass(world_size()),
+            batch_size=samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size()),
             rank=rank(),
             world_size=world_size(),
             num_workers=self.config.data.num_workers,
@@ -125,9 +105,6 @@ class ClassificationTask:
         saved = read_json(folder / "config.json", dict).get("classes")
         if saved != self.train_set.classes:
             raise InputError(f"{self.config.data.root} has other classes than checkpoint {folder}")
-
-    def _samples_per_pass(self, world_size: int) -> int:
-        return samples_per_pass(self.config.optim.batch_size, self.config.optim.micro_batch_size, world_size)
 
 
 def classification_loss(out: ClassifierOutput, targets: Tensor) -> Tensor:

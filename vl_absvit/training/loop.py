@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +19,10 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from vl_absvit.cli import progress
-from vl_absvit.config import PretrainConfig, RunConfig, VQAConfig
+from vl_absvit.config import RunConfig
 from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
 from vl_absvit.training.checkpoint import (
     RunState,
     find_checkpoint,
@@ -30,15 +31,15 @@ from vl_absvit.training.checkpoint import (
     write_training_state,
 )
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
-from vl_absvit.training.run_dir import LOGGER, RunFolder, config_as_dict, flatten
+from vl_absvit.training.run_dir import LOGGER, RunFolder, config_as_dict, flatten, open_run
 
 
-def train(config: VQAConfig | PretrainConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
+def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
     """Train ``task.model`` to the end of the last epoch, going on from the run's last checkpoint where there is one."""
     optim, device, world_size = config.optim, accelerator.device, accelerator.num_processes
-    steps_per_epoch = task.steps_per_epoch(world_size)
-    total_steps = optim.epochs * steps_per_epoch
-    accelerator.gradient_accumulation_steps = task.passes_per_step(world_size)
+    epoch_steps = steps_per_epoch(optim, task.train_set)
+    total_steps = optim.epochs * epoch_steps
+    accelerator.gradient_accumulation_steps = passes_per_step(optim, world_size)
 
     optimizer = build_optimizer(task.model.to(device), task.lr_of(), optim)
     state = RunState(step=0, total_steps=total_steps, best=None)
@@ -55,13 +56,14 @@ def train(config: VQAConfig | PretrainConfig, task: Task, accelerator: Accelerat
 
     with progress() as bar:
         shown = bar.add_task("training", total=total_steps, completed=state.step)
-        for epoch in range(state.step // steps_per_epoch, optim.epochs):
+        for epoch in range(state.step // epoch_steps, optim.epochs):
             model.train()
             parts: list[dict[str, Tensor]] = []  # the loss terms of each forward pass of the current step
             logged_step, logged_time = state.step, time.monotonic()
-            for batch in task.train_batches(epoch, state.step % steps_per_epoch, accelerator.process_index, world_size):
+            start_step, process = state.step % epoch_steps, accelerator.process_index
+            for batch in epoch_batches(config, task.train_set, epoch, start_step, process, world_size):
                 if not parts:
-                    torch.manual_seed(seed_of(config.run.seed, state.step, accelerator.process_index))
+                    torch.manual_seed(seed_of(config.run.seed, state.step, process))
                 with accelerator.accumulate(model):
                     terms = task.losses(model, send_to_device(batch, device))
                     accelerator.backward(sum(terms.values()))
@@ -78,7 +80,7 @@ def train(config: VQAConfig | PretrainConfig, task: Task, accelerator: Accelerat
                     prepared_optimizer.step()
                     prepared_optimizer.zero_grad()
                 state = state._replace(step=state.step + 1)
-                step_in_epoch = state.step - epoch * steps_per_epoch
+                step_in_epoch = state.step - epoch * epoch_steps
 
                 if state.step % config.run.log_every == 0 or state.step == total_steps:
                     means = mean_terms(parts, accelerator)
@@ -92,7 +94,7 @@ def train(config: VQAConfig | PretrainConfig, task: Task, accelerator: Accelerat
                 parts = []
                 bar.update(shown, advance=1)
 
-                if is_evaluation_step(step_in_epoch, steps_per_epoch, config.run.evaluations_per_epoch):
+                if is_evaluation_step(step_in_epoch, epoch_steps, config.run.evaluations_per_epoch):
                     model.eval()
                     # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
                     scores = task.evaluate(accelerator.unwrap_model(model))
@@ -112,6 +114,14 @@ def train(config: VQAConfig | PretrainConfig, task: Task, accelerator: Accelerat
         f"done: {run.last}"
         + ("" if state.best is None else f", best {task.select_metric} {state.best:.2f} in {run.best}")
     )
+
+
+def launch(config: RunnableConfig, make_task: Callable[[Any], Task]) -> None:
+    """A whole run in this process: devices, run folder, task, training."""
+    accelerator = make_accelerator(config.run)
+    run = open_run(config, accelerator.is_main_process)
+    train(config, make_task(config), accelerator, run)
+    accelerator.end_training()
 
 
 def make_accelerator(config: RunConfig | None = None) -> Accelerator:
@@ -140,7 +150,7 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
     return accelerator
 
 
-def start_trackers(accelerator: Accelerator, config: VQAConfig | PretrainConfig, step: int) -> None:
+def start_trackers(accelerator: Accelerator, config: RunnableConfig, step: int) -> None:
     """Open the trackers with the run's config; TensorBoard drops what a resumed run will write again."""
     flat = {
         key: value if isinstance(value, (int, float, str)) else str(value)

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 import yaml
 
-from vl_absvit.config import PretrainConfig, VQAConfig
+from vl_absvit.data.json_files import write_text
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.tasks.base import RunnableConfig
 
 LOGGER = logging.getLogger("vl_absvit")
 PACKAGES = (
@@ -70,10 +71,10 @@ class RunFolder:
                     kept.append(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: line {len(kept) + 1} is not one of ours: {line[:80]!r}") from error
-        _write_whole(path, "".join(kept))
+        write_text(path, "".join(kept))
 
 
-def open_run(config: VQAConfig | PretrainConfig, is_main: bool) -> RunFolder:
+def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
     """Make or, with ``run.resume``, reopen the run folder of a config and start its log.
 
     Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
@@ -84,14 +85,14 @@ def open_run(config: VQAConfig | PretrainConfig, is_main: bool) -> RunFolder:
         _check_folder(run, content, config.run.resume)
         run.path.mkdir(parents=True, exist_ok=True)
         if not run.holds_a_run():
-            _write_whole(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+            write_text(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         environments = run.path / "environment.json"
-        _write_whole(environments, json.dumps([*_launches(environments), environment()], indent=1) + "\n")
+        write_text(environments, json.dumps([*_launches(environments), environment()], indent=1) + "\n")
     _start_log(run.path / "console.log", is_main)
     return run
 
 
-def config_as_dict(config: VQAConfig | PretrainConfig) -> dict[str, Any]:
+def config_as_dict(config: RunnableConfig) -> dict[str, Any]:
     """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
     content = json.loads(json.dumps(asdict(config)))
     del content["run"]["resume"]
@@ -174,20 +175,6 @@ def _start_log(file: Path, is_main: bool) -> None:
         to_file = logging.FileHandler(file, encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(to_file)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Replace a text file atomically; where that fails nothing is left behind."""
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _version(package: str) -> str | None:

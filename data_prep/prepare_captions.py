@@ -1,0 +1,43 @@
+"""Prepare Flickr30K's or COCO's captions with Karpathy's splits for training:
+
+    python data_prep/prepare_captions.py --dataset flickr30k --root RAW --karpathy dataset_flickr30k.json --output OUT
+
+Karpathy's file may stay gzipped (.json.gz). RAW holds the images:
+  flickr30k-images/1000092795.jpg ...                    Flickr30K
+  train2014/COCO_train2014_000000000009.jpg, val2014/    COCO
+An interrupted run goes on where it stopped when the command is given again.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.data.prepare_captions import CaptionOptions, prepare_captions
+
+
+def main() -> None:
+    parser = OptionParser(__doc__)
+    parser.add_argument("--dataset", choices=("flickr30k", "coco"), required=True, help="which data set it is")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the image folders")
+    parser.add_argument("--karpathy", type=Path, required=True, help="Karpathy's file of captions and splits")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--embed-images", action="store_true", help="write the images' bytes into the tables")
+    parser.add_argument("--allow-missing-images", action="store_true", help="go on without the images that are missing")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes that check images (default all cores)"
+    )
+    arguments = vars(parser.parse_args())
+    output, workers = arguments.pop("output"), arguments.pop("workers")
+    was_there = (output / "manifest.json").is_file()
+    manifest = prepare_captions(CaptionOptions(**arguments), output, workers)
+    for warning in manifest["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if was_there:
+        print(f"{output} is finished already; nothing to do")
+    for split, counts in manifest["splits"].items():
+        print(f"{split:9}{counts['captions']:,} captions of {counts['images']:,} images")
+
+
+if __name__ == "__main__":
+    run_main(main)

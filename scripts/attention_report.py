@@ -1,0 +1,130 @@
+"""Make one web page of an attention export: every question with its answers and its maps over its picture.
+
+python scripts/attention_report.py --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
+
+The page is one file; it opens from disk and asks nothing of any network. With --hat it also shows where people looked,
+and how well the first of the shown maps agrees with them.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vl_absvit.attention.exported import ExportedQuestion, read_index, read_question
+from vl_absvit.attention.report import SHOWN_AT_FIRST, TITLES, choose_shown, in_order, write_report
+from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.data.json_files import make_room
+from vl_absvit.data.vqa_hat import HumanMaps, read_hat_questions, read_human_maps
+from vl_absvit.errors import InputError
+from vl_absvit.evaluation.attention_agreement import area_average, consensus, rank_vector
+
+DRAWN_ON = (32, 32)
+"""Cells on which the human maps of one question, each of its own size, are averaged for the page."""
+
+
+class People(NamedTuple):
+    """Where people looked, by question id, and how well a map agrees with them."""
+
+    maps: dict[int, np.ndarray]  # mean of a question's human maps, over the whole picture
+    agreement: dict[int, float]  # mean rank correlation with each of them
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    make_room(arguments.output)
+    entries = read_index(arguments.maps)
+    chosen = entries[: arguments.limit]
+    notes = []
+    if len(chosen) < len(entries):
+        notes.append(f"The first {len(chosen):,} of {len(entries):,} exported questions.")
+    with progress() as bar:
+        questions = [read_question(arguments.maps, entry) for entry in bar.track(chosen, description="reading")]
+    show = choose_shown(in_order(kind for question in questions for kind in question.maps), arguments.show)
+    people = People({}, {})
+    if arguments.hat:
+        check_same_questions(questions, arguments.hat)
+        people = compare(questions, read_human_maps(arguments.hat), show[0])
+        notes.append(
+            f"{len(people.maps):,} questions have human maps. Agreement is the rank correlation of "
+            f"“{TITLES.get(show[0], show[0])}” with them, in the part of the picture that the model sees."
+        )
+    with progress() as bar:
+        tracked = bar.track(questions, description="embedding")
+        report = write_report(tracked, arguments.output, *people, note=" ".join(notes), show=show)
+    print(
+        f"{report.questions:,} questions, {report.pictures:,} pictures, {report.size / 1e6:.1f} MB: {arguments.output}"
+    )
+    for note in notes:
+        print(note)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OptionParser(__doc__)
+    parser.add_argument("--maps", required=True, metavar="DIR", help="folder written by scripts/export_attention.py")
+    parser.add_argument("--output", required=True, metavar="FILE", help="page to write, such as report.html")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of the export")
+    parser.add_argument(
+        "--show",
+        nargs="+",
+        metavar="MAP",
+        help=f"maps to show when the page is opened; it holds all of them (default: {' '.join(SHOWN_AT_FIRST)})",
+    )
+    parser.add_argument("--hat", metavar="OUT", help="human maps, a folder written by data_prep/prepare_vqa_hat.py")
+    arguments = parser.parse_args()
+    if arguments.limit is not None and arguments.limit < 1:
+        parser.error("--limit must be at least 1")
+    return arguments
+
+
+def check_same_questions(questions: Sequence[ExportedQuestion], hat: str | Path) -> None:
+    """Refuse human maps of other questions: VQA-HAT is about VQA v1, whose ids mean something else in VQAv2.
+
+    Raises:
+        InputError: an id stands for another question there, or people were asked none of the questions.
+    """
+    asked = {question.question_id: question for question in read_hat_questions(hat)}
+    shared = [question for question in questions if question.question_id in asked]
+    for ours in shared:
+        theirs = asked[ours.question_id]
+        if (ours.image_id, ours.question) != (theirs.image_id, theirs.question):
+            raise InputError(
+                f"{hat}: question {ours.question_id} is {theirs.question!r:.80} about image {theirs.image_id} there, "
+                f"and {ours.question!r:.80} about image {ours.image_id} in the export"
+            )
+    if not shared:
+        raise InputError(f"{hat}: people were asked none of the {len(questions):,} exported questions")
+
+
+def compare(questions: Sequence[ExportedQuestion], human: Iterable[HumanMaps], kind: str) -> People:
+    """The human maps of the questions, and how well one kind of map agrees with them.
+
+    Only the part of the picture that the model sees is compared; what is constant there ranks nothing and is left out.
+    """
+    asked = {question.question_id: question for question in questions if question.question_id is not None}
+    people = People({}, {})
+    for question_id, maps in human:
+        question = asked.get(question_id)
+        if question is None:
+            continue
+        people.maps[question_id] = np.mean([area_average(grey, DRAWN_ON) for grey in maps], axis=0)
+        seen = [area_average(grey, box=box_on(grey, question)) for grey in maps]
+        seen = [grid for grid in seen if grid.min() < grid.max()]
+        if seen and kind in question.maps:
+            looked = rank_vector(area_average(question.maps[kind]))
+            people.agreement[question_id] = float(looked @ consensus(seen))
+    return people
+
+
+def box_on(grey: np.ndarray, question: ExportedQuestion) -> tuple[float, float, float, float]:
+    """The part of a human map that the model's maps cover, in its own pixels."""
+    (height, width), (picture_width, picture_height) = grey.shape, question.image_size
+    x0, y0, x1, y1 = question.box
+    across, down = width / picture_width, height / picture_height
+    return max(0, x0 * across), max(0, y0 * down), min(width, x1 * across), min(height, y1 * down)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,166 @@
+"""Retrieval from the command line: train, evaluate, tell the protocol, and one clear line for what does not fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.run_script import run_script
+from tests.tiny_vqa import tiny_retrieval_config, write_config
+
+RECALLS = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)]
+
+
+@pytest.fixture(scope="session")
+def retrieval(world, finetuned, tmp_path_factory) -> Path:  # noqa: F811
+    """The best checkpoint of a tiny retrieval run that starts from a tiny VQA run."""
+    folder = tmp_path_factory.mktemp("retrieval")
+    config = tiny_retrieval_config(world, folder / "run", start=str(finetuned / "vqa/checkpoints/best"))
+    path = write_config(config, folder / "retrieval.yaml")
+    assert run_script("scripts/finetune_retrieval.py", "--config", path) == 0
+    return folder / "run/checkpoints/best"
+
+
+@pytest.fixture
+def rank(world, retrieval, tmp_path):  # noqa: F811
+    """The result of an evaluation on the tiny world, with some options changed."""
+
+    def run(**options: object) -> dict:
+        output = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        arguments = dict(checkpoint=retrieval, data=world / "prepared/flickr30k", split="test", output=output)
+        arguments |= {"num_workers": 0} | options
+        words = [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", value)]
+        assert run_script("scripts/evaluate_retrieval.py", *words) == 0
+        assert not Path(f"{output}.partial").exists()
+        return json.loads(output.read_text())
+
+    return run
+
+
+def test_the_result_says_what_was_done_in_words(rank, world):
+    result = rank(look="second", shortlist=1)
+    assert all(0 <= result[name] <= 100 for name in RECALLS)
+    expected = {"images": 2, "captions": 10, "look": "second", "shortlist": 1, "zero_shot": True, "resolution": 32}
+    assert {name: result[name] for name in expected} == expected
+    assert result["protocol"] == (
+        "zero-shot on flickr30k test, 2 images x 10 captions at 32 px; trained on vqav2 (vqa, train), then coco "
+        "(retrieval, train+restval); the dual encoder's best 1 of every query ranked by the whole model "
+        "(second look and fusion)"
+    )
+    at_home = rank(data=world / "prepared/coco")
+    assert not at_home["zero_shot"] and at_home["protocol"].startswith("finetuned on coco test")
+
+
+def test_a_shortlist_beyond_the_gallery_is_the_gallery_and_equals_all(rank):
+    every, beyond = rank(shortlist="all"), rank(shortlist=10_000)
+    assert beyond["shortlist"] == 10 and every["shortlist"] == "all"
+    assert [beyond[name] for name in RECALLS] == [every[name] for name in RECALLS]
+    assert beyond["pairs"] == every["pairs"] == 20
+
+
+def test_the_dual_encoder_judges_no_pairs(rank):
+    result = rank(look="first")
+    assert result["pairs"] == 0 and result["shortlist"] == "none" and "dual encoder" in result["protocol"]
+
+
+def test_bf16_gives_nearly_the_same(rank):
+    exact, rough = rank(shortlist="all"), rank(shortlist="all", precision="bf16")
+    assert rough["precision"] == "bf16"
+    assert rough["ir_r10"] == exact["ir_r10"] == 100
+
+
+def test_an_interrupted_evaluation_goes_on(rank, world, retrieval, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vl_absvit.tasks.retrieval_scores.IMAGES_PER_CHUNK", 1)
+    monkeypatch.setattr("vl_absvit.tasks.retrieval_protocol.IMAGES_PER_CHUNK", 1)
+    from vl_absvit.models.vl_model import VLAbSViT
+
+    output, calls, read = tmp_path / "out.json", [], VLAbSViT.read
+
+    def interrupt_the_second(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(self, *arguments)
+
+    monkeypatch.setattr(VLAbSViT, "read", interrupt_the_second)
+    words = ["--checkpoint", retrieval, "--data", world / "prepared/flickr30k", "--split", "test"]
+    words += ["--shortlist", "all", "--num-workers", 0, "--output", output]
+    assert run_script("scripts/evaluate_retrieval.py", *words) == 130
+    kept = sorted(path.name for path in Path(f"{output}.partial").iterdir())
+    assert kept == ["pairs-000000.npy", "request.json", "similarity-000000.npy", "similarity-000001.npy"]
+    capsys.readouterr()
+    assert run_script("scripts/evaluate_retrieval.py", *words) == 0
+    assert "going on with the interrupted evaluation" in capsys.readouterr().out
+    assert len(calls) == 3
+    result = json.loads(output.read_text())
+    monkeypatch.setattr(VLAbSViT, "read", read)
+    assert [result[name] for name in RECALLS] == [rank(shortlist="all")[name] for name in RECALLS]
+
+
+@pytest.fixture
+def refuse(world, retrieval, tmp_path, complaint):  # noqa: F811
+    """The complaint of an evaluation with some options changed; it writes no scores."""
+
+    def run(code: int, **options: object) -> str:
+        usual = dict(
+            checkpoint=retrieval, data=world / "prepared/flickr30k", split="test", output=tmp_path / "o/s.json"
+        )
+        arguments = usual | {"num_workers": 0} | options
+        words = [word for key, value in arguments.items() for word in (f"--{key.replace('_', '-')}", value)]
+        line = complaint(code, "scripts/evaluate_retrieval.py", *words)
+        assert not (tmp_path / "o/s.json").exists()
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize("shortlist", [0, -1, "some", "1.5", "²"])
+def test_a_shortlist_that_is_no_number_of_candidates_is_a_usage_error(refuse, shortlist):
+    assert f"--shortlist must be {'at least 1' if shortlist == 0 else 'a positive number or all'}" in refuse(
+        2, shortlist=shortlist
+    )
+
+
+def test_an_unknown_split_is_named_beside_those_there_are(refuse):
+    assert "there is no split 'tset'; it has train, val, test" in refuse(1, split="tset")
+
+
+def test_a_checkpoint_without_a_ranking_head_is_refused(refuse, finetuned):
+    assert "expected a retrieval model, got a VQA model" in refuse(1, checkpoint=finetuned / "vqa/checkpoints/best")
+
+
+def test_questions_are_no_captions(refuse, world):
+    assert "captions" in refuse(1, data=world / "prepared")
+
+
+def test_captions_without_their_image_are_not_left_out_unsaid(refuse, world, tmp_path):
+    data = Path(shutil.copytree(world / "prepared/flickr30k", tmp_path / "data"))
+    table = pq.read_table(data / "images.parquet")
+    gone = pq.read_table(data / "test.parquet").column("image_id")[0].as_py()
+    files = [None if i.as_py() == gone else f.as_py() for i, f in zip(table["image_id"], table["file"], strict=True)]
+    pq.write_table(table.set_column(1, "file", [files]), data / "images.parquet")
+    shutil.rmtree(data / ".cache", ignore_errors=True)
+    assert "5 captions of test have no image" in refuse(1, data=data)
+
+
+def test_something_else_beside_the_output_is_left_alone(refuse, tmp_path):
+    (tmp_path / "o/s.json.partial").mkdir(parents=True)
+    (tmp_path / "o/s.json.partial/thesis.txt").write_text("mine")
+    assert "is not an interrupted evaluation" in refuse(1)
+    assert (tmp_path / "o/s.json.partial/thesis.txt").exists()
+
+
+def test_too_few_captions_to_rank_against_are_refused(world, tmp_path, complaint):  # noqa: F811
+    config = write_config(tiny_retrieval_config(world, tmp_path / "run"), tmp_path / "c.yaml")
+    line = complaint(1, "scripts/finetune_retrieval.py", "--config", config, "--negatives", 1000)
+    assert "expected 1000 false captions per sample" in line
+
+
+def test_a_plain_vit_needs_a_prior_loss_to_be_compared(world, tmp_path, complaint):  # noqa: F811
+    config = write_config(tiny_retrieval_config(world, tmp_path / "run"), tmp_path / "c.yaml")
+    line = complaint(
+        2, "scripts/finetune_retrieval.py", "--config", config, "--vision.top_down", "none", "--loss.prior", 0
+    )
+    assert "nothing else trains the prior of a plain ViT" in line

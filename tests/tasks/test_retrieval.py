@@ -1,0 +1,265 @@
+"""The retrieval task: its losses by brute force, hard captions, exact scores, checkpoints, two processes like one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate.state import AcceleratorState
+from rich.progress import Progress
+
+from tests.distributed_helper import run_on_ranks
+from tests.tasks.test_vqa import metrics
+from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
+from vl_absvit.config import PriorConfig, RetrievalLossConfig
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
+from vl_absvit.models.prior import prior_similarity
+from vl_absvit.models.vl_model import Texts
+from vl_absvit.tasks.base import epoch_batches
+from vl_absvit.tasks.checkpoint import datasets_trained_on, load_parts
+from vl_absvit.tasks.hard_captions import draw_hard_captions, join
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.retrieval_scores import score_gallery
+from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.training.loop import make_accelerator, train
+from vl_absvit.training.optim import param_groups
+from vl_absvit.training.run_dir import open_run
+
+ONE_EACH = RetrievalLossConfig(ranking=1.0, itm=1.0, prior=1.0, reconstruction=1.0)
+
+
+@pytest.fixture
+def task(world, tmp_path):
+    return RetrievalTask(tiny_retrieval_config(world, tmp_path, loss=ONE_EACH))
+
+
+def first_batch(task):
+    return next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1)))
+
+
+def spread_out(model):
+    """Random weights that make scores differ."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3 if name.startswith("head") else 0.15)
+
+
+def test_ranking_loss_is_that_of_every_pair_read_alone(task):
+    spread_out(task.model)
+    batch = first_batch(task)
+    scores = []
+    for row, image in enumerate(batch.image_index.tolist()):
+        for candidate in range(4):
+            text = slice(4 * row + candidate, 4 * row + candidate + 1)
+            out = task.model(batch.images[image : image + 1], batch.token_ids[text], batch.is_token[text])
+            scores.append(out.logits.rank)
+    expected = F.cross_entropy(torch.cat(scores).view(-1, 4), torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(task.losses(task.model, batch)["ranking"], expected)
+
+
+def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
+    batch = first_batch(task)
+    once = task.losses(task.model, batch)
+    task.config = replace(task.config, loss=RetrievalLossConfig(ranking=3.0, itm=3.0, prior=3.0, reconstruction=3.0))
+    for name, term in task.losses(task.model, batch).items():
+        torch.testing.assert_close(term, 3 * once[name])
+    assert list(once) == ["ranking", "itm", "prior", "reconstruction"]
+    task.config = replace(task.config, loss=RetrievalLossConfig(ranking=0.0, itm=1.0, prior=0.0, reconstruction=0.0))
+    assert list(task.losses(task.model, batch)) == ["itm"]
+
+
+@pytest.mark.parametrize("top_down", ["absvit", "none"])
+@pytest.mark.parametrize("look", ["first", "second"])
+def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, look):
+    if top_down == "none" and look == "second":
+        with pytest.raises(ConfigError, match="prior.look is second"):
+            tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down="none"), prior=PriorConfig(look=look))
+        return
+    config = tiny_retrieval_config(
+        world, tmp_path, vision=tiny_vision(top_down=top_down), loss=ONE_EACH, prior=PriorConfig(look=look)
+    )
+    task = RetrievalTask(config)
+    param_groups(task.model, task.lr_of(), 0.01)
+    sum(task.losses(task.model, first_batch(task)).values()).backward()
+    assert [name for name, p in task.model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_hard_captions_are_never_of_the_same_image_and_likelier_the_more_similar():
+    image_ids = torch.tensor([5, 5, 6, 7])
+    similarity = torch.tensor([[9.0, 9.0, 1.0, 0.0]] * 4)
+    drawn = torch.stack([draw_hard_captions(similarity, image_ids, 1.0, seed) for seed in range(3000)])
+    assert not (image_ids[drawn] == image_ids).any()
+    share = (drawn[:, 0] == 2).double().mean().item()  # among captions 2 and 3 with logits 1 and 0
+    assert share == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item(), abs=0.03)
+    assert (draw_hard_captions(similarity, image_ids, 0.01, 0)[:2] == 2).all()
+
+
+def test_a_batch_of_one_image_has_no_hard_captions():
+    with pytest.raises(ConfigError, match="captions of another image"):
+        draw_hard_captions(torch.zeros(2, 2), torch.tensor([5, 5]), 1.0, 0)
+
+
+def test_texts_are_joined_with_padding_that_is_no_token():
+    short, long = (
+        Texts(torch.ones(2, t, 3), torch.ones(2, t, dtype=torch.bool), torch.full((2, 4), float(t))) for t in (2, 5)
+    )
+    both = join(short, long)
+    assert both.is_token.sum(dim=1).tolist() == [2, 2, 5, 5] and both.tokens.shape == (4, 5, 3)
+    assert both.prior[:, 0].tolist() == [2, 2, 5, 5]
+
+
+def test_itm_pairs_every_image_with_its_caption_and_one_of_another_image(task, monkeypatch):
+    spread_out(task.model)
+    batch, heard = first_batch(task), []
+    task.model.head.register_forward_hook(lambda _, __, out: heard.append(out.itm))
+    loss = task.losses(task.model, batch)["itm"]
+    own, hard = heard[0][:16:4], heard[0][16:]
+    assert len(hard) == 4
+    probabilities = torch.cat([own.softmax(dim=1)[:, 1], hard.softmax(dim=1)[:, 0]])
+    torch.testing.assert_close(loss, -probabilities.log().mean())
+
+
+class Gallery:
+    """The model's view of all pairs, one at a time."""
+
+    def __init__(self, task):
+        self.gallery, self.model = task.select_set, task.model.eval()
+
+    @torch.no_grad()
+    def brute_force(self):
+        images, captions = len(self.gallery.image_ids), len(self.gallery.caption_ids)
+        similarity, pairs = np.empty((2, images, captions), dtype=np.float32)
+        for i in range(images):
+            for c in range(captions):
+                out = self.model(self.gallery.images[i].unsqueeze(0), *self.gallery.texts([c]))
+                pairs[i, c] = out.logits.rank
+                similarity[i, c] = prior_similarity(out.prior, out.looks.first.tokens, "max")
+        return similarity, pairs
+
+    def score(self, **options):
+        return score_gallery(self.model, self.gallery, bar=Progress(disable=True), **options)
+
+
+def test_scores_equal_a_loop_over_whole_models(task):
+    spread_out(task.model)
+    gallery = Gallery(task)
+    similarity, pairs = gallery.brute_force()
+    scores = gallery.score(look="second", size=None, batch_size=3)
+    np.testing.assert_allclose(scores.similarity, similarity, atol=1e-5)
+    np.testing.assert_allclose(scores.pairs, pairs, atol=1e-5)
+    assert pairs.std() > 0.01, "the scores must differ for this to mean something"
+
+
+def test_a_shortlist_scores_its_pairs_as_all_do_and_one_of_the_gallery_is_all(task):
+    spread_out(task.model)
+    gallery = Gallery(task)
+    every = gallery.score(look="second", size=None)
+    few = gallery.score(look="second", size=1)
+    listed = listed_pairs(every.similarity, 1)
+    assert np.array_equal(~np.isnan(few.pairs), listed) and 0 < listed.sum() < listed.size
+    np.testing.assert_allclose(few.pairs[listed], every.pairs[listed], atol=1e-5)
+    for size in (len(task.select_set.caption_ids), 10_000):
+        scores = gallery.score(look="second", size=size)
+        np.testing.assert_array_equal(scores.pairs, every.pairs)
+        own = task.select_set.image_of_caption
+        assert retrieval_recalls(scores.pairs, own, scores.similarity, size) == retrieval_recalls(every.pairs, own)
+
+
+def test_the_first_look_alone_judges_no_pairs_and_runs_no_second_look(task, monkeypatch):
+    monkeypatch.setattr(type(task.model.vision), "look_again", None)
+    scores = Gallery(task).score(look="first", size=None)
+    assert scores.pairs is None and np.isfinite(scores.similarity).all()
+
+
+def test_each_text_and_each_first_look_is_encoded_once(task):
+    seen = {"texts": 0, "images": 0}
+    gallery = Gallery(task)
+    task.model.text.register_forward_hook(lambda _, arguments, __: seen.update(texts=seen["texts"] + len(arguments[0])))
+    task.model.vision.patch_embed.register_forward_hook(
+        lambda _, arguments, __: seen.update(images=seen["images"] + len(arguments[0]))
+    )
+    gallery.score(look="second", size=None, batch_size=3)
+    assert seen == {"texts": len(task.select_set.caption_ids), "images": len(task.select_set.image_ids)}
+
+
+class MemoryStore(dict):
+    """Chunks kept in memory; after ``limit`` of them the evaluation is interrupted."""
+
+    limit = 10**9
+
+    def put(self, name, array):
+        if len(self) == self.limit:
+            raise KeyboardInterrupt
+        self[name] = array
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_an_interrupted_evaluation_goes_on_to_the_same_scores(task, monkeypatch, limit):
+    monkeypatch.setattr("vl_absvit.tasks.retrieval_scores.IMAGES_PER_CHUNK", 1)
+    expected = Gallery(task).score(look="second", size=1)
+    store = MemoryStore()
+    store.limit = limit
+    with pytest.raises(KeyboardInterrupt):
+        Gallery(task).score(look="second", size=1, store=store)
+    store.limit = 10**9
+    looks = []
+    task.model.vision.patch_embed.register_forward_hook(lambda _, arguments, __: looks.append(len(arguments[0])))
+    scores = Gallery(task).score(look="second", size=1, store=store)
+    np.testing.assert_array_equal(scores.pairs, expected.pairs)
+    np.testing.assert_array_equal(scores.similarity, expected.similarity)
+    assert sum(looks) == 2 - max(0, limit - 2), "an image whose pairs are scored is not looked at again"
+
+
+def test_a_saved_checkpoint_scores_alike_and_tells_its_history(task, world, tmp_path):
+    vqa = VQATask(tiny_vqa_config(world, tmp_path / "vqa"))
+    vqa.model.head[0].weight.data.fill_(1.0)
+    (tmp_path / "vqa").mkdir()
+    vqa.save(tmp_path / "vqa")
+    started = RetrievalTask(replace(task.config, start=str(tmp_path / "vqa")))
+    for part in ("vision", "text", "prior", "fusion"):
+        for name, weight in getattr(vqa.model, part).state_dict().items():
+            assert torch.equal(getattr(started.model, part).state_dict()[name], weight), f"{part}.{name}"
+    (tmp_path / "saved").mkdir()
+    started.save(tmp_path / "saved")
+    loaded = load_parts(tmp_path / "saved", "matching")
+    batch = first_batch(task)
+    inputs = (batch.images[batch.image_index], batch.token_ids[::4], batch.is_token[::4])
+    expected = started.model.eval()(*inputs).logits
+    torch.testing.assert_close(loaded.model(*inputs).logits.rank, expected.rank, rtol=0, atol=0)
+    assert datasets_trained_on(loaded.training) == ["vqav2", "coco"]
+    with pytest.raises(InputError, match="expected a VQA model, got a retrieval model"):
+        load_parts(tmp_path / "saved", "vqa")
+
+
+def test_images_in_two_splits_are_refused(world, tmp_path):
+    config = tiny_retrieval_config(world, tmp_path)
+    with pytest.raises(ConfigError, match="also trained on"):
+        replace(config.data, train_splits=("train", "val"))
+
+
+def train_and_score(world: Path, output: Path) -> list:
+    """Final parameters of a short training, and scores of the validation gallery."""
+    config = tiny_retrieval_config(world, output, loss=ONE_EACH)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator, task = make_accelerator(config.run), RetrievalTask(config)
+    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    scores = Gallery(task).score(look="second", size=1)
+    parameters = {name: parameter.detach() for name, parameter in task.model.named_parameters()}
+    return [parameters, torch.from_numpy(scores.pairs), torch.from_numpy(scores.similarity)]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_like_one(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    _, pairs, similarity = train_and_score(world, tmp_path / "one")
+    first, second = run_on_ranks(train_and_score, 2, world, tmp_path / "two")
+    assert all(torch.equal(parameter, second[0][name]) for name, parameter in first[0].items())
+    for ours, theirs in zip(first[1:], second[1:], strict=True):
+        assert torch.equal(ours.nan_to_num(7), theirs.nan_to_num(7))
+    torch.testing.assert_close(first[1], pairs, equal_nan=True, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(first[2], similarity, rtol=1e-3, atol=1e-3)
+    for line, expected in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
+        assert line == pytest.approx(expected, rel=5e-4)

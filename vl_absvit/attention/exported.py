@@ -1,0 +1,192 @@
+"""An attention export as its readers see it: ``index.jsonl``, and per question one archive of maps.
+
+Every line of the index is an object about one question; ``EXPECTED`` says what it holds. The archive has one float
+grid (h, w) per kind of map, the part ``box`` of the original picture that the grids cover, and the picture's
+``image_size``, both in pixels of the upright picture.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vl_absvit.attention.geometry import Box
+from vl_absvit.data.json_files import form_name
+from vl_absvit.errors import InputError
+
+NOT_MAPS = ("box", "image_size")
+"""What an archive holds beside its maps."""
+PIXELS_APART = 0.5
+"""How far index and archive may disagree about the box: one is rounded to float32."""
+
+
+class ExportedQuestion(NamedTuple):
+    """One question, what the model made of it, and where it looked."""
+
+    id: str
+    question_id: int | None  # None: a question of one's own
+    image_id: int | None
+    image: Path  # the picture's file
+    question: str
+    prediction: str
+    confidence: float  # probability of the prediction, in [0, 1]
+    answers: tuple[str, ...] | None  # as people gave them; None where they are not known
+    answer_type: str | None
+    accuracy: float | None  # of the prediction, in percent
+    image_size: tuple[int, int]  # width and height of the upright picture
+    box: Box  # part of the picture that the maps cover
+    maps: dict[str, np.ndarray]  # kind -> (h, w)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and isfinite(value)
+
+
+def _or_null(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or is_right(value)
+
+
+EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "id": ("a string", _is_text),
+    "question_id": ("an integer or null", _or_null(_is_whole)),
+    "image_id": ("an integer or null", _or_null(_is_whole)),
+    "image": ("a string", _is_text),
+    "question": ("a string", _is_text),
+    "prediction": ("a string", _is_text),
+    "confidence": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "answers": (
+        "a list of strings, not empty, or null",
+        _or_null(lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value))),
+    ),
+    "answer_type": ("a string or null", _or_null(_is_text)),
+    "accuracy": ("a number from 0 to 100 or null", _or_null(lambda value: _is_number(value) and 0 <= value <= 100)),
+    "image_size": (
+        "two positive integers",
+        lambda value: (
+            isinstance(value, list) and len(value) == 2 and all(_is_whole(side) and side > 0 for side in value)
+        ),
+    ),
+    "box": (
+        "four numbers x0 < x1, y0 < y1",
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 4
+            and all(map(_is_number, value))
+            and value[0] < value[2]
+            and value[1] < value[3]
+        ),
+    ),
+    "npz": ("a string", _is_text),
+}
+"""Field of an index line -> what it must be, in words and as a test."""
+
+
+def read_index(folder: str | Path) -> list[dict[str, Any]]:
+    """Every line of an export's index, checked.
+
+    Raises:
+        InputError: there is no index, it is empty, a line is not as ``EXPECTED`` says, or an id comes twice.
+    """
+    path = Path(folder) / "index.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; see scripts/export_attention.py") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    entries, first_line = [], {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        entry = _parse(line, f"{path}:{number}")
+        if entry["id"] in first_line:
+            raise InputError(f"{path}:{number}: the id {entry['id']!r} is also on line {first_line[entry['id']]}")
+        first_line[entry["id"]] = number
+        entries.append(entry)
+    if not entries:
+        raise InputError(f"{path}: expected a line per question, got none")
+    return entries
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected JSON: {error}") from error
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected an object, got {form_name(entry)}")
+    for name, (form, is_right) in EXPECTED.items():
+        if name not in entry:
+            raise InputError(f"{where}: expected {form} under {name!r}, got no such key")
+        if not is_right(entry[name]):
+            raise InputError(f"{where}: expected {form} under {name!r}, got {entry[name]!r:.80}")
+    return entry
+
+
+def read_question(folder: str | Path, entry: dict[str, Any]) -> ExportedQuestion:
+    """A question of the index with its maps.
+
+    The picture's path counts from the export's folder if such a file exists, else from the current folder.
+
+    Raises:
+        InputError: the archive or the picture's file is missing, damaged, or about another picture.
+    """
+    folder = Path(folder)
+    archive = _read_archive(folder / entry["npz"])
+    for name, expected in (("box", entry["box"]), ("image_size", entry["image_size"])):
+        _check_agrees(folder / entry["npz"], name, archive.get(name), expected)
+    image = next((file for file in (folder / entry["image"], Path(entry["image"])) if file.is_file()), None)
+    if image is None:
+        raise InputError(f"{folder / 'index.jsonl'}: question {entry['id']}: there is no picture {entry['image']}")
+    values = {name: entry[name] for name in ExportedQuestion._fields if name in entry}
+    return ExportedQuestion(
+        **values
+        | {
+            "image": image,
+            "answers": None if entry["answers"] is None else tuple(entry["answers"]),
+            "image_size": tuple(entry["image_size"]),
+            "box": tuple(entry["box"]),
+            "maps": {name: grid for name, grid in archive.items() if name not in NOT_MAPS},
+        }
+    )
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is a single array")
+        with archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: expected an archive of maps: {error}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} is not made of finite numbers")
+        if name not in NOT_MAPS and (array.ndim != 2 or array.size == 0):
+            raise InputError(f"{path}: expected a grid (h, w) under {name}, got the shape {array.shape}")
+    if not arrays.keys() - set(NOT_MAPS):
+        raise InputError(f"{path}: expected at least one map, got none")
+    return arrays
+
+
+def _check_agrees(path: Path, name: str, found: np.ndarray | None, expected: Sequence[float]) -> None:
+    """Refuse an archive of another run or picture than the index beside it."""
+    if found is None or found.shape != (len(expected),) or np.abs(found - np.asarray(expected)).max() > PIXELS_APART:
+        came = "nothing" if found is None else found.tolist()
+        raise InputError(f"{path}: expected the {name} {list(expected)} of index.jsonl, got {came}")

@@ -1,0 +1,232 @@
+"""An attention export as one web page: every question with its answers, and its maps over its picture.
+
+The page is one file that asks nothing of any network: pictures, maps, colours, style and script are all inside. Maps
+travel as 8-bit grids, and the page draws them; ``report.html``, ``report.css`` and ``report.js`` beside this file are
+its three parts.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from vl_absvit.attention.exported import ExportedQuestion
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.json_files import make_room, write_text
+from vl_absvit.errors import ConfigError, InputError
+
+TITLES = {
+    "prior_mask": "prior mask",
+    "bottom_up": "bottom-up",
+    "top_down": "top-down",
+    "top_down_cls": "top-down, CLS",
+    "difference": "top-down minus bottom-up",
+    "cross": "cross-attention",
+    "cross_gradient": "cross-attention, gradient",
+}
+"""Kinds of maps in the page's order; a kind that is not here comes after them under its own name."""
+SHOWN_AT_FIRST = ("prior_mask", "bottom_up", "top_down")
+HUMAN = "people"
+"""Title of the human maps."""
+PICTURE_SIDE, JPEG_QUALITY = 384, 82
+HUMAN_SIDE = 32
+"""Longer side to which a human map, drawn by hand on the picture, is averaged; a model's grids are no finer."""
+COLORMAP = "inferno"
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+class WrittenReport(NamedTuple):
+    """What the page holds."""
+
+    questions: int
+    pictures: int
+    human_maps: int
+    size: int  # of the file, in bytes
+
+
+def in_order(kinds: Iterable[str]) -> list[str]:
+    """Kinds of maps, each once, as the page lists them: those of ``TITLES``, then any others."""
+    found = dict.fromkeys(kinds)
+    return [kind for kind in TITLES if kind in found] + [kind for kind in found if kind not in TITLES]
+
+
+def choose_shown(kinds: Sequence[str], show: Sequence[str] | None) -> list[str]:
+    """The kinds of maps that the page shows when it is opened.
+
+    Args:
+        kinds: that there are.
+        show: those asked for. None: ``SHOWN_AT_FIRST``, or all if there is none of these.
+
+    Raises:
+        ConfigError: there is no map of a kind asked for.
+    """
+    if show is None:
+        return [kind for kind in SHOWN_AT_FIRST if kind in kinds] or list(kinds)
+    for kind in show:
+        if kind not in kinds:
+            raise ConfigError(f"no question has a map {kind!r}; there are {', '.join(kinds) or 'none'}")
+    return list(show)
+
+
+def write_report(
+    records: Iterable[ExportedQuestion],
+    output: str | Path,
+    human: Mapping[int, np.ndarray] | None = None,
+    agreement: Mapping[int, float] | None = None,
+    *,
+    title: str = "Where the model looks",
+    note: str = "",
+    show: Sequence[str] | None = None,
+) -> WrittenReport:
+    """Write the page, whole or not at all.
+
+    Args:
+        human: question id -> where people looked, a grid (h, w) over the whole picture, larger is more.
+        agreement: question id -> how well model and people agree on where to look, at most 1.
+        note: a line under the title.
+        show: kinds of maps to show when the page is opened, as for ``choose_shown``; the reader can choose others.
+
+    Raises:
+        InputError: there is no question, a picture cannot be read or has another size than the export says, or
+            ``output`` cannot be written.
+        ConfigError: no question has a kind of map that is in ``show``.
+    """
+    output = Path(output)
+    make_room(output)
+    pictures: dict[tuple[Path, tuple[int, int]], int] = {}
+    encoded, questions, found = [], [], []
+    for record in records:
+        key = record.image, record.image_size
+        if key not in pictures:
+            pictures[key] = len(encoded)
+            encoded.append(_encode_picture(record))
+        questions.append(_question(record, pictures[key], human or {}, agreement or {}))
+        found += record.maps
+    if not questions:
+        raise InputError(f"{output}: there is no question to report on")
+    kinds = in_order(found)
+    content = {
+        "title": title,
+        "note": note,
+        "kinds": [{"name": kind, "title": TITLES.get(kind, kind)} for kind in kinds],
+        "show": choose_shown(kinds, show),
+        "human": HUMAN,
+        "colours": _base64(_colours()),
+        "pictures": encoded,
+        "questions": questions,
+    }
+    write_text(output, _fill_template(title, content))
+    with_human = sum(question["human"] is not None for question in questions)
+    return WrittenReport(len(questions), len(encoded), with_human, output.stat().st_size)
+
+
+def _question(
+    record: ExportedQuestion, picture: int, human: Mapping[int, np.ndarray], agreement: Mapping[int, float]
+) -> dict[str, Any]:
+    """A record as the page's script reads it."""
+    width, height = record.image_size
+    box = tuple(edge / side for edge, side in zip(record.box, (width, height, width, height), strict=True))
+    people = human.get(record.question_id)
+    return {
+        "id": record.id,
+        "image": record.image_id,
+        "type": record.answer_type,
+        "question": record.question,
+        "prediction": record.prediction,
+        "confidence": record.confidence,
+        "accuracy": record.accuracy,
+        # The most frequent first; of equally frequent ones, the one that was given first.
+        "answers": None if record.answers is None else Counter(record.answers).most_common(),
+        "picture": picture,
+        "size": record.image_size,
+        "maps": {kind: _map(grid, box) for kind, grid in record.maps.items()},
+        "human": None if people is None else _map(_shrink(people), WHOLE),
+        "agreement": agreement.get(record.question_id),
+    }
+
+
+def _map(grid: np.ndarray, box: Sequence[float]) -> dict[str, Any]:
+    """A map between its smallest value, 0, and its largest, 255; one without differences is 0 everywhere.
+
+    Args:
+        grid: (h, w).
+        box: part of the picture that it covers, in widths and heights of the picture.
+    """
+    grid = np.asarray(grid, dtype=np.float64)
+    low, high = grid.min(), grid.max()
+    heat = (grid - low) / (high - low) if high > low else np.zeros_like(grid)
+    values = np.rint(255 * heat).astype(np.uint8)
+    return {
+        "shape": grid.shape,
+        "box": box,
+        "low": float(low),
+        "high": float(high),
+        "values": _base64(values.tobytes()),
+    }
+
+
+def _shrink(grid: np.ndarray) -> np.ndarray:
+    """A finely drawn map averaged to at most ``HUMAN_SIDE`` cells a side."""
+    factor = max(1.0, max(grid.shape) / HUMAN_SIDE)
+    rows, columns = (max(1, round(side / factor)) for side in grid.shape)
+    return np.asarray(Image.fromarray(grid.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX))
+
+
+def _encode_picture(record: ExportedQuestion) -> str:
+    """The picture as a data URI, its longer side at most ``PICTURE_SIDE``."""
+    try:
+        picture = decode_rgb(record.image.read_bytes())
+    except OSError as error:
+        raise InputError(f"question {record.id}: {record.image} cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"question {record.id}: {record.image}: {error}") from error
+    if picture.size != record.image_size:
+        came, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
+        raise InputError(f"question {record.id}: {record.image}: expected {expected} pixels as exported, got {came}")
+    scale = min(1.0, PICTURE_SIDE / max(picture.size))
+    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{_base64(stream.getvalue())}"
+
+
+def _colours() -> bytes:
+    """Red, green and blue of 256 steps from weak to strong."""
+    return matplotlib.colormaps[COLORMAP](np.arange(256), bytes=True)[:, :3].tobytes()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _fill_template(title: str, content: dict[str, Any]) -> str:
+    """The whole page. Its policy allows the two texts of ours, by their hashes, and pictures that are inside."""
+    page, style, script = (_read_part(f"report.{suffix}") for suffix in ("html", "css", "js"))
+    parts = {
+        "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode("ascii"),
+        "style": style,
+        # "<" cannot occur outside of strings, and within them an escape keeps "</script>" from ending the element.
+        "content": json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
+
+
+def _read_part(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"

@@ -1,0 +1,117 @@
+"""Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): images one at a time, each checked.
+
+A record: ``{"filename", "filepath" (COCO), "imgid" or "cocoid", "split", "sentences": [{"raw", "sentid"}]}``; other
+keys, such as tokens, are not read.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+from vl_absvit.data.json_files import form_name
+from vl_absvit.data.json_stream import integer, read_records, read_value, string, value
+from vl_absvit.errors import InputError
+
+DatasetName = Literal["flickr30k", "coco"]
+
+# Data set -> split -> official number of images.
+OFFICIAL: dict[str, dict[str, int]] = {
+    "flickr30k": {"train": 29_000, "val": 1_014, "test": 1_000},
+    "coco": {"train": 82_783, "restval": 30_504, "val": 5_000, "test": 5_000},
+}
+_FLICKR_FOLDER = "flickr30k-images"
+_IMAGE_KEYS = {"flickr30k": "imgid", "coco": "cocoid"}
+
+
+class CaptionedImage(NamedTuple):
+    """One image and its captions, as the file has them, but for surrounding white space."""
+
+    image_id: int
+    file: str  # relative to the raw data
+    split: str
+    captions: list[tuple[int, str]]  # id, text
+
+
+class Ids(NamedTuple):
+    """Which ids a file has; where it has none, images and captions are numbered in file order from 0."""
+
+    of_images: bool
+    of_captions: bool
+
+
+def find_ids(path: Path, dataset: DatasetName) -> Ids:
+    """Which ids the file has, by its first record.
+
+    Raises:
+        InputError: the file is missing, is about another data set, or begins with something else than an image.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    named = read_value(path, "dataset", default=dataset)
+    if named != dataset:
+        raise InputError(f"{path}: is about {named!r:.60}, asked for {dataset!r}")
+    where, record = next(read_records(path, "images"))
+    sentence = _sentences(record, where)[0]
+    return Ids(_IMAGE_KEYS[dataset] in record or dataset == "coco", "sentid" in sentence)
+
+
+def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[CaptionedImage]:
+    """The records of a Karpathy file, in its order.
+
+    Raises:
+        InputError: names the file, the image and what is wrong with it.
+    """
+    captions = 0
+    for number, (where, record) in enumerate(read_records(path, "images")):
+        image_id = _id(record, _IMAGE_KEYS[dataset], ids.of_images, number, where)
+        filename = string(record, "filename", where)
+        where = f"{path}: image {image_id} ({filename})"
+        folder = _FLICKR_FOLDER if dataset == "flickr30k" else string(record, "filepath", where)
+        split = string(record, "split", where)
+        if split not in OFFICIAL[dataset]:
+            raise InputError(f"{where}: expected its split to be one of {', '.join(OFFICIAL[dataset])}, got {split!r}")
+        texts = []
+        for sentence in _sentences(record, where):
+            caption_id = _id(sentence, "sentid", ids.of_captions, captions, where)
+            texts.append((caption_id, _caption(sentence, f"{where}: caption {caption_id}")))
+            captions += 1
+        yield CaptionedImage(image_id, _file(folder, filename, where), split, texts)
+
+
+def _sentences(record: dict, where: str) -> list[dict]:
+    sentences = value(record, "sentences", where)
+    if not isinstance(sentences, list):
+        raise InputError(f"{where}: expected sentences to be a list, got {form_name(sentences)}")
+    if not sentences:
+        raise InputError(f"{where}: has no caption")
+    for sentence in sentences:
+        if not isinstance(sentence, dict):
+            raise InputError(f'{where}: expected sentences of the form {{"raw": "..."}}, got {form_name(sentence)}')
+    return sentences
+
+
+def _id(record: dict[str, Any], key: str, is_given: bool, number: int, where: str) -> int:
+    if is_given:
+        return integer(record, key, where)
+    if key in record:
+        raise InputError(f"{where}: has a {key!r}, while the first one in the file has none")
+    return number
+
+
+def _caption(sentence: dict, where: str) -> str:
+    caption = string(sentence, "raw", where).strip()
+    if not caption:
+        raise InputError(f"{where} is empty")
+    return caption
+
+
+def _file(folder: str, filename: str, where: str) -> str:
+    """The path below the raw data.
+
+    Raises:
+        InputError: it would lead out of the folder, or is none.
+    """
+    for part in (PurePosixPath(folder), PurePosixPath(filename)):
+        if not part.name or part.is_absolute() or ".." in part.parts or "\0" in str(part):
+            raise InputError(f"{where}: expected a file inside the images' folder, got {folder!r} / {filename!r}")
+    return str(PurePosixPath(folder, filename))

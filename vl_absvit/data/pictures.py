@@ -1,0 +1,73 @@
+"""Images of a data set as tensors (3, H, W), and the rule that training and selection share none."""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from vl_absvit.data.records import ImageTable
+from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.errors import ConfigError
+
+KEPT_BYTES = 2**30
+"""Images of a data set that is smaller than this as tensors, and not augmented, are kept in memory once made."""
+
+
+class ImageLoader:
+    """Images by id, opened and transformed when asked for.
+
+    Nothing random is drawn from global generators: an augmented image looks the same for a given (seed, epoch, image
+    id), whatever process loads it and whatever it is loaded with.
+    """
+
+    def __init__(self, table: ImageTable, transform: ImageTransform, num_images: int, seed: int = 0) -> None:
+        """
+        Args:
+            num_images: distinct images that will be asked for, which says whether memory can hold them all.
+            seed: of augmentation.
+        """
+        self._table, self._transform, self._num_images = table, transform, num_images
+        self._seed, self._epoch = seed, 0
+        self._kept: dict[int, Tensor] = {}
+
+    def load(self, image_ids: Iterable[int]) -> dict[int, Tensor]:
+        """Tensors of the named images, which are ``available`` in the table; each is decoded once."""
+        image_ids = list(dict.fromkeys(image_ids))
+        new = [image_id for image_id in image_ids if image_id not in self._kept]
+        tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept}
+        for image_id, picture in zip(new, self._table.open(new), strict=True):
+            with seeded(self._seed, self._epoch, image_id) if self._transform.is_random else nullcontext():
+                tensors[image_id] = self._transform(picture)
+        if new and self._may_keep(tensors[new[0]]):
+            self._kept |= {image_id: tensors[image_id] for image_id in new}
+        return tensors
+
+    def set_epoch(self, epoch: int) -> None:
+        """Augment images as in this epoch. Loader processes learn of it when they are started, not later."""
+        self._epoch = epoch
+
+    def _may_keep(self, image: Tensor) -> bool:
+        """Loader processes live for one epoch; what they kept would be lost."""
+        fits = image.nbytes * self._num_images <= KEPT_BYTES
+        return fits and not self._transform.is_random and get_worker_info() is None
+
+
+class _WithImages(Protocol):
+    image_ids: np.ndarray
+
+
+def check_disjoint(train: _WithImages, select: _WithImages) -> None:
+    """Refuse to select on what is trained on.
+
+    Raises:
+        ConfigError: an image occurs in both.
+    """
+    shared = np.intersect1d(train.image_ids, select.image_ids)
+    if len(shared):
+        raise ConfigError(
+            f"{len(shared)} images are both in data.train_splits and in data.select_split, e.g. {shared[0]}; "
+            "set data.select_split to null to give up checkpoint selection"
+        )

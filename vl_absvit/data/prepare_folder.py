@@ -1,0 +1,114 @@
+"""The folder that a preparation writes: whole or absent, and only ever from one request.
+
+Everything goes into ``OUT.partial``, which becomes ``OUT`` at the end. ``OUT.partial/request.json`` tells whether an
+interrupted run was about the same files and options; ``manifest.json`` tells it of a finished one.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.errors import InputError
+
+log = logging.getLogger(__name__)
+
+SCRATCH = "scratch.sqlite"
+_REQUEST = "request.json"
+
+
+def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, Any]:
+    """What decides the result of a preparation, as its manifest says it.
+
+    Args:
+        root: folder of the images.
+        options: JSON values.
+    """
+    return {
+        "kind": kind,
+        "root": str(root.resolve()),
+        "options": dict(options),
+        "sources": {file.name: fingerprint(file) for file in sources},
+    }
+
+
+def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a finished ``output``; None if there is none yet.
+
+    Raises:
+        InputError: ``output`` is something else, or was made from another request.
+    """
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return None
+    if not (output / "manifest.json").is_file():
+        raise InputError(f"{output}: exists and is not prepared data; choose another --output")
+    manifest = read_json(output / "manifest.json", dict)
+    if manifest.get("kind") != request["kind"]:
+        raise InputError(
+            f"{output}: holds prepared data of the kind {manifest.get('kind')!r}, not {request['kind']!r}; "
+            "choose another --output"
+        )
+    for part, wanted in request.items():
+        found = manifest.get(part)
+        if found != wanted:
+            raise InputError(
+                f"{output}: was prepared from other {part}: {_difference(found, wanted)}; choose another --output"
+            )
+    return manifest
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        key = next(key for key in {**wanted, **found} if found.get(key) != wanted.get(key))
+        return f"{key} was {found.get(key, 'absent')}, now it is {wanted.get(key, 'absent')}"
+    return f"{found}, now it is {wanted}"
+
+
+def partial_folder(output: Path) -> Path:
+    """Where ``output`` is written until it is finished: beside it, so that renaming suffices."""
+    output = output.absolute()
+    return output.with_name(f"{output.name}.partial")
+
+
+def start_or_continue(partial: Path, request: dict[str, Any]) -> None:
+    """An empty folder, or the one of an interrupted run for the same request.
+
+    Raises:
+        InputError: ``partial`` is something else.
+    """
+    if partial.exists():
+        if not (partial / _REQUEST).is_file():
+            raise InputError(f"{partial}: exists and is not an interrupted preparation; move it away")
+        if read_json(partial / _REQUEST) == request:
+            log.info("going on with the interrupted preparation in %s", partial)
+            return
+        log.info("starting over: %s was begun with other options or files", partial)
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    write_json(partial / _REQUEST, request)
+
+
+def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, remove what only the preparation needed, and give the folder its name."""
+    write_json(partial / "manifest.json", manifest, indent=1)
+    for scratch in (SCRATCH, f"{SCRATCH}-journal", _REQUEST):
+        (partial / scratch).unlink(missing_ok=True)
+    os.replace(partial, output)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of a source file."""
+    with path.open("rb") as stream:
+        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that the result may depend on."""
+    packages = ("pillow", "pyarrow", "ijson")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}

@@ -1,0 +1,64 @@
+"""The list of images to check, and what became of each: kept on disk, so that no image is decoded twice."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+
+from vl_absvit.data.prepare_database import Database
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS image (
+        image_id INTEGER PRIMARY KEY, file TEXT, state TEXT, reason TEXT, width INTEGER, height INTEGER)
+"""
+
+
+class CheckedImage(NamedTuple):
+    """What became of one image."""
+
+    image_id: int
+    file: str  # relative to the raw data
+    state: Literal["good", "missing", "bad"]
+    reason: str | None  # of being bad
+    size: tuple[int | None, int | None]  # width and height in pixels; None unless good
+
+
+class ImageStore:
+    """The table ``image`` of a scratch database, which other tables may be joined with."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.create(_SCHEMA)
+
+    def forget_all_but_good(self) -> None:
+        """What was not found good before an interruption is to be checked again."""
+        self._database.run("UPDATE image SET state = NULL, reason = NULL WHERE state != 'good'")
+
+    def add(self, images: Iterable[tuple[int, str]]) -> None:
+        """List images by id and file, relative to the raw data; of two with the same id, the first is kept."""
+        with self._database.transaction():
+            self._database.run_for_each("INSERT OR IGNORE INTO image (image_id, file) VALUES (?, ?)", images)
+
+    def unchecked(self, above: int, limit: int) -> list[tuple[int, str]]:
+        """Id and file of the next images that were not yet found good, by id, starting above the id ``above``."""
+        query = "SELECT image_id, file FROM image WHERE state IS NULL AND image_id > ? ORDER BY image_id LIMIT ?"
+        return list(self._database.all(query, above, limit))
+
+    def record(self, images: Iterable[CheckedImage]) -> None:
+        """Keep what became of some images; survives an interruption."""
+        with self._database.transaction():
+            self._database.run_for_each(
+                "UPDATE image SET state = ?, reason = ?, width = ?, height = ? WHERE image_id = ?",
+                ((image.state, image.reason, *image.size, image.image_id) for image in images),
+            )
+
+    def in_state(self, *states: str) -> Iterator[CheckedImage]:
+        """The images in one of these states, by id."""
+        query = (
+            "SELECT image_id, file, state, reason, width, height FROM image "
+            f"WHERE state IN ({', '.join('?' * len(states))}) ORDER BY image_id"
+        )
+        for image_id, file, state, reason, *size in self._database.all(query, *states):
+            yield CheckedImage(image_id, file, state, reason, tuple(size))
+
+    def count(self, state: str | None) -> int:
+        """Images in this state; None counts those still to be checked."""
+        return self._database.one("SELECT COUNT(*) FROM image WHERE state IS ?", state)[0]

@@ -1,0 +1,183 @@
+"""The published VQA-HAT maps, VQA v1's questions and COCO's images to a folder that exports and comparisons read.
+
+An interrupted run goes on from the questions it has taken in, and the maps and images it has checked.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vl_absvit.cli import progress
+from vl_absvit.data import vqa_hat_source as source
+from vl_absvit.data.prepare_database import Database
+from vl_absvit.data.prepare_folder import (
+    SCRATCH,
+    finish,
+    finished,
+    make_request,
+    partial_folder,
+    start_or_continue,
+    versions,
+)
+from vl_absvit.data.prepare_hat_store import HATStore
+from vl_absvit.data.prepare_image_store import ImageStore
+from vl_absvit.data.prepare_images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.prepare_tables import write_images, write_rows
+from vl_absvit.data.records import VQA_HAT
+from vl_absvit.errors import InputError
+
+_QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
+_MAP_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.int64()),
+        ("n", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("pixels", pa.binary()),  # a PNG file of 8-bit grey
+    ]
+)
+_MAPS_PER_GROUP = 64  # a map is tens of kilobytes
+_MAPS_PER_COMMIT = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class HATOptions:
+    """What the prepared folder depends on."""
+
+    maps: Path
+    questions: Path
+    images: Path
+    allow_missing_images: bool = False
+
+
+def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str, Any]:
+    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+
+    Raises:
+        InputError: something is wrong with maps, questions or images, or ``output`` is there from others.
+    """
+    subset = source.subset_of(options.questions)
+    names = source.list_maps(options.maps, subset)
+    if not options.images.is_dir():
+        raise InputError(f"{options.images}: no such folder; expected the images COCO_{subset.name}_*.jpg there")
+    request = _request(options, names)
+    manifest = finished(output, request)
+    if manifest is not None:
+        return manifest
+    partial = partial_folder(output)
+    start_or_continue(partial, request)
+
+    with Database(partial / SCRATCH) as database:
+        images = ImageStore(database)
+        store = HATStore(database, images)
+        _take_in(store, options, names, subset)
+        find_missing(options.images, images)
+        warnings = judge_missing(images, options.images, allowed=options.allow_missing_images, noun="questions")
+        _check_maps(store, options.maps)
+        check_images(options.images, images, workers)
+        skipped_questions = {subset.split: store.skipped_questions()}
+        warnings += judge_bad(images, skipped_questions, "questions")
+        counts = store.counts()
+        if not counts["human_maps"]:
+            raise InputError(f"{options.maps}: no map is left, {counts['constant_maps']} are constant")
+        write_images(partial, images.in_state("good", "missing"), options.images, embed=False)
+        write_rows(partial / f"{subset.split}.parquet", _QUESTION_SCHEMA, store.questions())
+        _write_maps(partial / "human_maps.parquet", _decoded(store.maps(), options.maps))
+        manifest = {
+            "format": 1,
+            **request,
+            "splits": {subset.split: {**counts, "annotated": False}},
+            "vocabulary": None,
+            "missing_images": images.count("missing"),
+            "skipped_images": skipped_images(images),
+            "skipped_questions": skipped_questions if skipped_questions[subset.split] else {},
+            "versions": versions(),
+            "warnings": warnings + _oddities(store, counts, len(names), subset),
+        }
+    finish(partial, output, manifest)
+    return manifest
+
+
+def _request(options: HATOptions, names: list[source.MapName]) -> dict[str, Any]:
+    """What decides the result; the folder of maps is a source like any file."""
+    settings = {"allow_missing_images": options.allow_missing_images}
+    request = make_request(VQA_HAT, options.images, settings, [options.questions])
+    with progress() as bar:
+        tracked = bar.track(names, description="reading maps")
+        request["sources"][options.maps.resolve().name] = source.fingerprint_of(options.maps, tracked)
+    return request
+
+
+def _take_in(store: HATStore, options: HATOptions, names: list[source.MapName], subset: source.Subset) -> None:
+    """Names of maps, questions and the list of images, checked against each other."""
+    with progress() as bar:
+        records = bar.track(source.read_questions(options.questions), description=options.questions.name)
+        store.add_questions(options.questions, records)
+    store.add_maps(options.maps, names)
+    store.check_join(options.maps, options.questions)
+    # The images may lie in the folder given or, as downloaded, in a folder of the subset's name below it.
+    folder = f"{subset.name}/" if (options.images / subset.name).is_dir() else ""
+    store.list_images(f"{folder}COCO_{subset.name}_{{:012d}}.jpg")
+
+
+def _check_maps(store: HATStore, folder: Path) -> None:
+    """Decode every map that was not looked at before.
+
+    Raises:
+        InputError: some cannot be used; names the first.
+    """
+    with progress() as bar:
+        task = bar.add_task("checking maps", total=store.count_unchecked_maps())
+        while chunk := store.unchecked_maps(limit=_MAPS_PER_COMMIT):
+            store.record_maps((*name, *_check_map(folder / name.file)) for name in chunk)
+            bar.update(task, advance=len(chunk))
+    bad, first, reason = store.bad_maps()
+    if bad:
+        more = f" (and {bad - 1} more maps cannot be used)" if bad > 1 else ""
+        raise InputError(f"{folder / first.file}: {reason}{more}; get it again or take it away")
+
+
+def _check_map(file: Path) -> tuple[str, str | None, int | None, int | None]:
+    """State, reason, height and width."""
+    try:
+        grey = source.decode_grey(file.read_bytes())
+    except InputError as error:
+        return "bad", str(error), None, None
+    return "constant" if grey.min() == grey.max() else "good", None, *grey.shape
+
+
+def _decoded(names: Iterable[source.MapName], folder: Path) -> Iterator[tuple[int, int, int, int, bytes]]:
+    for name in names:
+        grey = source.decode_grey((folder / name.file).read_bytes())
+        yield *name, *grey.shape, source.encode_grey(grey)
+
+
+def _write_maps(path: Path, rows: Iterator[tuple]) -> None:
+    with pq.ParquetWriter(path, _MAP_SCHEMA, compression="none") as writer:
+        while group := list(itertools.islice(rows, _MAPS_PER_GROUP)):
+            named = [dict(zip(_MAP_SCHEMA.names, row, strict=True)) for row in group]
+            writer.write_table(pa.Table.from_pylist(named, _MAP_SCHEMA))
+
+
+def _oddities(store: HATStore, counts: dict[str, int], files: int, subset: source.Subset) -> list[str]:
+    """Words for what differs from the published set, and for maps that cannot be a picture of their image."""
+    warnings = []
+    if files != subset.maps:
+        warnings.append(f"{subset.split}: {files:,} human maps are there, the published set has {subset.maps:,}")
+    if counts["constant_maps"]:
+        warnings.append(
+            f"{counts['constant_maps']} human maps are constant and left out; "
+            f"{counts['questions_without_map']} questions have no other and are left out, too"
+        )
+    number, name, map_size, image_size = store.other_shapes()
+    if number:
+        warnings.append(
+            f"{number} human maps have other proportions than their image, the first is {name.file} of {map_size} on "
+            f"an image of {image_size}; they are taken to cover all of it"
+        )
+    return warnings

@@ -1,0 +1,48 @@
+"""Texts to token ids."""
+
+import os
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers import PreTrainedTokenizerBase
+
+from vl_absvit.errors import InputError
+
+_AT_ONCE = 10_000
+"""Texts of one call of the tokenizer, which needs kilobytes of memory for each."""
+
+
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that a tokenizer can pad and that loader processes can use it.
+
+    Raises:
+        InputError: it has no pad token.
+    """
+    if tokenizer.pad_token_id is None:
+        raise InputError("the tokenizer has no pad token")
+    # Loader processes are forked after the tokenizer was first used; its own threads do not survive that.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[list[int]]:
+    """Token ids of each text, special tokens included, cut at ``max_tokens``."""
+    encoded = []
+    for start in range(0, len(texts), _AT_ONCE):
+        part = list(texts[start : start + _AT_ONCE])
+        encoded += tokenizer(part, truncation=True, max_length=max_tokens)["input_ids"]
+    return encoded
+
+
+def count_truncated(texts: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
+    """How many texts are longer than ``max_tokens``, special tokens included.
+
+    Byte-level tokenizers make at most one token of a byte, so only texts of many bytes need to be looked at.
+    """
+    special = tokenizer.num_special_tokens_to_add()
+    candidates = texts.filter(pc.greater(pc.binary_length(texts), max_tokens - special))
+    count = 0
+    for start in range(0, len(candidates), _AT_ONCE):
+        encoded = encode(candidates.slice(start, _AT_ONCE).to_pylist(), tokenizer, max_tokens + 1)
+        count += sum(len(token_ids) > max_tokens for token_ids in encoded)
+    return count

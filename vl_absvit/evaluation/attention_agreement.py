@@ -1,0 +1,224 @@
+"""Do maps rank the parts of an image as people do? The measure of VQA-HAT, and rows that give it a scale.
+
+Das et al., "Human Attention in Visual Question Answering", EMNLP 2016 [HAT]: both maps are averaged onto 14 x 14 cells
+and their cells compared by Spearman's rank correlation, averaged over the people asked, then over questions.
+
+A map's *rank vector* holds the ranks of its cells (ties share theirs), centred and of length 1, so that the dot product
+of two is their Spearman correlation. A constant map ranks nothing: its rank vector is zero.
+
+Shapes: Q questions, C cells.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap, rankdata
+
+from vl_absvit.errors import InputError
+
+GRID = (14, 14)
+"""Cells that maps are compared on, rows and columns [HAT 4]."""
+CENTRE_SIGMA = 0.25
+"""Spread of the centre's Gaussian, as a share of the image's width and of its height."""
+RESAMPLES = 2_000
+CONFIDENCE = 0.95
+
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1); the far edges are excluded."""
+
+
+class Donors(NamedTuple):
+    """For each question, whose map takes the place of its own in the *shuffled* row."""
+
+    index: np.ndarray  # (Q,) places; -1 where there is no other question
+    same_image: np.ndarray  # (Q,) bool: the donor is about the same image
+
+
+class Agreement(NamedTuple):
+    """The mean of a row's correlations and how sure it is; None where there are too few questions for it."""
+
+    rank_correlation: float | None  # mean over questions
+    standard_error: float | None  # of this mean
+    interval: tuple[float, float] | None  # 95 %, percentiles of the means of resampled questions
+    questions: int  # that the row has a value for
+
+
+def area_average(grid: ArrayLike, shape: tuple[int, int] = GRID, box: Box | None = None) -> np.ndarray:
+    """A map on a grid of another size: each new cell is the mean of the area of the map that it covers.
+
+    Fractions of old cells count by their area, so the mean of the map stays, upwards and downwards. The result is not
+    rounded to grey values, which would tie what people ranked; as float32 it is rounded just enough for stretches that
+    are constant in the map to stay constant, whatever the order of summation.
+
+    Args:
+        grid: (h, w).
+        shape: rows and columns of the new grid.
+        box: the part to take, in cells of ``grid``; its whole by default.
+
+    Returns:
+        ``shape``, float32.
+
+    Raises:
+        InputError: the map is no grid of finite numbers, or the box is empty or not within it.
+    """
+    grid = np.asarray(grid, dtype=np.float64)
+    if grid.ndim != 2 or grid.size == 0:
+        raise InputError(f"expected a map of the shape (h, w), got {grid.shape}")
+    if not np.isfinite(grid).all():
+        raise InputError("a map holds values that are not finite")
+    height, width = grid.shape
+    x0, y0, x1, y1 = box or (0, 0, width, height)
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise InputError(f"the box {(x0, y0, x1, y1)} is not a part of a map of {width} x {height}")
+    rows, columns = _weights(height, shape[0], y0, y1), _weights(width, shape[1], x0, x1)
+    return (rows @ grid @ columns.T).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _weights(length: int, cells: int, low: float, high: float) -> np.ndarray:
+    """The share of each of ``length`` old cells in each new one between ``low`` and ``high``: (cells, length)."""
+    edges = low + (high - low) * np.arange(cells + 1) / cells
+    old = np.arange(length)
+    overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
+    overlap = overlap.clip(min=0)
+    return overlap / overlap.sum(axis=1, keepdims=True)
+
+
+def human_on_grid(grey: np.ndarray, box: Box, image_size: tuple[int, int]) -> np.ndarray:
+    """A human map, which covers the whole image, cut to what the model saw and averaged: ``GRID``, float32.
+
+    Args:
+        grey: (height, width), in any resolution.
+        box: what the model saw, in pixels of the image.
+        image_size: width and height of the image.
+
+    Raises:
+        InputError: the box is not within the image; half a pixel is allowed, for rounding.
+    """
+    (width, height), (x0, y0, x1, y1) = image_size, box
+    if not (-0.5 <= x0 < x1 <= width + 0.5 and -0.5 <= y0 < y1 <= height + 0.5):
+        raise InputError(f"the box {box} is not a part of an image of {width} x {height}")
+    across, down = grey.shape[1] / width, grey.shape[0] / height
+    seen = (max(0.0, x0 * across), max(0.0, y0 * down))
+    seen += (min(float(grey.shape[1]), x1 * across), min(float(grey.shape[0]), y1 * down))
+    return area_average(grey, box=seen)
+
+
+def rank_vector(grid: ArrayLike) -> np.ndarray:
+    """The rank vector of a map; equal cells share their mean rank: (C,).
+
+    Raises:
+        InputError: a value is not finite, so that it has no rank.
+    """
+    grid = np.asarray(grid)
+    if not np.isfinite(grid).all():
+        raise InputError("a map holds values that are not finite")
+    ranks = rankdata(grid, axis=None)
+    ranks -= ranks.mean()
+    length = np.linalg.norm(ranks)
+    return ranks / length if length else ranks
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Spearman's rank correlation of two maps of one shape; None if one of them is constant: it ranks nothing."""
+    a, b = rank_vector(a), rank_vector(b)
+    return float(np.clip(a @ b, -1, 1)) if a.any() and b.any() else None
+
+
+def consensus(human: Sequence[ArrayLike]) -> np.ndarray:
+    """The mean rank vector of one question's human maps, none of them constant: (C,).
+
+    Its dot product with a rank vector is the mean of that map's correlations with each person.
+    """
+    vectors = np.stack([rank_vector(grid) for grid in human])  # (people, C)
+    if not vectors.any(axis=1).all():
+        raise InputError("a constant human map ranks nothing; leave it out")
+    return vectors.mean(axis=0)
+
+
+def correlations(vectors: np.ndarray, consensuses: np.ndarray) -> np.ndarray:
+    """Per question the mean Spearman correlation of a map with the human maps, 0 for a constant map: (Q,).
+
+    Args:
+        vectors: rank vectors of the maps, (Q, C).
+        consensuses: of the people asked the same questions, (Q, C).
+    """
+    return np.einsum("qc,qc->q", vectors, consensuses)
+
+
+def inter_human(consensuses: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Per question the mean correlation of each human map with each other one: (Q,), NaN with fewer than two.
+
+    The squared length of a sum of k unit vectors is k plus the sum of all dot products of two different ones.
+
+    Args:
+        consensuses: (Q, C).
+        people: human maps behind each, (Q,).
+    """
+    people = np.asarray(people, dtype=np.float64)
+    squared_lengths = np.einsum("qc,qc->q", consensuses, consensuses)
+    pairs = np.where(people > 1, people - 1, np.nan)
+    return (people * squared_lengths - 1) / pairs
+
+
+def centre_map(shape: tuple[int, int] = GRID, box: Box = (0, 0, 1, 1)) -> np.ndarray:
+    """A Gaussian at the centre of the image, ``CENTRE_SIGMA`` wide, at the centres of the cells: ``shape``, float32.
+
+    Args:
+        box: the part of the image that the grid covers, as shares of its width and height.
+    """
+    x0, y0, x1, y1 = box
+    y, x = ((np.arange(cells) + 0.5) / cells for cells in shape)
+    y, x = y0 + (y1 - y0) * y - 0.5, x0 + (x1 - x0) * x - 0.5
+    return np.exp(-(y[:, None] ** 2 + x**2) / (2 * CENTRE_SIGMA**2)).astype(np.float32)
+
+
+def uniform_noise(question_id: int, seed: int, shape: tuple[int, int] = GRID) -> np.ndarray:
+    """A map that knows nothing, the same for a question and a seed whatever is compared beside: ``shape``."""
+    return np.random.default_rng([seed, question_id]).random(shape)
+
+
+def choose_donors(question_ids: Sequence[int], image_ids: Sequence[int], seed: int) -> Donors:
+    """For each question another one at random: about the same image if there is one, else about another image."""
+    question_ids, image_ids = np.asarray(question_ids), np.asarray(image_ids)
+    by_image: dict[int, list[int]] = {}
+    for place, image_id in enumerate(image_ids.tolist()):
+        by_image.setdefault(image_id, []).append(place)
+    index = np.full(len(question_ids), -1)
+    for place, (question_id, image_id) in enumerate(zip(question_ids.tolist(), image_ids.tolist(), strict=True)):
+        rng = np.random.default_rng([seed, question_id])
+        siblings = [other for other in by_image[image_id] if other != place]
+        if siblings:
+            index[place] = rng.choice(siblings)
+        elif len(by_image) > 1:
+            other = rng.integers(len(question_ids) - 1)
+            index[place] = other + (other >= place)  # any but itself, which is alone on its image
+    return Donors(index, (index >= 0) & (image_ids[index] == image_ids))
+
+
+def agreement(values: np.ndarray, seed: int = 0) -> Agreement:
+    """Sum up one row.
+
+    Args:
+        values: a correlation per question, (Q,); NaN where the row has none.
+        seed: of the resampling of questions.
+    """
+    values = values[~np.isnan(values)]
+    number = len(values)
+    if number < 2:
+        return Agreement(float(values[0]) if number else None, None, None, number)
+    error = float(values.std(ddof=1) / np.sqrt(number))
+    resampled = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, 10_000_000 // number),  # tens of megabytes at a time
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = resampled.confidence_interval
+    return Agreement(float(values.mean()), error, (float(low), float(high)), number)

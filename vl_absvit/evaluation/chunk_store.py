@@ -1,0 +1,73 @@
+"""Finished parts of a long evaluation on disk, so that an interrupted one goes on where it stopped."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.errors import InputError
+
+_REQUEST = "request.json"
+
+
+class FileChunkStore:
+    """Arrays by name in ``<output>.partial``; every file is whole or absent.
+
+    Args:
+        output: the file that the evaluation will write.
+    """
+
+    def __init__(self, output: str | Path) -> None:
+        output = Path(output)
+        self.folder = output.with_name(f"{output.name}.partial")
+
+    def start(self, request: dict[str, Any]) -> bool:
+        """Make the folder, or keep what an interrupted evaluation left there; True in the latter case.
+
+        Call it in one process, before any other asks for something.
+
+        Args:
+            request: everything that the arrays depend on, as JSON. Parts made for another request are removed.
+
+        Raises:
+            InputError: something else is there.
+        """
+        if self.folder.exists():
+            if not (self.folder / _REQUEST).is_file():
+                raise InputError(f"{self.folder}: exists and is not an interrupted evaluation; move it away")
+            if read_json(self.folder / _REQUEST) == request:
+                return True
+            shutil.rmtree(self.folder)
+        write_json(self.folder / _REQUEST, request)
+        return False
+
+    def get(self, name: str) -> np.ndarray | None:
+        """What was kept under this name; None if there is nothing."""
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            return None
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: not what was kept there ({error}); remove the folder to start over") from error
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keep an array."""
+        path = self.folder / f"{name}.npy"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def remove(self) -> None:
+        """Forget everything, once the result is written."""
+        shutil.rmtree(self.folder)

@@ -1,0 +1,164 @@
+"""What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizerFast
+
+from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.records import read_manifest
+from vl_absvit.data.transforms import ImageTransform, image_transform
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.vl_model import VLAbSViT
+
+PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
+HEADS = {"vqa": "a VQA model", "matching": "a retrieval model"}
+
+
+class Preprocessing(NamedTuple):
+    """How a checkpoint's inputs are made; saved as ``preprocessor_config.json``."""
+
+    image_size: int
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    max_tokens: int
+
+    def transform(self, augmentation: Literal["none", "randaugment"] = "none") -> ImageTransform:
+        """Pictures to the tensors that the model sees."""
+        return image_transform(self.image_size, self.image_mean, self.image_std, augmentation)
+
+    @classmethod
+    def load(cls, path: Path) -> "Preprocessing":
+        """Read what was saved; anything else raises ``InputError``."""
+        content = read_json(path, dict)
+        if sorted(content) != sorted(cls._fields):
+            raise InputError(f"{path}: expected {', '.join(cls._fields)}, got {', '.join(content) or 'nothing'}")
+        for name in ("image_size", "max_tokens"):
+            if type(content[name]) is not int or content[name] < 1:
+                raise InputError(f"{path}: expected {name} to be a positive integer, got {content[name]!r:.60}")
+        for name in ("image_mean", "image_std"):
+            channels = content[name] if isinstance(content[name], list) else []
+            if len(channels) != 3 or not all(type(channel) in (int, float) for channel in channels):
+                raise InputError(f"{path}: expected {name} to be three numbers, got {content[name]!r:.60}")
+            content[name] = tuple(channels)
+        return cls(**content)
+
+
+class VLCheckpoint(NamedTuple):
+    """A model and everything that its inputs are made with."""
+
+    model: VLAbSViT
+    tokenizer: PreTrainedTokenizerBase
+    preprocessing: Preprocessing
+    training: dict[str, Any]  # what it was trained on, see ``describe_training``
+
+
+def describe_training(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
+    """What a run trains on, and where its weights come from: the chain that makes a result zero-shot or not."""
+    manifest = read_manifest(config.data.root)
+    start = None if config.start is None else read_json(Path(config.start) / TRAINING, dict)
+    return {
+        "task": "vqa" if isinstance(config, VQAConfig) else "retrieval",
+        "dataset": manifest.get("dataset", manifest.get("kind")),
+        "splits": list(config.data.train_splits),
+        "selected_on": config.data.select_split,
+        "sources": manifest.get("sources", {}),
+        "vision_weights": None if config.start else config.vision.weights,
+        "text_model": None if config.start else config.text.model,
+        "start": start,
+    }
+
+
+def datasets_trained_on(training: dict[str, Any]) -> list[str]:
+    """Names of all data sets in the chain, the earliest first."""
+    before = datasets_trained_on(training["start"]) if training.get("start") else []
+    return [*before, training["dataset"]]
+
+
+def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
+    """Write a checkpoint's parts into an existing folder."""
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.tokenizer.save_pretrained(folder)
+    write_json(folder / PREPROCESSING, checkpoint.preprocessing._asdict(), indent=1)
+    write_json(folder / TRAINING, checkpoint.training, indent=1)
+
+
+def load_parts(folder: str | Path, head: str) -> VLCheckpoint:
+    """Read a checkpoint folder whose head is of the kind ``head``; the model is in evaluation mode.
+
+    Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"checkpoint {folder}: there is no {name}; expected a folder such as RUN/checkpoints/best")
+    preprocessing = Preprocessing.load(folder / PREPROCESSING)
+    training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
+    kind = read_json(folder / "config.json", dict).get("head", {})
+    kind = kind.get("kind") if isinstance(kind, dict) else kind
+    if kind in HEADS and kind != head:
+        raise InputError(f"checkpoint {folder}: expected {HEADS[head]}, got {HEADS[kind]}")
+    try:
+        model = VLAbSViT.from_pretrained(folder)
+    except ConfigError as error:
+        raise InputError(f"{folder / 'config.json'}: {error}") from error
+    except InputError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"checkpoint {folder} is not {HEADS[head]} of this architecture: {reason:.300}") from error
+    size = model.architecture["vision"]["image_size"]
+    if size != preprocessing.image_size:
+        raise InputError(
+            f"checkpoint {folder}: the model has {size} pixels a side, {PREPROCESSING} says {preprocessing.image_size}"
+        )
+    if preprocessing.max_tokens > model.text.max_tokens:
+        raise InputError(
+            f"checkpoint {folder}: the model has {model.text.max_tokens} positions for tokens, "
+            f"{PREPROCESSING} says {preprocessing.max_tokens}"
+        )
+    return VLCheckpoint(model.eval(), load_tokenizer(str(folder)), preprocessing, training)
+
+
+def check_same_tokenizer(start: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ``InputError`` where the checkpoint to start from reads texts with another vocabulary."""
+    if load_tokenizer(start).get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            f"start {start}: its tokenizer has another vocabulary than text.tokenizer, so its weights read other words"
+        )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name.
+
+    A folder that holds RoBERTa's original ``vocab.json`` and ``merges.txt`` alone does not say what it is; it is read
+    as RoBERTa's.
+
+    Raises:
+        InputError: there is none, or it knows no words: transformers makes such a one where files are missing.
+    """
+    folder = Path(name)
+    telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
+    is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
+    try:
+        tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(name)
+    except Exception as error:  # the tokenizers library raises nothing more specific
+        lacking = "no tokenizer there" if folder.is_dir() else "no such folder, and not to be had by that name"
+        raise InputError(f"tokenizer {name}: {lacking}: {str(error).strip().splitlines()[0]}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(
+            f"tokenizer {name}: nothing but special tokens there; expected tokenizer.json, or vocab.json and merges.txt"
+        )
+    return tokenizer
+
+
+def _check_training(training: dict, path: Path) -> dict:
+    """What ``describe_training`` wrote, all the way down the chain."""
+    link = training
+    while link is not None:
+        if not isinstance(link, dict) or not isinstance(link.get("dataset"), str) or "start" not in link:
+            raise InputError(f"{path}: expected the data set and the start of every training, got {link!r:.60}")
+        link = link["start"]
+    return training

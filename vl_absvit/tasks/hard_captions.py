@@ -1,0 +1,97 @@
+"""Hard captions for image-text matching, drawn from the global batch by the dual encoder's similarity.
+
+As in ALBEF (Li et al., "Align before Fuse", NeurIPS 2021, section 3.2), but over the batches of all ranks, so that the
+draw does not depend on how many there are. Captions travel to the images, which keeps the work of every rank the same.
+Shapes: B samples on this rank, A on all ranks, one caption and one image each; T tokens.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.distributed import gather_objects, gather_with_grad, rank
+from vl_absvit.errors import ConfigError
+from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.vl_model import Texts
+from vl_absvit.tasks.prior import global_similarity
+
+
+def hard_captions(
+    own: Texts,
+    first: FirstLook,
+    batch: RetrievalBatch,
+    *,
+    pool: Literal["max", "mean", "cls"],
+    temperature: float,
+    seed: int,
+) -> Texts:
+    """For every sample of this rank, a caption of another image, with gradient.
+
+    Args:
+        own: the samples' own captions, (B, T).
+        first: first looks at the batch's images.
+        batch: where the captions come from.
+        pool: what stands for an image.
+        temperature: divides the similarity before the softmax that is drawn from.
+        seed: of the run.
+    """
+    caption_ids = gather_with_grad(batch.caption_ids)
+    with torch.no_grad():
+        scores = global_similarity(own.prior, first.tokens, batch.image_index, batch.image_ids, pool)
+    chosen = draw_hard_captions(
+        scores.similarity[:, scores.own_column].T,
+        scores.column_ids[scores.own_column],
+        temperature,
+        seed=_seed(seed, caption_ids.tolist()),
+    )
+    counts = gather_objects([len(batch.caption_ids)])
+    start = sum(counts[: rank()])
+    return _gather(own).take(chosen[start : start + counts[rank()]])
+
+
+def draw_hard_captions(similarity: Tensor, image_ids: Tensor, temperature: float, seed: int) -> Tensor:
+    """For every image one caption of another, with probability softmax(similarity / temperature).
+
+    Args:
+        similarity: of the A samples' images (rows) to their captions, (A, A).
+        image_ids: of the samples, (A,).
+        seed: of the draw.
+
+    Returns:
+        Rows of the captions, (A,).
+    """
+    is_own = image_ids.unsqueeze(1) == image_ids
+    if is_own.all(dim=1).any():
+        raise ConfigError("loss.itm needs captions of another image in every batch; increase optim.batch_size")
+    generator = torch.Generator().manual_seed(seed)
+    gumbel = -torch.log(-torch.log(torch.rand(similarity.shape, generator=generator).clamp(1e-12, 1 - 1e-7)))
+    logits = similarity.float() / temperature + gumbel.to(similarity.device)
+    return logits.masked_fill(is_own, -torch.inf).argmax(dim=1)
+
+
+def join(first: Texts, second: Texts) -> Texts:
+    """Both one below the other, padded to the longer."""
+    length = max(first.is_token.shape[1], second.is_token.shape[1])
+    return Texts(*(torch.cat(parts) for parts in zip(_pad(first, length), _pad(second, length), strict=True)))
+
+
+def _gather(own: Texts) -> Texts:
+    """The texts of all ranks, with gradient."""
+    texts = _pad(own, max(gather_objects([own.is_token.shape[1]])))
+    is_token = gather_with_grad(texts.is_token.long()).bool()
+    return Texts(gather_with_grad(texts.tokens), is_token, gather_with_grad(texts.prior))
+
+
+def _pad(texts: Texts, length: int) -> Texts:
+    missing = length - texts.is_token.shape[1]
+    return Texts(F.pad(texts.tokens, (0, 0, 0, missing)), F.pad(texts.is_token, (0, missing)), texts.prior)
+
+
+def _seed(run_seed: int, caption_ids: Sequence[int]) -> int:
+    """The same for the same captions in the same order, whichever ranks hold them."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed} {list(caption_ids)}".encode()).digest()[:7])

@@ -1,0 +1,134 @@
+"""Image-text retrieval: captions, the whole model, its losses, and recall on the selection split.
+
+Shapes: B samples (one caption of an image each), C candidate captions per sample, the own one first, I distinct images,
+T tokens.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from vl_absvit.cli import progress
+from vl_absvit.config import RetrievalConfig
+from vl_absvit.data.captions import CaptionDataset, CaptionGallery
+from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.data.json_files import read_json
+from vl_absvit.data.pictures import check_disjoint
+from vl_absvit.errors import InputError
+from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
+from vl_absvit.losses import itm_loss, ranking_loss
+from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.build import build_retrieval_model, image_statistics
+from vl_absvit.models.vl_model import Pairs, Texts
+from vl_absvit.tasks.checkpoint import (
+    TRAINING,
+    Preprocessing,
+    VLCheckpoint,
+    check_same_tokenizer,
+    describe_training,
+    load_tokenizer,
+    save_parts,
+)
+from vl_absvit.tasks.hard_captions import hard_captions, join
+from vl_absvit.tasks.prior import global_prior_loss
+from vl_absvit.tasks.retrieval_scores import score_gallery
+
+
+class RetrievalTask:
+    """Finetuning on retrieval; see ``tasks.base.Task`` for what each method owes the loop."""
+
+    select_metric = "mean_recall"
+
+    def __init__(self, config: RetrievalConfig) -> None:
+        self.config = config
+        data, text = config.data, config.text
+        self.tokenizer = load_tokenizer(text.tokenizer or text.model)
+        self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
+        self.train_set = CaptionDataset(
+            data.root, data.train_splits, self.tokenizer, text.max_tokens,
+            self.preprocessing.transform(data.augmentation), config.negatives, config.run.seed,
+        )  # fmt: skip
+        self.select_set = None
+        if data.select_split is not None:
+            self.select_set = make_gallery(data.root, data.select_split, self.tokenizer, self.preprocessing)
+            check_disjoint(self.train_set, self.select_set)
+        self.training = describe_training(config)
+        if config.start is not None:
+            check_same_tokenizer(config.start, self.tokenizer)
+        torch.manual_seed(config.run.seed)
+        self.model = build_retrieval_model(config, self.tokenizer)
+
+    def losses(self, model: nn.Module, batch: RetrievalBatch) -> dict[str, Tensor]:
+        weights, prior = self.config.loss, self.config.prior
+        samples, candidates = len(batch.image_index), 1 + self.config.negatives
+        own = torch.arange(samples, device=batch.images.device) * candidates  # rows of the images' own captions
+
+        def pair(texts: Texts, first: FirstLook) -> Pairs:
+            """Every image with its candidates and, for matching, with a hard caption of the global batch."""
+            about = batch.image_index.repeat_interleave(candidates)
+            if not weights.itm:
+                return Pairs(texts, about)
+            hard = hard_captions(
+                texts.take(own), first, batch,
+                pool=prior.pool, temperature=prior.temperature, seed=self.config.run.seed,
+            )  # fmt: skip
+            return Pairs(join(texts, hard), torch.cat([about, batch.image_index]))
+
+        out = model(
+            batch.images, batch.token_ids, batch.is_token, pair=pair, need_reconstruction=weights.reconstruction > 0
+        )
+        terms = {}
+        if weights.ranking:
+            scores = out.logits.rank[: samples * candidates].unflatten(0, (samples, candidates))
+            terms["ranking"] = weights.ranking * ranking_loss(scores)
+        if weights.itm:
+            logits = torch.cat([out.logits.itm[own], out.logits.itm[samples * candidates :]])
+            is_match = torch.arange(2 * samples, device=logits.device) < samples
+            terms["itm"] = weights.itm * itm_loss(logits, is_match)
+        if weights.prior:
+            looks = out.looks
+            if prior.look == "second":
+                looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
+            terms["prior"] = weights.prior * global_prior_loss(
+                out.prior[own], looks, batch.image_index, batch.image_ids, prior
+            )
+        if out.reconstruction is not None:
+            terms["reconstruction"] = weights.reconstruction * out.reconstruction
+        return terms
+
+    def evaluate(self, model: nn.Module) -> dict[str, float] | None:
+        """Recalls on the selection split in percent, the whole model ranking the dual encoder's shortlist."""
+        if self.select_set is None:
+            return None
+        size, is_bf16 = self.config.select_shortlist, self.config.run.precision == "bf16"
+        device = next(model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=is_bf16), progress() as bar:
+            scores = score_gallery(
+                model, self.select_set, look="second", size=size, num_workers=self.config.data.num_workers, bar=bar
+            )
+        recalls = retrieval_recalls(scores.pairs, self.select_set.image_of_caption, scores.similarity, size)
+        return {"mean_recall": sum(recalls.values()) / len(recalls)} | recalls
+
+    def lr_of(self) -> dict[str, float]:
+        rates = self.config.optim.learning_rates
+        lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
+        if self.model.vision.decoders is not None:
+            lr_of["vision.decoders"] = rates.feedback
+        return lr_of | {"prior": rates.prior}
+
+    def save(self, folder: Path) -> None:
+        save_parts(folder, VLCheckpoint(self.model, self.tokenizer, self.preprocessing, self.training))
+
+    def check_saved(self, folder: Path) -> None:
+        saved = read_json(folder / TRAINING, dict)
+        if saved != self.training:
+            raise InputError(f"checkpoint {folder} was trained on other data than {self.config.data.root} holds")
+
+
+def make_gallery(
+    root: str | Path, split: str, tokenizer: PreTrainedTokenizerBase, preprocessing: Preprocessing
+) -> CaptionGallery:
+    """A split of a prepared folder to rank, with inputs made as ``preprocessing`` says."""
+    return CaptionGallery(root, split, tokenizer, preprocessing.max_tokens, preprocessing.transform())

@@ -1,0 +1,79 @@
+"""What a retrieval number means: the protocol in words, and everything that the scores depend on."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.data.captions import CaptionGallery
+from vl_absvit.data.records import read_manifest
+from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
+from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
+
+IMAGES_OF = {"vqav2": "coco", "coco": "coco"}
+"""Data sets whose images are another's: a model trained on VQAv2 has seen COCO."""
+
+
+def describe_protocol(
+    checkpoint: VLCheckpoint, data: str | Path, split: str, gallery: CaptionGallery, look: str, size: int | None
+) -> dict[str, Any]:
+    """The entries of a result file that say what was evaluated.
+
+    Args:
+        size: candidates per query that the whole model judged; None means all pairs.
+    """
+    dataset = read_manifest(data)["dataset"]
+    trained_on = datasets_trained_on(checkpoint.training)
+    images, captions = len(gallery.image_ids), len(gallery.caption_ids)
+    is_zero_shot = dataset not in {IMAGES_OF.get(name, name) for name in trained_on}
+    has_second_look = checkpoint.model.vision.decoders is not None
+    resolution = checkpoint.preprocessing.image_size
+    kind = "zero-shot" if is_zero_shot else "finetuned"
+    history = f"trained on {', then '.join(_describe(link) for link in _chain(checkpoint.training))}"
+    return {
+        "dataset": dataset,
+        "split": split,
+        "images": images,
+        "captions": captions,
+        "resolution": resolution,
+        "look": look,
+        "shortlist": "none" if look == "first" else "all" if size is None else size,
+        "zero_shot": is_zero_shot,
+        "model": "AbSViT" if has_second_look else "plain ViT, which looks once",
+        "training": checkpoint.training,
+        "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions at {resolution} px; "
+        f"{history}; {_ranking(look, size, has_second_look)}",
+    }
+
+
+def request_of(checkpoint: str | Path, data: str | Path, **settings: str | int | None) -> dict[str, Any]:
+    """Everything that scores depend on, to be compared before an interrupted evaluation goes on."""
+    return {
+        "weights": _sha256(Path(checkpoint) / "model.safetensors"),
+        "architecture": _sha256(Path(checkpoint) / "config.json"),
+        "tokenizer": _sha256(Path(checkpoint) / "tokenizer.json"),
+        "data": _sha256(Path(data) / "manifest.json"),
+        "images_per_chunk": IMAGES_PER_CHUNK,
+        **settings,
+    }
+
+
+def _ranking(look: str, size: int | None, has_second_look: bool) -> str:
+    if look == "first":
+        return "ranked by the dual encoder (prior against first look)"
+    whole = "the whole model (second look and fusion)" if has_second_look else "the whole model (first look and fusion)"
+    if size is None:
+        return f"every pair scored by {whole}"
+    return f"the dual encoder's best {size} of every query ranked by {whole}"
+
+
+def _chain(training: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(_chain(training["start"]) if training["start"] else []), training]
+
+
+def _describe(link: dict[str, Any]) -> str:
+    return f"{link['dataset']} ({link['task']}, {'+'.join(link['splits'])})"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
