@@ -52,34 +52,10 @@ if [[ -e $output/settings && "$(cat "$output/settings")" != "$settings" ]]; then
   echo "error: $output holds a demo with another seed, configs or options; choose another --output or remove it" >&2
   exit 1
 fi
-mkdir -p "$output/seconds"
+mkdir -p "$output"
 echo "$settings" >"$output/settings"
 
-# Two processes where there are two GPUs or, without any, two cores: more would find too little to do.
-gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
-cores=$(nproc)
-processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
-launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
-  --main_process_port 0)
-if ((processes > 1)); then launch+=(--multi_gpu); fi
-if ((gpus == 0)); then
-  # --cpu instead of these would quietly start a single process.
-  export ACCELERATE_USE_CPU=true
-  launch=(env OMP_NUM_THREADS=$((cores / processes)) "${launch[@]}")
-fi
-
-# stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
-stage() {
-  local name=$1 started=$SECONDS
-  shift
-  if [[ -e $output/seconds/$name ]]; then
-    echo "== $name: finished already ($(cat "$output/seconds/$name") s)"
-    return
-  fi
-  echo "== $name"
-  "$@"
-  echo $((SECONDS - started)) >"$output/seconds/$name"
-}
+source scripts/stages.sh
 
 train=(--run.seed "$seed" --run.resume true "${overrides[@]}")
 stage world python data_prep/make_demo.py --output "$output/world" --seed "$seed" "${scenes[@]}"

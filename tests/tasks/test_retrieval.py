@@ -245,21 +245,25 @@ def train_and_score(world: Path, output: Path) -> list:
     config = tiny_retrieval_config(world, output, loss=ONE_EACH)
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator, task = make_accelerator(config.run), RetrievalTask(config)
+    untrained = Gallery(task).score(look="second", size=1)
     train(config, task, accelerator, open_run(config, accelerator.is_main_process))
     scores = Gallery(task).score(look="second", size=1)
     parameters = {name: parameter.detach() for name, parameter in task.model.named_parameters()}
-    return [parameters, torch.from_numpy(scores.pairs), torch.from_numpy(scores.similarity)]
+    tables = [untrained.similarity, untrained.pairs, scores.similarity, scores.pairs]
+    return [parameters, *(torch.from_numpy(table) for table in tables)]
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_score_like_one(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    _, pairs, similarity = train_and_score(world, tmp_path / "one")
+    _, *alone = train_and_score(world, tmp_path / "one")
     first, second = run_on_ranks(train_and_score, 2, world, tmp_path / "two")
     assert all(torch.equal(parameter, second[0][name]) for name, parameter in first[0].items())
     for ours, theirs in zip(first[1:], second[1:], strict=True):
         assert torch.equal(ours.nan_to_num(7), theirs.nan_to_num(7))
-    torch.testing.assert_close(first[1], pairs, equal_nan=True, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(first[2], similarity, rtol=1e-3, atol=1e-3)
+    for ours, expected in zip(first[1:3], alone[:2], strict=True):  # the same weights
+        torch.testing.assert_close(ours, expected, equal_nan=True, rtol=0, atol=1e-6)
+    for ours, expected in zip(first[3:], alone[2:], strict=True):  # weights after ten steps
+        torch.testing.assert_close(ours, expected, equal_nan=True, rtol=1e-3, atol=1e-3)
     for line, expected in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
         assert line == pytest.approx(expected, rel=5e-4)
