@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.prepare_captions import CaptionOptions, prepare_captions
+from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
 
 
 def main() -> None:

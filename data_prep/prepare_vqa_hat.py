@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.prepare_vqa_hat import HATOptions, prepare_vqa_hat
+from vl_absvit.data.preparation.vqa_hat import HATOptions, prepare_vqa_hat
 
 
 def main() -> None:

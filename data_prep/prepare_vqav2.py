@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 
 
 def main() -> None:

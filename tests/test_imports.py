@@ -22,10 +22,10 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
 EXCEPTIONS = {
     ("models/build.py", "config"),  # the builder turns configs into modules
     # Long stages show their progress.
-    ("data/prepare.py", "cli"),
-    ("data/prepare_captions.py", "cli"),
-    ("data/prepare_images.py", "cli"),
-    ("data/prepare_vqa_hat.py", "cli"),
+    ("data/preparation/vqav2.py", "cli"),
+    ("data/preparation/captions.py", "cli"),
+    ("data/preparation/images.py", "cli"),
+    ("data/preparation/vqa_hat.py", "cli"),
     ("tasks/retrieval.py", "cli"),
     ("training/loop.py", "cli"),
 }

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.data.raw_vqav2 import image_path, write_small_vqav2
+from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from tests.data.raw_vqa_hat import prepare, write_map, write_small_hat
+from tests.data.preparation.raw_vqa_hat import prepare, write_map, write_small_hat
 from tests.exported import add_question, blob, content_of
 from tests.run_script import run_script
 from vl_absvit.evaluation.attention_agreement import area_average

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.data.raw_vqa_hat import HEIGHT, WIDTH, blob, image_path, prepare, write_map, write_small_hat
+from tests.data.preparation.raw_vqa_hat import HEIGHT, WIDTH, blob, image_path, prepare, write_map, write_small_hat
 from tests.exported import add_question
 from tests.run_script import run_script
 

@@ -146,11 +146,13 @@ class ImageTable:
         files = sorted(Path(root).glob("images*.parquet"))
         if not files:
             raise InputError(f"{root}: images.parquet is missing")
-        columns = ("image_id", "file", "bytes")
-        self._table = _open_tables(root, files, columns).select_columns(list(columns))
+        table = _open_tables(root, files, ("image_id", "file", "bytes", "width", "height"))
+        self._table = table.select_columns(["image_id", "file", "bytes"])
         has_file = self._table.data.column("file").is_valid().to_numpy()
         self._rows = np.flatnonzero(has_file)
         self.available: np.ndarray = self._table.data.column("image_id").to_numpy()[self._rows]
+        sides = [table.data.column(side).to_numpy()[self._rows] for side in ("width", "height")]
+        self._sizes = np.stack(sides, axis=-1).astype(int)
         embedded = self._table.data.column("bytes").null_count < len(self._table)
         if len(self._rows) and not embedded and not self._raw_root.is_dir():
             raise InputError(
@@ -162,6 +164,14 @@ class ImageTable:
         """Where the named images are; each must be ``available``."""
         rows = self._table[self._rows[np.searchsorted(self.available, image_ids)]]
         return [ImageRecord(*row) for row in zip(rows["image_id"], rows["file"], rows["bytes"], strict=True)]
+
+    def sizes(self, image_ids: Sequence[int]) -> np.ndarray:
+        """Width and height of the named images, upright, as found at preparation; each must be ``available``.
+
+        Returns:
+            (images, 2), in pixels.
+        """
+        return self._sizes[np.searchsorted(self.available, image_ids)]
 
     def open(self, image_ids: Sequence[int]) -> list[Image.Image]:
         """The named images as 8-bit RGB, upright."""

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vl_absvit.data.preparation.vqa_hat_source import decode_grey
 from vl_absvit.data.records import VQA_HAT, check_kind, read_manifest
-from vl_absvit.data.vqa_hat_source import decode_grey
 from vl_absvit.errors import InputError
 
 _MAPS_PER_BATCH = 64

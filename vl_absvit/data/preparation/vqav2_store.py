@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_image_store import ImageStore
-from vl_absvit.data.vqav2_source import Annotation, Question, SplitFiles, image_file
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.vqav2_source import Annotation, Question, SplitFiles, image_file
 from vl_absvit.errors import InputError
 
 _SCHEMA = """

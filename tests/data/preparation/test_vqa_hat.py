@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.data.raw_vqa_hat import (
+from tests.data.preparation.raw_vqa_hat import (
     HEIGHT,
     WIDTH,
     blob,
@@ -23,11 +23,11 @@ from tests.data.raw_vqa_hat import (
     write_questions,
     write_small_hat,
 )
-from vl_absvit.data import prepare_vqa_hat as preparation
-from vl_absvit.data.demo_world import make_demo_world
+from vl_absvit.data.demo.world import make_demo_world
+from vl_absvit.data.preparation import vqa_hat as preparation
+from vl_absvit.data.preparation.vqa_hat_source import decode_grey
 from vl_absvit.data.records import ImageTable, read_manifest, read_questions
 from vl_absvit.data.vqa_hat import read_hat_questions, read_human_maps
-from vl_absvit.data.vqa_hat_source import decode_grey
 from vl_absvit.errors import InputError
 
 

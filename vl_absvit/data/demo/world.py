@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.data.demo_captions import WORLDS, write_captions
-from vl_absvit.data.demo_hat import write_hat
-from vl_absvit.data.demo_language import Question, ask, human_answers
-from vl_absvit.data.demo_scene import (
+from vl_absvit.data.demo.captions import WORLDS, write_captions
+from vl_absvit.data.demo.hat import write_hat
+from vl_absvit.data.demo.language import Question, ask, human_answers
+from vl_absvit.data.demo.scene import (
     CELL,
     COLOURS,
     PLAIN,

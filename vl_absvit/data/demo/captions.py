@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.data.demo_language import PLURALS, Scene, pick
-from vl_absvit.data.demo_scene import PAPER, PLAIN, Style, Thing, draw, generator, sample_scene, save_jpeg
+from vl_absvit.data.demo.language import PLURALS, Scene, pick
+from vl_absvit.data.demo.scene import PAPER, PLAIN, Style, Thing, draw, generator, sample_scene, save_jpeg
 from vl_absvit.data.json_files import write_json
 
 CAPTIONS_PER_IMAGE = 5

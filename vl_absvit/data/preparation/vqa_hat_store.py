@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_image_store import ImageStore
-from vl_absvit.data.vqa_hat_source import MapName, Question
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.vqa_hat_source import MapName, Question
 from vl_absvit.errors import InputError
 
 _SCHEMA = """

@@ -14,7 +14,7 @@ from typing import Any
 
 from vl_absvit.cli import progress
 from vl_absvit.data.images import decode_rgb
-from vl_absvit.data.prepare_image_store import CheckedImage, ImageStore
+from vl_absvit.data.preparation.image_store import CheckedImage, ImageStore
 from vl_absvit.errors import InputError
 
 _IMAGES_PER_COMMIT = 512

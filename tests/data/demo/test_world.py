@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vl_absvit.data.demo_hat import human_map
-from vl_absvit.data.demo_scene import generator
-from vl_absvit.data.demo_world import CLASSES, VQA_SPLITS, make_demo_world
+from vl_absvit.data.demo.hat import human_map
+from vl_absvit.data.demo.scene import generator
+from vl_absvit.data.demo.world import CLASSES, VQA_SPLITS, make_demo_world
 from vl_absvit.errors import InputError
 
 SCENES = 8
-REAL = Path(__file__).parents[2] / "../shared/data"
 
 
 def track(items, total, description):
@@ -87,10 +86,8 @@ def test_vqa_files_fit_together(world):
         assert image.format == "JPEG" and image.size == (96, 96) and image.mode == "RGB"
 
 
-def test_json_keys_are_those_of_the_official_files(world):
-    real = REAL / "vqav2-mini-with-images"
-    if not real.is_dir():
-        pytest.skip("the real VQAv2 excerpt is not here")
+def test_json_keys_are_those_of_the_official_files(world, real_data):
+    real = real_data / "vqav2-mini-with-images"
     for name, records in (("v2_OpenEnded_mscoco_val2014_questions.json", "questions"),
                           ("v2_mscoco_val2014_annotations.json", "annotations")):  # fmt: skip
         ours, theirs = load(world / "vqav2" / name), load(real / name)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vl_absvit.data.karpathy_source import CaptionedImage
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_image_store import ImageStore
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.karpathy_source import CaptionedImage
 from vl_absvit.errors import InputError
 
 # A caption's place is its number in the file. ``is_repeated``: an earlier caption of the image says the same.

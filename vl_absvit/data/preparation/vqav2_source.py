@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vl_absvit.data.json_files import form_name
-from vl_absvit.data.json_stream import integer, plain_or_gzip, read_records, string, value
+from vl_absvit.data.preparation.json_stream import integer, plain_or_gzip, read_records, string, value
 from vl_absvit.errors import InputError
 
 # Our name of a split -> (the official subset's name, the folder of its images, its official number of questions).

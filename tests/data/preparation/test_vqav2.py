@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.data.raw_vqav2 import (
+from tests.data.preparation.raw_vqav2 import (
     annotation,
     annotations_file,
     image_path,
@@ -17,9 +17,9 @@ from tests.data.raw_vqav2 import (
     write_small_vqav2,
     write_split,
 )
-from vl_absvit.data import prepare_images
 from vl_absvit.data.answers import AnswerVocabulary
-from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
+from vl_absvit.data.preparation import images as image_checks
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.errors import ConfigError, InputError
 
 
@@ -412,7 +412,7 @@ def test_a_folder_that_is_not_ours_is_not_written_over(raw, tmp_path):
 
 def test_an_interrupted_preparation_checks_no_image_twice(raw, tmp_path, monkeypatch):
     checked = []
-    check_image = prepare_images.check_image
+    check_image = image_checks.check_image
 
     def check_and_stop(raw, image):
         if len(checked) == 5:
@@ -420,15 +420,15 @@ def test_an_interrupted_preparation_checks_no_image_twice(raw, tmp_path, monkeyp
         checked.append(image[0])
         return check_image(raw, image)
 
-    monkeypatch.setattr(prepare_images, "_IMAGES_PER_COMMIT", 2)
-    monkeypatch.setattr(prepare_images, "check_image", check_and_stop)
+    monkeypatch.setattr(image_checks, "_IMAGES_PER_COMMIT", 2)
+    monkeypatch.setattr(image_checks, "check_image", check_and_stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(raw, tmp_path / "out")
     assert not (tmp_path / "out").exists() and checked == [1, 2, 3, 4, 101]
 
     checked.clear()
     monkeypatch.setattr(
-        prepare_images, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
+        image_checks, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
     )
     resumed = prepare(raw, tmp_path / "out")
     assert checked == [101, 102, 103, 104, 201, 202, 203, 204]

@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from vl_absvit.cli import progress
-from vl_absvit.data.karpathy_source import OFFICIAL, DatasetName, Ids, find_ids, read_images
-from vl_absvit.data.prepare_caption_store import CaptionStore, SplitCounts
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_folder import (
+from vl_absvit.data.preparation.caption_store import CaptionStore, SplitCounts
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.folder import (
     SCRATCH,
     finish,
     finished,
@@ -22,9 +21,10 @@ from vl_absvit.data.prepare_folder import (
     start_or_continue,
     versions,
 )
-from vl_absvit.data.prepare_image_store import ImageStore
-from vl_absvit.data.prepare_images import check_images, find_missing, judge_bad, judge_missing, skipped_images
-from vl_absvit.data.prepare_tables import write_images, write_rows
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.preparation.karpathy_source import OFFICIAL, DatasetName, Ids, find_ids, read_images
+from vl_absvit.data.preparation.tables import write_images, write_rows
 from vl_absvit.errors import InputError
 
 _SCHEMA = pa.schema([("caption_id", pa.int64()), ("image_id", pa.int64()), ("caption", pa.string())])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vl_absvit.data.demo_scene import (
+from vl_absvit.data.demo.scene import (
     COLOURS,
     PAPER,
     PLAIN,

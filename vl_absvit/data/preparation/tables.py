@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vl_absvit.data.prepare_image_store import CheckedImage
+from vl_absvit.data.preparation.image_store import CheckedImage
 
 _ROWS_PER_GROUP = 8_192
 _BYTES_PER_GROUP = 16 << 20

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import progress
-from vl_absvit.data import vqav2_source as source
 from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_folder import (
+from vl_absvit.data.preparation import vqav2_source as source
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.folder import (
     SCRATCH,
     finish,
     finished,
@@ -22,11 +22,11 @@ from vl_absvit.data.prepare_folder import (
     start_or_continue,
     versions,
 )
-from vl_absvit.data.prepare_image_store import ImageStore
-from vl_absvit.data.prepare_images import check_images, find_missing, judge_bad, judge_missing, skipped_images
-from vl_absvit.data.prepare_question_tables import write_annotated_questions, write_questions
-from vl_absvit.data.prepare_store import Store
-from vl_absvit.data.prepare_tables import write_images
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.preparation.tables import write_images
+from vl_absvit.data.preparation.vqav2_store import Store
+from vl_absvit.data.preparation.vqav2_tables import write_annotated_questions, write_questions
 from vl_absvit.errors import ConfigError, InputError
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.data.demo_scene import COLOURS, SHAPES, SIZES, TEXTURES, Thing
+from vl_absvit.data.demo.scene import COLOURS, SHAPES, SIZES, TEXTURES, Thing
 
 Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vl_absvit.cli import progress
-from vl_absvit.data import vqa_hat_source as source
-from vl_absvit.data.prepare_database import Database
-from vl_absvit.data.prepare_folder import (
+from vl_absvit.data.preparation import vqa_hat_source as source
+from vl_absvit.data.preparation.database import Database
+from vl_absvit.data.preparation.folder import (
     SCRATCH,
     finish,
     finished,
@@ -24,10 +24,10 @@ from vl_absvit.data.prepare_folder import (
     start_or_continue,
     versions,
 )
-from vl_absvit.data.prepare_hat_store import HATStore
-from vl_absvit.data.prepare_image_store import ImageStore
-from vl_absvit.data.prepare_images import check_images, find_missing, judge_bad, judge_missing, skipped_images
-from vl_absvit.data.prepare_tables import write_images, write_rows
+from vl_absvit.data.preparation.image_store import ImageStore
+from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.preparation.tables import write_images, write_rows
+from vl_absvit.data.preparation.vqa_hat_store import HATStore
 from vl_absvit.data.records import VQA_HAT
 from vl_absvit.errors import InputError
 

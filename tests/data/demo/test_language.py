@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from vl_absvit.data.demo_captions import describe, words_of
-from vl_absvit.data.demo_language import ATTRIBUTES, PLURALS, ask, human_answers, matching
-from vl_absvit.data.demo_scene import generator, sample_scene
+from vl_absvit.data.demo.captions import describe, words_of
+from vl_absvit.data.demo.language import ATTRIBUTES, PLURALS, ask, human_answers, matching
+from vl_absvit.data.demo.scene import generator, sample_scene
 
 
 @pytest.fixture(scope="module")

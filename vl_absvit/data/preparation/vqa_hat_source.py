@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vl_absvit.data.images import MAX_PIXELS
-from vl_absvit.data.json_stream import integer, read_records, string
+from vl_absvit.data.preparation.json_stream import integer, read_records, string
 from vl_absvit.errors import InputError
 
 _QUESTION_FILE = re.compile(r"OpenEnded_mscoco_(train2014|val2014)_questions\.json(\.gz)?")

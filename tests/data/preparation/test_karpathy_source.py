@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.data.raw_captions import image_record
-from vl_absvit.data.karpathy_source import CaptionedImage, Ids, find_ids, read_images
+from tests.data.preparation.raw_captions import image_record
+from vl_absvit.data.preparation.karpathy_source import CaptionedImage, Ids, find_ids, read_images
 from vl_absvit.errors import InputError
 
 

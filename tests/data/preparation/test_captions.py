@@ -6,11 +6,11 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.raw_captions import image_path, image_record, write_karpathy, write_small_captions
-from vl_absvit.data import prepare_images
-from vl_absvit.data.demo_world import make_demo_world
-from vl_absvit.data.prepare import PrepareOptions, prepare_vqav2
-from vl_absvit.data.prepare_captions import CaptionOptions, prepare_captions
+from tests.data.preparation.raw_captions import image_path, image_record, write_karpathy, write_small_captions
+from vl_absvit.data.demo.world import make_demo_world
+from vl_absvit.data.preparation import images as image_checks
+from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import ImageTable, read_annotations, read_captions, read_questions, read_vocabulary
 from vl_absvit.errors import InputError
 
@@ -279,7 +279,7 @@ def test_a_finished_preparation_of_something_else_is_refused(flickr, tmp_path, g
 
 def test_an_interrupted_preparation_goes_on_where_it_stopped(flickr, tmp_path, monkeypatch):
     checked = []
-    check_image = prepare_images.check_image
+    check_image = image_checks.check_image
 
     def check_and_stop(raw, image):
         if len(checked) == 3:
@@ -287,15 +287,15 @@ def test_an_interrupted_preparation_goes_on_where_it_stopped(flickr, tmp_path, m
         checked.append(image[0])
         return check_image(raw, image)
 
-    monkeypatch.setattr(prepare_images, "_IMAGES_PER_COMMIT", 2)
-    monkeypatch.setattr(prepare_images, "check_image", check_and_stop)
+    monkeypatch.setattr(image_checks, "_IMAGES_PER_COMMIT", 2)
+    monkeypatch.setattr(image_checks, "check_image", check_and_stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(flickr, tmp_path / "out")
     assert not (tmp_path / "out").exists() and checked == [1, 2, 3]
 
     checked.clear()
     monkeypatch.setattr(
-        prepare_images, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
+        image_checks, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
     )
     resumed = prepare(flickr, tmp_path / "out")
     assert checked == [3, 4, 5, 6] and not (tmp_path / "out.partial").exists()
@@ -310,7 +310,7 @@ def test_two_preparations_do_not_write_into_one_folder(flickr, tmp_path, monkeyp
             prepare(flickr, tmp_path / "out")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_images, "check_image", prepare_again)
+    monkeypatch.setattr(image_checks, "check_image", prepare_again)
     with pytest.raises(KeyboardInterrupt):
         prepare(flickr, tmp_path / "out")
 

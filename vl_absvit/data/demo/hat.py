@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vl_absvit.data.demo_scene import SIDE, generator
+from vl_absvit.data.demo.scene import SIDE, generator
 from vl_absvit.data.json_files import write_json
 
 QUESTIONS_PER_IMAGE = 3

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from vl_absvit.data.json_files import form_name
-from vl_absvit.data.json_stream import integer, read_records, read_value, string, value
+from vl_absvit.data.preparation.json_stream import integer, read_records, read_value, string, value
 from vl_absvit.errors import InputError
 
 DatasetName = Literal["flickr30k", "coco"]

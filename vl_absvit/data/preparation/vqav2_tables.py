@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from vl_absvit.data.answers import soft_targets
-from vl_absvit.data.prepare_store import Row
-from vl_absvit.data.prepare_tables import write_rows
+from vl_absvit.data.preparation.tables import write_rows
+from vl_absvit.data.preparation.vqav2_store import Row
 
 _QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
 _ANNOTATED_SCHEMA = pa.unify_schemas(

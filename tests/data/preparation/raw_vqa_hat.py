@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vl_absvit.data.prepare_vqa_hat import HATOptions, prepare_vqa_hat
+from vl_absvit.data.preparation.vqa_hat import HATOptions, prepare_vqa_hat
 
 WIDTH, HEIGHT = 12, 8
 

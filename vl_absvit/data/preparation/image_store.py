@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from vl_absvit.data.prepare_database import Database
+from vl_absvit.data.preparation.database import Database
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS image (

@@ -1,0 +1,1 @@
+"""The demo world: a small drawn world in the official formats of the real data sets."""
