@@ -11,7 +11,7 @@ from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from vl_absvit.models.top_down import Steered
+from vl_absvit.models.top_down import Steered, per_text
 
 
 class Projections(NamedTuple):
@@ -41,13 +41,15 @@ class TopDownAttention(Attention):
         return Projections(queries_keys, values)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
-        """Add the top-down input W_v td + b_v to values that are already there."""
+        """Add the top-down input W_v td + b_v to values that are already there.
+
+        The scale of a token passes through W_v, so the product runs on the directions alone: once per image, or text.
+        """
         width = bottom_up.values.shape[-1]
         weight, bias = self.qkv.weight[2 * width :], None if self.qkv.bias is None else self.qkv.bias[2 * width :]
-        if top_down.shares_direction:
-            values = bottom_up.values + top_down.scale * F.linear(top_down.direction, weight)
-            return bottom_up._replace(values=values if bias is None else values + bias)
-        return bottom_up._replace(values=bottom_up.values + F.linear(top_down.tokens, weight, bias))
+        fed_back = per_text(F.linear(top_down.direction, weight), top_down.image_index)
+        values = bottom_up.values + top_down.scale * fed_back
+        return bottom_up._replace(values=values if bias is None else values + bias)
 
     def attend(self, projections: Projections) -> Tensor:
         """Mix the values: the layer's output, (B, N, D)."""
