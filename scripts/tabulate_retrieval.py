@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+", metavar="RESULT.json")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table as JSON")
     arguments = parser.parse_args()
-    rows = [read_result(path) for path in arguments.results]
+    rows = sorted((read_result(path) for path in arguments.results), key=order_of)
     exact = {key_of(row): row for row in rows if row["shortlist"] == "all"}
     for row in rows:
         against = exact.get(key_of(row))
@@ -48,9 +48,14 @@ def key_of(row: dict) -> tuple[str, str, str]:
     return row["checkpoint"], row["dataset"], row["split"]
 
 
+def order_of(row: dict) -> tuple:
+    """Results of one checkpoint one after the other, from the dual encoder to all pairs."""
+    return *key_of(row), row["look"], row["pairs"]
+
+
 def show(rows: list[dict]) -> None:
     """The table on screen."""
-    table = Table("model", "protocol", "judged", "IR R@1/5/10", "TR R@1/5/10", "R@1 against all", "pairs", "seconds")
+    table = Table("model", "protocol", "judged", "IR R@1/5/10", "TR R@1/5/10", "R@1 - all's", "pairs", "s")
     for column in table.columns[3:]:
         column.justify = "right"
     for row in rows:
@@ -66,7 +71,8 @@ def show(rows: list[dict]) -> None:
             f"{row['pairs']:,}",
             f"{row['seconds']:.1f}",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table, width=max(console.width, 120))
 
 
 if __name__ == "__main__":
