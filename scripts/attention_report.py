@@ -19,7 +19,7 @@ from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room
 from vl_absvit.data.vqa_hat import HumanMaps, read_hat_questions, read_human_maps
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.attention_agreement import area_average, consensus, rank_vector
+from vl_absvit.evaluation.attention_agreement import area_average, consensus, human_on_grid, rank_vector
 
 DRAWN_ON = (32, 32)
 """Cells on which the human maps of one question, each of its own size, are averaged for the page."""
@@ -110,20 +110,12 @@ def compare(questions: Sequence[ExportedQuestion], human: Iterable[HumanMaps], k
         if question is None:
             continue
         people.maps[question_id] = np.mean([area_average(grey, DRAWN_ON) for grey in maps], axis=0)
-        seen = [area_average(grey, box=box_on(grey, question)) for grey in maps]
+        seen = [human_on_grid(grey, question.box, question.image_size) for grey in maps]
         seen = [grid for grid in seen if grid.min() < grid.max()]
         if seen and kind in question.maps:
             looked = rank_vector(area_average(question.maps[kind]))
             people.agreement[question_id] = float(looked @ consensus(seen))
     return people
-
-
-def box_on(grey: np.ndarray, question: ExportedQuestion) -> tuple[float, float, float, float]:
-    """The part of a human map that the model's maps cover, in its own pixels."""
-    (height, width), (picture_width, picture_height) = grey.shape, question.image_size
-    x0, y0, x1, y1 = question.box
-    across, down = width / picture_width, height / picture_height
-    return max(0, x0 * across), max(0, y0 * down), min(width, x1 * across), min(height, y1 * down)
 
 
 if __name__ == "__main__":

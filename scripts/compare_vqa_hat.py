@@ -17,7 +17,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.attention.exported import read_index, read_question
+from vl_absvit.attention.exported import read_index, read_maps
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.data.records import read_manifest
@@ -103,7 +103,7 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
     Raises:
         InputError: a file is damaged, lacks a map, or nothing is left to compare.
     """
-    kinds = arguments.map or list(_maps_of(next(iter(entries.values())), arguments))
+    kinds = arguments.map or list(read_maps(arguments.maps, next(iter(entries.values()))))
     comparison = HATComparison(kinds, MAIN_MAP if MAIN_MAP in kinds else kinds[0])
     waiting = dict(entries)
     with progress() as bar:
@@ -112,7 +112,7 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
             entry = waiting.pop(question_id, None)
             if entry is None:
                 continue
-            maps = _maps_of(entry, arguments)
+            maps = read_maps(arguments.maps, entry)
             _check_kinds(maps, kinds, arguments.maps / entry["npz"], only=not arguments.map)
             try:
                 comparison.add(question_id, entry["image_id"], maps, human, tuple(entry["box"]), entry["image_size"])
@@ -124,10 +124,6 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
     if not len(comparison):
         raise InputError(f"{arguments.hat}: no human map varies within what the model saw")
     return comparison.scores()
-
-
-def _maps_of(entry: dict[str, Any], arguments: argparse.Namespace) -> dict[str, np.ndarray]:
-    return read_question(arguments.maps, entry).maps
 
 
 def _check_kinds(maps: Mapping[str, np.ndarray], kinds: Sequence[str], file: Path, *, only: bool) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole story on a small drawn world: data, pretraining, VQA finetuning, evaluation, retrieval, attention overlays, a table.
+# The whole story on a small drawn world: data, pretraining, VQA finetuning, evaluation, retrieval, attention, a table.
 #
 #   bash scripts/demo.sh [--seed 0] [--output runs/demo] [--scenes N] [-- overrides of the training configs]
 #
@@ -46,6 +46,20 @@ rank() {
   done
 }
 
+# Where the model looks, beside where people looked; and for every question of val.
+attention() {
+  local human=$output/world/vqa_hat
+  python data_prep/prepare_vqa_hat.py --maps "$human/vqahat_val" --images "$output/world/vqav2" --output "$output/hat" \
+    --questions "$human/OpenEnded_mscoco_val2014_questions.json"
+  "${launch[@]}" scripts/export_attention.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/hat" --split val \
+    --output "$output/attention/hat" --num-workers 0
+  python scripts/compare_vqa_hat.py --maps "$output/attention/hat" --hat "$output/hat" --output "$output/agreement.json"
+  python scripts/attention_report.py --maps "$output/attention/hat" --hat "$output/hat" --output "$output/report_human.html"
+  "${launch[@]}" scripts/export_attention.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
+    --output "$output/attention/val" --no-overlays --num-workers 0
+  python scripts/attention_report.py --maps "$output/attention/val" --limit 300 --output "$output/report.html"
+}
+
 # What is there is reused only if it was made in the same way.
 settings="seed $seed ${scenes[*]} ${overrides[*]} $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
 if [[ -e $output/settings && "$(cat "$output/settings")" != "$settings" ]]; then
@@ -72,8 +86,10 @@ stage retrieval "${launch[@]}" scripts/finetune_retrieval.py --config configs/de
   --data.root "$output/captions/coco" --text.tokenizer "$output/world/tokenizer" \
   --start "$output/vqa/checkpoints/best" --run.output "$output/retrieval" "${train[@]}"
 stage rank rank
+stage attention attention
 echo "== summary"
 python scripts/summarise_demo.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
   --objects "$output/world/vqav2/demo_objects.json" --predictions "$output/predictions.json" \
   --retrieval "$output/retrieval_first.json" "$output/retrieval_second.json" \
-  --seconds "$output/seconds" --output "$output"
+  --agreement "$output/agreement.json" --seconds "$output/seconds" --output "$output"
+echo "pages to look at: $output/report.html and $output/report_human.html"

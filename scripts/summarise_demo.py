@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
-from vl_absvit.attention.maps import norm_map, prior_mask_map
 from vl_absvit.attention.render import panel
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
@@ -33,6 +32,7 @@ from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_an
 from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
 PAIRS = 4
@@ -84,6 +84,7 @@ def main() -> None:
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
         "questions_pointed_at": pointing["prior_mask"].questions,
         "questions_naming_no_object": pointing["prior_mask"].without_boxes,
+        "agreement": arguments.agreement and read_agreement(arguments.agreement),
         "retrieval": [read_retrieval(file) for file in arguments.retrieval],
         "seconds": read_seconds(arguments.seconds),
         "definitions": DEFINITIONS,
@@ -100,6 +101,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="val", help="split to report (default: val)")
     parser.add_argument("--objects", type=Path, required=True, metavar="FILE", help="the world's demo_objects.json")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="written by evaluate_vqa.py")
+    parser.add_argument("--agreement", type=Path, metavar="FILE", help="written by compare_vqa_hat.py")
     parser.add_argument(
         "--retrieval", type=Path, nargs="*", default=[], metavar="FILE", help="written by evaluate_retrieval.py"
     )
@@ -121,6 +123,15 @@ def read_objects(path: Path) -> dict[int, list[Box]]:
         return {int(question): [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] for question, boxes in content.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f'{path}: expected {{"question_id": [[x0, y0, x1, y1], ...]}}: {error}') from error
+
+
+def read_agreement(path: Path) -> dict[str, float]:
+    """Rank correlation with human maps of everything that was compared with them."""
+    content = read_json(path, dict)
+    try:
+        return {name: row["rank_correlation"] for name, row in content["rows"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: expected a result of compare_vqa_hat.py: {error!r}") from error
 
 
 def read_retrieval(path: Path) -> dict[str, float | str]:
@@ -147,26 +158,16 @@ def prior_only_accuracy(data: Path, annotations: Sequence[dict]) -> float:
     return constant_answer_scores(annotations, constants).overall
 
 
-@torch.no_grad()
 def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, batch_size: int) -> Iterator[Seen]:
-    """The maps of every question, from the visual half of the model."""
+    """The maps of every question."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.model.to(device)
-    if model.prior is None:
-        raise InputError("the checkpoint is a plain ViT, which has no prior and looks only once")
+    choice = choose_maps(model.vision, list(TITLES))
     for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):
-        batch = send_to_device(batch, device)
-        prior = model.prior(model.text(batch.token_ids, batch.is_token), batch.is_token)
-        looks = model.vision.look_twice(batch.images, prior, batch.image_index)
-        maps = {
-            "bottom_up": norm_map(looks.first.states)[batch.image_index],
-            "prior_mask": prior_mask_map(looks.prior_mask),
-            "top_down": norm_map(looks.second.states),
-        }
+        maps = explain(model, send_to_device(batch, device), choice).maps
         maps = {name: grids.cpu().numpy() for name, grids in maps.items()}
         image_ids, rows = batch.image_ids.tolist(), batch.image_index.tolist()
-        size = checkpoint.preprocessing.image_size
-        boxes = [seen_box(*picture.size, size) for picture in images.open(image_ids)]
+        boxes = [seen_box(*size, checkpoint.preprocessing.image_size) for size in images.sizes(image_ids).tolist()]
         for k, (question, row) in enumerate(zip(batch.question_ids.tolist(), rows, strict=True)):
             yield Seen(question, image_ids[row], {name: grids[k] for name, grids in maps.items()}, boxes[row])
 
@@ -232,6 +233,11 @@ def show(summary: dict, folder: Path) -> None:
         table.add_row(f"{title} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
     console = Console()
     console.print(table)
+    if summary["agreement"]:
+        agreement = Table("rank correlation with human maps", "")
+        for name, value in summary["agreement"].items():
+            agreement.add_row(TITLES.get(name, name.replace("_", " ")), f"{value:.3f}")
+        console.print(agreement)
     for result in summary["retrieval"]:
         recalls = Table(result["protocol"], "R@1", "R@5", "R@10")
         for direction, title in (("ir", "image retrieval"), ("tr", "text retrieval")):

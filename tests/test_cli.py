@@ -54,7 +54,7 @@ def test_defaults_that_differ_between_runs_are_kept():
             ["--optim.batch_size", "many"],
             "command line: \"optim.batch_size\": Expected a <class 'int'>. Got value: many",
         ),
-        (["--vision.top_down", "absvitt"], "Expected a typing.Literal['absvit', 'none']. Got value: absvitt"),
+        (["--vision.top_down", "absvitt"], "'feedback', 'mask_att', 'absvit', 'absvit_qkv']. Got value: absvitt"),
         (["--optim.batch_size", "-1"], "optim.batch_size must be positive, got -1"),
         (["--config", "absent.yaml"], "config absent.yaml: No such file or directory"),
     ],

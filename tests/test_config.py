@@ -11,11 +11,15 @@ from vl_absvit.config import (
     OptimConfig,
     PretrainConfig,
     PriorConfig,
+    RetrievalConfig,
+    RetrievalLossConfig,
     RunConfig,
     TextConfig,
     VisionConfig,
+    VQAConfig,
 )
 from vl_absvit.errors import ConfigError
+from vl_absvit.variants import VARIANTS
 
 GROUPS = {
     "vision": VisionConfig,
@@ -65,6 +69,7 @@ def test_shares_and_rates_are_below_one(key):
 @pytest.mark.parametrize(
     "key, value, message",
     [
+        ("vision.top_down", "up", "vision.top_down must be one of none, perceiver_io, feedback, mask_att, absvit,"),
         ("text.max_tokens", 2, "text.max_tokens must be at least 3"),
         ("text.num_heads", 5, "text.width 768 does not divide into 5 heads"),
         ("text.model", None, "text.tokenizer is needed when text.model is null"),
@@ -80,6 +85,33 @@ def test_contradictions_are_one_line(key, value, message):
     with pytest.raises(ConfigError) as error:
         GROUPS[group](**{name: value})
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [VQAConfig, RetrievalConfig])
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_the_second_look_is_compared_only_where_the_text_changes_it(config, top_down):
+    parts = {
+        "data": DataConfig(root="prepared"),
+        "run": RunConfig(output="runs/x"),
+        "vision": VisionConfig(top_down=top_down),
+    }
+    assert config(**parts).prior.look == "first"
+    if top_down in ("mask_att", "absvit", "absvit_qkv"):
+        assert config(prior=PriorConfig(look="second"), **parts).prior.look == "second"
+    else:
+        with pytest.raises(ConfigError, match=f"prior.look is second, but vision.top_down {top_down} has no second"):
+            config(prior=PriorConfig(look="second"), **parts)
+
+
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_a_prior_that_nothing_trains_is_refused(top_down):
+    parts = {"data": DataConfig(root="prepared"), "run": RunConfig(output="runs/x")}
+    parts["loss"] = RetrievalLossConfig(prior=0)
+    if top_down in ("none", "feedback"):
+        with pytest.raises(ConfigError, match=f"nothing else trains the prior where vision.top_down is {top_down}"):
+            RetrievalConfig(vision=VisionConfig(top_down=top_down), **parts)
+    else:
+        RetrievalConfig(vision=VisionConfig(top_down=top_down), **parts)
 
 
 @pytest.mark.parametrize("mosaic, message", [(0, "mosaic must be positive"), (3, "224 does not divide into a mosaic")])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vl_absvit.errors import ConfigError
+from vl_absvit.variants import VARIANTS, TopDown
 
 
 def _require(condition: bool, message: str) -> None:
@@ -32,7 +33,7 @@ def _below_one(group: str, **values: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """The visual encoder: an AbSViT, or its bottom-up twin."""
+    """The visual encoder: an AbSViT, or one of its baselines."""
 
     model: str = "absvit_base_patch16_224"
     """Registered timm name: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the fields below."""
@@ -46,13 +47,18 @@ class VisionConfig:
     """Number of blocks; None keeps the model's own."""
     num_heads: int | None = None
     """Attention heads per block; None keeps the model's own."""
-    top_down: Literal["absvit", "none"] = "absvit"
-    """``absvit`` looks twice; ``none`` is the plain ViT on the same trunk weights."""
+    top_down: TopDown = "absvit"
+    """AbSViT or one of its baselines, all on the same trunk weights. ``none``: the plain ViT, which looks once.
+    ``perceiver_io``: its output tokens, reweighted by the prior. ``feedback``: tokens fed back without reweighting, so
+    that the second look knows no text. ``mask_att``: the prior mask multiplies the values of the second look.
+    ``absvit``: reweighted tokens, fed back to the values. ``absvit_qkv``: to queries, keys and values."""
     modulation: Literal["reweight", "reweight_project"] = "reweight"
-    """Form of step 2: the paper's, or the rank-one form of the released vision-language code."""
+    """Form of step 2 where a prior reweights tokens (``perceiver_io``, ``absvit``, ``absvit_qkv``): the paper's, or the
+    rank-one form of the released vision-language code."""
     gain: float = 10.0
     """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for
-    ``reweight_project``."""
+    ``reweight_project``. ``feedback`` multiplies what it feeds back by it, ``perceiver_io`` the tokens that it gives;
+    ``none`` and ``mask_att`` do not use it."""
     weights: str | None = None
     """Start weights of the trunk: a ``.safetensors`` file or a folder with ``model.safetensors``; ``timm`` downloads
     the ImageNet weights of the ``vit_`` twin; None starts from random weights."""
@@ -64,6 +70,8 @@ class VisionConfig:
     """Recompute block activations in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
+        known = ", ".join(VARIANTS)
+        _require(self.top_down in VARIANTS, f"vision.top_down must be one of {known}, got {self.top_down}")
         _positive("vision", image_size=self.image_size, patch_size=self.patch_size)
         _positive("vision", width=self.width, depth=self.depth, num_heads=self.num_heads)
         _not_negative("vision", gain=self.gain)
@@ -297,6 +305,9 @@ class VQAConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
+    def __post_init__(self) -> None:
+        _require_compared_look(self.vision, self.prior)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
@@ -321,9 +332,18 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
-        if self.vision.top_down == "none":
-            _require(self.prior.look == "first", "prior.look is second, but vision.top_down none looks once")
-            _require(self.loss.prior > 0, "loss.prior is 0, but nothing else trains the prior of a plain ViT")
+        _require_compared_look(self.vision, self.prior)
+        _require(
+            self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
+            f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
+        )
+
+
+def _require_compared_look(vision: VisionConfig, prior: PriorConfig) -> None:
+    _require(
+        prior.look == "first" or VARIANTS[vision.top_down].looks_again_for_the_text,
+        f"prior.look is second, but vision.top_down {vision.top_down} has no second look that depends on the text",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

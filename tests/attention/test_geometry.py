@@ -14,6 +14,12 @@ PATCH, GRID = 8, 6
 INPUT = PATCH * GRID
 SIZES = [(48, 48), (96, 96), (101, 67), (67, 101), (640, 427), (33, 31), (500, 111), (50, 999), (49, 48), (20, 13)]
 
+TURN = Image.Transpose
+STORED = {  # EXIF orientation -> how the stored pixels come from the upright ones; the inverse of what it asks for
+    1: None, 2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM,
+    5: TURN.TRANSPOSE, 6: TURN.ROTATE_90, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_270,
+}  # fmt: skip
+
 
 def patch_means(picture: Image.Image) -> np.ndarray:
     """Mean brightness of every patch of the model's input, (GRID, GRID)."""
@@ -46,17 +52,46 @@ def test_pixels_marked_in_one_cell_are_found_again_in_that_patch_alone(width, he
         assert means[row, column] > 0.6 and means[row, column] > 0.7 * means.clip(0).sum()
 
 
-@pytest.mark.parametrize("orientation", [3, 6, 8])
-def test_a_rotated_photograph_is_measured_upright(orientation):
-    upright = marked(101, 67, cell_box(seen_box(101, 67, INPUT), 1, 4))
-    turns = {3: 2, 6: 1, 8: 3}[orientation]  # quarter turns counter-clockwise from upright to what the camera stored
-    stored, exif = upright.rotate(90 * turns, expand=True), Image.Exif()
+@pytest.mark.parametrize("orientation", sorted(STORED))
+@pytest.mark.parametrize("width, height", [(101, 67), (67, 101)])
+def test_pixels_of_a_photograph_of_any_orientation_are_found_in_the_tensor_and_back(width, height, orientation):
+    box = seen_box(width, height, INPUT)
+    for row, column in [(1, 4), (5, 0)]:
+        mark = cell_box(box, row, column)
+        picture = decode_rgb(photograph(marked(width, height, mark), orientation))
+        assert picture.size == (width, height)
+        means = patch_means(picture)
+        strongest = np.unravel_index(means.argmax(), means.shape)
+        assert strongest == (row, column)
+        x, y = cell_centres(seen_box(*picture.size, INPUT), GRID, GRID)[strongest]
+        assert mark[0] < x < mark[2] and mark[1] < y < mark[3]
+        assert np.asarray(picture)[int(y), int(x)].min() > 200
+
+
+def photograph(upright: Image.Image, orientation: int) -> bytes:
+    """A file whose pixels lie as a camera stores them, and whose EXIF data say how to turn them."""
+    stored, exif = upright, Image.Exif()
+    if STORED[orientation] is not None:
+        stored = upright.transpose(STORED[orientation])
     exif[0x0112] = orientation
     stored.save(file := io.BytesIO(), format="PNG", exif=exif)
-    picture = decode_rgb(file.getvalue())
-    assert picture.size == (101, 67)
-    means = patch_means(picture)
-    assert np.unravel_index(means.argmax(), means.shape) == (1, 4)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("width, height", [(640, 427), (427, 640), (333, 1000), (1001, 97)])
+def test_every_patch_of_the_tensor_holds_the_pixels_at_its_centre_in_the_picture(width, height):
+    """The picture is a chequerboard of greys, one per cell and others outside of the box."""
+    x0, y0, x1, y1 = seen_box(width, height, INPUT)
+    columns = np.floor((np.arange(width) + 0.5 - x0) / (x1 - x0) * GRID).astype(int)
+    rows = np.floor((np.arange(height) + 0.5 - y0) / (y1 - y0) * GRID).astype(int)
+    grey = (37 * columns[None, :] + 101 * rows[:, None]) % 256
+    picture = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    transform = image_transform(INPUT, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    pixels = transform(picture)[0].unflatten(1, (GRID, PATCH)).unflatten(0, (GRID, PATCH))
+    inner = pixels[:, 2:-2, :, 2:-2].mean(dim=(1, 3)).numpy()  # at a cell's edge its neighbour shines in
+    centres = cell_centres((x0, y0, x1, y1), GRID, GRID).astype(int)
+    expected = grey[centres[..., 1], centres[..., 0]] / 255
+    np.testing.assert_allclose(inner, expected, atol=0.03)
 
 
 @pytest.mark.parametrize("width, height", SIZES)

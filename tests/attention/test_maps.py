@@ -1,11 +1,27 @@
-"""Tokens to maps: which number lands on which patch."""
+"""Tokens and attention weights to maps: which number lands on which patch, by hand and by brute force."""
 
 import pytest
 import torch
 
-from vl_absvit.attention.maps import norm_map, on_grid, prior_mask_map
-from vl_absvit.errors import InputError
+from vl_absvit.attention.maps import (
+    cls_map,
+    cross_gradient_map,
+    cross_map,
+    difference_map,
+    norm_map,
+    on_grid,
+    prior_mask_map,
+)
+from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import AbSViT
+
+LAYERS, ROWS, HEADS, TEXT, IMAGE = 3, 2, 4, 5, 10
+IS_TOKEN = torch.arange(TEXT) < torch.tensor([[TEXT], [3]])
+
+
+@pytest.fixture
+def weights() -> list[torch.Tensor]:
+    return [torch.rand(ROWS, HEADS, TEXT, IMAGE) for _ in range(LAYERS)]
 
 
 def test_patches_lie_on_the_grid_in_raster_order_without_the_cls_token():
@@ -23,7 +39,7 @@ def test_a_norm_map_is_the_length_of_the_named_blocks_tokens_by_hand():
 
 @pytest.mark.parametrize("block", [-5, 4])
 def test_a_block_that_does_not_exist_is_refused(block):
-    with pytest.raises(InputError, match=f"no block {block}: the vision encoder has 4"):
+    with pytest.raises(ConfigError, match=f"no block {block}: the vision encoder has 4, from -4 to 3"):
         norm_map([torch.zeros(1, 5, 2)] * 5, block)
 
 
@@ -37,3 +53,56 @@ def test_the_maps_of_a_model_are_its_prior_mask_and_its_two_looks():
     for look in (looks.first, looks.second):
         assert norm_map(look.states).shape == (2, 4, 4)
     assert not torch.equal(norm_map(looks.first.states), norm_map(looks.second.states))
+
+
+def test_a_difference_has_the_sign_of_what_the_text_adds():
+    assert difference_map(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 2.0])).tolist() == [2, -1]
+
+
+def test_a_cls_map_is_the_cls_row_of_the_weights_by_hand():
+    weights = torch.zeros(1, 2, 5, 5)
+    weights[0, 0, 0] = torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1])
+    weights[0, 1, 0] = torch.tensor([0.0, 0.5, 0.1, 0.3, 0.1])
+    weights[0, :, 1:] = 7  # other queries do not count
+    torch.testing.assert_close(cls_map(weights), torch.tensor([[[0.3, 0.1], [0.2, 0.1]]]))
+    torch.testing.assert_close(cls_map(weights, heads="max"), torch.tensor([[[0.5, 0.1], [0.3, 0.1]]]))
+
+
+@pytest.mark.parametrize("heads", ["mean", "max"])
+def test_a_cross_map_averages_over_layers_and_real_text_tokens_by_brute_force(weights, heads):
+    result = cross_map(weights, IS_TOKEN, heads)
+    for row, length in enumerate((TEXT, 3)):
+        for patch in range(IMAGE - 1):
+            cells = [
+                [float(layer[row, head, word, 1 + patch]) for head in range(HEADS)]
+                for layer in weights
+                for word in range(length)
+            ]
+            expected = sum(max(cell) if heads == "max" else sum(cell) / HEADS for cell in cells) / len(cells)
+            assert result[row, patch // 3, patch % 3] == pytest.approx(expected, rel=1e-5)
+
+
+def test_padding_does_not_move_a_cross_map(weights):
+    padded = [torch.cat([layer, torch.full((ROWS, HEADS, 3, IMAGE), 50.0)], dim=2) for layer in weights]
+    is_token = torch.cat([IS_TOKEN, torch.zeros(ROWS, 3, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(cross_map(padded, is_token), cross_map(weights, IS_TOKEN))
+    gradients = [torch.randn_like(layer) for layer in padded]
+    torch.testing.assert_close(
+        cross_gradient_map(padded, gradients, is_token),
+        cross_gradient_map(weights, [gradient[:, :, :TEXT] for gradient in gradients], IS_TOKEN),
+    )
+
+
+def test_a_gradient_map_keeps_what_speaks_for_the_answer_by_hand():
+    attention = torch.tensor([0.1, 0.4, 0.2, 0.2, 0.1]).expand(1, 2, 1, 5)
+    gradient = torch.tensor([[9.0, 1.0, -1.0, 2.0, 0.0], [9.0, 3.0, -2.0, -2.0, 0.0]]).reshape(1, 2, 1, 5)
+    is_token = torch.ones(1, 1, dtype=torch.bool)
+    result = cross_gradient_map([attention], [gradient], is_token)
+    torch.testing.assert_close(result, torch.tensor([[[(0.4 + 1.2) / 2, 0.0], [0.4 / 2, 0.0]]]))
+    largest = cross_gradient_map([attention], [gradient], is_token, heads="max")
+    torch.testing.assert_close(largest, torch.tensor([[[1.2, 0.0], [0.4, 0.0]]]))
+
+
+def test_a_gradient_of_one_everywhere_gives_the_cross_map(weights):
+    ones = [torch.ones_like(layer) for layer in weights]
+    torch.testing.assert_close(cross_gradient_map(weights, ones, IS_TOKEN), cross_map(weights, IS_TOKEN))

@@ -1,5 +1,7 @@
 """From config to modules: start weights land where they belong, resampled where need be, and nothing else passes."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -11,6 +13,7 @@ import vl_absvit.models  # noqa: F401  (registers the models)
 from vl_absvit.config import DataConfig, FusionConfig, PretrainConfig, RunConfig, TextConfig, VisionConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.build import build_classifier, build_vision, build_vqa_model, image_statistics
+from vl_absvit.variants import VARIANTS
 
 SIZE = {"width": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
 TWIN = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "num_classes": 5}
@@ -53,6 +56,37 @@ def test_a_plain_vit_starts_the_trunk(twin):
     ours = build_vqa_model(vqa_config(vision), 7, Tokens()).vision.eval()
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(ours.look(ours.embed(images)).tokens, model.forward_features(images))
+
+
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_a_plain_vit_starts_the_trunk_of_every_baseline(twin, top_down):
+    model, file = twin
+    vision = VisionConfig(
+        model="absvit_tiny_patch16_224", image_size=32, weights=file, top_down=top_down, gain=0.5, **SIZE
+    )
+    ours = build_vqa_model(vqa_config(vision), 7, Tokens())
+    state = ours.vision.state_dict()
+    for name, weight in model.state_dict().items():
+        assert name.startswith("head.") or torch.equal(state.pop(name), weight), name
+    assert all(name.startswith("decoders.") for name in state)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours.eval().vision.look_once(images).tokens, model.forward_features(images))
+
+
+@pytest.mark.parametrize("top_down", VARIANTS)
+@pytest.mark.parametrize("start", VARIANTS)
+def test_every_baseline_starts_from_the_checkpoint_of_every_other(start, top_down, tmp_path):
+    def build(top_down, **parts):
+        vision = VisionConfig(model="absvit_tiny_patch16_224", image_size=32, top_down=top_down, **SIZE)
+        return build_vqa_model(replace(vqa_config(vision), **parts), 7, Tokens())
+
+    before = build(start)
+    for weight in before.parameters():
+        torch.nn.init.normal_(weight)
+    before.save_pretrained(tmp_path)
+    before, after = before.state_dict(), build(top_down, start=str(tmp_path)).state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items() if name in after)
+    assert all(name.startswith(("prior.", "vision.decoders.")) for name in before.keys() ^ after.keys())
 
 
 def test_positions_are_resampled_to_another_resolution(twin):

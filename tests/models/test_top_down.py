@@ -8,6 +8,7 @@ from vl_absvit.models.top_down import (
     FeedbackDecoder,
     Steered,
     feed_back,
+    keep_all,
     reconstruction_loss,
     relevance,
     reweight,
@@ -84,6 +85,14 @@ def test_decoders_run_once_per_image_token_or_once_per_text(modulation, rows, de
 def test_zero_gain_gives_zero_signals(decoders, tokens, prior):
     for signal in feed_back(decoders, reweight(tokens, prior, 0.0, IMAGE_INDEX)):
         assert not signal.tokens.any()
+
+
+def test_feedback_without_a_prior_runs_on_the_images_own_tokens(decoders, tokens):
+    steered = keep_all(tokens, None, 5.0)
+    torch.testing.assert_close(steered.tokens, 5 * tokens)
+    assert steered.mask is None and steered.image_index is None
+    for signal, naive in zip(feed_back(decoders, steered), naive_feedback(decoders, 5 * tokens), strict=True):
+        torch.testing.assert_close(signal.tokens, naive)
 
 
 def test_tokens_against_the_prior_are_silent_and_the_mask_stays_in_range(tokens, prior):

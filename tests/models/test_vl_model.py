@@ -12,6 +12,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.vl_model import Pairs
 
 TEXT = RobertaConfig(
     vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
@@ -143,6 +144,16 @@ def test_questions_sharing_an_image_are_answered_as_if_each_had_its_own(model, b
     torch.testing.assert_close(shared.looks.prior_mask, own.looks.prior_mask, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(shared.reconstruction, own.reconstruction)
     assert len(shared.looks.first.tokens) == 2 and len(own.looks.first.tokens) == 3
+
+
+def test_reading_with_weights_on_request_answers_alike(model, batch):
+    texts = model.encode_texts(batch["token_ids"], batch["is_token"])
+    first, pairs = model.vision.look_once(batch["images"]), Pairs(texts, batch["image_index"])
+    plain, asked = model.read(first, pairs), model.read(first, pairs, need_weights=True)
+    torch.testing.assert_close(asked.logits, plain.logits, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(asked.looks.second.tokens, plain.looks.second.tokens, rtol=0, atol=0)
+    assert plain.text_to_image is None
+    assert [tuple(each.shape) for each in asked.text_to_image] == [(3, 4, 8, 17)] * 2
 
 
 def test_the_question_changes_what_the_second_look_sees(model, batch):

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank"]
+STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank", "attention"]
 pytestmark = pytest.mark.slow
 
 
@@ -55,6 +55,8 @@ def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
     assert summary["questions_pointed_at"] + summary["questions_naming_no_object"] == summary["questions"]
     assert set(summary["vqa_accuracy_per_answer_type"]) <= {"yes/no", "number", "other"}
     assert summary["prior_only_accuracy"] > 0
+    assert {"prior_mask", "bottom_up", "centre", "shuffled", "inter_human"} <= set(summary["agreement"])
+    assert "<html" in (output / "report.html").read_text() and "<html" in (output / "report_human.html").read_text()
     first_look, second_look = summary["retrieval"]
     assert first_look["protocol"].startswith("zero-shot on flickr30k test, 12 images x 60 captions")
     assert "best 16 of every query" in second_look["protocol"] and 0 <= second_look["ir_r1"] <= 100

@@ -163,4 +163,4 @@ def test_a_plain_vit_needs_a_prior_loss_to_be_compared(world, tmp_path, complain
     line = complaint(
         2, "scripts/finetune_retrieval.py", "--config", config, "--vision.top_down", "none", "--loss.prior", 0
     )
-    assert "nothing else trains the prior of a plain ViT" in line
+    assert "nothing else trains the prior where vision.top_down is none" in line

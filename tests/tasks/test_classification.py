@@ -7,19 +7,32 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from tests.damage import copied, cut_short, emptied, removed, replaced
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.errors import InputError
 from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.classification import ClassificationTask, classification_loss
+from vl_absvit.tasks.classification import ClassificationTask, classification_loss, load_classifier
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.optim import param_groups
+from vl_absvit.variants import VARIANTS
 
 
 def first_batch(task):
     return next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1)))
+
+
+def changed(**entries):
+    """A damage that changes entries of ``config.json``."""
+
+    def damage(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return damage
 
 
 def test_the_loss_is_the_mean_of_both_looks():
@@ -31,16 +44,14 @@ def test_the_loss_is_the_mean_of_both_looks():
     torch.testing.assert_close(one, F.cross_entropy(first, labels))
 
 
-@pytest.mark.parametrize(
-    "top_down, terms", [("absvit", ["classification", "reconstruction"]), ("none", ["classification"])]
-)
+@pytest.mark.parametrize("top_down", VARIANTS)
 @pytest.mark.parametrize("pooling", ["token", "avg"])
-def test_every_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, terms, pooling):
+def test_every_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, pooling):
     vision = tiny_vision(gain=1.0, top_down=top_down)
     task = ClassificationTask(tiny_pretrain_config(world, tmp_path, vision=vision, pooling=pooling))
     param_groups(task.model, task.lr_of(), 0.01)
     losses = task.losses(task.model, first_batch(task))
-    assert list(losses) == terms
+    assert list(losses) == ["classification", *["reconstruction"] * VARIANTS[top_down].feeds_back]
     sum(losses.values()).backward()
     assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
 
@@ -70,6 +81,49 @@ def test_the_saved_encoder_starts_a_vqa_run(world, tmp_path):
     for name, value in vqa.model.vision.state_dict().items():
         assert torch.equal(value, expected[name]), name
     assert json.loads((tmp_path / "config.json").read_text())["classes"] == task.train_set.classes
+
+
+@pytest.mark.parametrize("pooling", ["token", "avg"])
+@pytest.mark.parametrize("top_down", ["absvit", "none"])
+def test_a_loaded_classifier_is_the_saved_one(world, tmp_path, pooling, top_down):
+    vision = tiny_vision(gain=1.0, top_down=top_down, image_statistics="clip", drop_path=0.1)
+    task = ClassificationTask(tiny_pretrain_config(world, tmp_path, vision=vision, pooling=pooling))
+    task.save(tmp_path)
+    checkpoint = load_classifier(tmp_path)
+    assert checkpoint.classes == task.train_set.classes
+    with Image.open(task.select_set.files[0][0]) as picture:
+        image = checkpoint.transform(picture)
+    assert torch.equal(image, task.select_set[0].image)
+    for expected, found in zip(task.model.eval()(image[None]), checkpoint.model(image[None]), strict=True):
+        assert expected is found is None or torch.equal(expected, found)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (removed("config.json"), "config.json: no such file"),
+        (replaced("config.json", "{}"), "config.json: expected a pretrained classifier of format 1"),
+        (changed(classes=[]), "config.json: expected a pretrained classifier"),
+        (changed(classes=[1]), "config.json: expected a pretrained classifier"),
+        (changed(pooling="max"), "config.json: expected a pretrained classifier"),
+        (changed(format=2), "config.json: expected a pretrained classifier"),
+        (changed(classes=["red", "blue"]), "model.safetensors: does not fit .* size mismatch for vision.head"),
+        (changed(vision=None), "config.json: not the vision of a classifier"),
+        (changed(vision={"wings": 2}), "config.json: not the vision of a classifier: .*wings"),
+        (changed(vision={"model": "vit"}), "config.json: not the vision of a classifier: vision.model: 'vit'"),
+        (removed("model.safetensors"), "model.safetensors: does not fit .*No such file"),
+        (emptied("model.safetensors"), "model.safetensors: does not fit"),
+        (cut_short("model.safetensors"), "model.safetensors: does not fit"),
+        (copied("config.json", "model.safetensors"), "model.safetensors: does not fit"),
+        (removed("preprocessor_config.json"), "preprocessor_config.json: no such file"),
+        (replaced("preprocessor_config.json", "{}"), "preprocessor_config.json: expected {'image_size': 32.* got {}"),
+    ],
+)
+def test_a_damaged_classifier_is_one_line(world, tmp_path, damage, message):
+    ClassificationTask(tiny_pretrain_config(world, tmp_path)).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InputError, match=f"{tmp_path}/{message}"):
+        load_classifier(tmp_path)
 
 
 def test_other_classes_are_refused(world, tmp_path):

@@ -19,14 +19,16 @@ from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recal
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.vl_model import Texts
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.checkpoint import datasets_trained_on, load_parts
+from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_parts
 from vl_absvit.tasks.hard_captions import draw_hard_captions, join
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.retrieval_protocol import describe_protocol
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import make_accelerator, train
 from vl_absvit.training.optim import param_groups
 from vl_absvit.training.run_dir import open_run
+from vl_absvit.variants import VARIANTS
 
 ONE_EACH = RetrievalLossConfig(ranking=1.0, itm=1.0, prior=1.0, reconstruction=1.0)
 
@@ -71,20 +73,31 @@ def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
     assert list(task.losses(task.model, batch)) == ["itm"]
 
 
-@pytest.mark.parametrize("top_down", ["absvit", "none"])
+@pytest.mark.parametrize("top_down", VARIANTS)
 @pytest.mark.parametrize("look", ["first", "second"])
 def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, look):
-    if top_down == "none" and look == "second":
+    if look == "second" and not VARIANTS[top_down].looks_again_for_the_text:
         with pytest.raises(ConfigError, match="prior.look is second"):
-            tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down="none"), prior=PriorConfig(look=look))
+            tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down=top_down), prior=PriorConfig(look=look))
         return
     config = tiny_retrieval_config(
         world, tmp_path, vision=tiny_vision(top_down=top_down), loss=ONE_EACH, prior=PriorConfig(look=look)
     )
     task = RetrievalTask(config)
     param_groups(task.model, task.lr_of(), 0.01)
-    sum(task.losses(task.model, first_batch(task)).values()).backward()
+    losses = task.losses(task.model, first_batch(task))
+    sum(losses.values()).backward()
     assert [name for name, p in task.model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert ("reconstruction" in losses) == VARIANTS[top_down].feeds_back
+
+
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_a_reconstruction_loss_without_decoders_is_left_out_and_it_is_said(world, tmp_path, caplog, top_down):
+    caplog.set_level("INFO")
+    RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down=top_down)))
+    said = f"vision.top_down {top_down} feeds nothing back, loss.reconstruction is left out"
+    assert (said in caplog.text) != VARIANTS[top_down].feeds_back
+    assert "loss.prior" not in caplog.text
 
 
 def test_hard_captions_are_never_of_the_same_image_and_likelier_the_more_similar():
@@ -143,7 +156,9 @@ class Gallery:
         return score_gallery(self.model, self.gallery, bar=Progress(disable=True), **options)
 
 
-def test_scores_equal_a_loop_over_whole_models(task):
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_scores_equal_a_loop_over_whole_models(world, tmp_path, top_down):
+    task = RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down=top_down)))
     spread_out(task.model)
     gallery = Gallery(task)
     similarity, pairs = gallery.brute_force()
@@ -151,6 +166,24 @@ def test_scores_equal_a_loop_over_whole_models(task):
     np.testing.assert_allclose(scores.similarity, similarity, atol=1e-5)
     np.testing.assert_allclose(scores.pairs, pairs, atol=1e-5)
     assert pairs.std() > 0.01, "the scores must differ for this to mean something"
+
+
+@pytest.mark.parametrize(
+    "top_down, label, seen",
+    [
+        ("none", "ViT", "(first look and fusion)"),
+        ("perceiver_io", "PerceiverIO", "(reweighted first look and fusion)"),
+        ("feedback", "Feedback", "(second look and fusion)"),
+        ("mask_att", "MaskAtt", "(second look and fusion)"),
+        ("absvit", "AbSViT", "(second look and fusion)"),
+        ("absvit_qkv", "AbSViT-QKV", "(second look and fusion)"),
+    ],
+)
+def test_the_protocol_names_the_encoder_and_what_of_it_is_fused(world, tmp_path, top_down, label, seen):
+    task = RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down=top_down)))
+    checkpoint = VLCheckpoint(task.model, task.tokenizer, task.preprocessing, task.training)
+    protocol = describe_protocol(checkpoint, task.config.data.root, "val", task.select_set, "second", 2)
+    assert protocol["model"] == label and seen in protocol["protocol"]
 
 
 def test_a_shortlist_scores_its_pairs_as_all_do_and_one_of_the_gallery_is_all(task):

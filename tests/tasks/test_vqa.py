@@ -22,6 +22,7 @@ from vl_absvit.tasks.vqa import VQATask, load_checkpoint
 from vl_absvit.training.loop import make_accelerator, train
 from vl_absvit.training.optim import param_groups
 from vl_absvit.training.run_dir import open_run
+from vl_absvit.variants import VARIANTS
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
         torch.testing.assert_close(losses["tripled"][name], 3 * losses["both"][name])
 
 
-@pytest.mark.parametrize("top_down", ["absvit", "none"])
+@pytest.mark.parametrize("top_down", VARIANTS)
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, weight):
     config = tiny_vqa_config(
@@ -57,8 +58,42 @@ def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, to
     )
     task = VQATask(config)
     param_groups(task.model, task.lr_of(), 0.01)
-    sum(task.losses(task.model, first_batch(task)).values()).backward()
+    losses = task.losses(task.model, first_batch(task))
+    sum(losses.values()).backward()
     assert [name for name, p in task.model.named_parameters() if p.requires_grad and p.grad is None] == []
+    auxiliary = {"prior": VARIANTS[top_down].uses_prior, "reconstruction": VARIANTS[top_down].feeds_back}
+    assert list(losses) == ["vqa", *(name for name, has_use in auxiliary.items() if weight and has_use)]
+
+
+@pytest.mark.parametrize("top_down", ["mask_att", "absvit", "absvit_qkv"])
+def test_every_parameter_has_a_gradient_where_the_second_look_is_compared(world, tmp_path, top_down):
+    config = tiny_vqa_config(world, tmp_path, vision=tiny_vision(top_down=top_down), prior=PriorConfig(look="second"))
+    task = VQATask(config)
+    sum(task.losses(task.model, first_batch(task)).values()).backward()
+    assert [name for name, p in task.model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    "top_down, left_out",
+    [
+        ("none", ["loss.prior", "loss.reconstruction"]),
+        ("perceiver_io", ["loss.reconstruction"]),
+        ("feedback", ["loss.prior"]),
+        ("mask_att", ["loss.reconstruction"]),
+        ("absvit", []),
+        ("absvit_qkv", []),
+    ],
+)
+def test_losses_that_train_nothing_are_left_out_and_it_is_said(world, tmp_path, caplog, top_down, left_out):
+    caplog.set_level("INFO")
+    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(top_down=top_down)))
+    said = [record.getMessage() for record in caplog.records if "is left out" in record.getMessage()]
+    assert [line.split(", ")[-1] for line in said] == [f"{name} is left out" for name in left_out]
+    assert all(f"vision.top_down {top_down}" in line for line in said)
+    caplog.clear()
+    silent = LossConfig(prior=0.0, reconstruction=0.0)
+    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(top_down=top_down), loss=silent))
+    assert "left out" not in caplog.text
 
 
 def test_evaluation_is_the_official_accuracy_of_every_question_once(task, world):

@@ -145,9 +145,7 @@ def read_question(folder: str | Path, entry: dict[str, Any]) -> ExportedQuestion
         InputError: the archive or the picture's file is missing, damaged, or about another picture.
     """
     folder = Path(folder)
-    archive = _read_archive(folder / entry["npz"])
-    for name, expected in (("box", entry["box"]), ("image_size", entry["image_size"])):
-        _check_agrees(folder / entry["npz"], name, archive.get(name), expected)
+    maps = read_maps(folder, entry)
     image = next((file for file in (folder / entry["image"], Path(entry["image"])) if file.is_file()), None)
     if image is None:
         raise InputError(f"{folder / 'index.jsonl'}: question {entry['id']}: there is no picture {entry['image']}")
@@ -159,9 +157,22 @@ def read_question(folder: str | Path, entry: dict[str, Any]) -> ExportedQuestion
             "answers": None if entry["answers"] is None else tuple(entry["answers"]),
             "image_size": tuple(entry["image_size"]),
             "box": tuple(entry["box"]),
-            "maps": {name: grid for name, grid in archive.items() if name not in NOT_MAPS},
+            "maps": maps,
         }
     )
+
+
+def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The maps of a question of the index by kind, (h, w) each.
+
+    Raises:
+        InputError: the archive is missing, damaged, or about another picture.
+    """
+    path = Path(folder) / entry["npz"]
+    archive = _read_archive(path)
+    for name in NOT_MAPS:
+        _check_agrees(path, name, archive.get(name), entry[name])
+    return {name: grid for name, grid in archive.items() if name not in NOT_MAPS}
 
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Maps as pictures: an overlay on the original picture, and a row of overlays under their question.
+"""Maps as pictures: an overlay on the original picture, and a panel of overlays under their question.
 
 A map is a grid (h, w) that covers a box of the picture, in pixels; see ``geometry.py``.
 """
@@ -17,6 +17,10 @@ TILE, GAP, MARGIN = 264, 14, 22
 WIDEST = 2 * TILE
 """Width at which a picture's height gives way, in pixels."""
 PAPER, INK, FAINT, RIGHT, WRONG = "#ffffff", "#1d2330", "#767e8e", "#1f7a4d", "#b3372f"
+CAPTION = 32
+"""Height of the line below a picture in a panel, in pixels."""
+PER_ROW = 4
+"""Pictures side by side, at most."""
 MAX_LINES = 3
 """Lines of a panel's question; a longer one ends in an ellipsis."""
 
@@ -63,9 +67,16 @@ def spread(grid: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
 
 
 def panel(
-    picture: Image.Image, maps: Mapping[str, np.ndarray], box: Box, *, question: str, predicted: str, truth: str | None
+    picture: Image.Image,
+    maps: Mapping[str, np.ndarray],
+    box: Box,
+    *,
+    question: str,
+    predicted: str,
+    truth: str | None,
+    colormap: str = "inferno",
 ) -> Image.Image:
-    """The picture and an overlay per map in a row, with the question above and the answers below.
+    """The picture and an overlay per map side by side, with the question above and the answers below.
 
     Args:
         picture: RGB, upright.
@@ -74,6 +85,7 @@ def panel(
         question: cut after a few lines.
         predicted: the model's answer.
         truth: the answer most people gave; None where it is unknown.
+        colormap: as in ``overlay``.
     """
     scale = min(TILE / picture.height, WIDEST / picture.width)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
@@ -81,19 +93,22 @@ def panel(
     large_box = tuple(edge * scale for edge in box)
     tiles = {"image": large}
     for title, grid in maps.items():
-        tiles[title] = overlay(large, grid, large_box)
+        tiles[title] = overlay(large, grid, large_box, colormap=colormap)
         _mark_strongest(tiles[title], grid, large_box)
-    width = 2 * MARGIN + len(tiles) * size[0] + (len(tiles) - 1) * GAP
+    rows, row_height = -(-len(tiles) // PER_ROW), size[1] + CAPTION
+    columns = -(-len(tiles) // rows)
+    width = 2 * MARGIN + columns * size[0] + (columns - 1) * GAP
     lines = _wrap(question, _font(21, bold=True), width - 2 * MARGIN)
     top = MARGIN + 28 * len(lines) + 10
-    page = Image.new("RGB", (width, top + size[1] + 72 + MARGIN), PAPER)
+    bottom = top + rows * row_height
+    page = Image.new("RGB", (width, bottom + 40 + MARGIN), PAPER)
     canvas = ImageDraw.Draw(page)
     canvas.multiline_text((MARGIN, MARGIN - 4), "\n".join(lines), fill=INK, font=_font(21, bold=True), spacing=6)
     for k, (title, tile) in enumerate(tiles.items()):
-        left = MARGIN + k * (size[0] + GAP)
-        page.paste(tile, (left, top))
-        canvas.text((left + size[0] / 2, top + size[1] + 16), title, fill=FAINT, font=_font(15), anchor="mm")
-    _write_answers(canvas, (MARGIN, top + size[1] + 56), predicted, truth)
+        left, upper = MARGIN + k % columns * (size[0] + GAP), top + k // columns * row_height
+        page.paste(tile, (left, upper))
+        canvas.text((left + size[0] / 2, upper + size[1] + 16), title, fill=FAINT, font=_font(15), anchor="mm")
+    _write_answers(canvas, (MARGIN, bottom + 24), predicted, truth)
     return page
 
 

@@ -29,6 +29,7 @@ TITLES = {
     "prior_mask": "prior mask",
     "bottom_up": "bottom-up",
     "top_down": "top-down",
+    "bottom_up_cls": "bottom-up, CLS",
     "top_down_cls": "top-down, CLS",
     "difference": "top-down minus bottom-up",
     "cross": "cross-attention",

@@ -1,6 +1,7 @@
-"""AbSViT: a ViT that looks twice, the second time steered by a prior.
+"""AbSViT: a ViT that looks twice, the second time steered by a prior; and its baselines on the same trunk.
 
-Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5.
+Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5;
+the baselines and ablations are those of section 2.6.
 Shapes: I images, B texts (one prior each), N tokens (CLS first, then patches in raster order), D width, L blocks.
 """
 
@@ -13,8 +14,17 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vl_absvit.models.attention import Projections, TopDownBlock
-from vl_absvit.models.top_down import MODULATIONS, FeedbackDecoder, Steered, feed_back, per_text
+from vl_absvit.models.attention import (
+    Projections,
+    TopDownAttention,
+    TopDownBlock,
+    TopDownQKVAttention,
+    ValueMaskAttention,
+)
+from vl_absvit.models.top_down import MODULATIONS, FeedbackDecoder, Steered, feed_back, keep_all, per_text
+from vl_absvit.variants import VARIANTS, TopDown
+
+ATTENTION = {"mask_att": ValueMaskAttention, "absvit_qkv": TopDownQKVAttention}  # all others steer the values
 
 
 class Embedded(NamedTuple):
@@ -31,10 +41,10 @@ class Embedded(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One pass through the trunk."""
+    """One pass through the trunk, or what came of it."""
 
     tokens: Tensor  # (B, N, D), after the final norm
-    states: list[Tensor]  # (L + 1) x (B, N, D): z_0, then every block's output
+    states: list[Tensor]  # (L + 1) x (B, N, D): z_0, then every block's output; empty where no block ran (PerceiverIO)
 
 
 class FirstLook(NamedTuple):
@@ -46,22 +56,35 @@ class FirstLook(NamedTuple):
 
 
 class TwoLooks(NamedTuple):
-    """The result of one inference; a plain ViT has a first look only."""
+    """The result of one inference; a plain ViT has a first look only.
+
+    PerceiverIO looks once, too: its ``second`` are the reweighted tokens of the first.
+    """
 
     first: FirstLook  # rows are the I images
-    second: Look | None  # rows are the B texts
+    second: Look | None  # rows are the B texts; without a prior mask no text has a say, and rows are the I images
     prior_mask: Tensor | None  # (B, N): clamped cosine of prior and first-look tokens
+    signals: list[Steered] | None = None  # L, the top-down input of every block of the second look
+
+    def seen(self, image_index: Tensor | None) -> Tensor:
+        """The last look's tokens for B texts, (B, N, D), given the image that each is about, (B,)."""
+        return self.per_text((self.second or self.first).tokens, image_index)
+
+    def per_text(self, rows: Tensor, image_index: Tensor | None) -> Tensor:
+        """One row per text of anything that has one row per row of the last look."""
+        return per_text(rows, image_index) if self.prior_mask is None else rows
 
 
 class AbSViT(VisionTransformer):
-    """timm's VisionTransformer under the same parameter names, with feedback decoders.
+    """timm's VisionTransformer under the same parameter names, with feedback decoders where something is fed back.
 
     A trainable query is the default prior. timm's ``forward_intermediates`` gives the features of the first look.
 
     Args:
-        top_down: ``absvit`` looks twice, ``none`` is the plain ViT on the same trunk.
-        modulation: form of step (ii), see ``top_down.py``.
-        gain: strength of the top-down signal, alpha (1 on ImageNet).
+        top_down: AbSViT or one of its baselines, see ``variants.py``.
+        modulation: form of step (ii) where a prior selects, see ``top_down.py``.
+        gain: strength of the top-down signal, alpha (1 on ImageNet); of the output tokens in PerceiverIO. MaskAtt,
+            whose signal is the prior mask itself, does not use it.
         trainable_prior: keep a trainable query as the prior where none is given (image classification).
         kwargs: timm's arguments of ``VisionTransformer``.
     """
@@ -69,28 +92,46 @@ class AbSViT(VisionTransformer):
     def __init__(
         self,
         *,
-        top_down: Literal["absvit", "none"] = "absvit",
+        top_down: TopDown = "absvit",
         modulation: Literal["reweight", "reweight_project"] = "reweight",
         gain: float = 1.0,
         trainable_prior: bool = True,
         **kwargs,
     ) -> None:
-        super().__init__(block_fn=TopDownBlock, **kwargs)
-        self.modulate = partial(MODULATIONS[modulation], gain=gain)
+        attention = ATTENTION.get(top_down, TopDownAttention)
+        super().__init__(block_fn=TopDownBlock, attn_layer=attention, **kwargs)
+        self.variant = VARIANTS[top_down]
+        self.modulate = partial(MODULATIONS[modulation] if self.uses_prior else keep_all, gain=gain)
         self.decoders, self.prior = None, None
-        if top_down == "absvit":
+        if self.feeds_back:
             self.decoders = nn.ModuleList(FeedbackDecoder(width=self.embed_dim) for _ in self.blocks)
             for weight in self.decoders.parameters():
                 nn.init.trunc_normal_(weight, std=0.02 * (768 / self.embed_dim) ** 0.5)
-            if trainable_prior:
-                self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
+        if self.uses_prior and trainable_prior:
+            self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
+
+    @property
+    def uses_prior(self) -> bool:
+        """Whether tokens count by how well they agree with a prior."""
+        return self.variant.uses_prior
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether there are decoders, which the reconstruction loss trains."""
+        return self.variant.feeds_back
+
+    @property
+    def looks_twice(self) -> bool:
+        """Whether the trunk runs a second time."""
+        return self.variant.looks_twice
 
     def look_twice(self, images: Tensor, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
         """The four steps of AbSViT.
 
         Args:
             images: (I, 3, height, width).
-            prior: prior vector xi of every text, (B, D); None takes the trainable query for every image.
+            prior: prior vector xi of every text, (B, D); None takes the trainable query for every image. An encoder
+                that uses no prior ignores it.
             image_index: row of ``images`` each prior is about, (B,); None means B = I in the same order.
         """
         return self.look_again(self.look_once(images), prior, image_index)
@@ -101,15 +142,26 @@ class AbSViT(VisionTransformer):
         return FirstLook(embedded, *self.look(embedded))  # (i) feedforward
 
     def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
-        """Steps (ii) to (iv) after a first look; the other arguments are those of ``look_twice``."""
-        if self.decoders is None:
+        """Steps (ii) to (iv), or as many as the variant has, after a first look.
+
+        The other arguments are those of ``look_twice``.
+        """
+        if not (self.uses_prior or self.looks_twice):
             return TwoLooks(first, None, None)
-        if prior is None:
+        if not self.uses_prior:
+            prior, image_index = None, None  # no text has a say: rows stay images
+        elif prior is None:
             prior = self.prior.expand(len(first.tokens), -1)
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
-        signals = feed_back(self.decoders, steered)  # (iii) one signal per block
-        second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, values steered
-        return TwoLooks(first, second, steered.mask)
+        if not self.looks_twice:
+            return TwoLooks(first, Look(steered.tokens, states=[]), steered.mask)  # PerceiverIO ends here
+        signals = self._signals(steered)  # (iii) one signal per block
+        second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, attention steered
+        return TwoLooks(first, second, steered.mask, signals)
+
+    def _signals(self, steered: Steered) -> list[Steered]:
+        """Step (iii); MaskAtt sends the same prior mask to every block."""
+        return feed_back(self.decoders, steered) if self.feeds_back else [steered] * len(self.blocks)
 
     def embed(self, images: Tensor) -> Embedded:
         """z_0 of both looks, from images (I, 3, height, width)."""
@@ -131,8 +183,7 @@ class AbSViT(VisionTransformer):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Tokens of the last look, (I, N, D), for images (I, 3, height, width)."""
-        looks = self.look_twice(x)
-        return (looks.second or looks.first).tokens
+        return self.look_twice(x).seen(None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class logits, or pooled features where ``num_classes`` is 0, of the last look."""

@@ -1,7 +1,8 @@
-"""Self-attention whose values can carry a top-down input, and the block around it.
+"""Self-attention that can carry a top-down input, and the block around it.
 
-Queries and keys stay bottom-up; V = W_v x + b_v + (W_v td + b_v) [AbS 2.5]. The value bias counts twice, as in the
-released weights. Shapes: B texts, N tokens, D width, H heads.
+AbSViT steers the values: V = W_v x + b_v + (W_v td + b_v), queries and keys stay bottom-up [AbS 2.5]. The value bias
+counts twice, as in the released weights. AbSViT-QKV and MaskAtt [AbS 2.6] are layers of their own with the same
+parameters. Shapes: B texts, N tokens, D width, H heads.
 """
 
 from typing import NamedTuple
@@ -32,7 +33,7 @@ class TopDownAttention(Attention):
         """
         width = x.shape[-1]
         if top_down is None:
-            return Projections(*self.qkv(x).split([2 * width, width], dim=-1))
+            return self._split(self.qkv(x))
         if top_down.shares_direction:
             return self.steer(self.project(x), top_down)
         weight, bias = self.qkv.weight, self.qkv.bias
@@ -41,15 +42,10 @@ class TopDownAttention(Attention):
         return Projections(queries_keys, values)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
-        """Add the top-down input W_v td + b_v to values that are already there.
-
-        The scale of a token passes through W_v, so the product runs on the directions alone: once per image, or text.
-        """
+        """Add the top-down input W_v td + b_v to values that are already there."""
         width = bottom_up.values.shape[-1]
         weight, bias = self.qkv.weight[2 * width :], None if self.qkv.bias is None else self.qkv.bias[2 * width :]
-        fed_back = per_text(F.linear(top_down.direction, weight), top_down.image_index)
-        values = bottom_up.values + top_down.scale * fed_back
-        return bottom_up._replace(values=values if bias is None else values + bias)
+        return bottom_up._replace(values=bottom_up.values + linear(top_down, weight, bias))
 
     def attend(self, projections: Projections) -> Tensor:
         """Mix the values: the layer's output, (B, N, D)."""
@@ -68,6 +64,10 @@ class TopDownAttention(Attention):
         assert attn_mask is None and not is_causal
         return self.attend(self.project(x))
 
+    def _split(self, qkv: Tensor) -> Projections:
+        width = qkv.shape[-1] // 3
+        return Projections(*qkv.split([2 * width, width], dim=-1))
+
     def _queries_and_keys(self, projections: Projections) -> tuple[Tensor, Tensor]:
         q, k = (self._split_heads(t) for t in projections.queries_keys.chunk(2, dim=-1))
         return self.q_norm(q), self.k_norm(k)
@@ -76,11 +76,46 @@ class TopDownAttention(Attention):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, N, D/H)
 
 
-class TopDownBlock(Block):
-    """timm's pre-norm block around ``TopDownAttention``."""
+class TopDownQKVAttention(TopDownAttention):
+    """AbSViT-QKV [AbS 2.6]: queries and keys are steered like the values.
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **(kwargs | {"attn_layer": TopDownAttention}))
+    Each is W x + b + (W td + b): the top-down input takes the same way as the layer's own, so that all three biases
+    count twice.
+    """
+
+    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+        if top_down is None or top_down.shares_direction:
+            return super().project(x, top_down)
+        bias = None if self.qkv.bias is None else 2 * self.qkv.bias
+        return self._split(F.linear(x + top_down.tokens, self.qkv.weight, bias))
+
+    def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
+        fed_back = self._split(linear(top_down, self.qkv.weight, self.qkv.bias))
+        return Projections(bottom_up.queries_keys + fed_back.queries_keys, bottom_up.values + fed_back.values)
+
+
+class ValueMaskAttention(TopDownAttention):
+    """MaskAtt [AbS 2.6]: the prior mask m multiplies the values, V = m (W_v x + b_v), and nothing is added."""
+
+    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+        bottom_up = super().project(x)
+        return bottom_up if top_down is None else self.steer(bottom_up, top_down)
+
+    def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
+        return bottom_up._replace(values=top_down.mask.unsqueeze(-1) * bottom_up.values)
+
+
+def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """W z + b of steered tokens z, (B, N, D).
+
+    The scale of a token passes through W, so the product runs on the directions alone: once per image, or text.
+    """
+    product = steered.scale * per_text(F.linear(steered.direction, weight), steered.image_index)
+    return product if bias is None else product + bias
+
+
+class TopDownBlock(Block):
+    """timm's pre-norm block around one of the attention layers above."""
 
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
         """Queries, keys and values of the block's input."""
@@ -91,7 +126,7 @@ class TopDownBlock(Block):
 
         Args:
             x: block input, (B, N, D).
-            top_down: top-down input td_l of the attention's values.
+            top_down: the attention's top-down input.
             bottom_up: the bottom-up projections of ``x`` where they are known already.
 
         Returns:

@@ -16,10 +16,11 @@ from vl_absvit.config import FusionConfig, PretrainConfig, RetrievalConfig, Text
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.absvit import BASE, SMALL, TINY, AbSViT
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import Classifier, MatchingHead, VQAHead
+from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, PretrainingHead, SNLIHead, VQAHead
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import TextEncoder, longest_text
 from vl_absvit.models.vl_model import VLAbSViT
+from vl_absvit.variants import VARIANTS
 
 FORMAT = 2
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -34,13 +35,13 @@ def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTo
         num_answers: size A of the answer vocabulary.
         tokenizer: the text encoder's tokenizer.
     """
-    # A plain ViT is steered by no prior and compared with none.
-    sentence = None if config.vision.top_down == "none" else config.prior.sentence
+    # Without a prior that steers there is none: nothing is compared with it.
+    sentence = config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
     return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer)
 
 
 def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
-    """A model for retrieval finetuning with its start weights; a plain ViT has a prior, too, to be compared with."""
+    """A model for retrieval finetuning with its start weights; all have a prior, for the dual encoder."""
     return _build_model(config, {"kind": "matching"}, config.prior.sentence, tokenizer)
 
 
@@ -87,8 +88,8 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
     text = TextEncoder(RobertaConfig.from_dict(architecture["text"]))
     fusion = FusionConfig(**architecture["fusion"])
     sentence = architecture["sentence"]
-    if sentence is None and vision.decoders is not None:
-        raise InputError(f"{where}: an AbSViT needs a prior, but 'sentence' is null")
+    if sentence is None and vision.uses_prior:
+        raise InputError(f"{where}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
     prior = sentence and PriorProjection(text_width=text.width, vision_width=vision.embed_dim, sentence=sentence)
     return VLAbSViT(
         vision=vision,
@@ -106,11 +107,19 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
         return VQAHead(width=width, num_answers=head["num_answers"])
     if head["kind"] == "matching":
         return MatchingHead(width=width)
-    raise InputError(f"{where}: expected a head of kind vqa or matching, got {head['kind']!r}")
+    if head["kind"] == "pretraining":
+        return PretrainingHead(width=width, vocab_size=head["vocab_size"])
+    if head["kind"] == "nlvr2":
+        return NLVR2Head(width=width)
+    if head["kind"] == "snli":
+        return SNLIHead(width=width)
+    raise InputError(
+        f"{where}: expected a head of kind vqa, matching, pretraining, nlvr2 or snli, got {head['kind']!r}"
+    )
 
 
 def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
-    """An AbSViT with a classification head and a trainable query as prior."""
+    """The visual encoder with a classification head, and with a trainable query as prior if it uses one."""
     # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
     vision = build_vision(config.vision, num_classes, trainable_prior=True, global_pool=config.pooling, fc_norm=False)
     vision.set_grad_checkpointing(config.vision.gradient_checkpointing)

@@ -80,3 +80,63 @@ class Classifier(nn.Module):
             return ClassifierOutput(first, None, None)
         reconstruction = reconstruction_loss(self.vision.decoders, looks.second.states) if need_reconstruction else None
         return ClassifierOutput(first, self.vision.forward_head(looks.second.tokens), reconstruction)
+
+
+class MLMHead(nn.Module):
+    """Logits over the text vocabulary of every text token, (B, T, D) -> (B, T, V), as METER's.
+
+    The decoder shares no weights with the word embeddings, whose width is the text encoder's.
+    """
+
+    def __init__(self, *, width: int, vocab_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.decoder = nn.Linear(width, vocab_size)
+        self.apply(partial(init_weights, width=width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Text tokens of the fusion (B, T, D) -> (B, T, V)."""
+        return self.decoder(self.norm(F.gelu(self.dense(tokens))))
+
+
+class PretrainingHead(nn.Module):
+    """Both heads of METER's pretraining: image-text matching on the pooled features, ``mlm`` on the text tokens."""
+
+    def __init__(self, *, width: int, vocab_size: int) -> None:
+        super().__init__()
+        self.itm = nn.Linear(2 * width, 2)
+        self.mlm = MLMHead(width=width, vocab_size=vocab_size)
+        self.itm.apply(partial(init_weights, width=width))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Logits of "does not match" and "matches", (B, 2D) -> (B, 2)."""
+        return self.itm(pooled)
+
+
+class SNLIHead(nn.Sequential):
+    """Logits of the three ways a text can relate to an image (SNLI-VE), (B, 2D) -> (B, 3), as METER's."""
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__(nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, 3))
+        self.apply(partial(init_weights, width=width))
+
+
+class NLVR2Head(nn.Module):
+    """Whether a sentence is true of two images, as METER's.
+
+    Each image is fused with the sentence on its own; the second one carries ``second_image_type`` in place of the
+    fusion's token type of images.
+    """
+
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.second_image_type = nn.Parameter(torch.zeros(width))
+        self.classifier = nn.Sequential(
+            nn.Linear(4 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, 2)
+        )
+        self.apply(partial(init_weights, width=width))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Pooled features of the sentence with the first and the second image, twice (B, 2D) -> (B, 2)."""
+        return self.classifier(torch.cat([first, second], dim=-1))

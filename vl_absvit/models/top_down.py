@@ -23,8 +23,8 @@ class Steered(NamedTuple):
     (``reweight_project``), so that the feedback runs on it instead of on all tokens of all texts.
     """
 
-    mask: Tensor  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1]
-    scale: Tensor  # (B, N, 1)
+    mask: Tensor | None  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1], if there is one
+    scale: Tensor  # (B, N, 1), or (1, 1, 1) for all
     direction: Tensor  # (I, N, D) per image and token, or (B, 1, D) shared by all tokens
     image_index: Tensor | None = None  # (B,) row of ``direction`` each text is about; None where rows are texts already
 
@@ -76,6 +76,14 @@ def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Te
     mask = relevance(tokens, prior)
     along_prior = tokens @ prior.unsqueeze(-1)  # (B, N, 1)
     return Steered(mask, gain * mask.unsqueeze(-1) * along_prior, prior.unsqueeze(1))
+
+
+def keep_all(tokens: Tensor, prior: None, gain: float, image_index: None = None) -> Steered:
+    """The Feedback baseline [AbS 2.6]: all tokens as they are, z_i -> alpha * z_i, whatever a text asks for.
+
+    Args: as ``reweight``, without a prior; rows stay images.
+    """
+    return Steered(None, tokens.new_full((1, 1, 1), gain), tokens)
 
 
 MODULATIONS = {"reweight": reweight, "reweight_project": reweight_project}

@@ -19,7 +19,7 @@ from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
-from vl_absvit.models.top_down import per_text, reconstruction_loss
+from vl_absvit.models.top_down import reconstruction_loss
 
 
 class Texts(NamedTuple):
@@ -27,7 +27,7 @@ class Texts(NamedTuple):
 
     tokens: Tensor  # (B, T, text width)
     is_token: Tensor  # (B, T), True at real tokens
-    prior: Tensor | None  # (B, D); None for a plain ViT without prior
+    prior: Tensor | None  # (B, D); None where the vision uses none and nothing is compared with it
 
     def take(self, rows: Tensor) -> "Texts":
         """The texts of these rows."""
@@ -45,8 +45,8 @@ class VLOutput(NamedTuple):
     """What one forward pass gives, for B pairs of text and image."""
 
     logits: Tensor | MatchScores  # the head's: (B, A) for VQA
-    prior: Tensor | None  # (B, D); None for a plain ViT without prior
-    looks: TwoLooks  # the first of I images, the second of B pairs
+    prior: Tensor | None  # (B, D); None where the vision uses none and nothing is compared with it
+    looks: TwoLooks  # the first of I images, the second of B pairs (of I images where no text has a say)
     reconstruction: Tensor | None  # (), the reconstruction loss if asked for
     text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if asked for
 
@@ -60,9 +60,9 @@ class VLAbSViT(
     """A vision-language model that looks where the text asks.
 
     Args:
-        vision: the visual encoder; without feedback decoders it is the bottom-up baseline.
+        vision: the visual encoder, AbSViT or one of its baselines.
         text: the text encoder.
-        prior: sentence vector to prior; a bottom-up baseline may go without.
+        prior: sentence vector to prior; a vision that uses none may go without.
         pool: what stands for an image where priors are compared with first looks.
         fusion: the fusion encoder.
         head: pooled fusion features (B, 2 x fusion width) to logits.
@@ -106,13 +106,13 @@ class VLAbSViT(
             is_token: True at real tokens, (B, T).
             image_index: row of ``images`` each text is about, (B,); None means B = I in the same order.
             pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look.
-            need_reconstruction: also compute the decoders' reconstruction loss.
+            need_reconstruction: also compute the decoders' reconstruction loss, if there are decoders.
         """
         texts = self.encode_texts(token_ids, is_token)
         first = self.vision.look_once(images)
         pairs = Pairs(texts, image_index) if pair is None else pair(texts, first)
         out = self.read(first, pairs)
-        if need_reconstruction and out.looks.second is not None:
+        if need_reconstruction and self.vision.feeds_back:
             return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, out.looks.second.states))
         return out
 
@@ -135,7 +135,7 @@ class VLAbSViT(
         With ``need_weights`` the fusion also gives the attention of text to image tokens.
         """
         texts, image_index = pairs
-        seen = per_text(looks.first.tokens, image_index) if looks.second is None else looks.second.tokens
+        seen = looks.seen(image_index)
         fused = self.fusion(texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights)
         return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
 

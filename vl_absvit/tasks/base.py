@@ -1,5 +1,6 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
+import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,9 @@ from torch.utils.data import DataLoader
 from vl_absvit.config import OptimConfig, PretrainConfig, RetrievalConfig, VQAConfig
 from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_loader
 from vl_absvit.errors import ConfigError
+from vl_absvit.models.absvit import AbSViT
+
+log = logging.getLogger(__name__)
 
 RunnableConfig = VQAConfig | RetrievalConfig | PretrainConfig
 
@@ -37,6 +41,18 @@ class Task(Protocol):
 
     def check_saved(self, folder: Path) -> None:
         """Raise ``InputError`` where the labels of a checkpoint to go on from mean something else than this task's."""
+
+
+def say_what_is_left_out(config: RunnableConfig, vision: AbSViT, has_prior: bool) -> None:
+    """Log the losses that the config asks for and the model has nothing to train with.
+
+    Args:
+        has_prior: whether there is a prior that comes from a text.
+    """
+    if config.loss.prior and not has_prior:
+        log.info("there is no prior from a text (vision.top_down %s), loss.prior is left out", config.vision.top_down)
+    if config.loss.reconstruction and not vision.feeds_back:
+        log.info("vision.top_down %s feeds nothing back, loss.reconstruction is left out", config.vision.top_down)
 
 
 def steps_per_epoch(optim: OptimConfig, train_set: TrainingDataset) -> int:

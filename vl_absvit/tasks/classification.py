@@ -2,22 +2,27 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vl_absvit.config import PretrainConfig
+from vl_absvit.config import PretrainConfig, VisionConfig
 from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
-from vl_absvit.data.transforms import image_transform
+from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
-from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_classifier, image_statistics
-from vl_absvit.models.heads import ClassifierOutput
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.build import build_classifier, build_vision, image_statistics
+from vl_absvit.models.heads import Classifier, ClassifierOutput
+from vl_absvit.tasks.base import say_what_is_left_out
+
+CONFIG, WEIGHTS, STATISTICS = "config.json", "model.safetensors", "preprocessor_config.json"
 
 
 class ClassificationTask:
@@ -28,11 +33,11 @@ class ClassificationTask:
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
         data, size = config.data, config.vision.image_size // config.mosaic
-        self.mean, self.std = image_statistics(config.vision)
+        mean, std = image_statistics(config.vision)
         self.train_set = ImageFolderDataset(
             data.root,
             data.train_splits,
-            image_transform(size, self.mean, self.std, data.augmentation),
+            image_transform(size, mean, std, data.augmentation),
             augmented=data.augmentation != "none",
             seed=config.run.seed,
         )
@@ -40,7 +45,7 @@ class ClassificationTask:
             self.train_set = MosaicDataset(self.train_set, config.mosaic, config.run.seed)
         self.select_set = None
         if data.select_split is not None:
-            plain = image_transform(size, self.mean, self.std)
+            plain = image_transform(size, mean, std)
             self.select_set = ImageFolderDataset(data.root, [data.select_split], plain)
             if self.select_set.classes != self.train_set.classes:
                 raise InputError(f"{data.root}: {data.select_split} has other classes than {data.train_splits[0]}")
@@ -48,10 +53,11 @@ class ClassificationTask:
                 self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
         torch.manual_seed(config.run.seed)
         self.model = build_classifier(config, len(self.train_set.classes))
+        say_what_is_left_out(config, self.model.vision, has_prior=False)
 
     def losses(self, model: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
-        out = model(batch.images, need_reconstruction=weight > 0)
+        out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
         targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)  # (I, classes)
         terms = {"classification": classification_loss(out, targets)}
         if out.reconstruction is not None:
@@ -88,23 +94,69 @@ class ClassificationTask:
     def lr_of(self) -> dict[str, float]:
         rates = self.config.optim.learning_rates
         lr_of = {"vision": rates.vision, "vision.head": rates.head}
-        if self.model.vision.decoders is not None:
-            lr_of |= {"vision.decoders": rates.feedback, "vision.prior": rates.prior}
+        if self.model.vision.feeds_back:
+            lr_of["vision.decoders"] = rates.feedback
+        if self.model.vision.uses_prior:
+            lr_of["vision.prior"] = rates.prior
         return lr_of
 
     def save(self, folder: Path) -> None:
         """The encoder's weights, ready for ``vision.weights``, with its configuration, classes and pixel statistics."""
-        safetensors.torch.save_model(self.model, str(folder / "model.safetensors"))
+        safetensors.torch.save_model(self.model, str(folder / WEIGHTS))
         vision = asdict(self.config.vision)
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
-        write_json(folder / "config.json", content, indent=1)
-        statistics = {"image_size": self.config.vision.image_size, "image_mean": self.mean, "image_std": self.std}
-        write_json(folder / "preprocessor_config.json", statistics, indent=1)
+        write_json(folder / CONFIG, content, indent=1)
+        write_json(folder / STATISTICS, _statistics(self.config.vision), indent=1)
 
     def check_saved(self, folder: Path) -> None:
-        saved = read_json(folder / "config.json", dict).get("classes")
+        saved = read_json(folder / CONFIG, dict).get("classes")
         if saved != self.train_set.classes:
             raise InputError(f"{self.config.data.root} has other classes than checkpoint {folder}")
+
+
+class ClassifierCheckpoint(NamedTuple):
+    """A pretrained encoder with the head that it was pretrained with."""
+
+    model: Classifier
+    transform: ImageTransform  # from pictures to the model's inputs
+    classes: list[str]  # of the head's rows
+
+
+def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
+    """Read a checkpoint folder of a pretraining run; the model is in evaluation mode.
+
+    Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
+    """
+    folder = Path(folder)
+    content = read_json(folder / CONFIG, dict)
+    classes = content.get("classes")
+    is_list = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
+    if content.get("format") != 1 or not is_list or content.get("pooling") not in ("token", "avg"):
+        raise InputError(
+            f"{folder / CONFIG}: expected a pretrained classifier of format 1 with its vision, pooling and classes, "
+            f"got {sorted(content)[:6]}"
+        )
+    try:
+        config = VisionConfig(**content["vision"])
+        vision = build_vision(config, len(classes), trainable_prior=True, global_pool=content["pooling"], fc_norm=False)
+    except (ConfigError, TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
+    model = Classifier(vision)
+    try:
+        safetensors.torch.load_model(model, str(folder / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error
+    if (found := read_json(folder / STATISTICS, dict)) != (expected := _statistics(config)):
+        raise InputError(f"{folder / STATISTICS}: expected {expected}, as {CONFIG} beside it says, got {found}")
+    transform = image_transform(config.image_size, *image_statistics(config))
+    return ClassifierCheckpoint(model.eval(), transform, classes)
+
+
+def _statistics(config: VisionConfig) -> dict:
+    """Size and pixel statistics of the encoder's input, as JSON has them."""
+    mean, std = image_statistics(config)
+    return {"image_size": config.image_size, "image_mean": list(mean), "image_std": list(std)}
 
 
 def classification_loss(out: ClassifierOutput, targets: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.absvit import FirstLook
 from vl_absvit.models.build import build_retrieval_model, image_statistics
 from vl_absvit.models.vl_model import Pairs, Texts
+from vl_absvit.tasks.base import say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     TRAINING,
     Preprocessing,
@@ -59,6 +60,7 @@ class RetrievalTask:
             check_same_tokenizer(config.start, self.tokenizer)
         torch.manual_seed(config.run.seed)
         self.model = build_retrieval_model(config, self.tokenizer)
+        say_what_is_left_out(config, self.model.vision, has_prior=True)
 
     def losses(self, model: nn.Module, batch: RetrievalBatch) -> dict[str, Tensor]:
         weights, prior = self.config.loss, self.config.prior
@@ -114,7 +116,7 @@ class RetrievalTask:
     def lr_of(self) -> dict[str, float]:
         rates = self.config.optim.learning_rates
         lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
-        if self.model.vision.decoders is not None:
+        if self.model.vision.feeds_back:
             lr_of["vision.decoders"] = rates.feedback
         return lr_of | {"prior": rates.prior}
 

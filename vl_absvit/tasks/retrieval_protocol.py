@@ -8,6 +8,7 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.records import read_manifest
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
+from vl_absvit.variants import Variant
 
 IMAGES_OF = {"vqav2": "coco", "coco": "coco"}
 """Data sets whose images are another's: a model trained on VQAv2 has seen COCO."""
@@ -25,7 +26,7 @@ def describe_protocol(
     trained_on = datasets_trained_on(checkpoint.training)
     images, captions = len(gallery.image_ids), len(gallery.caption_ids)
     is_zero_shot = dataset not in {IMAGES_OF.get(name, name) for name in trained_on}
-    has_second_look = checkpoint.model.vision.decoders is not None
+    variant = checkpoint.model.vision.variant
     resolution = checkpoint.preprocessing.image_size
     kind = "zero-shot" if is_zero_shot else "finetuned"
     history = f"trained on {', then '.join(_describe(link) for link in _chain(checkpoint.training))}"
@@ -38,10 +39,10 @@ def describe_protocol(
         "look": look,
         "shortlist": "none" if look == "first" else "all" if size is None else size,
         "zero_shot": is_zero_shot,
-        "model": "AbSViT" if has_second_look else "plain ViT, which looks once",
+        "model": variant.label,
         "training": checkpoint.training,
         "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions at {resolution} px; "
-        f"{history}; {_ranking(look, size, has_second_look)}",
+        f"{history}; {_ranking(look, size, variant)}",
     }
 
 
@@ -57,10 +58,11 @@ def request_of(checkpoint: str | Path, data: str | Path, **settings: str | int |
     }
 
 
-def _ranking(look: str, size: int | None, has_second_look: bool) -> str:
+def _ranking(look: str, size: int | None, variant: Variant) -> str:
     if look == "first":
         return "ranked by the dual encoder (prior against first look)"
-    whole = "the whole model (second look and fusion)" if has_second_look else "the whole model (first look and fusion)"
+    last = "second look" if variant.looks_twice else "reweighted first look" if variant.uses_prior else "first look"
+    whole = f"the whole model ({last} and fusion)"
     if size is None:
         return f"every pair scored by {whole}"
     return f"the dual encoder's best {size} of every query ranked by {whole}"

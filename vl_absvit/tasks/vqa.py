@@ -1,6 +1,5 @@
 """Visual question answering: prepared data, the whole model, its losses, and the official accuracy."""
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models.build import build_vqa_model, image_statistics
 from vl_absvit.models.vl_model import VLAbSViT
+from vl_absvit.tasks.base import say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     Preprocessing,
     VLCheckpoint,
@@ -34,8 +34,6 @@ from vl_absvit.tasks.checkpoint import (
     save_parts,
 )
 from vl_absvit.tasks.prior import global_prior_loss
-
-log = logging.getLogger(__name__)
 
 ANSWERS = "answers.json"
 
@@ -74,13 +72,12 @@ class VQATask:
             answerable = set(self.select_set.question_ids.tolist())
             annotations = read_annotations(data.root, [data.select_split])
             self._annotations = [record for record in annotations if record["question_id"] in answerable]
-        if config.vision.top_down == "none" and (config.loss.prior or config.loss.reconstruction):
-            log.info("vision.top_down is none: there is no prior and no feedback, their losses are left out")
         self.training = describe_training(config)
         if config.start is not None:
             check_same_tokenizer(config.start, self.tokenizer)
         torch.manual_seed(config.run.seed)
         self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
+        say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
 
     def losses(self, model: nn.Module, batch: VQABatch) -> dict[str, Tensor]:
         weights = self.config.loss
@@ -121,8 +118,10 @@ class VQATask:
     def lr_of(self) -> dict[str, float]:
         rates = self.config.optim.learning_rates
         lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
+        if self.model.vision.feeds_back:
+            lr_of["vision.decoders"] = rates.feedback
         if self.model.prior is not None:
-            lr_of |= {"vision.decoders": rates.feedback, "prior": rates.prior}
+            lr_of["prior"] = rates.prior
         return lr_of
 
     def save(self, folder: Path) -> None:

@@ -8,11 +8,13 @@ from vl_absvit.data.demo.scene import (
     PAPER,
     PLAIN,
     SHAPES,
+    TEXTURES,
     Style,
     draw,
     generator,
+    sample_pair,
     sample_scene,
-    sample_single,
+    sample_sheet,
     split_of,
 )
 
@@ -37,7 +39,8 @@ def test_objects_lie_inside_the_image_apart_and_distinct():
 def test_drawing_an_object_changes_its_box_and_nothing_else(style):
     for number, name in enumerate((c, s) for c in COLOURS for s in SHAPES):
         colour, shape = name
-        scene = sample_single(generator(1, "box", number), shape, colour)
+        cells = [None] * (number % 9) + [(colour, TEXTURES[number % 3], shape)]
+        scene = sample_sheet(generator(1, "box", number), cells)
         empty, full = (np.asarray(draw(things, style, generator(2, "", 0)), dtype=int) for things in ((), scene))
         rows, columns = np.nonzero((empty != full).any(axis=-1))
         x0, y0, x1, y1 = scene[0].box
@@ -46,11 +49,23 @@ def test_drawing_an_object_changes_its_box_and_nothing_else(style):
         assert columns.max() - columns.min() > 0.8 * (x1 - x0) - 1, name
 
 
+def test_a_pair_stands_left_and_right_in_the_middle_row_and_differs_in_colour_and_shape():
+    pairs = [sample_pair(generator(7, "pair", n)) for n in range(300)]
+    for things in pairs:
+        for thing, start in zip(things, (0, 64), strict=True):
+            x0, y0, x1, y1 = thing.box
+            assert start <= x0 < x1 <= start + 32 and 32 <= y0 < y1 <= 64
+        left, right = things
+        assert left.colour != right.colour and left.shape != right.shape
+    for side in range(2):
+        seen = {(things[side].colour, things[side].shape) for things in pairs}
+        assert len(seen) == len(COLOURS) * len(SHAPES), "every kind occurs on each side"
+
+
 def test_a_solid_object_has_its_colour():
     flat = Style(ground=(90, 91), tint=0, noise=0.0, brightness=1.0, outline=0, gap=0.3)
     for colour, rgb in COLOURS.items():
-        things = next(t for t in (sample_single(generator(0, colour, n), "square", colour) for n in range(99))
-                      if t[0].texture == "solid")  # fmt: skip
+        things = sample_sheet(generator(0, colour, 0), [(colour, "solid", "square")])
         assert draw(things, flat, generator(0, "", 0)).getpixel((things[0].x, things[0].y)) == rgb
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vl_absvit.data.demo.hat import human_map
-from vl_absvit.data.demo.scene import generator
+from vl_absvit.data.demo.scene import COLOURS, generator
 from vl_absvit.data.demo.world import CLASSES, VQA_SPLITS, make_demo_world
 from vl_absvit.errors import InputError
 
@@ -142,16 +142,28 @@ def test_human_maps_peak_on_the_asked_object_and_differ_between_annotators():
     assert len(set(peaks)) > 20
 
 
-def test_single_objects_are_an_image_folder_and_pairs_have_one_object_a_side(world):
+def test_single_objects_are_an_image_folder(world):
     for split in ("train", "val"):
         assert {path.name for path in (world / "single_objects" / split).iterdir()} == set(CLASSES)
         assert all(any(path.iterdir()) for path in (world / "single_objects" / split).iterdir())
-    for pair in load(world / "pairs" / "pairs.json"):
+
+
+def test_a_pair_is_a_square_picture_with_one_object_in_each_half(world):
+    pairs = load(world / "pairs/pairs.json")
+    assert {pair["file"] for pair in pairs} == {path.name for path in (world / "pairs").glob("*.png")}
+    for pair in pairs:
         with Image.open(world / "pairs" / pair["file"]) as image:
-            assert image.size == (192, 96)
-        (_, _, left_end, _), (right_start, _, _, _) = pair["boxes"]
-        assert left_end <= 96 <= right_start
-        assert {pair["left"], pair["right"]} <= set(CLASSES)
+            assert image.size == (96, 96) and image.mode == "RGB"
+            pixels = np.asarray(image, dtype=float)
+        for name, (x0, y0, x1, y1), (start, end) in zip(
+            (pair["left"], pair["right"]), pair["boxes"], ((0, 48), (48, 96)), strict=True
+        ):
+            assert start <= x0 < x1 <= end and 0 <= y0 < y1 <= 96
+            colour, texture, _ = name.split("_")
+            assert name in CLASSES
+            # Most of a box is covered by its object; dark stripes or dots leave the hue as it is.
+            nearest = np.abs(pixels[y0:y1, x0:x1] - COLOURS[colour]).max(axis=-1)
+            assert (nearest < 40).mean() > (0.3 if texture == "solid" else 0.15), (pair["file"], name)
         (colour, _, shape), (other_colour, _, other_shape) = pair["left"].split("_"), pair["right"].split("_")
         assert colour != other_colour and shape != other_shape
 

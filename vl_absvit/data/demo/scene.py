@@ -28,6 +28,8 @@ TEXTURES = ("solid", "striped", "dotted")
 SIZES = {"small": (22, 24), "large": (28, 30)}
 CELL, JITTER = SIDE // 3, 2
 """Objects stand in the cells of a 3 x 3 grid, off their middle by at most this much; all in pixels."""
+MIDDLE_ROW_ENDS = (3, 5)
+"""The left and the right cell of the grid's middle row, cells counted in raster order."""
 
 _FINE = 4  # every object is drawn this many times larger and then averaged down
 
@@ -103,9 +105,13 @@ def sample_scene(rng: np.random.Generator, split: str | None = None) -> tuple[Th
             return _place(rng, kinds)
 
 
-def sample_single(rng: np.random.Generator, shape: str, colour: str) -> tuple[Thing, ...]:
-    """A scene with one object."""
-    return (_stand(rng, shape, colour, int(rng.integers(9))),)
+def sample_pair(rng: np.random.Generator) -> tuple[Thing, Thing]:
+    """Two objects of different colours and shapes, in the left and in the right cell of the middle row."""
+    colours, shapes = rng.permutation(list(COLOURS))[:2], rng.permutation(SHAPES)[:2]
+    return tuple(
+        _stand(rng, str(shape), str(colour), cell)
+        for shape, colour, cell in zip(shapes, colours, MIDDLE_ROW_ENDS, strict=True)
+    )
 
 
 def sample_sheet(rng: np.random.Generator, classes: Sequence[tuple[str, str, str] | None]) -> tuple[Thing, ...]:
@@ -115,9 +121,9 @@ def sample_sheet(rng: np.random.Generator, classes: Sequence[tuple[str, str, str
     )
 
 
-def draw(things: Sequence[Thing], style: Style, rng: np.random.Generator, width: int = SIDE) -> Image.Image:
-    """The scene as an RGB image of ``width`` x 96 pixels, on a ground of noise, gradient and clutter."""
-    canvas = _ground(style, rng, width)  # (96, width, 3)
+def draw(things: Sequence[Thing], style: Style, rng: np.random.Generator) -> Image.Image:
+    """The scene as an RGB image of 96 x 96 pixels, on a ground of noise, gradient and clutter."""
+    canvas = _ground(style, rng)  # (96, 96, 3)
     for thing in things:
         inside, dark = _masks(thing)  # 2 x (extent + 2, extent + 2), in [0, 1]
         colour = style.brightness * np.array(COLOURS[thing.colour], dtype=np.float32)
@@ -128,11 +134,6 @@ def draw(things: Sequence[Thing], style: Style, rng: np.random.Generator, width:
             paint = paint * (1 - 0.9 * rim)[..., None]
         _blend(canvas, paint, inside, x0 - 1, y0 - 1)
     return Image.fromarray(canvas.clip(0, 255).round().astype(np.uint8), "RGB")
-
-
-def beside(left: Thing, right: Thing) -> tuple[Thing, Thing]:
-    """The two objects side by side: the right one moved into the right half of an image twice as wide."""
-    return left, Thing(**{**vars(right), "x": right.x + SIDE})
 
 
 def _sample_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
@@ -167,15 +168,15 @@ def _stand(rng: np.random.Generator, shape: str, colour: str, cell: int) -> Thin
     return Thing(shape=shape, colour=colour, texture=texture, size=size, x=int(x), y=int(y), extent=extent, angle=angle)
 
 
-def _ground(style: Style, rng: np.random.Generator, width: int) -> np.ndarray:
+def _ground(style: Style, rng: np.random.Generator) -> np.ndarray:
     level = rng.integers(*style.ground) + rng.integers(-style.tint, style.tint, size=3, endpoint=True)
-    y, x = np.mgrid[0:SIDE, 0:width].astype(np.float32) / SIDE - 0.5
+    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) / SIDE - 0.5
     angle = rng.uniform(0, 2 * pi)
-    slope = rng.uniform(10, 40) * (cos(angle) * x + sin(angle) * y)  # (96, width)
-    clutter = Image.new("L", (width * 2, SIDE * 2), 128)
+    slope = rng.uniform(10, 40) * (cos(angle) * x + sin(angle) * y)  # (96, 96)
+    clutter = Image.new("L", (SIDE * 2, SIDE * 2), 128)
     pen = ImageDraw.Draw(clutter)
-    for _ in range(int(rng.integers(8, 14)) * width // SIDE):
-        cx, cy = rng.integers(0, [2 * width, 2 * SIDE])
+    for _ in range(int(rng.integers(8, 14))):
+        cx, cy = rng.integers(0, [2 * SIDE, 2 * SIDE])
         dx, dy = rng.integers(-8, 8, size=2, endpoint=True)
         grey = int(128 + rng.choice([-1, 1]) * rng.integers(15, 45))
         if rng.random() < 0.5:
@@ -183,7 +184,7 @@ def _ground(style: Style, rng: np.random.Generator, width: int) -> np.ndarray:
         else:
             pen.ellipse([cx, cy, cx + abs(dx) + 2, cy + abs(dy) + 2], fill=grey)
     bits = np.asarray(clutter.reduce(2), dtype=np.float32) - 128
-    noise = rng.standard_normal((SIDE, width, 3), dtype=np.float32) * style.noise
+    noise = rng.standard_normal((SIDE, SIDE, 3), dtype=np.float32) * style.noise
     return level.astype(np.float32) + (slope + bits)[..., None] + noise
 
 

@@ -28,20 +28,18 @@ from vl_absvit.data.demo.scene import (
     COLOURS,
     PLAIN,
     SHAPES,
-    SIDE,
     TEXTURES,
-    beside,
     draw,
     generator,
+    sample_pair,
     sample_scene,
     sample_sheet,
-    sample_single,
     save_jpeg,
 )
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
-FORMAT = 8
+FORMAT = 9
 QUESTIONS_PER_SCENE = 6
 VQA_SPLITS = {"train2014": "train", "val2014": "val", "test2015": "test"}
 LICENCE = {"url": "http://creativecommons.org/publicdomain/zero/1.0/", "name": "CC0 1.0"}
@@ -219,15 +217,13 @@ def _make_sheet(folder: Path, seed: int, part: str, number: int) -> None:
 
 
 def write_pairs(folder: Path, seed: int, count: int) -> dict[str, int]:
-    """Images of 192 x 96 pixels, one object in each half, and ``pairs.json`` with the classes. Returns counts."""
+    """Images of two objects, one in each half, and ``pairs.json`` with their classes and boxes. Returns counts."""
     folder.mkdir(parents=True)
     pairs = []
     for number in range(count):
         rng = generator(seed, "pair", number)
-        colours, shapes = rng.permutation(list(COLOURS))[:2], rng.permutation(SHAPES)[:2]
-        things = beside(*(sample_single(rng, str(s), str(c))[0] for s, c in zip(shapes, colours, strict=True)))
-        name = f"{number:04d}.png"
-        draw(things, PLAIN, rng, width=2 * SIDE).save(folder / name)
+        things, name = sample_pair(rng), f"{number:04d}.png"
+        draw(things, PLAIN, rng).save(folder / name)
         left, right = (f"{thing.colour}_{thing.texture}_{thing.shape}" for thing in things)
         pairs.append({"file": name, "left": left, "right": right, "boxes": [thing.box for thing in things]})
     write_json(folder / "pairs.json", pairs)

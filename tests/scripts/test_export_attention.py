@@ -1,0 +1,362 @@
+"""``scripts/export_attention.py``: what comes out for splits and own questions, going on, and one line for faults."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from tests.data.preparation.raw_vqa_hat import prepare as prepare_hat
+from tests.data.preparation.raw_vqa_hat import write_small_hat
+from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
+from tests.distributed_helper import run_on_ranks
+from tests.run_script import ROOT, run_script
+from tests.tiny_vqa import tiny_vision, tiny_vqa_config
+from vl_absvit.attention.exported import read_index, read_question
+from vl_absvit.data.loaders import evaluation_loader
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.data.records import read_annotations, read_questions
+from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.tasks import attention_export
+from vl_absvit.tasks.attention import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
+from vl_absvit.tasks.vqa import VQATask, load_checkpoint, make_dataset, predict_answers
+
+SCRIPT = "scripts/export_attention.py"
+
+
+@pytest.fixture(scope="module")
+def saved(world, tmp_path_factory) -> Path:
+    """Checkpoints of an AbSViT and of a plain ViT."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name in ("absvit", "none"):
+        task = VQATask(tiny_vqa_config(world, folder, vision=tiny_vision(top_down=name)))
+        torch.manual_seed(0)
+        for parameter in task.model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)  # every one matters, and some priors agree with some patches
+        (folder / name).mkdir()
+        task.save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def export(world, saved, tmp_path):
+    """Run the script with some options changed; returns its exit code. ``None`` leaves an option out."""
+
+    def run(output="out", **options) -> int:
+        return run_script(SCRIPT, *words(saved, world, tmp_path / output, **options))
+
+    return run
+
+
+def words(saved, world, output, *flags, model="absvit", **options) -> list[str]:
+    usual = {"data": world / "prepared", "split": "val", "block": -1, "num_workers": 0}
+    if {"requests", "image"} & set(options):
+        usual |= {"data": None, "split": None}
+    usual |= {"checkpoint": saved / model, "output": output} | options
+    made = list(flags)
+    for key, value in usual.items():
+        if value is True:
+            made.append(f"--{key.replace('_', '-')}")
+        elif value is not None:
+            several = value if isinstance(value, list | tuple) else [value]
+            made += [f"--{key.replace('_', '-')}", *map(str, several)]
+    return made
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# What comes out.
+
+
+def test_every_question_of_a_split_is_there_in_order_with_its_answer_and_its_maps(export, world, saved, tmp_path):
+    assert export(batch_size=5) == 0
+    records = read_questions(world / "prepared", ["val"])
+    index = read_index(tmp_path / "out")
+    assert [entry["question_id"] for entry in index] == records["question_id"][:]
+    checkpoint = load_checkpoint(saved / "absvit")
+    data = make_dataset(
+        world / "prepared", ["val"], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing
+    )
+    loader = evaluation_loader(data, batch_size=100, rank=0, world_size=1)
+    predictions = list(predict_answers(checkpoint.model, loader, checkpoint.vocabulary))
+    scores = vqa_scores(read_annotations(world / "prepared", ["val"]), predictions)
+    (batch,) = loader
+    explained = explain(checkpoint.model, batch, MapChoice(MAPS, block=-1))
+    confidence = explained.logits.sigmoid().max(dim=1).values.tolist()
+    for row, (entry, record) in enumerate(zip(index, records, strict=True)):
+        question = read_question(tmp_path / "out", entry)
+        assert question.prediction == predictions[row]["answer"]
+        assert question.confidence == pytest.approx(confidence[row], rel=1e-5)
+        assert question.accuracy == scores.per_question[question.question_id]
+        assert question.answers == tuple(record["answers"]) and question.answer_type == record["answer_type"]
+        assert (question.question, question.image_id) == (record["question"], record["image_id"])
+        assert question.image_size == (96, 96) and question.box == (0, 0, 96, 96)
+        assert list(question.maps) == list(MAPS)
+        for name, grid in question.maps.items():
+            assert grid.dtype == np.float32
+            np.testing.assert_allclose(grid, explained.maps[name][row], rtol=1e-4, atol=1e-7)
+        with Image.open(tmp_path / "out" / entry["png"]) as panel:
+            assert panel.width > 3 * 264 and panel.height > 3 * 264
+    assert not (tmp_path / "out/index.partial").exists()
+
+
+def test_batches_and_loader_processes_do_not_change_what_is_exported(export, tmp_path):
+    assert export("a", batch_size=5) == 0
+    assert export("b", batch_size=1, num_workers=2, no_overlays=True) == 0
+    for one, other in zip(*(read_index(tmp_path / name) for name in "ab"), strict=True):
+        assert one["id"] == other["id"] and one["prediction"] == other["prediction"]
+        assert other["png"] is None and not (tmp_path / "b" / f"{other['id']}.png").exists()
+        maps = [read_question(tmp_path / name, entry).maps for name, entry in (("a", one), ("b", other))]
+        for name in MAPS:
+            np.testing.assert_allclose(maps[0][name], maps[1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_maps_asked_for_come_in_their_order_and_heads_and_block_matter(export, tmp_path):
+    options = {"no_overlays": True, "split": "minival", "maps": ["cross", "bottom_up"]}
+    assert export("a", **options) == 0
+    assert export("b", **options, heads="max", block=0) == 0
+    a, b = (read_question(tmp_path / name, read_index(tmp_path / name)[0]).maps for name in "ab")
+    assert list(a) == list(b) == ["cross", "bottom_up"]
+    assert (b["cross"] > a["cross"]).all() and not np.allclose(a["bottom_up"], b["bottom_up"])
+
+
+def test_a_plain_vit_has_fewer_maps(export, tmp_path, complaint, saved, world):
+    assert export(model="none", split="minival") == 0
+    for entry in read_index(tmp_path / "out"):
+        assert set(read_question(tmp_path / "out", entry).maps) == set(MAPS) - {*OF_PRIOR, *OF_SECOND_LOOK}
+    arguments = words(saved, world, tmp_path / "other", model="none", maps=["cross", "prior_mask"])
+    assert "no map 'prior_mask': the model's encoder, ViT, uses no prior" in complaint(2, SCRIPT, *arguments)
+    assert not (tmp_path / "other").exists()
+
+
+def test_questions_without_answers_are_exported_without_accuracy(export, tmp_path):
+    assert export(split="test", no_overlays=True) == 0
+    index = read_index(tmp_path / "out")
+    assert index and all(entry["answers"] is entry["accuracy"] is entry["answer_type"] is None for entry in index)
+
+
+def test_human_attention_data_can_be_exported_compared_and_reported(export, tmp_path):
+    prepare_hat(write_small_hat(tmp_path / "raw"), tmp_path / "hat")
+    assert export(data=tmp_path / "hat") == 0
+    index = read_index(tmp_path / "out")
+    assert [entry["question_id"] for entry in index] == [10, 11, 20, 21, 30, 31]
+    assert index[0]["image_size"] == [12, 8] and index[0]["box"] == [2, 0, 10, 8]
+    places = ("--maps", tmp_path / "out", "--hat", tmp_path / "hat", "--output")
+    assert run_script("scripts/compare_vqa_hat.py", *places, tmp_path / "scores.json") == 0
+    assert set(MAPS) <= set(json.loads((tmp_path / "scores.json").read_text())["rows"])
+    assert run_script("scripts/attention_report.py", *places, tmp_path / "report.html") == 0
+
+
+def test_pictures_inside_the_tables_are_kept_beside_their_maps(export, world, tmp_path):
+    options = PrepareOptions(root=world / "demo/vqav2", min_count=1, minival_images=1, embed_images=True)
+    prepare_vqav2(options, tmp_path / "embedded", 1)
+    assert export(data=tmp_path / "embedded", split="minival") == 0
+    for entry in read_index(tmp_path / "out"):
+        assert entry["image"] == f"images/{entry['image_id']}.jpg"
+        assert read_question(tmp_path / "out", entry).image == tmp_path / "out" / entry["image"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A wide picture, and a tall one that lies on its side in the file."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 90, 3), dtype=np.uint8)).save(tmp_path / "wide.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(rng.integers(0, 255, (40, 90, 3), dtype=np.uint8)).save(tmp_path / "tall.jpg", exif=turned)
+    return tmp_path
+
+
+def write_requests(folder: Path, *lines: object) -> Path:
+    path = folder / "questions.jsonl"
+    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def test_own_questions_keep_their_order_and_lie_where_their_pictures_were_cut(export, pictures, tmp_path):
+    requests = write_requests(
+        pictures,
+        {"image": "wide.png", "question": "What is\nit? 🦊 <b>"},
+        {"image": "tall.jpg", "question": "Why?", "id": "why"},
+        {"image": "wide.png", "question": "Who? " * 500},
+    )
+    assert export(requests=requests, num_workers=1) == 0
+    index = read_index(tmp_path / "out")
+    assert [entry["id"] for entry in index] == ["1", "why", "3"]
+    for entry, size, box in zip(index, ([90, 40], [40, 90], [90, 40]), (None, [0, 25, 40, 65], None), strict=True):
+        question = read_question(tmp_path / "out", entry)
+        assert question.question_id is question.image_id is question.answers is question.accuracy is None
+        assert entry["image_size"] == size and entry["box"] == (box or [pytest.approx(25), 0, pytest.approx(65), 40])
+        assert Image.open(tmp_path / "out" / entry["png"]).width > 264
+
+
+def test_a_single_question_is_an_export_of_one(export, pictures, tmp_path):
+    assert export(image=pictures / "wide.png", question="What is it?", maps=["prior_mask"]) == 0
+    (entry,) = read_index(tmp_path / "out")
+    assert entry["question"] == "What is it?" and list(read_question(tmp_path / "out", entry).maps) == ["prior_mask"]
+
+
+# Going on.
+
+
+def test_an_interrupted_export_goes_on_and_ends_like_an_uninterrupted_one(export, tmp_path, monkeypatch, capsys):
+    assert export("whole", batch_size=4) == 0
+    calls = []
+
+    def explain_twice(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return explain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention_export, "explain", explain_twice)
+        assert export("parts", batch_size=4) == 130
+    assert not (tmp_path / "parts/index.jsonl").exists()
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "parts").glob("*.npz")}
+    assert 0 < len(before) < 18
+    monkeypatch.setattr(attention_export, "explain", lambda *arguments: calls.append(arguments) or explain(*arguments))
+    capsys.readouterr()
+    assert export("parts", batch_size=4) == 0
+    assert f"going on: {len(before)} of 18 questions are in" in capsys.readouterr().out
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "parts").glob("*.npz")}
+    assert all(after[name] == time for name, time in before.items())
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    calls.clear()
+    assert export("parts", batch_size=4) == 0 and not calls
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_file_that_is_lost_is_made_again_and_the_others_stay(export, tmp_path):
+    assert export() == 0
+    whole = contents(tmp_path / "out")
+    lost, kept = (tmp_path / "out" / f"{entry['id']}.npz" for entry in read_index(tmp_path / "out")[:2])
+    lost.unlink()
+    time = kept.stat().st_mtime_ns
+    assert export() == 0
+    assert contents(tmp_path / "out") == whole and kept.stat().st_mtime_ns == time
+
+
+def test_an_output_that_holds_something_else_is_left_alone(export, saved, world, tmp_path, complaint):
+    assert export(split="minival", no_overlays=True) == 0
+    before = contents(tmp_path / "out")
+    for options, named in [
+        ({"no_overlays": True}, "questions"),
+        ({"split": "minival"}, "colormap"),
+        ({"split": "minival", "no_overlays": True, "heads": "max"}, "heads"),
+        ({"split": "minival", "no_overlays": True, "model": "none"}, "checkpoint, maps"),
+    ]:
+        line = complaint(1, SCRIPT, *words(saved, world, tmp_path / "out", **options))
+        assert line.startswith(f"{tmp_path / 'out'}: holds another export, which differs in {named}")
+    assert contents(tmp_path / "out") == before
+    line = complaint(1, SCRIPT, *words(saved, world, saved))
+    assert "is not an attention export; choose another --output" in line
+
+
+def export_on_this_rank(arguments: list[str]) -> int:
+    """The script as one of several processes; its exit code."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    Accelerator.end_training = lambda self: None  # the helper ends the process group itself
+    sys.argv = [SCRIPT, *arguments]
+    try:
+        runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
+    except SystemExit as stop:
+        return stop.code
+    return -1
+
+
+@pytest.mark.slow
+def test_two_processes_export_what_one_does_also_where_one_left_off(export, saved, world, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as on every rank
+    assert export("one", batch_size=4) == 0
+    torch.set_num_threads(threads)
+    whole = contents(tmp_path / "one")
+    assert run_on_ranks(export_on_this_rank, 2, words(saved, world, tmp_path / "two", batch_size=4)) == [0, 0]
+    assert contents(tmp_path / "two") == whole
+    shutil.copytree(tmp_path / "one", tmp_path / "half")
+    for entry in read_index(tmp_path / "half")[3::2]:
+        (tmp_path / "half" / entry["npz"]).unlink()
+    assert run_on_ranks(export_on_this_rank, 2, words(saved, world, tmp_path / "half", batch_size=4)) == [0, 0]
+    assert contents(tmp_path / "half") == whole
+
+
+# Bad input.
+
+
+def test_the_help_names_every_map_and_which_a_plain_vit_has(capsys):
+    assert run_script(SCRIPT, "--help") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("prior_mask, "))
+    names = line.split(", ")
+    assert set(names) == set(MAPS) and set(names[:4]) == {*OF_PRIOR, *OF_SECOND_LOOK}
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (2, {"maps": ["prior_mask", "gradcam"]}, "there is no map 'gradcam'; there are prior_mask, bottom_up, "),
+        (2, {"block": -3}, "there is no block -3: the vision encoder has 2, from -2 to 1"),
+        (2, {"block": "last"}, "argument --block: invalid int value: 'last'"),
+        (2, {"heads": "min"}, "argument --heads: invalid choice: 'min'"),
+        (2, {"colormap": "jett"}, "matplotlib has no colormap 'jett'"),
+        (2, {"batch_size": 0}, "--batch-size must be at least 1"),
+        (2, {"split": None}, "give --data and --split, or --requests, or --image and --question"),
+        (2, {"image": "a.png"}, "give --data and --split, or --requests, or --image and --question"),
+        (2, {"requests": "a", "split": "val"}, "give --data and --split, or --requests, or --image and --question"),
+        (2, {"image": "a.png", "question": "  "}, "--question is empty"),
+        (1, {"image": "absent.png", "question": "What?"}, "there is no picture absent.png"),
+        (1, {"image": __file__, "question": "What?"}, "test_export_attention.py: not an image"),
+        (1, {"requests": "absent.jsonl"}, "absent.jsonl: No such file"),
+        (1, {"split": "vall"}, "there is no split 'vall'; it has train, minival, val, test, test-dev"),
+        (1, {"data": "nowhere"}, "nowhere: no prepared data here"),
+        (1, {"checkpoint": "nowhere"}, "checkpoint nowhere: there is no config.json"),
+        (1, {"output": __file__}, "test_export_attention.py: is a file, expected a folder"),
+        (1, {"output": f"{__file__}/out"}, "export.json: cannot be written: Not a directory"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_no_index(saved, world, tmp_path, complaint, code, options, message):
+    arguments = words(saved, world, **({"output": tmp_path / "out"} | options))
+    assert message in complaint(code, SCRIPT, *arguments)
+    assert not (tmp_path / "out/index.jsonl").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_named_before_anything_is_written(saved, world, pictures, tmp_path, complaint):
+    (pictures / "bad.jpg").write_bytes((pictures / "tall.jpg").read_bytes()[:200])
+    requests = write_requests(pictures, *({"image": name, "question": "Why?"} for name in ("wide.png", "bad.jpg")))
+    line = complaint(1, SCRIPT, *words(saved, world, tmp_path / "out", requests=requests))
+    assert line.startswith(f"{requests}:2: {pictures / 'bad.jpg'}: cannot be decoded")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_picture_that_is_gone_stops_the_export_which_goes_on_once_it_is_back(
+    export, saved, world, tmp_path, complaint, num_workers
+):
+    raw = write_small_vqav2(tmp_path / "raw")
+    prepare_vqav2(PrepareOptions(root=raw, min_count=1, minival_images=1), tmp_path / "data", 1)
+    options = {"data": tmp_path / "data", "split": "train", "batch_size": 3, "num_workers": num_workers}
+    file = image_path(raw, "train", 3)
+    content = file.read_bytes()
+    file.unlink()
+    line = complaint(1, SCRIPT, *words(saved, world, tmp_path / "out", **options))
+    assert line.startswith(f"{file} (image 3): No such file")
+    assert not (tmp_path / "out/index.jsonl").exists()
+    file.write_bytes(content)
+    assert export(**options) == 0
+    assert len(read_index(tmp_path / "out")) == 12
+
+
+def test_a_malformed_line_is_named_with_its_number(saved, world, pictures, tmp_path, complaint):
+    requests = write_requests(pictures, {"image": "wide.png", "question": "Why?"}, '{"image": "wide.png"')
+    line = complaint(1, SCRIPT, *words(saved, world, tmp_path / "out", requests=requests))
+    assert line.startswith(f"{requests}:2: expected JSON")
+    assert not (tmp_path / "out").exists()

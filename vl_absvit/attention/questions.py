@@ -1,0 +1,207 @@
+"""What an export is about: the questions of a prepared split, or questions of one's own about any picture.
+
+Both are samples for a ``DataLoader``, and know what else the export says about each. Shapes: Q questions.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+
+from vl_absvit.attention.requests import Request
+from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.loaders import BatchedDataset
+from vl_absvit.data.preparation.folder import fingerprint
+from vl_absvit.data.records import ImageTable, read_manifest, read_questions
+from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
+from vl_absvit.data.transforms import ImageTransform
+from vl_absvit.data.vqa import VQADataset
+from vl_absvit.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """A question, and what is known about it before the model has looked."""
+
+    id: str  # names its files
+    question_id: int | None
+    image_id: int | None
+    image: Path  # the picture's file; there only if ``content`` is None
+    content: bytes | None  # the file's bytes, where they are in the prepared tables
+    question: str
+    answers: list[str] | None  # as people gave them
+    answer_type: str | None
+    truth: str | None  # the answer most people gave
+
+
+class Questions(Protocol):
+    """What an export asks of its questions; ``row`` counts them from 0."""
+
+    samples: BatchedDataset
+    ids: list[str]  # Q, in the index's order
+    image_ids: np.ndarray  # (Q,), tells images apart
+
+    def describe(self) -> dict[str, str]: ...
+    def asked(self, row: int) -> Asked: ...
+    def image_size(self, row: int) -> tuple[int, int]: ...
+    def open(self, row: int) -> Image.Image: ...
+
+
+class SplitQuestions:
+    """The questions of a prepared split that have an image."""
+
+    def __init__(self, root: str | Path, split: str, samples: VQADataset) -> None:
+        """
+        Args:
+            samples: the same split as a data set.
+        """
+        self.samples, self.image_ids = samples, samples.image_ids
+        self.ids = [str(question_id) for question_id in samples.question_ids.tolist()]
+        self._root, self._split = Path(root), split
+        self._images, self._raw_root = ImageTable(root), Path(read_manifest(root)["root"]).resolve()
+        self._table = read_questions(root, [split])
+        self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
+
+    def describe(self) -> dict[str, str]:
+        """What tells these questions from others, as JSON."""
+        return {"manifest": fingerprint(self._root / "manifest.json")["sha256"], "split": self._split}
+
+    def asked(self, row: int) -> Asked:
+        """What is known about a question."""
+        record = self._table[int(self._rows[row])]
+        (file,) = self._images.records([record["image_id"]])
+        return Asked(
+            self.ids[row], record["question_id"], record["image_id"], self._raw_root / file.file, file.content,
+            record["question"], record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
+        )  # fmt: skip
+
+    def image_size(self, row: int) -> tuple[int, int]:
+        """Width and height of the upright picture, as prepared."""
+        width, height = self._images.sizes([self.image_ids[row]])[0].tolist()
+        return width, height
+
+    def open(self, row: int) -> Image.Image:
+        """The picture.
+
+        Raises:
+            InputError: it cannot be opened, or is another than at preparation.
+        """
+        image_id, expected = self.image_ids[row], self.image_size(row)
+        (picture,) = self._images.open([image_id])
+        if picture.size != expected:
+            sizes = [f"{width} x {height}" for width, height in (expected, picture.size)]
+            raise InputError(f"image {image_id} had {sizes[0]} pixels when it was prepared and now has {sizes[1]}")
+        return picture
+
+
+class OwnQuestions:
+    """Questions of one's own as a data set of VQA samples."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        transform: ImageTransform,
+    ) -> None:
+        """
+        Args:
+            max_tokens: longest question, special tokens included.
+            transform: from pictures to the model's inputs.
+        """
+        prepare_tokenizer(tokenizer)
+        self._requests, self._tokenizer, self._max_tokens, self._transform = requests, tokenizer, max_tokens, transform
+        self.samples: BatchedDataset = self
+        self.ids = [request.id for request in requests]
+        number_of: dict[Path, int] = {}
+        self.image_ids = np.array([number_of.setdefault(request.image, len(number_of)) for request in requests])
+        if truncated := count_truncated(pa.chunked_array([[r.question for r in requests]]), tokenizer, max_tokens):
+            log.warning("%d questions are longer than %d tokens and are cut", truncated, max_tokens)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
+        """Several samples at once; every distinct picture is decoded once."""
+        texts = encode([self._requests[row].question for row in indices], self._tokenizer, self._max_tokens)
+        first_row = {self.image_ids[row]: row for row in reversed(indices)}
+        image_of = {image_id: self._transform(self.open(row)) for image_id, row in first_row.items()}
+        return [
+            VQASample(row, int(self.image_ids[row]), image_of[self.image_ids[row]], text, [], [])
+            for row, text in zip(indices, texts, strict=True)
+        ]
+
+    def collate(self, samples: Sequence[VQASample]) -> VQABatch:
+        """A batch of samples without targets; question ids are rows, image ids tell pictures apart."""
+        return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing is augmented."""
+
+    def describe(self) -> dict[str, str]:
+        """What tells these questions and pictures from others, as JSON; opens every picture.
+
+        Raises:
+            InputError: one cannot be opened.
+        """
+        digest = hashlib.sha256()
+        for request in self._requests:
+            digest.update(json.dumps([request.id, str(request.image), request.question]).encode())
+        for row in np.unique(self.image_ids, return_index=True)[1]:
+            picture = self.open(row)
+            digest.update(f"{picture.size}".encode() + picture.tobytes())
+        return {"requests": digest.hexdigest()}
+
+    def asked(self, row: int) -> Asked:
+        """What is known about a question."""
+        request = self._requests[row]
+        return Asked(request.id, None, None, request.image, None, request.question, None, None, None)
+
+    def image_size(self, row: int) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.open(row).size
+
+    def open(self, row: int) -> Image.Image:
+        """The picture.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        request = self._requests[row]
+        try:
+            return decode_rgb(request.image.read_bytes())
+        except OSError as error:
+            raise InputError(f"{request.where}: {request.image}: {error.strerror}") from error
+        except InputError as error:
+            raise InputError(f"{request.where}: {request.image}: {error}") from error
+
+
+def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:
+    """All rows in batches, every image's together, so that its questions share one first look.
+
+    Images follow each other as they first occur; only one with more questions than a batch holds is divided.
+
+    Args:
+        image_ids: of every row, (Q,).
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, image_id in enumerate(image_ids.tolist()):
+        rows_of.setdefault(image_id, []).append(row)
+    batches: list[list[int]] = []
+    for rows in rows_of.values():
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            if batches and len(batches[-1]) + len(part) <= batch_size:
+                batches[-1] += part
+            else:
+                batches.append(part)
+    return batches

@@ -1,0 +1,149 @@
+"""Where a VQA model looks: every kind of map, from the forward pass that answers the question.
+
+Shapes: B questions, I images, A answers, N image tokens, h x w patches.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vl_absvit.attention.maps import (
+    THIRD_FROM_END,
+    Heads,
+    check_block,
+    cls_map,
+    cross_gradient_map,
+    cross_map,
+    difference_map,
+    norm_map,
+    prior_mask_map,
+)
+from vl_absvit.data.collate import VQABatch
+from vl_absvit.errors import ConfigError
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.attention import Projections, TopDownBlock
+from vl_absvit.models.top_down import per_text
+from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
+
+MAPS = (
+    "prior_mask",
+    "bottom_up",
+    "top_down",
+    "difference",
+    "bottom_up_cls",
+    "top_down_cls",
+    "cross",
+    "cross_gradient",
+)
+"""Every kind of map; ``attention/maps.py`` defines them."""
+OF_PRIOR = ("prior_mask",)
+"""Those that an encoder without prior does not have."""
+OF_SECOND_LOOK = ("top_down", "top_down_cls", "difference")
+"""Those that an encoder that looks once does not have."""
+OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
+"""Those that measure the tokens of a block that can be chosen."""
+_ROWS = 8
+"""Rows whose attention weights, a number for every pair of tokens and head, are in memory together."""
+
+
+class MapChoice(NamedTuple):
+    """Which maps to make, and how."""
+
+    names: tuple[str, ...]  # of ``MAPS``
+    block: int = THIRD_FROM_END  # whose tokens the maps of ``OF_ONE_BLOCK`` measure
+    heads: Heads = "mean"  # how attention heads become one in the maps of attention weights
+
+
+class Explanation(NamedTuple):
+    """What the model answers and where it looked."""
+
+    logits: Tensor  # (B, A)
+    maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for
+
+
+def choose_maps(
+    vision: AbSViT, names: Sequence[str] | None, block: int = THIRD_FROM_END, heads: Heads = "mean"
+) -> MapChoice:
+    """A choice that this encoder can follow.
+
+    Args:
+        names: kinds of maps; None means all that the encoder has.
+
+    Raises:
+        ConfigError: there is no such map, or no such block to make one of.
+    """
+    lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
+    lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
+    if names is None:
+        names = [name for name in MAPS if name not in lacking]
+    for name in names:
+        if name not in MAPS:
+            raise ConfigError(f"there is no map {name!r}; there are {', '.join(MAPS)}")
+        if name in lacking:
+            raise ConfigError(f"there is no map {name!r}: the model's encoder, {vision.variant.label}, {lacking[name]}")
+    if set(names) & set(OF_ONE_BLOCK):
+        check_block(block, len(vision.blocks))
+    return MapChoice(tuple(dict.fromkeys(names)), block, heads)
+
+
+@torch.no_grad()
+def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice) -> Explanation:
+    """Answer a batch of questions as in training, and make maps of what the model looked at on the way.
+
+    Args:
+        model: in evaluation mode; nothing is left in its gradients.
+        choice: made by ``choose_maps``.
+    """
+    index, last, need_gradient = batch.image_index, model.vision.blocks[-1], "cross_gradient" in choice.names
+    texts = model.encode_texts(batch.token_ids, batch.is_token)
+    first = model.vision.look_once(batch.images)
+    looks = model.vision.look_again(first, texts.prior, index)
+    with torch.set_grad_enabled(need_gradient):
+        # The graph begins at the fusion, whatever part of the model is trainable.
+        texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
+        out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
+    gradients = _gradients_of_answers(out) if need_gradient else None
+
+    def bottom_up() -> Tensor:
+        return per_text(norm_map(first.states, choice.block), index)
+
+    def top_down() -> Tensor:
+        return looks.per_text(norm_map(looks.second.states, choice.block), index)
+
+    def bottom_up_cls() -> Tensor:
+        projections = last.project(first.states[-2])
+        return per_text(_cls_map(last, projections, choice.heads), index)
+
+    def top_down_cls() -> Tensor:
+        projections = last.project(looks.second.states[-2], looks.signals[-1])
+        return looks.per_text(_cls_map(last, projections, choice.heads), index)
+
+    makers: dict[str, Callable[[], Tensor]] = {
+        "prior_mask": lambda: prior_mask_map(looks.prior_mask),
+        "bottom_up": bottom_up,
+        "top_down": top_down,
+        "top_down_cls": top_down_cls,
+        "bottom_up_cls": bottom_up_cls,
+        "cross": lambda: cross_map(out.text_to_image, batch.is_token, choice.heads),
+        "difference": lambda: difference_map(top_down(), bottom_up()),
+        "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, choice.heads),
+    }
+    return Explanation(out.logits.detach(), {name: makers[name]() for name in choice.names})
+
+
+def _gradients_of_answers(out: VLOutput) -> tuple[Tensor, ...]:
+    """Gradient of each question's highest logit with respect to the fusion's text-to-image attention, per layer.
+
+    Questions do not see each other, so that the gradient of the sum is each one's own.
+    """
+    with torch.enable_grad():
+        answers = out.logits.gather(1, out.logits.argmax(dim=1, keepdim=True))
+        return torch.autograd.grad(answers.sum(), out.text_to_image)
+
+
+def _cls_map(block: TopDownBlock, projections: Projections, heads: Heads) -> Tensor:
+    """Attention of CLS in a block, (rows, h, w), a few rows at a time."""
+    parts = zip(*(each.split(_ROWS) for each in projections), strict=True)
+    return torch.cat([cls_map(block.attn.weights(Projections(*part)), heads) for part in parts])
