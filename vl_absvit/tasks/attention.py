@@ -22,7 +22,7 @@ from vl_absvit.attention.maps import (
 )
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.absvit import AbSViT, FirstLook
 from vl_absvit.models.attention import Projections, TopDownBlock
 from vl_absvit.models.top_down import per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
@@ -89,16 +89,17 @@ def choose_maps(
 
 
 @torch.no_grad()
-def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice) -> Explanation:
+def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice, first: FirstLook | None = None) -> Explanation:
     """Answer a batch of questions as in training, and make maps of what the model looked at on the way.
 
     Args:
         model: in evaluation mode; nothing is left in its gradients.
         choice: made by ``choose_maps``.
+        first: the first look at the batch's images, where it is there already.
     """
     index, last, need_gradient = batch.image_index, model.vision.blocks[-1], "cross_gradient" in choice.names
     texts = model.encode_texts(batch.token_ids, batch.is_token)
-    first = model.vision.look_once(batch.images)
+    first = model.vision.look_once(batch.images) if first is None else first
     looks = model.vision.look_again(first, texts.prior, index)
     with torch.set_grad_enabled(need_gradient):
         # The graph begins at the fusion, whatever part of the model is trainable.
