@@ -58,6 +58,8 @@ attention() {
   "${launch[@]}" scripts/export_attention.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
     --output "$output/attention/val" --no-overlays --num-workers 0
   python scripts/attention_report.py --maps "$output/attention/val" --limit 300 --output "$output/report.html"
+  python scripts/compare_priors.py --checkpoint "$output/vqa/checkpoints/best" --pairs "$output/world/pairs" \
+    --output "$output/priors"
 }
 
 # What is there is reused only if it was made in the same way.

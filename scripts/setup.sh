@@ -63,6 +63,8 @@ fi
 
 # Threads that wait for others sleep instead of spinning: with fewer free cores than threads, spinning makes all of them crawl.
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0
+# Freed memory is kept for the next tensor instead of being returned to the system and fetched anew.
+export MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=17179869184 MALLOC_TOP_PAD_=268435456
 export TOKENIZERS_PARALLELISM=false
 # Demo and tests fetch nothing.
 export HF_HUB_OFFLINE=1

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vl_absvit.errors import InputError
+
 Box = Sequence[float]
 """(x0, y0, x1, y1) in pixels, the far edges excluded."""
 
@@ -29,6 +31,8 @@ def points_at(cells: np.ndarray, centres: np.ndarray, boxes: Sequence[Box]) -> b
         boxes: of the objects, in pixels.
     """
     strongest = centres[cells == cells.max()]  # (ties, 2)
+    if not len(strongest):
+        raise InputError("a map is not finite, it points nowhere")
     return all(any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in boxes) for x, y in strongest)
 
 

@@ -70,18 +70,24 @@ def score_gallery(
         num_workers: loader processes per process.
         store: finished chunks of an interrupted evaluation.
     """
-    scorer = _Scorer(model, gallery, batch_size, _NoStore() if store is None else store, bar)
+    scorer = GalleryScorer(model, gallery, batch_size, bar, store)
     similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
     return GalleryScores(similarity, scorer.judge(listed_pairs(similarity, size)) if look == "second" else None)
 
 
-class _Scorer:
+class GalleryScorer:
     """One process's share of an evaluation."""
 
     def __init__(
-        self, model: VLAbSViT, gallery: CaptionGallery, batch_size: int, store: ChunkStore, bar: Progress
+        self,
+        model: VLAbSViT,
+        gallery: CaptionGallery,
+        batch_size: int,
+        bar: Progress,
+        store: ChunkStore | None = None,
     ) -> None:
-        self.model, self.gallery, self.batch_size, self.store, self.bar = model, gallery, batch_size, store, bar
+        self.model, self.gallery, self.batch_size, self.bar = model, gallery, batch_size, bar
+        self.store = _NoStore() if store is None else store
         parameter = next(model.vision.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         chunks = -(-len(gallery.image_ids) // IMAGES_PER_CHUNK)
@@ -125,18 +131,18 @@ class _Scorer:
 
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
         """Scores of one chunk's images and all captions, (images, C)."""
-        image, caption = np.nonzero(listed)
-        order = np.lexsort((self.gallery.lengths[caption], image))  # an image's captions together, the short ones first
-        image, caption = image[order], caption[order]
         z_0, tokens = self.kept.pop(chunk)
         scores = np.full(listed.shape, np.nan, dtype=np.float32)
-        for start in range(0, len(image), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            own, index = np.unique(image[part], return_inverse=True)
-            embedded = self.model.vision.start(z_0[own].to(self.device))
-            first = FirstLook(embedded, tokens[own].to(self.device), states=[])
-            pairs = Pairs(self.texts.take(caption[part]), torch.from_numpy(index).to(self.device))
-            scores[image[part], caption[part]] = self.model.read(first, pairs).logits.rank.float().cpu().numpy()
+        for row, wanted in enumerate(listed):
+            captions = np.flatnonzero(wanted)
+            captions = captions[np.argsort(self.gallery.lengths[captions], kind="stable")]  # little padding
+            embedded = self.model.vision.start(z_0[row : row + 1].to(self.device))
+            first = FirstLook(embedded, tokens[row : row + 1].to(self.device), states=[])
+            for start in range(0, len(captions), self.batch_size):
+                batch = captions[start : start + self.batch_size]
+                about = torch.zeros(len(batch), dtype=torch.long, device=self.device)
+                pairs = Pairs(self.texts.take(batch), about)
+                scores[row, batch] = self.model.read(first, pairs).logits.rank.float().cpu().numpy()
         return scores
 
     def _similarity(self, first: FirstLook) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What the model costs, beside a naive transcription of the same formulas."""

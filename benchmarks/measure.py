@@ -1,0 +1,135 @@
+"""Time, floating-point operations and memory of named stages, and what the machine could do at best."""
+
+import platform
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vl_absvit.errors import ConfigError
+from vl_absvit.training.run_dir import environment
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MATMUL = "matmul"
+MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}  # large enough to keep the device busy
+
+Stage = Callable[[str], AbstractContextManager[None]]
+"""``with stage("name"): ...`` measures what stands inside."""
+
+
+class Spread(NamedTuple):
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, least and greatest."""
+    values = [float(value) for value in values]
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+class Measurements(NamedTuple):
+    """What stages took."""
+
+    seconds: dict[str, list[float]]  # of every timed run of a stage, in order
+    flops: dict[str, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
+    peak_bytes: dict[str, int]  # device memory held at most, the model's included; CUDA only
+
+
+class Stopwatch:
+    """Wall-clock seconds of stages; on CUDA it waits for the device on both ends, and sees its memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.peak_bytes: dict[str, int] = defaultdict(int)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        if self._is_cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        yield
+        if self._is_cuda:
+            torch.cuda.synchronize()
+            self.peak_bytes[name] = max(self.peak_bytes[name], torch.cuda.max_memory_allocated())
+        self.seconds[name].append(time.perf_counter() - start)
+
+
+class FlopCounter:
+    """Floating-point operations of stages, as PyTorch counts them."""
+
+    def __init__(self) -> None:
+        self.flops: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count one stage."""
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.flops[name] = counter.get_total_flops()
+
+
+def take_turns(
+    sides: Sequence[Callable[[Stage], object]], device: torch.device, repeats: int, advance: Callable[[], object]
+) -> Measurements:
+    """Run all sides one after the other, again and again, so that whatever else the machine does meets all of them.
+
+    Args:
+        sides: each runs its stages; the first round counts operations and warms up.
+        repeats: timed rounds.
+        advance: called after every round, the first included.
+    """
+    counter, watch = FlopCounter(), Stopwatch(device)
+    for stage in (counter.stage, *[watch.stage] * repeats):
+        for side in sides:
+            side(stage)
+        advance()
+    return Measurements(dict(watch.seconds), counter.flops, dict(watch.peak_bytes))
+
+
+def matmul(device: torch.device, dtype: torch.dtype) -> Callable[[Stage], None]:
+    """A side that multiplies two square matrices: what the machine can do at best, under the same conditions."""
+    a, b = (torch.randn(MATMUL_SIDE[device.type], MATMUL_SIDE[device.type], device=device).to(dtype) for _ in range(2))
+
+    def multiply(stage: Stage) -> None:
+        with stage(MATMUL):
+            a @ b
+
+    return multiply
+
+
+def pick_device(name: str) -> torch.device:
+    """``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: there is no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: PyTorch finds no GPU on this machine; --device cpu needs none")
+    return torch.device(name)
+
+
+def describe_machine(device: torch.device) -> dict[str, object]:
+    """What the times were taken on, and with."""
+    return environment() | {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,184 @@
+"""The whole model as its formulas stand, with nothing shared and nothing left out: what benchmarks compare with.
+
+Every row is a pair of its own: its text is padded to a fixed length and encoded, its image is embedded for either look,
+all tokens are modulated and fed back, the top-down input goes through a whole ``qkv`` of which the value third is used,
+attention is spelled out, every fusion layer keeps all tokens, and the reconstruction loss is computed in evaluation as
+well. The parameters are the model's own, read in place. Shapes: P pairs, T text tokens, N image tokens, D width,
+L blocks.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from transformers.models.roberta.modeling_roberta import RobertaLayer
+
+from vl_absvit.config import VisionConfig
+from vl_absvit.models import VLAbSViT
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.fusion import Attention, CoAttentionFusion, StreamLayer
+from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.text_encoder import TextEncoder
+
+RETRIEVAL_TOKENS, VQA_TOKENS = 40, 50
+"""Fixed lengths of captions and questions."""
+
+
+class NaiveOutput(NamedTuple):
+    """What one pass gives."""
+
+    logits: Tensor | MatchScores  # the head's, of P pairs
+    reconstruction: Tensor | None  # (), the reconstruction loss; None for a plain ViT
+
+
+def naive_scores(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> Tensor:
+    """Ranking scores (P,) of a retrieval model in evaluation mode; arguments as ``naive_forward``."""
+    return naive_forward(model, images, *pad(model, token_ids, is_token, RETRIEVAL_TOKENS)).logits.rank
+
+
+def pad(model: VLAbSViT, token_ids: Tensor, is_token: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Texts (P, T) and their masks, padded to (P, length)."""
+    missing = length - token_ids.shape[1]
+    if missing < 0:
+        raise ValueError(f"expected texts of at most {length} tokens, got {token_ids.shape[1]}")
+    return F.pad(token_ids, (0, missing), value=model.text.roberta.config.pad_token_id), F.pad(is_token, (0, missing))
+
+
+def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> NaiveOutput:
+    """Read every text about its image.
+
+    Args:
+        model: in evaluation mode, for dropout is left out.
+        images: of every pair, (P, 3, height, width).
+        token_ids: text ids, (P, T).
+        is_token: True at real tokens, (P, T).
+    """
+    config = VisionConfig(**model.architecture["vision"])
+    if config.top_down not in ("absvit", "none"):
+        raise ValueError(f"expected an AbSViT or a plain ViT, got {config.top_down}")
+    text = roberta(model.text, token_ids, is_token)
+    first = look(model.vision, embed(model.vision, images), None)
+    if config.top_down == "none":
+        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, first.tokens)), None)
+    prior = model.prior(text, is_token)
+    steered = modulate(first.tokens, prior, config.modulation, config.gain)
+    second = look(model.vision, embed(model.vision, images), feed_back(model.vision.decoders, steered))
+    reconstruction = reconstruction_error(model.vision.decoders, second.states)
+    return NaiveOutput(model.head(fuse(model.fusion, text, is_token, second.tokens)), reconstruction)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, is_token: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v per head: (P, S, D), twice (P, C, D) -> (P, S, D), real where ``is_token`` (P, C)."""
+    q, k, v = (t.reshape(*t.shape[:2], heads, -1).permute(0, 2, 1, 3) for t in (q, k, v))  # (P, H, tokens, D/H)
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    if is_token is not None:
+        scores = scores.masked_fill(~is_token[:, None, None, :], float("-inf"))
+    return (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(q.shape[0], q.shape[2], -1)
+
+
+def roberta(text: TextEncoder, token_ids: Tensor, is_token: Tensor) -> Tensor:
+    """Text tokens (P, T, text width); positions count from the padding id + 1."""
+    embeddings, pad_id = text.roberta.embeddings, text.roberta.config.pad_token_id
+    is_word = token_ids != pad_id
+    positions = is_word.cumsum(dim=1) * is_word + pad_id
+    x = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
+    x = embeddings.LayerNorm(x + embeddings.token_type_embeddings.weight[0])
+    for layer in text.roberta.encoder.layer:
+        x = roberta_layer(layer, x, is_token, text.roberta.config.num_attention_heads)
+    return x
+
+
+def roberta_layer(layer: RobertaLayer, x: Tensor, is_token: Tensor, heads: int) -> Tensor:
+    """Self-attention and feed-forward, each with residual and post-norm."""
+    project, after, last = layer.attention.self, layer.attention.output, layer.output
+    mixed = attention(project.query(x), project.key(x), project.value(x), heads, is_token)
+    x = after.LayerNorm(x + after.dense(mixed))
+    return last.LayerNorm(x + last.dense(F.gelu(layer.intermediate.dense(x))))
+
+
+class Look(NamedTuple):
+    """One pass through the trunk."""
+
+    tokens: Tensor  # (P, N, D), after the final norm
+    states: list[Tensor]  # (L + 1) x (P, N, D)
+
+
+def embed(vision: AbSViT, images: Tensor) -> Tensor:
+    """Patches, CLS token and positions: (P, N, D)."""
+    patches = vision.patch_embed.proj(images).flatten(2).transpose(1, 2)
+    return torch.cat([vision.cls_token.expand(len(images), -1, -1), patches], dim=1) + vision.pos_embed
+
+
+def look(vision: AbSViT, tokens: Tensor, signals: list[Tensor] | None) -> Look:
+    """All blocks, each with its top-down input (P, N, D) if given."""
+    states = [tokens]
+    for depth, block in enumerate(vision.blocks):
+        states.append(run_block(block, states[-1], None if signals is None else signals[depth]))
+    return Look(vision.norm(states[-1]), states)
+
+
+def run_block(block: Block, x: Tensor, top_down: Tensor | None) -> Tensor:
+    """Attention with V = W_v x + b_v + (W_v td + b_v), then the MLP."""
+    qkv = block.attn.qkv
+    q, k, v = qkv(block.norm1(x)).chunk(3, dim=-1)
+    if top_down is not None:
+        v = v + qkv(top_down).chunk(3, dim=-1)[2]
+    x = x + block.attn.proj(attention(q, k, v, block.attn.num_heads))
+    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
+
+
+def modulate(tokens: Tensor, prior: Tensor, modulation: str, gain: float) -> Tensor:
+    """alpha clamp(cos(xi, z)) z, and with ``reweight_project`` xi xi^T times it: (P, N, D), given xi (P, D)."""
+    cosine = (F.normalize(tokens, dim=-1) @ F.normalize(prior, dim=-1).unsqueeze(-1)).clamp(0, 1)  # (P, N, 1)
+    kept = cosine * tokens
+    if modulation == "reweight_project":
+        kept = kept @ (prior.unsqueeze(2) * prior.unsqueeze(1))  # xi xi^T, (P, D, D)
+    return gain * kept
+
+
+def feed_back(decoders: nn.ModuleList, tokens: Tensor) -> list[Tensor]:
+    """Top-down inputs of all blocks, the first block's first: L x (P, N, D)."""
+    signals = []
+    for decoder in reversed(decoders):
+        tokens = decoder.reconstruct(tokens)
+        signals.insert(0, decoder.transform(tokens))
+    return signals
+
+
+def reconstruction_error(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor:
+    """Every block's input from its output, the mean squared error summed over blocks."""
+    total = 0
+    for depth, decoder in enumerate(decoders):
+        total = total + ((decoder.reconstruct(states[depth + 1].detach()) - states[depth].detach()) ** 2).mean()
+    return total
+
+
+def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tensor) -> Tensor:
+    """Both streams through all layers, then the pooled first tokens, (P, 2 x fusion width)."""
+    text = fusion.text_transform(text) + fusion.token_types.weight[0]
+    image = fusion.image_transform(image) + fusion.token_types.weight[1]
+    for text_layer, image_layer in zip(fusion.text_layers, fusion.image_layers, strict=True):
+        text, image = (
+            stream_layer(text_layer, text, image, is_token, None),
+            stream_layer(image_layer, image, text, None, is_token),
+        )
+    poolers = ((fusion.text_pooler, text), (fusion.image_pooler, image))
+    return torch.cat([torch.tanh(pooler.linear(tokens[:, 0])) for pooler, tokens in poolers], dim=-1)
+
+
+def stream_layer(
+    layer: StreamLayer, x: Tensor, other: Tensor, is_token: Tensor | None, other_is_token: Tensor | None
+) -> Tensor:
+    """Self-attention, cross-attention to the other stream, feed-forward, each with residual and post-norm."""
+    x = attended(layer.self_attention, x, x, is_token)
+    x = attended(layer.cross_attention, x, other, other_is_token)
+    forward = layer.feed_forward
+    return forward.norm(x + forward.contract(F.gelu(forward.expand(x))))
+
+
+def attended(part: Attention, x: Tensor, context: Tensor, is_token: Tensor | None) -> Tensor:
+    """Attention from ``x`` to ``context``."""
+    mixed = attention(part.query(x), part.key(context), part.value(context), part.num_heads, is_token)
+    return part.norm(x + part.out(mixed))

@@ -1,0 +1,163 @@
+"""Scoring a gallery of images and captions: the naive way, all pairs exactly, and each image's best captions.
+
+The naive side is timed on a sample of pairs; the exact one on all of them on a GPU, on one image's on a CPU; both are
+extrapolated to all pairs. The shortlist is timed as a whole: texts, first looks, comparison, and every image read with
+its best captions. (Shortlists of both directions, as evaluation takes them, would hold every pair of a gallery of so
+few images.) Shapes: I images, C captions, P pairs of the naive sample.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.measure import PRECISIONS, Stage, describe_machine, matmul, pick_device, take_turns
+from benchmarks.naive import naive_scores
+from benchmarks.retrieval_summary import Counts, compare_with_fp32, show, summarise
+from benchmarks.synthetic import SyntheticGallery, random_model
+from vl_absvit.cli import progress
+from vl_absvit.data.json_files import make_room, write_json
+from vl_absvit.evaluation.retrieval_metrics import shortlist as best_candidates
+from vl_absvit.models import VLAbSViT
+from vl_absvit.tasks.retrieval_scores import GalleryScorer
+
+NAIVE_PAIRS = {"cpu": 8, "cuda": 64}
+PAIRS_PER_BATCH = 64
+LARGEST_DIFFERENCE = 1e-4  # between the two sides' scores in fp32
+LEAST_CORRELATION = 0.99  # in bf16
+
+
+def run(
+    *,
+    size: Literal["tiny", "base"],
+    device: Literal["cpu", "cuda"],
+    precision: Sequence[str],
+    repeats: int,
+    images: int,
+    captions: int,
+    shortlist: int,
+    output: Path | None,
+) -> None:
+    """Measure, print the tables, write the JSON; the arguments are the command's options.
+
+    Raises:
+        ConfigError: there is no GPU to use.
+        RuntimeError: the two sides do not compute the same.
+    """
+    where = pick_device(device)
+    if output is not None:
+        make_room(output)
+    precisions = [name for name in PRECISIONS if name in precision]
+    gallery = {"images": images, "captions": captions, "shortlist": shortlist}
+    with progress() as bar:
+        task = bar.add_task("rounds", total=len(precisions) * (repeats + 1))
+        results = {
+            name: measure(size, where, name, repeats, **gallery, advance=lambda: bar.advance(task))
+            for name in precisions
+        }
+    compare_with_fp32(results)
+    for name, result in results.items():
+        show(Console(), name, result)
+    if output is not None:
+        told = {"benchmark": "retrieval", "size": size, **gallery, "repeats": repeats}
+        write_json(output, told | {"machine": describe_machine(where), "results": results}, indent=1)
+
+
+@torch.no_grad()
+def measure(
+    size: Literal["tiny", "base"],
+    device: torch.device,
+    precision: str,
+    repeats: int,
+    *,
+    images: int,
+    captions: int,
+    shortlist: int,
+    advance: Callable[[], object],
+) -> dict[str, object]:
+    """Everything about one precision; ``advance`` is called after every round."""
+    dtype = PRECISIONS[precision]
+    model = random_model(size, {"kind": "matching"}).to(device, dtype)
+    contest = Contest(model, SyntheticGallery(images, captions, model.vision.patch_embed.img_size[0]), shortlist)
+    agreement = check_agreement(contest.naive_sample(), contest.own_sample(), precision)
+    sides = (matmul(device, dtype), contest.naive, contest.exact, contest.naive, contest.best)
+    measured = take_turns(sides, device, repeats, advance)
+    counts = Counts(images, captions, shortlist, len(contest.rows[0]), int(contest.part.sum()))
+    return {"agreement": agreement, **summarise(counts, measured)}
+
+
+class Contest:
+    """Both sides on one model and gallery; ``naive``, ``exact`` and ``best`` run in measured stages.
+
+    Attributes:
+        rows: images and captions of the naive sample, 2 x (P,).
+        part: pairs that ``exact`` judges, (I, C) bool.
+    """
+
+    def __init__(self, model: VLAbSViT, gallery: SyntheticGallery, size: int) -> None:
+        """``size`` is the number of captions in every image's shortlist."""
+        self._model, self._gallery, self._size = model, gallery, size
+        parameter = next(model.parameters())
+        device, images, captions = parameter.device, len(gallery.image_ids), len(gallery.caption_ids)
+        pairs = min(NAIVE_PAIRS[device.type], images * captions)
+        self.rows = np.arange(pairs) % images, np.linspace(0, captions - 1, pairs).astype(int)
+        pixels = gallery.images.collate(gallery.images.__getitems__(self.rows[0]))
+        texts = (tensor.to(device) for tensor in gallery.texts(self.rows[1]))
+        self._sample = pixels.to(device, parameter.dtype), *texts
+        self.part = np.zeros((images, captions), dtype=bool)
+        self.part[: 1 if device.type == "cpu" else None] = True
+
+    def naive(self, stage: Stage) -> None:
+        """The sample."""
+        with stage("naive"):
+            self.naive_sample()
+
+    def exact(self, stage: Stage) -> np.ndarray:
+        """Every caption and image once, and the pairs of ``part``: scores (I, C), NaN elsewhere."""
+        with stage("texts"):
+            scorer = self._scorer()
+        with stage("images"):
+            scorer.compare(keep=True, num_workers=0)
+        with stage("pairs"):
+            return scorer.judge(self.part)
+
+    def best(self, stage: Stage) -> np.ndarray:
+        """Every image with its best captions, from pixels and token ids to scores (I, C), NaN elsewhere."""
+        with stage("shortlist"):
+            scorer = self._scorer()
+            return scorer.judge(best_candidates(scorer.compare(keep=True, num_workers=0), self._size))
+
+    def naive_sample(self) -> np.ndarray:
+        """Scores of the sample, (P,)."""
+        return naive_scores(self._model, *self._sample).float().cpu().numpy()
+
+    def own_sample(self) -> np.ndarray:
+        """The same as evaluation computes them."""
+        listed = np.zeros_like(self.part)
+        listed[self.rows] = True
+        scorer = self._scorer()
+        scorer.compare(keep=True, num_workers=0)
+        return scorer.judge(listed)[self.rows]
+
+    def _scorer(self) -> GalleryScorer:
+        return GalleryScorer(self._model, self._gallery, PAIRS_PER_BATCH, Progress(disable=True))
+
+
+def check_agreement(naive: np.ndarray, ours: np.ndarray, precision: str) -> dict[str, float]:
+    """How far the sample's scores (P,) of the two sides differ, and their correlation.
+
+    Raises:
+        RuntimeError: they differ too much for their times to be compared.
+    """
+    difference = float(np.abs(naive - ours).max())
+    correlation = float(np.corrcoef(naive, ours)[0, 1]) if len(naive) > 1 else 1.0
+    agrees = difference <= LARGEST_DIFFERENCE if precision == "fp32" else correlation > LEAST_CORRELATION
+    if not agrees:
+        raise RuntimeError(
+            f"naive and own scores differ in {precision}: by up to {difference:.2g}, correlation {correlation:.4f}"
+        )
+    return {"pairs": len(naive), "largest_difference": difference, "correlation": correlation}

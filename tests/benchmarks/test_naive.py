@@ -1,0 +1,113 @@
+"""The naive transcription computes what the model computes, so that their times can be compared."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import RobertaConfig
+
+from benchmarks import naive
+from benchmarks.naive import RETRIEVAL_TOKENS, naive_forward, naive_scores, pad
+from vl_absvit.models import VLAbSViT
+from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.top_down import reweight_project
+
+VARIANTS = [("absvit", "reweight", 10.0), ("absvit", "reweight_project", 5.0), ("none", "reweight", 10.0)]
+NAMES = ["reweight", "reweight_project", "none"]
+ANSWERS = {"kind": "vqa", "num_answers": 7}
+TEXT = RobertaConfig(
+    vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
+    max_position_embeddings=44, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+)  # fmt: skip
+
+
+def make_model(top_down: str, modulation: str, gain: float, head: dict | None = None) -> VLAbSViT:
+    """A small model whose scores differ and whose biases all count."""
+    vision = {"model": "absvit_tiny_patch8_224", "image_size": 32, "width": 16, "depth": 3, "num_heads": 4}
+    architecture = {
+        "format": 2,
+        "vision": vision | {"top_down": top_down, "modulation": modulation, "gain": gain},
+        "text": TEXT.to_dict(),
+        "sentence": "cls",
+        "fusion": {"width": 32, "num_layers": 3, "num_heads": 4, "mlp_ratio": 2.0, "dropout": 0.1},
+        "pool": "max",
+        "head": head or {"kind": "matching"},
+    }
+    model = build_from_architecture(architecture, "test").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else parameter.add_(
+                torch.randn_like(parameter) / 5
+            )
+    return model
+
+
+@pytest.fixture
+def pairs() -> tuple[Tensor, Tensor, Tensor]:
+    """Four pairs; two texts share an image, and no text fills the batch but the first."""
+    is_token = torch.arange(8) < torch.tensor([[8], [5], [3], [7]])
+    token_ids = torch.randint(3, 100, (4, 8)).masked_fill(~is_token, 1)
+    return torch.randn(3, 3, 32, 32)[[0, 1, 1, 2]], token_ids, is_token
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
+@torch.no_grad()
+def test_ranking_scores_equal_the_models(pairs, variant):
+    model = make_model(*variant)
+    ours = model(*pairs).logits.rank
+    assert ours.std() > 0.3
+    torch.testing.assert_close(naive_scores(model, *pairs), ours, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=NAMES)
+@torch.no_grad()
+def test_in_double_precision_they_differ_by_rounding_only(pairs, variant):
+    model = make_model(*variant, head=ANSWERS).double()  # the ranking head itself calculates in single precision
+    images, token_ids, is_token = pairs[0].double(), *pairs[1:]
+    ours = model(images, token_ids, is_token)
+    if variant[0] == "absvit":  # a closed mask would hide the whole top-down path
+        assert (ours.looks.prior_mask > 0).any(dim=1).all() and ours.looks.prior_mask.max() > 0.1
+    padded = pad(model, token_ids, is_token, RETRIEVAL_TOKENS)
+    torch.testing.assert_close(naive_forward(model, images, *padded).logits, ours.logits, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2], ids=NAMES[:2])
+@torch.no_grad()
+def test_the_reconstruction_loss_equals_the_models(pairs, variant):
+    model = make_model(*variant)
+    ours = model(*pairs, need_reconstruction=True).reconstruction
+    torch.testing.assert_close(naive_forward(model, *pairs).reconstruction, ours)
+
+
+def test_answers_and_gradients_equal_the_models(pairs):
+    model = make_model(*VARIANTS[0], head=ANSWERS).double()
+    images, token_ids, is_token = pairs[0].double(), *pairs[1:]
+    ours = model(images, token_ids, is_token, need_reconstruction=True)
+    (ours.logits.square().sum() + ours.reconstruction).backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    out = naive_forward(model, images, token_ids, is_token)
+    (out.logits.square().sum() + out.reconstruction).backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert found.keys() == expected.keys() and "vision.decoders.0.transform.weight" in found
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-8)
+
+
+def test_texts_are_padded_to_a_fixed_length_and_longer_ones_refused(pairs):
+    model = make_model(*VARIANTS[0])
+    token_ids, is_token = pad(model, *pairs[1:], RETRIEVAL_TOKENS)
+    assert token_ids.shape == is_token.shape == (4, RETRIEVAL_TOKENS)
+    assert (token_ids[~is_token] == 1).all() and not is_token[:, 8:].any()
+    with pytest.raises(ValueError, match="at most 7 tokens, got 8"):
+        pad(model, *pairs[1:], 7)
+
+
+@torch.no_grad()
+def test_projecting_uses_the_whole_matrix_of_the_prior():
+    tokens, prior = torch.randn(2, 5, 6).double(), torch.randn(2, 6).double()
+    steered = naive.modulate(tokens, prior, "reweight_project", 3.0)
+    torch.testing.assert_close(steered, reweight_project(tokens, prior, 3.0).tokens)
+    for pair, token in ((0, 0), (1, 4)):
+        cosine = tokens[pair, token] @ prior[pair] / tokens[pair, token].norm() / prior[pair].norm()
+        by_hand = 3 * cosine.clamp(min=0) * torch.outer(prior[pair], prior[pair]) @ tokens[pair, token]
+        torch.testing.assert_close(steered[pair, token], by_hand)

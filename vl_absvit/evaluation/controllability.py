@@ -1,0 +1,96 @@
+"""Does attention follow the prior where a picture shows two things, one in each half?
+
+Shapes: n pictures, each asked for its left and for its right thing; h x w cells of a map. Coordinates are pixels, boxes
+(x0, y0, x1, y1) with the far edges excluded.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vl_absvit.evaluation.pointing import points_at
+
+DEFINITIONS = {
+    "asked_half": "percent of priors for which the centre of the map's strongest cell lies in the half of the thing "
+    "asked for; of several equally strong cells, each must. A map that no prior moves gets at most 50",
+    "both_halves": "percent of pictures where this holds for both priors: the map moves from half to half. "
+    "A map that no prior moves gets 0",
+    "asked_object": "percent of priors for which it lies in the box of the thing asked for",
+    "share": "mean share of the thing asked for, in percent: softmax over the two things of the classifier's logits, "
+    "or of the cosines of their texts with the look over 0.07. What no prior changes gets 50",
+    "without_peak": "priors whose map is the same in all cells, such as a prior mask of zeros; they point nowhere",
+}
+
+
+class Peak(NamedTuple):
+    """Where a map is strongest."""
+
+    row: int
+    column: int
+    x: float  # of the cell's centre
+    y: float
+    value: float
+
+
+def strongest_cell(cells: np.ndarray, centres: np.ndarray) -> Peak | None:
+    """The strongest cell of a map, the first in raster order of several; None where all are the same.
+
+    Args:
+        cells: (h, w), finite.
+        centres: of the cells as (x, y), (h, w, 2).
+    """
+    if cells.min() == cells.max():
+        return None
+    row, column = (int(place) for place in np.unravel_index(cells.argmax(), cells.shape))
+    x, y = centres[row, column].tolist()
+    return Peak(row, column, x, y, float(cells[row, column]))
+
+
+class Control(NamedTuple):
+    """How far one kind of map follows the prior; see ``DEFINITIONS``."""
+
+    asked_half: float
+    both_halves: float
+    asked_object: float
+    share: float | None  # None where there is no look to take it from
+    without_peak: int
+
+
+def control(
+    maps: np.ndarray, centres: np.ndarray, middles: np.ndarray, boxes: np.ndarray, logits: np.ndarray | None = None
+) -> Control:
+    """Scores of one kind of map over n pictures.
+
+    Args:
+        maps: asked for the left and for the right thing, (n, 2, h, w), finite.
+        centres: of the cells as (x, y), (n, h, w, 2).
+        middles: where the halves of every picture meet, in x; it belongs to neither, (n,).
+        boxes: of the left and of the right thing, (n, 2, 4).
+        logits: of the left and of the right thing, asked for either, (n, 2, 2).
+    """
+    halves = [[(-np.inf, -np.inf, x, np.inf), (np.nextafter(x, np.inf), -np.inf, np.inf, np.inf)] for x in middles]
+    in_half = _points_at(maps, centres, np.array(halves))  # (n, 2)
+    on_object = _points_at(maps, centres, boxes)
+    return Control(
+        asked_half=100 * float(in_half.mean()),
+        both_halves=100 * float(in_half.all(axis=1).mean()),
+        asked_object=100 * float(on_object.mean()),
+        share=None if logits is None else 100 * float(share_of_asked(logits).mean()),
+        without_peak=int((maps.max(axis=(2, 3)) == maps.min(axis=(2, 3))).sum()),
+    )
+
+
+def share_of_asked(logits: np.ndarray) -> np.ndarray:
+    """Softmax over both things, at the one asked for: (n, 2, 2) -> (n, 2)."""
+    powers = np.exp(logits - logits.max(axis=2, keepdims=True))
+    return np.diagonal(powers / powers.sum(axis=2, keepdims=True), axis1=1, axis2=2)
+
+
+def _points_at(maps: np.ndarray, centres: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether each map points into the box of its own thing, (n, 2)."""
+    return np.array(
+        [
+            [points_at(cells, of_cells, [box]) for cells, box in zip(pair, own, strict=True)]
+            for pair, of_cells, own in zip(maps, centres, boxes, strict=True)
+        ]
+    )
