@@ -62,8 +62,9 @@ class VisionConfig:
     weights: str | None = None
     """Start weights of the trunk: a ``.safetensors`` file or a folder with ``model.safetensors``; ``timm`` downloads
     the ImageNet weights of the ``vit_`` twin; None starts from random weights."""
-    image_statistics: Literal["backbone", "clip"] = "backbone"
-    """Mean and standard deviation of pixels: the backbone's own, or CLIP's (released vision-language weights)."""
+    image_statistics: Literal["backbone", "clip", "imagenet"] = "backbone"
+    """Mean and standard deviation of pixels: the backbone's own, CLIP's (released vision-language weights), or
+    ImageNet's (released ImageNet weights)."""
     drop_path: float = 0.0
     """Largest stochastic depth rate, reached in the last block, in [0, 1)."""
     gradient_checkpointing: bool = False

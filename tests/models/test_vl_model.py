@@ -12,6 +12,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.released.vision_language_keys import KEYS
 from vl_absvit.models.vl_model import Pairs
 
 TEXT = RobertaConfig(
@@ -30,40 +31,6 @@ ARCHITECTURE = {
     "pool": "max",
     "head": {"kind": "vqa", "num_answers": 17},
 }  # fmt: skip
-FUSION_NAMES = {
-    ".attention.": ".self_attention.",
-    ".crossattention.": ".cross_attention.",
-    "attention.self.": "attention.",
-    "attention.output.dense.": "attention.out.",
-    "attention.output.LayerNorm.": "attention.norm.",
-    ".intermediate.dense.": ".feed_forward.expand.",
-    ".output.dense.": ".feed_forward.contract.",
-    ".output.LayerNorm.": ".feed_forward.norm.",
-    "_pooler.dense.": "_pooler.linear.",
-}
-
-
-def our_name(key: str) -> str | None:
-    """A released VQA model's key in ours; None where it has no use here."""
-    if key.startswith(("vit_model.head.", "text_transformer.pooler.")) or key.endswith("position_ids"):
-        return None
-    if key.startswith("vit_model.prompt_decoder."):
-        return key.replace("vit_model.prompt_decoder", "prior.project")
-    if key.startswith("vit_model."):
-        key = key.replace("vit_model", "vision")
-        return (
-            key.replace(".linear.", ".reconstruct.").replace(".linear2.", ".transform.") if "decoders" in key else key
-        )
-    if key.startswith("text_transformer."):
-        return key.replace("text_transformer", "text.roberta")
-    if key.startswith("vqa_classifier."):
-        return key.replace("vqa_classifier", "head")
-    if key == "token_type_embeddings.weight":
-        return "fusion.token_types.weight"
-    key = key.replace("cross_modal_", "fusion.")
-    for old, new in FUSION_NAMES.items():
-        key = key.replace(old, new)
-    return key
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("f32", 1e-5), ("f64", 1e-10)])
@@ -75,7 +42,8 @@ def test_whole_vqa_models_give_the_authors_outputs(golden, case, precision, boun
     vision = ARCHITECTURE["vision"] | {"top_down": "absvit" if "decoders" in "".join(released) else "none"}
     sentence = None if vision["top_down"] == "none" else ARCHITECTURE["sentence"]
     model = build_from_architecture(ARCHITECTURE | {"vision": vision, "sentence": sentence}, "test")
-    model.load_state_dict({our_name(key): value for key, value in released.items() if our_name(key)})  # strict
+    state, _ = KEYS["vqa"].translate(released, case)
+    model.load_state_dict(state)
     dtype = {"f32": torch.float32, "f64": torch.float64}[precision]
     model.to(dtype).eval()
     inputs_of_fusion = []

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig, RobertaModel
@@ -57,6 +58,7 @@ def _build_model(
             "vision": vision,
             "text": roberta.to_dict(),
             "sentence": sentence,
+            "padded_length": config.text.max_tokens if sentence == "padded_mean" else None,
             "pool": config.prior.pool,
             "fusion": asdict(config.fusion),
             "head": head,
@@ -99,6 +101,7 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         fusion=CoAttentionFusion(text_width=text.width, vision_width=vision.embed_dim, **asdict(fusion)),
         head=_build_head(architecture["head"], fusion.width, where),
         architecture=dict(architecture),
+        padded_length=architecture.get("padded_length"),  # older checkpoints do not have it
     )
 
 
@@ -164,6 +167,8 @@ def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[flo
     """Mean and standard deviation of the pixels, per channel, that the visual encoder expects."""
     if config.image_statistics == "clip":
         return CLIP_MEAN, CLIP_STD
+    if config.image_statistics == "imagenet":
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     _check_name(config)
     backbone = timm.get_pretrained_cfg(config.model)
     return backbone.mean, backbone.std

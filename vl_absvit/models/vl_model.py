@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
@@ -66,6 +67,8 @@ class VLAbSViT(
         pool: what stands for an image where priors are compared with first looks.
         fusion: the fusion encoder.
         head: pooled fusion features (B, 2 x fusion width) to logits.
+        padded_length: tokens that every text is padded to before its sentence vector is taken, where that counts
+            padding (``padded_mean``); else None.
         architecture: everything needed to build the same modules again, as JSON; saved as ``config.json``.
     """
 
@@ -79,6 +82,7 @@ class VLAbSViT(
         fusion: CoAttentionFusion,
         head: nn.Module,
         architecture: dict,
+        padded_length: int | None = None,
     ) -> None:
         super().__init__()
         self.vision = vision
@@ -88,6 +92,7 @@ class VLAbSViT(
         self.fusion = fusion
         self.head = head
         self.architecture = architecture
+        self.padded_length = padded_length
 
     def forward(
         self,
@@ -118,8 +123,14 @@ class VLAbSViT(
 
     def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
         """Token vectors and priors of texts (B, T), which no image changes."""
-        tokens = self.text(token_ids, is_token)
-        return Texts(tokens, is_token, None if self.prior is None else self.prior(tokens, is_token))
+        length, missing = token_ids.shape[1], max(0, (self.padded_length or 0) - token_ids.shape[1])
+        padded_ids = F.pad(token_ids, (0, missing), value=self.text.roberta.config.pad_token_id)
+        padded_is_token = F.pad(is_token, (0, missing))
+        tokens = self.text(padded_ids, padded_is_token)
+        prior = None
+        if self.prior is not None:  # batches are padded to a multiple of their own, which may be longer, too
+            prior = self.prior(tokens[:, : self.padded_length], padded_is_token[:, : self.padded_length])
+        return Texts(tokens[:, :length], is_token, prior)
 
     def compare(self, prior: Tensor, first: FirstLook) -> Tensor:
         """The dual encoder: cosine of every prior (B, D) with every first look, (B, I), in fp32."""

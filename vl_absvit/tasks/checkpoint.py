@@ -14,7 +14,14 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.vl_model import VLAbSViT
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
-HEADS = {"vqa": "a VQA model", "matching": "a retrieval model"}
+HEADS = {
+    "vqa": "a VQA model",
+    "matching": "a retrieval model",
+    # Only the authors' release has these.
+    "pretraining": "a pretrained model with heads for masked words and matching",
+    "nlvr2": "an NLVR2 model",
+    "snli": "an SNLI-VE model",
+}
 
 
 class Preprocessing(NamedTuple):

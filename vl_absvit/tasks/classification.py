@@ -20,9 +20,12 @@ from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.build import build_classifier, build_vision, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
+from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.tasks.base import say_what_is_left_out
 
 CONFIG, WEIGHTS, STATISTICS = "config.json", "model.safetensors", "preprocessor_config.json"
+POOLINGS = {"token": ("token", False), "avg": ("avg", False), POOLING_THEN_NORM: ("avg", True)}
+"""What is pooled, and whether the final norm stands after the pooling (classifiers of the authors' release)."""
 
 
 class ClassificationTask:
@@ -131,19 +134,21 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
     content = read_json(folder / CONFIG, dict)
     classes = content.get("classes")
     is_list = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
-    if content.get("format") != 1 or not is_list or content.get("pooling") not in ("token", "avg"):
+    if content.get("format") != 1 or not is_list or content.get("pooling") not in POOLINGS:
         raise InputError(
             f"{folder / CONFIG}: expected a pretrained classifier of format 1 with its vision, pooling and classes, "
             f"got {sorted(content)[:6]}"
         )
     try:
         config = VisionConfig(**content["vision"])
-        vision = build_vision(config, len(classes), trainable_prior=True, global_pool=content["pooling"], fc_norm=False)
+        pooling, norm_follows = POOLINGS[content["pooling"]]
+        vision = build_vision(config, len(classes), trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
     except (ConfigError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
     model = Classifier(vision)
     try:
-        safetensors.torch.load_model(model, str(folder / WEIGHTS))
+        state = safetensors.torch.load_file(folder / WEIGHTS)
+        model.load_state_dict(named_for_pooling(state, content["pooling"]))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error

@@ -1,0 +1,134 @@
+"""Files of the release are read without running anything that is in them."""
+
+import argparse
+import os
+import pickle
+import warnings
+
+import pytest
+import torch
+
+from tests.tiny_released import released_config, released_state, save_lightning
+from vl_absvit.errors import InputError
+from vl_absvit.models.released import convert, read_released
+
+WEIGHT = {"a": torch.arange(3.0)}
+
+
+class Attack:
+    """An object whose unpickling makes a folder."""
+
+    def __init__(self, folder) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_imagenet_file_is_read_with_the_command_line_in_it(tmp_path, zipped):
+    content = {
+        "model": WEIGHT,
+        "optimizer": {"state": {}},
+        "epoch": 3,
+        "args": argparse.Namespace(model="absvit", lr=0.1),
+    }
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    released = read_released(tmp_path / "a.pth")
+    assert released.form == "imagenet" and list(released.state) == ["a"] and released.config == {}
+    assert torch.equal(released.state["a"], WEIGHT["a"])
+    torch.save(WEIGHT, tmp_path / "bare.pth")
+    assert torch.equal(read_released(tmp_path / "bare.pth").state["a"], WEIGHT["a"])
+
+
+def test_a_lightning_file_is_read_without_lightning(tmp_path):
+    _, state = released_state("matching")
+    released = read_released(save_lightning(tmp_path / "a.ckpt", state, released_config("matching")))
+    assert released.form == "lightning" and released.config["image_size"] == 32
+    assert convert(released, num_heads=4, text_heads=4).kind == "matching"
+
+
+def test_a_row_of_another_tensor_becomes_a_tensor_of_its_own(tmp_path):
+    itm = torch.randn(2, 6)
+    torch.save({"itm": itm, "rank": itm[1:], "turned": itm.T, "tied": itm}, tmp_path / "shared.pth")
+    state = read_released(tmp_path / "shared.pth").state
+    assert torch.equal(state["rank"], itm[1:]) and torch.equal(state["turned"], itm.T)
+    assert len({value.untyped_storage().data_ptr() for value in state.values()}) == 4
+    assert all(value.is_contiguous() for value in state.values())
+
+
+@pytest.mark.parametrize("place", ["model", "args", "state_dict", "callbacks"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, place, zipped):
+    target = tmp_path / "made_by_the_attack"
+    content = {"model": WEIGHT, "state_dict": WEIGHT, "hyper_parameters": {"config": {}}} | {place: Attack(target)}
+    torch.save(content, tmp_path / "bad.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="bad.ckpt: refused, it holds posix.mkdir, .* nothing of it was run") as caught:
+        read_released(tmp_path / "bad.ckpt")
+    assert not target.exists() and "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_plain_pickles_are_refused_and_not_run(tmp_path, protocol):
+    target = tmp_path / "made_by_the_attack"
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps({"model": Attack(target)}, protocol=protocol))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match="bad.pth: refused, .* nothing of it was run"):
+            read_released(tmp_path / "bad.pth")
+    assert not target.exists()
+
+
+def test_the_stand_ins_run_nothing(tmp_path):
+    """What pickles name so becomes an empty object, whatever they put into it."""
+    target = tmp_path / "made_by_the_attack"
+    torch.save({"model": WEIGHT, "args": argparse.Namespace(inner=Attack(target))}, tmp_path / "bad.pth")
+    with pytest.raises(InputError, match="refused"):
+        read_released(tmp_path / "bad.pth")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 7, 300, 5000, -50])
+def test_a_file_cut_short_is_one_line(tmp_path, kept):
+    path = save_lightning(tmp_path / "cut.ckpt", {"a": torch.randn(5000)}, {})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match="cut.ckpt: not a PyTorch checkpoint, or cut short$"):
+        read_released(path)
+
+
+@pytest.mark.parametrize("content", [b"hello", b'{"a": 1}', b"\x80\x02}", b"PK\x03\x04nothing", bytes(range(256))])
+def test_files_of_another_kind_are_one_line(tmp_path, content):
+    (tmp_path / "other.pth").write_bytes(content)
+    with pytest.raises(InputError, match="other.pth: ") as caught:
+        read_released(tmp_path / "other.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "expected a checkpoint of the authors, got an object of type list"),
+        (torch.ones(2), "expected a checkpoint of the authors, got an object of type Tensor"),
+        (argparse.Namespace(x=1), "expected a checkpoint of the authors, got an object of type Namespace"),
+        ({}, "expected names and tensors, got nothing"),
+        ({"model": {}}, "expected names and tensors, got nothing"),
+        ({"a": 1}, "expected names and tensors, got an object of type int under 'a'"),
+        ({1: torch.ones(1)}, "expected names and tensors, got an object of type Tensor under 1"),
+        ({"model": {"a": torch.ones(2).to_sparse()}}, "expected names and tensors"),
+        ({"state_dict": WEIGHT}, "expected METER's configuration under hyper_parameters.config, got nothing"),
+        ({"state_dict": WEIGHT, "hyper_parameters": {"lr": 1}}, "hyper_parameters.config, got entries such as 'lr'"),
+        ({"state_dict": WEIGHT, "hyper_parameters": {"config": 3}}, "got an object of type int"),
+        ({"state_dict": 3, "hyper_parameters": {"config": {"a": 1}}}, "expected names and tensors, got .* type int"),
+    ],
+)
+def test_checkpoints_of_another_form_are_one_line(tmp_path, content, message):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=message):
+        read_released(tmp_path / "other.pth")
+
+
+def test_no_file_and_a_folder_are_one_line(tmp_path):
+    with pytest.raises(InputError, match="nothing.pth: cannot be read: No such file"):
+        read_released(tmp_path / "nothing.pth")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_released(tmp_path)

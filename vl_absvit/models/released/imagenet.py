@@ -1,0 +1,145 @@
+"""The ImageNet release: AbSViT and plain ViT as classifiers.
+
+On ImageNet the release modulates with alpha 1, its prior is a trainable query (``prompt``), and the cross-entropies of
+both looks are averaged. With average pooling the final norm stands after the pooling, so that the modulation and the
+feedback see tokens without norm.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+import vl_absvit.models.absvit  # noqa: F401  (registers the models)
+from vl_absvit.errors import InputError
+from vl_absvit.models.heads import Classifier
+from vl_absvit.models.released import trunk
+from vl_absvit.models.released.key_map import Conversion, KeyMap, Option, check_complete, explain
+
+POOLING_THEN_NORM = "avg_then_norm"
+KEYS = KeyMap(
+    trunk.KEYS | {"prompt": "vision.prior", "head.*": "vision.head.*", "fc_norm.*": "vision.norm.*"}, ignored={}
+)
+REASONS = trunk.LAYER_SCALE | {"fc_norm.*": "the final norm, which here stands after the pooling"}
+IMAGENET_CLASSES = 1000
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, where: str) -> Conversion:
+    """A released classifier in our names and in the form that pretraining writes.
+
+    Args:
+        num_heads: attention heads, where the width is not a standard one.
+        where: named in errors.
+
+    Raises:
+        InputError: it is not a model of the release, or not all of one.
+        ConfigError: the number of heads is missing or impossible.
+    """
+    ours, entries = KEYS.translate(state, where)
+    shape = trunk.trunk_shape(ours, num_heads, where)
+    ours, new = trunk.settle(ours, shape.depth, where)
+    if "vision.head.weight" not in ours or ours["vision.head.weight"].ndim != 2:
+        raise InputError(f"{where}: expected a classifier, but it has no matrix head.weight")
+    classes = len(ours["vision.head.weight"])
+    norm_follows = "fc_norm.weight" in state
+    steering = {"modulation": "reweight", "gain": 1.0} if shape.has_feedback else {}
+    config = {
+        "format": 1,
+        "vision": shape.as_config(**steering, image_statistics="imagenet"),
+        "pooling": POOLING_THEN_NORM if norm_follows else "token",
+        "classes": [str(number) for number in range(classes)],
+    }
+    with torch.device("meta"):
+        expected = _build(config).state_dict()
+    check_complete(named_for_pooling(ours, config["pooling"]), expected, where)
+    return Conversion(
+        kind="classifier",
+        config=config,
+        state=ours,
+        preprocessing={"image_size": shape.image_size, "image_mean": list(MEAN), "image_std": list(STD)},
+        training=_training(classes),
+        options=[*_options(shape, config), *trunk.options_of_form(state)],
+        entries=explain(entries, REASONS) + new,
+    )
+
+
+def rebuild_classifier(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Classifier:
+    """The released classifier, in evaluation mode, from a converted ``config.json`` and its weights."""
+    with torch.device("meta"):
+        model = _build(config)
+    model.load_state_dict(named_for_pooling(state, config["pooling"]), assign=True)
+    return model.eval()
+
+
+def _build(config: Mapping[str, Any]) -> Classifier:
+    vision, norm_follows = config["vision"], config["pooling"] == POOLING_THEN_NORM
+    sizes = {"embed_dim": "width", "depth": "depth", "num_heads": "num_heads", "patch_size": "patch_size"}
+    return Classifier(
+        timm.create_model(
+            vision["model"],
+            img_size=vision["image_size"],
+            num_classes=len(config["classes"]),
+            top_down=vision["top_down"],
+            trainable_prior=True,
+            global_pool="avg" if norm_follows else "token",
+            fc_norm=norm_follows,
+            **{theirs: vision[ours] for theirs, ours in sizes.items()},
+            **{name: vision[name] for name in ("modulation", "gain") if name in vision},
+        )
+    )
+
+
+def named_for_pooling(state: Mapping[str, Tensor], pooling: str) -> dict[str, Tensor]:
+    """The weights of a folder under the names in the classifier: after the pooling, its final norm has another one.
+
+    Folders keep the one name, under which a trunk that starts from them has that norm on every token.
+    """
+    if pooling != POOLING_THEN_NORM:
+        return dict(state)
+    return {key.replace("vision.norm.", "vision.fc_norm."): value for key, value in state.items()}
+
+
+def _training(classes: int) -> dict[str, Any]:
+    is_imagenet = classes == IMAGENET_CLASSES
+    return {
+        "task": "classification",
+        "dataset": "imagenet" if is_imagenet else f"unknown, {classes} classes",
+        "splits": ["train"],
+        "selected_on": "val" if is_imagenet else None,
+        "sources": {},
+        "vision_weights": None,
+        "text_model": None,
+        "start": None,
+    }
+
+
+def _options(shape: trunk.TrunkShape, config: Mapping[str, Any]) -> list[Option]:
+    options = [
+        Option("image_size", shape.image_size, "from the position table and the patch size"),
+        Option(
+            "image_statistics",
+            "imagenet",
+            "the release normalises with ImageNet's mean and deviation, and for vision and language with CLIP's. Its "
+            "evaluation resizes the shorter side to 256/224 of the image size before it cuts out the centre",
+        ),
+        Option("classes", len(config["classes"]), "the file names none; on ImageNet they are the synsets, sorted"),
+    ]
+    if shape.has_feedback:
+        options += [
+            Option("vision.modulation", "reweight", "the form of the ImageNet release"),
+            Option("vision.gain", 1.0, "alpha on ImageNet; the prior is the trainable query"),
+            Option("loss", "both looks", "the release averages the cross-entropies of both looks' logits"),
+        ]
+    if config["pooling"] == POOLING_THEN_NORM:
+        options.append(
+            Option(
+                "pooling",
+                POOLING_THEN_NORM,
+                "mean patch, then the final norm: modulation and feedback see tokens without norm. A model that starts "
+                "from this trunk has the same norm on every token",
+            )
+        )
+    return options

@@ -1,0 +1,150 @@
+"""The visual encoder of both releases: its keys, its sizes, and its variants in the one form that we have."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.released.key_map import Entry, Option, part_of
+
+KEYS = {
+    "cls_token": "vision.cls_token",
+    "pos_embed": "vision.pos_embed",
+    "patch_embed.proj.*": "vision.patch_embed.proj.*",
+    "blocks.{n}.*": "vision.blocks.{n}.*",
+    "norm.*": "vision.norm.*",
+    "decoders.{n}.linear.weight": "vision.decoders.{n}.reconstruct.weight",
+    "decoders.{n}.linear2.weight": "vision.decoders.{n}.transform.weight",
+}
+LAYER_SCALE = {
+    "blocks.{n}.ls1.gamma": "LayerScale: multiplied into attn.proj before it",
+    "blocks.{n}.ls2.gamma": "LayerScale: multiplied into mlp.fc2 before it",
+}
+NO_BIAS = "the release has no such bias here; zeros"
+SIZE_NAMES = {192: "tiny", 384: "small", 768: "base"}
+WIDTH_OF_A_HEAD = 64
+
+
+class TrunkShape(NamedTuple):
+    """Sizes of a visual encoder."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    has_feedback: bool
+
+    def as_config(self, **options: Any) -> dict[str, Any]:
+        """The keys of ``VisionConfig``, sizes all named. The model's name only says which sizes it is nearest to."""
+        patch = self.patch_size if self.patch_size in (8, 16) else 16
+        return {
+            "model": f"absvit_{SIZE_NAMES.get(self.width, 'tiny')}_patch{patch}_224",
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "width": self.width,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "top_down": "absvit" if self.has_feedback else "none",
+            **options,
+        }
+
+
+def trunk_shape(state: Mapping[str, Tensor], num_heads: int | None, where: str) -> TrunkShape:
+    """Sizes of the encoder in ``state`` (our names).
+
+    Args:
+        num_heads: attention heads, which weights do not tell; None means 64 wide ones for the standard widths.
+
+    Raises:
+        InputError: the encoder is not a ViT of the released kind.
+        ConfigError: the number of heads is needed, or does not divide the width.
+    """
+    for key in ("vision.patch_embed.proj.weight", "vision.pos_embed", "vision.cls_token"):
+        if key not in state:
+            raise InputError(f"{where}: no ViT of the release in it, there is no {key.removeprefix('vision.')}")
+    kernel, positions = (tuple(state[f"vision.{name}"].shape) for name in ("patch_embed.proj.weight", "pos_embed"))
+    if len(kernel) != 4 or kernel[1] != 3 or not kernel[2] == kernel[3] > 0 or len(positions) != 3:
+        raise InputError(f"{where}: expected square RGB patches, got {kernel}, and positions, got {positions}")
+    width, patch = kernel[0], kernel[2]
+    side = math.isqrt(max(positions[1] - 1, 0))
+    if side == 0 or side**2 != positions[1] - 1:
+        raise InputError(f"{where}: expected positions of CLS and a square grid, got {positions[1]}")
+    return TrunkShape(
+        image_size=side * patch,
+        patch_size=patch,
+        width=width,
+        depth=count_layers(state, "vision.blocks.", where),
+        num_heads=count_heads(width, num_heads, tuple(SIZE_NAMES), "the visual encoder", "--num-heads"),
+        has_feedback=any(key.startswith("vision.decoders.") for key in state),
+    )
+
+
+def count_layers(state: Mapping[str, Tensor], prefix: str, where: str) -> int:
+    """Number of layers whose keys begin with ``prefix`` and their number; gaps and none at all are errors."""
+    numbers = {int(key.removeprefix(prefix).split(".", 1)[0]) for key in state if key.startswith(prefix)}
+    if not numbers or max(numbers) != len(numbers) - 1:
+        raise InputError(f"{where}: not all of a released model: {len(numbers)} layers {prefix}* with gaps, or none")
+    return len(numbers)
+
+
+def count_heads(width: int, given: int | None, standard: tuple[int, ...], part: str, option: str) -> int:
+    """Attention heads of a part: what is given, else 64 wide ones for the standard widths."""
+    if given is None and width not in standard:
+        names = ", ".join(map(str, standard))
+        raise ConfigError(
+            f"{option} is needed: weights do not tell the number of heads, and the width {width} of {part} is none of "
+            f"the standard {names}"
+        )
+    heads = given or width // WIDTH_OF_A_HEAD
+    if width % heads:
+        raise ConfigError(f"{option}: the width {width} of {part} does not divide into {heads} heads")
+    return heads
+
+
+def settle(state: dict[str, Tensor], depth: int, where: str) -> tuple[dict[str, Tensor], list[Entry]]:
+    """The same function without LayerScale and with all biases: the one form of block that we have.
+
+    LayerScale multiplies what a linear layer gives, so it goes into that layer's weights (computed in fp64, kept in the
+    weights' own precision); a bias that is not there is zero.
+
+    Returns:
+        The state, and the entries of the biases that are new.
+
+    Raises:
+        InputError: a scale has not as many numbers as its layer has outputs.
+    """
+    state, new = dict(state), []
+    for block in (f"vision.blocks.{number}" for number in range(depth)):
+        for scale, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+            gamma = state.pop(f"{block}.{scale}.gamma", None)
+            for name in (f"{block}.{layer}.weight", f"{block}.{layer}.bias"):
+                if gamma is not None and name in state:
+                    state[name] = _scaled(state[name], gamma, f"{where}: {block}.{scale}")
+        weight, bias = (f"{block}.attn.qkv.{name}" for name in ("weight", "bias"))
+        if weight in state and bias not in state:
+            state[bias] = torch.zeros(state[weight].shape[:1], dtype=state[weight].dtype)
+            new.append(Entry("new", bias, part_of(bias), state[bias].numel(), NO_BIAS))
+    return state, new
+
+
+def _scaled(value: Tensor, gamma: Tensor, where: str) -> Tensor:
+    """The rows of a weight, or the numbers of a bias, times the scale of each output."""
+    if gamma.shape != value.shape[:1] or gamma.ndim != 1:
+        raise InputError(f"{where}: a scale of shape {tuple(gamma.shape)} for a layer of shape {tuple(value.shape)}")
+    return (value.double() * gamma.double().view(-1, *[1] * (value.ndim - 1))).to(value.dtype)
+
+
+def options_of_form(released: Mapping[str, Tensor]) -> list[Option]:
+    """What ``settle`` does to a released state (its own names), in words."""
+    options = []
+    if any(key.endswith((".ls1.gamma", ".ls2.gamma")) for key in released):
+        options.append(
+            Option("LayerScale", "multiplied in", "the same function; training goes on without scales of their own")
+        )
+    if not any(key.endswith("attn.qkv.bias") for key in released):
+        options.append(Option("attn.qkv.bias", "zeros", "the release has none; the same function, but ours can learn"))
+    return options
