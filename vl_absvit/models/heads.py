@@ -78,6 +78,7 @@ class Classifier(nn.Module):
         first = self.vision.forward_head(looks.first.tokens)
         if looks.second is None:
             return ClassifierOutput(first, None, None)
+        need_reconstruction = need_reconstruction and self.vision.feeds_back
         reconstruction = reconstruction_loss(self.vision.decoders, looks.second.states) if need_reconstruction else None
         return ClassifierOutput(first, self.vision.forward_head(looks.second.tokens), reconstruction)
 
