@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
     """Repeat the rows of I images for the B texts about them; None means that rows are texts already."""
-    return rows if image_index is None else rows[image_index]
+    if image_index is None:
+        return rows
+    if len(rows) == 1:  # all texts are about one image, as in the evaluation of retrieval: nothing need be copied
+        return rows.expand(len(image_index), *rows.shape[1:])
+    return rows[image_index]
 
 
 class Steered(NamedTuple):
