@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.models.short_attention import attend_from_few, attend_to_few, is_short
+
 TEXT, IMAGE = 0, 1  # token types
 
 
@@ -41,6 +43,11 @@ class Attention(nn.Module):
 
         With ``need_weights`` the softmax is computed in the open, and the tokens follow from the weights returned.
         """
+        if not need_weights and self._may_fold(x):
+            mask = None if is_token is None else is_token[:, None, None, :]
+            for fold, tokens in ((attend_from_few, x), (attend_to_few, context)):
+                if is_short(tokens.shape[1], self.num_heads, x.shape[-1]):
+                    return Attended(self.norm(x + fold(self, x, context, mask)), None)
         q, k, v = (self._split_heads(t) for t in (self.query(x), self.key(context), self.value(context)))
         mask = None if is_token is None else is_token[:, None, None, :]  # (B, 1, 1, C)
         if need_weights:
@@ -51,6 +58,10 @@ class Attention(nn.Module):
             dropout = self.dropout.p if self.training else 0.0
             weights, mixed = None, F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
         return Attended(self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))), weights)
+
+    def _may_fold(self, x: Tensor) -> bool:
+        """Folding knows no dropout and no gradient of the key's bias, and is worth it where products bound the time."""
+        return x.device.type == "cpu" and not self.training and not torch.is_grad_enabled()
 
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, tokens, D/H)
