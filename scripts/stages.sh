@@ -6,7 +6,7 @@ mkdir -p "$output/seconds"
 
 # Two processes where there are two GPUs or, without any, two cores: more would find too little to do.
 gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc)
 processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
 launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
   --main_process_port 0)

@@ -177,7 +177,7 @@ def test_raw_data_of_another_form_is_named_and_nothing_is_written(tmp_path, comp
     "options, code, message",
     [
         (["--data.root", "nowhere"], 1, "nowhere/train: no such folder; expected one folder per class in it"),
-        (["--data.root", str(ROOT / "tests"), "--data.train_splits", "[data]"], 1, "tests/data: "),
+        (["--data.root", str(ROOT / "tests"), "--data.train_splits", "[training]"], 1, "tests/training: "),
         (["--vision.weights", "nowhere"], 1, "vision.weights: no such file: nowhere"),
         (["--mosaic", "3"], 2, "vision.image_size 32 does not divide into a mosaic of 3 x 3"),
         (["--pooling", "max"], 2, "command line: \"pooling\": Expected a typing.Literal['token', 'avg']"),
