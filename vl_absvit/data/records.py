@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from datasets import Dataset, concatenate_datasets, disable_progress_bars, logging
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
@@ -203,6 +203,7 @@ def _open_tables(root: str | Path, files: Sequence[Path], columns: Sequence[str]
         InputError: a file is missing or damaged, or lacks one of ``columns``.
     """
     disable_progress_bars()
+    logging.set_verbosity(logging.CRITICAL)  # it would print a traceback where our one line follows
     cache = str(Path(root) / ".cache") if os.access(root, os.W_OK) else None
     try:
         table = Dataset.from_parquet([str(file) for file in files], cache_dir=cache)
