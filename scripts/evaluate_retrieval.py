@@ -17,6 +17,7 @@ from vl_absvit.errors import InputError
 
 def main() -> None:
     arguments = parse_arguments()
+    import numpy as np
     import torch
     from rich.console import Console
     from rich.table import Table
@@ -24,7 +25,7 @@ def main() -> None:
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.distributed import gather_objects, is_main
     from vl_absvit.evaluation.chunk_store import FileChunkStore
-    from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
+    from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
     from vl_absvit.tasks.checkpoint import load_parts
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
@@ -59,7 +60,7 @@ def main() -> None:
             recalls = retrieval_recalls(scores.similarity, gallery.image_of_caption)
         else:
             recalls = retrieval_recalls(scores.pairs, gallery.image_of_caption, scores.similarity, size)
-        judged = 0 if arguments.look == "first" else int(listed_pairs(scores.similarity, size).sum())
+        judged = 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum())
         result = {
             **{name: round(value, 4) for name, value in recalls.items()},
             **describe_protocol(checkpoint, arguments.data, arguments.split, gallery, arguments.look, size),

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.preparation.folder import partial_folder, start_or_continue
 from vl_absvit.errors import InputError
-
-_REQUEST = "request.json"
 
 
 class FileChunkStore:
@@ -21,8 +19,7 @@ class FileChunkStore:
     """
 
     def __init__(self, output: str | Path) -> None:
-        output = Path(output)
-        self.folder = output.with_name(f"{output.name}.partial")
+        self.folder = partial_folder(Path(output))
 
     def start(self, request: dict[str, Any]) -> bool:
         """Make the folder, or keep what an interrupted evaluation left there; True in the latter case.
@@ -35,14 +32,7 @@ class FileChunkStore:
         Raises:
             InputError: something else is there.
         """
-        if self.folder.exists():
-            if not (self.folder / _REQUEST).is_file():
-                raise InputError(f"{self.folder}: exists and is not an interrupted evaluation; move it away")
-            if read_json(self.folder / _REQUEST) == request:
-                return True
-            shutil.rmtree(self.folder)
-        write_json(self.folder / _REQUEST, request)
-        return False
+        return start_or_continue(self.folder, request, noun="evaluation")
 
     def get(self, name: str) -> np.ndarray | None:
         """What was kept under this name; None if there is nothing."""

@@ -1,10 +1,10 @@
 """What a retrieval number means: the protocol in words, and everything that the scores depend on."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from vl_absvit.data.captions import CaptionGallery
+from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import read_manifest
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
@@ -49,10 +49,10 @@ def describe_protocol(
 def request_of(checkpoint: str | Path, data: str | Path, **settings: str | int | None) -> dict[str, Any]:
     """Everything that scores depend on, to be compared before an interrupted evaluation goes on."""
     return {
-        "weights": _sha256(Path(checkpoint) / "model.safetensors"),
-        "architecture": _sha256(Path(checkpoint) / "config.json"),
-        "tokenizer": _sha256(Path(checkpoint) / "tokenizer.json"),
-        "data": _sha256(Path(data) / "manifest.json"),
+        "weights": fingerprint(Path(checkpoint) / "model.safetensors")["sha256"],
+        "architecture": fingerprint(Path(checkpoint) / "config.json")["sha256"],
+        "tokenizer": fingerprint(Path(checkpoint) / "tokenizer.json")["sha256"],
+        "data": fingerprint(Path(data) / "manifest.json")["sha256"],
         "images_per_chunk": IMAGES_PER_CHUNK,
         **settings,
     }
@@ -74,8 +74,3 @@ def _chain(training: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _describe(link: dict[str, Any]) -> str:
     return f"{link['dataset']} ({link['task']}, {'+'.join(link['splits'])})"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -76,22 +76,26 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
 
 
-def start_or_continue(partial: Path, request: dict[str, Any]) -> None:
-    """An empty folder, or the one of an interrupted run for the same request.
+def start_or_continue(partial: Path, request: dict[str, Any], noun: str = "preparation") -> bool:
+    """An empty folder, or the one of an interrupted run for the same request; True in the latter case.
+
+    Args:
+        noun: what writes there.
 
     Raises:
         InputError: ``partial`` is something else.
     """
     if partial.exists():
         if not (partial / _REQUEST).is_file():
-            raise InputError(f"{partial}: exists and is not an interrupted preparation; move it away")
+            raise InputError(f"{partial}: exists and is not an interrupted {noun}; move it away")
         if read_json(partial / _REQUEST) == request:
-            log.info("going on with the interrupted preparation in %s", partial)
-            return
+            log.info("going on with the interrupted %s in %s", noun, partial)
+            return True
         log.info("starting over: %s was begun with other options or files", partial)
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     write_json(partial / _REQUEST, request)
+    return False
 
 
 def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
