@@ -22,6 +22,7 @@ from rich.table import Table
 
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.render import panel
+from vl_absvit.attention.report import TITLES
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader
@@ -37,7 +38,8 @@ from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
 PAIRS = 4
 """Images that are drawn, each with two questions about different places, so that one sees the map move."""
-TITLES = {"bottom_up": "bottom-up", "prior_mask": "prior mask", "top_down": "top-down"}
+POINTING = ("bottom_up", "prior_mask", "top_down")
+"""The maps that are drawn and scored, as far as the model has them."""
 DEFINITIONS = {
     "vqa_accuracy": "official VQA accuracy, percent",
     "prior_only_accuracy": "the same of the best constant answer per question type, chosen on train",
@@ -82,8 +84,8 @@ def main() -> None:
         "vqa_accuracy_per_answer_type": scores.per_answer_type,
         "prior_only_accuracy": prior_only,
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
-        "questions_pointed_at": pointing["prior_mask"].questions,
-        "questions_naming_no_object": pointing["prior_mask"].without_boxes,
+        "questions_pointed_at": pointing["bottom_up"].questions,
+        "questions_naming_no_object": pointing["bottom_up"].without_boxes,
         "agreement": arguments.agreement and read_agreement(arguments.agreement),
         "retrieval": [read_retrieval(file) for file in arguments.retrieval],
         "seconds": read_seconds(arguments.seconds),
@@ -162,7 +164,8 @@ def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, bat
     """The maps of every question."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.model.to(device)
-    choice = choose_maps(model.vision, list(TITLES))
+    existing = choose_maps(model.vision, None).names
+    choice = choose_maps(model.vision, [name for name in POINTING if name in existing])
     for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):
         maps = explain(model, send_to_device(batch, device), choice).maps
         maps = {name: grids.cpu().numpy() for name, grids in maps.items()}
@@ -229,8 +232,9 @@ def show(summary: dict, folder: Path) -> None:
     for name, accuracy in summary["vqa_accuracy_per_answer_type"].items():
         table.add_row(f"  {name}", f"{accuracy:.2f}")
     table.add_row("best constant answers", f"{summary['prior_only_accuracy']:.2f}", end_section=True)
-    for name, title in TITLES.items():
-        table.add_row(f"{title} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
+    for name in POINTING:
+        if f"{name}_pointing" in summary:
+            table.add_row(f"{TITLES[name]} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
     console = Console()
     console.print(table)
     if summary["agreement"]:
