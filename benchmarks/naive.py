@@ -59,12 +59,10 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
     if config.top_down not in ("absvit", "none"):
         raise ValueError(f"expected an AbSViT or a plain ViT, got {config.top_down}")
     text = roberta(model.text, token_ids, is_token)
-    first = look(model.vision, embed(model.vision, images), None)
     if config.top_down == "none":
-        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, first.tokens)), None)
-    prior = model.prior(text, is_token)
-    steered = modulate(first.tokens, prior, config.modulation, config.gain)
-    second = look(model.vision, embed(model.vision, images), feed_back(model.vision.decoders, steered))
+        only = look(model.vision, embed(model.vision, images), None)
+        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), None)
+    second = look_twice(model.vision, images, model.prior(text, is_token), config.modulation, config.gain)
     reconstruction = reconstruction_error(model.vision.decoders, second.states)
     return NaiveOutput(model.head(fuse(model.fusion, text, is_token, second.tokens)), reconstruction)
 
@@ -103,6 +101,13 @@ class Look(NamedTuple):
 
     tokens: Tensor  # (P, N, D), after the final norm
     states: list[Tensor]  # (L + 1) x (P, N, D)
+
+
+def look_twice(vision: AbSViT, images: Tensor, prior: Tensor, modulation: str, gain: float) -> Look:
+    """The second of two whole passes over images (P, 3, height, width), given xi of each, (P, D)."""
+    first = look(vision, embed(vision, images), None)
+    signals = feed_back(vision.decoders, modulate(first.tokens, prior, modulation, gain))
+    return look(vision, embed(vision, images), signals)
 
 
 def embed(vision: AbSViT, images: Tensor) -> Tensor:

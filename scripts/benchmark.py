@@ -1,6 +1,7 @@
 """What the model costs, measured beside a naive transcription of the same formulas on the same weights.
 
 python scripts/benchmark.py retrieval --device cpu --output table.json
+python scripts/benchmark.py model --output table.json
 Weights, images and texts are random: no data and no tokenizer are needed. All sides take turns in one run, and their
 results are compared before anything is timed. On a machine that others use, ratios mean more than seconds.
 """
@@ -12,7 +13,10 @@ from pathlib import Path
 
 from vl_absvit.cli import OptionParser, run_main
 
-HELP = {"retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions"}
+HELP = {
+    "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
+    "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
+}
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -30,6 +34,8 @@ def parse_arguments() -> argparse.Namespace:
     retrieval.add_argument("--images", type=positive, default=4, metavar="I", help="of the gallery (default: 4)")
     retrieval.add_argument("--captions", type=positive, default=200, metavar="C", help="of the gallery (default: 200)")
     retrieval.add_argument("--shortlist", type=positive, default=16, metavar="K", help="captions per image (16)")
+    model = commands.add_parser("model", help=HELP["model"], description=HELP["model"])
+    add_output_option(model)
     arguments, unknown = parser.parse_known_args()
     if unknown:  # said by the benchmark's own parser, which knows the nearest option
         commands.choices[arguments.benchmark].error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -46,13 +52,18 @@ def command_parser(*, prog: str, description: str) -> OptionParser:
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """What all benchmarks can be asked."""
+    """What all benchmarks that take times can be asked."""
     parser.add_argument("--size", choices=("tiny", "base"), default="base", help="of the model (default: base)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
     parser.add_argument(
         "--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of the weights, each in turn (both)"
     )
     parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="rounds of all sides (default: 5)")
+    add_output_option(parser)
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Where the measurements go."""
     parser.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
 
 

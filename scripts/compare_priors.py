@@ -150,7 +150,7 @@ def compare_on_image(priors: Priors, picture: Image.Image, arguments: argparse.N
     names, image = arguments.priors, priors.transform(picture).to(priors.vectors.device)
     rows = torch.arange(len(names), device=image.device)
     result = sweep(priors, image[None], rows, torch.zeros_like(rows), arguments.alphas, arguments.block)
-    box = seen_box(*picture.size, image.shape[-1])
+    box = seen_box(*picture.size, image.shape[-1], priors.transform.resized_to)
     bottom_up, masks = result.first.maps[0].cpu().numpy(), result.prior_mask.cpu().numpy()
     trained = priors.vision.modulate.keywords["gain"]
     titles = {alpha: f"alpha {alpha:g}{' (as trained)' if alpha == trained else ''}" for alpha in arguments.alphas}
@@ -237,7 +237,7 @@ def compare_on_pairs(
             for pair in pairs[start : start + size]:
                 picture = open_picture(pair.file)
                 images.append(priors.transform(picture))
-                boxes_seen.append(seen_box(*picture.size, images[-1].shape[-1]))
+                boxes_seen.append(seen_box(*picture.size, images[-1].shape[-1], priors.transform.resized_to))
                 middles.append(picture.width / 2)
                 check_halves(pair, boxes_seen[-1], middles[-1])
             yield torch.stack(images).to(device), things[start : start + size]

@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
 # The paper's Table 1 in the small: AbSViT, its baselines and ablations on the demo worlds, the same budget for each.
 #
-#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2"] [--epochs 1]
+#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2"] [--scenes 3000] [--epochs 2]
 #
-# A seed's rows share world, data and pretrained trunk. Each row is a VQA model, finetuned for EPOCHS epochs, and a retrieval model
-# that starts from it and meets world B zero-shot. Rows run side by side, one to a core, or one after the other on a GPU. Finished
-# stages are reused, interrupted ones go on. Writes OUTPUT/<row>-<seed>/ and the table, OUTPUT/table.md and OUTPUT/table.json.
+# A seed's rows share a world of SCENES training images, its data and a pretrained trunk. Each row is a VQA model, finetuned for EPOCHS
+# epochs, and a retrieval model that starts from it and meets world B zero-shot. With 3,000 images, half of the demo's,
+# batches are half as large as well, so that an epoch has as many steps as one of the demo. Rows run side by side, one to a core, or one
+# after the other on a GPU. Finished stages are reused, interrupted ones go on. Writes OUTPUT/<row>-<seed>/ and the table,
+# OUTPUT/table.md and OUTPUT/table.json.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/evidence seeds="0 1 2" epochs=1
+output=runs/evidence seeds="0 1 2" scenes=3000 epochs=2
 while (($#)); do
   (($# >= 2)) || set -- usage
   case $1 in
     --output) output=$2 ;;
     --seeds) seeds=$2 ;;
+    --scenes) scenes=$2 ;;
     --epochs) epochs=$2 ;;
-    *) echo 'usage: bash scripts/evidence.sh [--output DIR] [--seeds "0 1 2"] [--epochs N]' >&2; exit 2 ;;
+    *) echo 'usage: bash scripts/evidence.sh [--output DIR] [--seeds "0 1 2"] [--scenes N] [--epochs N]' >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -35,9 +38,8 @@ declare -A changes=(
   [pool_mean]="--prior.pool mean"
   [pool_cls]="--prior.pool cls"
   [gain_1]="--vision.gain 1"
-  [gain_30]="--vision.gain 30"
 )
-order=(vit perceiver_io feedback mask_att absvit absvit_qkv no_reconstruction no_prior look_second pool_mean pool_cls gain_1 gain_30)
+order=(vit perceiver_io feedback mask_att absvit absvit_qkv no_prior no_reconstruction pool_mean pool_cls look_second gain_1)
 
 source scripts/setup.sh
 source scripts/stages.sh
@@ -55,13 +57,14 @@ prepare_captions() {
 common() {
   local seed=$1 shared=$output/shared-$1
   local human=$shared/world/vqa_hat
-  stage "world-$seed" python data_prep/make_demo.py --output "$shared/world" --seed "$seed"
+  stage "world-$seed" python data_prep/make_demo.py --output "$shared/world" --seed "$seed" --scenes "$scenes"
   stage "prepare-$seed" python data_prep/prepare_vqav2.py --root "$shared/world/vqav2" --output "$shared/data" --seed "$seed"
   stage "captions-$seed" prepare_captions "$shared"
   stage "hat-$seed" python data_prep/prepare_vqa_hat.py --maps "$human/vqahat_val" --images "$shared/world/vqav2" \
     --questions "$human/OpenEnded_mscoco_val2014_questions.json" --output "$shared/hat"
   stage "pretrain-$seed" "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml \
-    --data.root "$shared/world/single_objects" --run.output "$shared/pretrained" --run.seed "$seed" --run.resume true
+    --data.root "$shared/world/single_objects" --run.output "$shared/pretrained" --run.seed "$seed" --run.resume true \
+    --optim.epochs $((7 * 6000 / scenes))  # as many steps as in the demo
 }
 
 # Recalls on world B: the dual encoder, and the whole model on its best 16; on all pairs where no prior was trained to choose.
@@ -93,10 +96,10 @@ row() {
   read -ra change <<<"${changes[$name]}"
   stage "vqa-$name-$seed" python scripts/finetune_vqa.py --config configs/demo/vqa.yaml --data.root "$shared/data" \
     --vision.weights "$shared/pretrained/checkpoints/best" --run.output "$run/vqa" --optim.epochs "$epochs" \
-    "${train[@]}" "${change[@]}"
+    --optim.batch_size $((64 * scenes / 6000)) "${train[@]}" "${change[@]}"
   stage "retrieval-$name-$seed" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
     --data.root "$shared/captions/coco" --start "$run/vqa/checkpoints/best" --run.output "$run/retrieval" \
-    "${train[@]}" "${change[@]}"
+    --optim.batch_size $((32 * scenes / 6000)) "${train[@]}" "${change[@]}"
   stage "rank-$name-$seed" rank "$run" "$shared/captions/flickr30k" "$name"
   stage "look-$name-$seed" look "$run" "$shared"
 }
@@ -106,8 +109,8 @@ for seed in $seeds; do common "$seed"; done
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 export OMP_NUM_THREADS=1
 running=0
-for seed in $seeds; do
-  for name in "${order[@]}"; do
+for name in "${order[@]}"; do
+  for seed in $seeds; do
     if ((running == lanes)); then
       wait -n || { echo "error: a row failed; see the newest of $output/*/log" >&2; exit 1; }
       running=$((running - 1))

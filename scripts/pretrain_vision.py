@@ -1,6 +1,7 @@
 """Pretrain the visual encoder on labelled images, with a trainable query as prior.
 
 python scripts/pretrain_vision.py --config configs/demo/pretrain.yaml [--optim.batch_size 64 ...]
+accelerate launch --multi_gpu --num_processes 8 scripts/pretrain_vision.py --config configs/pretrain_absvit_base.yaml
 """
 
 from vl_absvit.cli import parse_run_config, run_main

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from vl_absvit.config import (
+    AugmentationConfig,
     DataConfig,
     FusionConfig,
     LossConfig,
@@ -28,6 +29,7 @@ GROUPS = {
     "fusion": FusionConfig,
     "loss": LossConfig,
     "optim": OptimConfig,
+    "augmentation": AugmentationConfig,
     "data": lambda **values: DataConfig(**{"root": "prepared", **values}),
     "run": lambda **values: RunConfig(**{"output": "runs/x", **values}),
 }
@@ -36,8 +38,13 @@ POSITIVE = """
     prior.temperature fusion.width fusion.num_layers fusion.num_heads fusion.mlp_ratio optim.batch_size
     optim.micro_batch_size optim.epochs optim.eps optim.max_grad_norm run.log_every run.evaluations_per_epoch
 """.split()
-NOT_NEGATIVE = "vision.gain loss.prior loss.reconstruction optim.weight_decay data.num_workers run.seed".split()
-BELOW_ONE = "vision.drop_path text.dropout fusion.dropout optim.warmup_fraction".split()
+NOT_NEGATIVE = """
+    vision.gain loss.prior loss.reconstruction optim.weight_decay data.num_workers run.seed augmentation.color_jitter
+    augmentation.mixup augmentation.cutmix
+""".split()
+BELOW_ONE = """
+    vision.drop_path text.dropout fusion.dropout optim.warmup_fraction augmentation.label_smoothing
+""".split()
 
 
 def refuse(key: str, value: object, message: str) -> None:
@@ -78,6 +85,8 @@ def test_shares_and_rates_are_below_one(key):
         ("data.train_splits", (), "data.train_splits is empty"),
         ("data.train_splits", ("train", "val", "train"), "names a split more than once: train, val, train"),
         ("data.train_splits", ("train", "minival"), "data.select_split 'minival' is also trained on"),
+        ("augmentation.random_erasing", 1.1, "augmentation.random_erasing must be in [0, 1], got 1.1"),
+        ("augmentation.random_erasing", -0.1, "augmentation.random_erasing must be in [0, 1], got -0.1"),
     ],
 )
 def test_contradictions_are_one_line(key, value, message):
@@ -118,3 +127,40 @@ def test_a_prior_that_nothing_trains_is_refused(top_down):
 def test_a_mosaic_must_fit_into_the_image(mosaic, message):
     with pytest.raises(ConfigError, match=message):
         PretrainConfig(data=DataConfig(root="objects"), run=RunConfig(output="runs/x"), mosaic=mosaic)
+
+
+@pytest.mark.parametrize("crop_pct", [0, 1.1, -0.5, math.nan])
+def test_the_evaluation_sees_something_and_no_more_than_all(crop_pct):
+    with pytest.raises(ConfigError, match="crop_pct must be in"):
+        PretrainConfig(data=DataConfig(root="objects"), run=RunConfig(output="runs/x"), crop_pct=crop_pct)
+
+
+@pytest.mark.parametrize("config", [VQAConfig, RetrievalConfig])
+def test_pictures_that_a_text_speaks_of_are_not_mirrored(config):
+    with pytest.raises(ConfigError, match="data.augmentation imagenet mirrors pictures"):
+        config(data=DataConfig(root="prepared", augmentation="imagenet"), run=RunConfig(output="runs/x"))
+
+
+@pytest.mark.parametrize(
+    "augmentation, strength",
+    [(name, s) for name in ("none", "randaugment") for s in ({"auto_augment": "original"}, {"color_jitter": 0.4})]
+    + [("randaugment", {"random_erasing": 0.25})],
+)
+def test_what_changes_pictures_is_refused_where_it_would_have_no_effect(augmentation, strength):
+    data, run = DataConfig(root="images", augmentation=augmentation), RunConfig(output="runs/x")
+    (name,) = strength
+    with pytest.raises(
+        ConfigError, match=f"augmentation.{name} .* needs data.augmentation imagenet, got {augmentation}"
+    ):
+        PretrainConfig(data=data, run=run, augmentation=AugmentationConfig(**strength))
+
+
+@pytest.mark.parametrize("alpha", ["mixup", "cutmix"])
+def test_a_mosaic_is_not_mixed_again(alpha):
+    with pytest.raises(ConfigError, match="mosaic 2 and augmentation.mixup .* or cutmix .* exclude each other"):
+        PretrainConfig(
+            data=DataConfig(root="images"),
+            run=RunConfig(output="runs/x"),
+            mosaic=2,
+            augmentation=AugmentationConfig(**{alpha: 0.5}),
+        )

@@ -207,7 +207,7 @@ class LearningRates:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with linear warm-up, then linear decay to zero, both computed from the optimizer step."""
+    """AdamW with linear warm-up, then decay to zero, both computed from the optimizer step."""
 
     batch_size: int = 512
     """Samples per optimizer step, summed over all processes and accumulation steps."""
@@ -223,8 +223,13 @@ class OptimConfig:
     """AdamW's epsilon."""
     weight_decay: float = 0.01
     """AdamW's weight decay, for weights of two or more dimensions; norms and biases are exempt."""
+    decay_positions: bool = True
+    """Decay the encoder's position table and CLS token, too, as METER; false exempts them, as DeiT and the ImageNet
+    release."""
     warmup_fraction: float = 0.1
     """Share of all optimizer steps spent on linear warm-up, in [0, 1)."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """How the learning rates fall to zero after the warm-up: along a line, or along half a cosine."""
     max_grad_norm: float | None = 1.0
     """Gradients are clipped to this global norm; None does not clip."""
 
@@ -249,8 +254,9 @@ class DataConfig:
     select_split: str | None = "minival"
     """Split that tunes and picks the best checkpoint; never one that is reported. None selects nothing and keeps
     ``last`` only."""
-    augmentation: Literal["none", "randaugment"] = "randaugment"
-    """Training images: as in evaluation, or with RandAugment (n=2, m=9) as METER."""
+    augmentation: Literal["none", "randaugment", "imagenet"] = "randaugment"
+    """Training images: as in evaluation; with RandAugment (n=2, m=9) as METER; or, in pretraining alone, a random part
+    of the picture (8 to 100 % of its area), mirrored or not, and what the group ``augmentation`` adds to it."""
     num_workers: int = 4
     """Loader processes per training process; 0 loads in the training process. Batches do not depend on it."""
 
@@ -308,6 +314,7 @@ class VQAConfig:
 
     def __post_init__(self) -> None:
         _require_compared_look(self.vision, self.prior)
+        _require_unmirrored(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,6 +341,7 @@ class RetrievalConfig:
     def __post_init__(self) -> None:
         _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
         _require_compared_look(self.vision, self.prior)
+        _require_unmirrored(self.data)
         _require(
             self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
             f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
@@ -345,6 +353,47 @@ def _require_compared_look(vision: VisionConfig, prior: PriorConfig) -> None:
         prior.look == "first" or VARIANTS[vision.top_down].looks_again_for_the_text,
         f"prior.look is second, but vision.top_down {vision.top_down} has no second look that depends on the text",
     )
+
+
+def _require_unmirrored(data: DataConfig) -> None:
+    _require(
+        data.augmentation != "imagenet",
+        "data.augmentation imagenet mirrors pictures and cuts things off, and texts speak of left, right and all of "
+        "them; it is for pretraining",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """What ImageNet's recipe does to training images and labels; nothing unless asked for."""
+
+    auto_augment: Literal["none", "rand-m9-mstd0.5-inc1", "original"] = "none"
+    """Random operations on a picture, by their name in timm: RandAugment as DeiT and the ImageNet release, or
+    AutoAugment's learned policy. Needs ``data.augmentation: imagenet``."""
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; 0 changes none. Needs ``data.augmentation:
+    imagenet``."""
+    random_erasing: float = 0.0
+    """Probability that a rectangle of an image becomes noise. Needs ``data.augmentation: imagenet``."""
+    mixup: float = 0.0
+    """Mixup's alpha: images of a batch are blended in pairs by a share drawn from Beta(alpha, alpha); 0 blends none."""
+    cutmix: float = 0.0
+    """CutMix' alpha: a rectangle comes from the other image of the pair; 0 cuts none. With Mixup, every batch gets the
+    one or the other, by even chance."""
+    label_smoothing: float = 0.0
+    """Share of every target that is spread evenly over all classes, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        _not_negative("augmentation", color_jitter=self.color_jitter, mixup=self.mixup, cutmix=self.cutmix)
+        _require(
+            0 <= self.random_erasing <= 1, f"augmentation.random_erasing must be in [0, 1], got {self.random_erasing}"
+        )
+        _below_one("augmentation", label_smoothing=self.label_smoothing)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,6 +408,10 @@ class PretrainConfig:
     mosaic: int = 1
     """Side n of a mosaic: training images are n x n mosaics of the folder's images, their targets the mean of the n x n
     labels. Above 1 the encoder learns to keep what it sees where it sees it."""
+    crop_pct: float = 1.0
+    """Share of the shorter side that is seen in evaluation, in (0, 1], from the middle: 0.875 resizes to 256 pixels and
+    cuts out 224. The checkpoint keeps it."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -369,3 +422,16 @@ class PretrainConfig:
             f"vision.image_size {self.vision.image_size} does not divide into a mosaic of "
             f"{self.mosaic} x {self.mosaic}",
         )
+        _require(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], got {self.crop_pct}")
+        augmentation = self.augmentation
+        _require(
+            self.mosaic == 1 or not augmentation.mixes,
+            f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
+            "each other: a mosaic is mixed already",
+        )
+        for name, off in (("auto_augment", "none"), ("color_jitter", 0), ("random_erasing", 0)):
+            value = getattr(augmentation, name)
+            _require(
+                value == off or self.data.augmentation == "imagenet",
+                f"augmentation.{name} {value} needs data.augmentation imagenet, got {self.data.augmentation}",
+            )

@@ -118,10 +118,22 @@ def cropped(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
+@pytest.mark.parametrize("crop_pct", [0.5, 0.875])
+@pytest.mark.parametrize("width, height", [(96, 96), (640, 427), (333, 500)])
+def test_the_box_of_a_smaller_crop_is_where_the_transform_cut(width, height, crop_pct):
+    transform = image_transform(INPUT, (0.0,) * 3, (1.0,) * 3, crop_pct=crop_pct)
+    box = seen_box(width, height, INPUT, transform.resized_to)
+    for row, column in [(0, 0), (2, 3), (GRID - 1, GRID - 1)]:
+        pixels = transform(marked(width, height, cell_box(box, row, column))).mean(dim=0)
+        means = pixels.unflatten(1, (GRID, PATCH)).unflatten(0, (GRID, PATCH)).mean(dim=(1, 3)).numpy()
+        assert np.unravel_index(means.argmax(), means.shape) == (row, column) and means[row, column] > 0.6
+
+
 def test_a_square_picture_is_seen_whole_and_a_wide_one_in_its_middle_by_hand():
     assert seen_box(96, 96, 48) == (0, 0, 96, 96)
     assert seen_box(400, 200, 100) == (100, 0, 300, 200)
     assert seen_box(200, 400, 100) == (0, 100, 200, 300)
+    assert seen_box(512, 512, 224, 256) == (32, 32, 480, 480)
 
 
 def test_the_centres_of_a_two_by_two_grid_by_hand():

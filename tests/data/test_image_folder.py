@@ -1,5 +1,8 @@
 """Image folders: classes in order, the same pictures in every process, bad files named."""
 
+import logging
+import os
+
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +35,32 @@ def test_classes_and_files_are_in_order_of_their_names(root):
         ("ant", "10.png", 0),
         ("ant", "2.png", 0),
         ("cat", "1.png", 1),
+    ]
+
+
+def test_a_file_and_its_label_are_found_by_their_place_from_either_end(root):
+    os.rename(root / "train/ant/10.png", os.fsencode(root / "train/ant") + b"/\xff \xc3.PNG")  # no UTF-8
+    Image.new("RGB", (4, 4)).save(root / "val/zebra/a long name of \u4e00 picture.jpeg")
+    files = dataset(root, ("train", "val")).files
+    listed = [
+        (split / name, label)
+        for split in (root / "train", root / "val")
+        for label, folder in enumerate(("ant", "cat", "zebra"))
+        for name in sorted(f"{folder}/{name}" for name in os.listdir(split / folder))
+    ]
+    assert list(files) == listed and [files[place - len(listed)] for place in range(len(listed))] == listed
+    assert all(file.is_file() for file, _ in files) and len(files) == 19
+    with pytest.raises(IndexError):
+        files[19]
+
+
+def test_what_is_no_image_by_its_name_is_left_out_and_said(root, caplog):
+    for name in ("train/ant/notes.txt", "train/cat/1.gif", "train/cat/.hidden"):
+        (root / name).write_text("")
+    with caplog.at_level(logging.WARNING):
+        assert len(dataset(root)) == 9
+    assert [record.getMessage() for record in caplog.records] == [
+        f"2 files are no images by their names and left out, e.g. {root}/train/ant/notes.txt"
     ]
 
 

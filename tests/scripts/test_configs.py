@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vl_absvit.cli import parse_run_config
-from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.config import AugmentationConfig, PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.models.build import build_random_classifier
+from vl_absvit.training.optim import lr_factor
 from vl_absvit.training.run_dir import config_as_dict
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +18,9 @@ CONFIGS = {
     "demo/pretrain.yaml": PretrainConfig,
     "demo/vqa.yaml": VQAConfig,
     "demo/retrieval.yaml": RetrievalConfig,
+    "pretrain_absvit_base.yaml": PretrainConfig,
+    "pretrain_absvit_small.yaml": PretrainConfig,
+    "pretrain_absvit_tiny.yaml": PretrainConfig,
     "retrieval_absvit_base.yaml": RetrievalConfig,
     "retrieval_coco_absvit_base.yaml": RetrievalConfig,
     "retrieval_coco_vit_base.yaml": RetrievalConfig,
@@ -66,3 +72,46 @@ def test_the_demo_stages_fit_together():
     assert retrieval.start == f"{vqa.run.output}/checkpoints/best"
     assert (retrieval.text, retrieval.fusion) == (vqa.text, vqa.fusion)
     assert replace(retrieval.vision, weights=vqa.vision.weights) == vqa.vision
+
+
+PRETRAININGS = [f"pretrain_absvit_{size}.yaml" for size in ("tiny", "small", "base")]
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+def test_imagenet_is_pretrained_on_by_the_papers_recipe(name):
+    config = parse(name)
+    optim, loss = config.optim, config.loss
+    assert (optim.epochs, optim.batch_size, optim.weight_decay, optim.schedule) == (300, 512, 0.05, "cosine")
+    assert {getattr(optim.learning_rates, part) for part in ("vision", "head", "feedback", "prior")} == {5e-4}
+    assert (loss.reconstruction, loss.prior, config.vision.gain) == (0.1, 0.0, 1.0)
+    assert config.augmentation == AugmentationConfig(
+        auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.25, mixup=0.8, cutmix=1.0,
+        label_smoothing=0.1,
+    )  # fmt: skip
+    images = 1_281_167
+    epoch_steps = images // optim.batch_size
+    rates = [lr_factor(5 * epoch_steps + step, 300 * epoch_steps, optim.warmup_fraction, "cosine") for step in (-1, 0)]
+    assert rates == [1 - 1 / (5 * epoch_steps), 1]
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_images_pair_up_for_mixup_on_the_usual_numbers_of_gpus(name, gpus):
+    optim = parse(name).optim
+    assert optim.batch_size % (gpus * optim.micro_batch_size) == 0 and optim.micro_batch_size % 2 == 0
+
+
+def test_the_imagenet_configs_differ_in_size_alone():
+    configs = [config_as_dict(parse(name)) for name in PRETRAININGS]
+    for config in configs:
+        size = config["vision"].pop("model").split("_")[1]
+        assert config["run"].pop("output") == f"runs/pretrain_absvit_{size}"
+    assert configs[0] == configs[1] == configs[2]
+
+
+@pytest.mark.parametrize("name, width", list(zip(PRETRAININGS, (192, 384, 768), strict=True)))
+def test_an_imagenet_config_makes_a_classifier_of_its_size(name, width):
+    with torch.device("meta"):
+        model = build_random_classifier(parse(name).vision, 1000, pooling="token", norm_follows=False)
+    assert model.vision.head.weight.shape == (1000, width) and len(model.vision.decoders) == 12
+    assert model.vision.prior.shape == (width,)

@@ -1,6 +1,8 @@
 """The classification task: both looks' loss, top-1 by hand, and weights that start a VQA run."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,13 +13,17 @@ from PIL import Image
 from torch import nn
 
 from tests.damage import copied, cut_short, emptied, removed, replaced
-from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
-from vl_absvit.errors import InputError
+from tests.run_script import run_script
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config, write_config
+from vl_absvit.config import AugmentationConfig
+from vl_absvit.data.transforms import image_transform
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.build import image_statistics
 from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.classification import ClassificationTask, classification_loss, load_classifier
 from vl_absvit.tasks.vqa import VQATask
-from vl_absvit.training.optim import param_groups
+from vl_absvit.training.optim import lr_factor, param_groups
 from vl_absvit.variants import VARIANTS
 
 
@@ -154,3 +160,132 @@ def test_a_mosaic_is_learned_with_the_mean_of_its_labels(world, tmp_path):
     expected = classification_loss(logits, targets)
     torch.testing.assert_close(task.losses(task.model, batch)["classification"], expected)
     assert 0 <= task.evaluate(task.model)["top1"] <= 100
+
+
+# ImageNet's recipe.
+
+RECIPE = AugmentationConfig(
+    auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.25, mixup=0.8, cutmix=1.0,
+    label_smoothing=0.1,
+)  # fmt: skip
+
+
+def recipe_config(world, output):
+    """The tiny pretraining with everything that ImageNet's does to images, labels and learning rates."""
+    config = tiny_pretrain_config(world, output, vision=tiny_vision(gain=1.0, drop_path=0.1), crop_pct=0.875)
+    optim = replace(
+        config.optim, schedule="cosine", warmup_fraction=0.25, weight_decay=0.05, decay_positions=False,
+        max_grad_norm=None,
+    )  # fmt: skip
+    return replace(config, data=replace(config.data, augmentation="imagenet"), augmentation=RECIPE, optim=optim)
+
+
+def test_mixed_and_smoothed_targets_train_both_looks(world, tmp_path):
+    task = ClassificationTask(recipe_config(world, tmp_path))
+    task.model.eval()
+    batch, classes = first_batch(task), len(task.train_set.classes)
+    smoothed = 0.9 * batch.targets + 0.1 / classes
+    assert smoothed.sum(dim=1).allclose(torch.ones(len(smoothed)))
+    with torch.no_grad():
+        out = task.model(batch.images)
+    by_hand = [-(smoothed * logits.log_softmax(dim=1)).sum(dim=1).mean() for logits in out[:2]]
+    found = task.losses(task.model, batch)["classification"]
+    torch.testing.assert_close(found, sum(by_hand) / 2)
+
+
+def test_soft_targets_pull_on_both_looks():
+    looks = [torch.randn(3, 4, requires_grad=True) for _ in range(2)]
+    targets = torch.rand(3, 4).softmax(dim=1)
+    classification_loss(ClassifierOutput(*looks, None), targets).backward()
+    for logits in looks:
+        torch.testing.assert_close(logits.grad, (logits.softmax(dim=1) - targets).detach() / 3 / 2)
+
+
+def test_two_colours_are_told_apart_after_learning_from_their_mixtures(tmp_path):
+    for split in ("train", "val"):
+        for name, colour in (("blue", (40, 40, 200)), ("red", (200, 40, 40))):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(7):
+                Image.new("RGB", (32, 32), tuple(c + 5 * number for c in colour)).save(
+                    tmp_path / split / name / f"{number}.png"
+                )
+    config = tiny_pretrain_config(tmp_path, tmp_path / "run")
+    mixing = AugmentationConfig(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
+    data = replace(config.data, root=str(tmp_path))
+    task = ClassificationTask(replace(config, data=data, augmentation=mixing))
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
+    for epoch in range(12):
+        (batch,) = epoch_batches(task.config, task.train_set, epoch, 0, 0, 1)
+        optimizer.zero_grad()
+        sum(task.losses(task.model, batch).values()).backward()
+        optimizer.step()
+    task.model.eval()
+    assert task.evaluate(task.model) == {"top1": 100.0}
+
+
+def test_labels_are_smoothed_without_mixing(world, tmp_path):
+    smoothing = AugmentationConfig(label_smoothing=0.2)
+    task = ClassificationTask(tiny_pretrain_config(world, tmp_path, augmentation=smoothing))
+    batch, classes = first_batch(task), len(task.train_set.classes)
+    assert batch.targets is None
+    targets = 0.8 * F.one_hot(batch.labels[:, 0], classes) + 0.2 / classes
+    expected = classification_loss(task.model(batch.images), targets)
+    torch.testing.assert_close(task.losses(task.model, batch)["classification"], expected)
+
+
+def test_images_that_do_not_pair_up_are_refused(world, tmp_path):
+    config = recipe_config(world, tmp_path)
+    config = replace(config, optim=replace(config.optim, micro_batch_size=7))
+    with pytest.raises(ConfigError, match="7 images per process and forward pass are an odd number"):
+        ClassificationTask(config)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "imagenet"])
+def test_evaluation_sees_the_middle_and_the_checkpoint_knows(world, tmp_path, augmentation):
+    config = tiny_pretrain_config(world, tmp_path, crop_pct=0.8)
+    task = ClassificationTask(replace(config, data=replace(config.data, augmentation=augmentation)))
+    task.save(tmp_path)
+    checkpoint = load_classifier(tmp_path)
+    assert checkpoint.transform.resized_to == 40  # 32 / 0.8
+    with Image.open(task.select_set.files[0][0]) as picture:
+        seen = checkpoint.transform(picture)
+        whole = image_transform(40, *image_statistics(config.vision))(picture)
+    assert torch.equal(seen, whole[:, 4:36, 4:36]) and torch.equal(seen, task.select_set[0].image)
+
+
+def test_a_checkpoint_that_tells_of_no_crop_shows_the_whole_shorter_side(world, tmp_path):
+    ClassificationTask(tiny_pretrain_config(world, tmp_path)).save(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    content = json.loads(path.read_text())
+    assert content.pop("crop_pct") == 1
+    path.write_text(json.dumps(content))
+    assert load_classifier(tmp_path).transform.resized_to == 32
+
+
+@pytest.mark.parametrize("crop_pct", ["0.8", True, 0, 1.5, None])
+def test_a_crop_of_no_sense_is_one_line(world, tmp_path, crop_pct):
+    ClassificationTask(tiny_pretrain_config(world, tmp_path)).save(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"crop_pct": crop_pct}))
+    with pytest.raises(InputError, match=r"preprocessor_config.json: expected crop_pct to be a number in \(0, 1\]"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_by_the_recipe_trains_at_its_rates_and_goes_on_as_if_never_stopped(world, tmp_path):
+    config = write_config(recipe_config(world, tmp_path / "whole"), tmp_path / "recipe.yaml")
+    assert run_script("scripts/pretrain_vision.py", "--config", config) == 0
+    lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "classification" in line]
+    assert all(math.isfinite(line["classification"] + line["reconstruction"]) for line in lines)
+    steps = len(lines)
+    rates = [3e-3 * lr_factor(step, steps, 0.25, "cosine") for step in range(steps)]
+    assert [line["lr/vision"] for line in lines] == pytest.approx(rates)
+    parted = tmp_path / "parted"
+    shutil.copytree(tmp_path / "whole", parted)
+    shutil.rmtree(parted / "checkpoints/last")
+    (parted / "checkpoints/last.previous").rename(parted / "checkpoints/last")  # after the first of two epochs
+    options = ("--run.output", parted, "--run.resume", "true", "--data.num_workers", 1)
+    assert run_script("scripts/pretrain_vision.py", "--config", config, *options) == 0
+    first, second = (tmp_path / run / "checkpoints/last/model.safetensors" for run in ("whole", "parted"))
+    assert first.read_bytes() == second.read_bytes()

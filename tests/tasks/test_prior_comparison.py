@@ -88,7 +88,8 @@ def test_the_prior_of_a_class_is_its_row_of_the_head(folders):
 
 def test_a_classifier_looks_as_it_did_in_training(folders, images):
     model = load_steerable(folders["classifier"]).model
-    before = model(images).second_logits
+    with torch.no_grad():
+        before = model(images).second_logits
     priors = ClassPriors(load_steerable(folders["classifier"]), CLASSES)
     with torch.no_grad():
         query = priors.vision.look_twice(images)

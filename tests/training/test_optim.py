@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.tiny_vqa import tiny_vision
+from vl_absvit.config import OptimConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.training.optim import describe_groups, lr_factor, param_groups
+from vl_absvit.models.build import build_random_classifier
+from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor, param_groups
 
 SCHEDULES = Path(__file__).parents[2] / "../shared/golden/meter/schedules.json"
 
@@ -49,6 +52,19 @@ def test_every_trainable_parameter_is_in_exactly_one_group():
 def test_norms_and_biases_are_not_decayed():
     for group in param_groups(nested_model(), RATES, 0.01):
         assert {p.ndim >= 2 for p in group["params"]} == {group["weight_decay"] == 0.01}
+
+
+@pytest.mark.parametrize("decay_positions", [True, False])
+def test_positions_and_cls_token_are_decayed_unless_the_config_says_otherwise(decay_positions):
+    model = build_random_classifier(tiny_vision(), 3, pooling="token", norm_follows=False)
+    config = OptimConfig(weight_decay=0.5, decay_positions=decay_positions)
+    groups = build_optimizer(model, {"vision": 0.1}, config).param_groups
+    decay_of = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_position = name in ("vision.pos_embed", "vision.cls_token")
+        is_decayed = decay_positions if is_position else parameter.ndim >= 2
+        assert decay_of.pop(id(parameter)) == 0.5 * is_decayed, name
+    assert not decay_of
 
 
 def test_a_parameter_without_a_rate_stops_the_run():
@@ -92,11 +108,26 @@ def test_the_schedule_by_hand():
     assert lr_factor(0, 3, 0.0) == 1
 
 
-@pytest.mark.parametrize("name", ["poly1_warm0.1_100", "poly1_warm0.1_37"])
-def test_the_schedule_is_meters(name):
+def test_the_cosine_by_hand():
+    rates = [lr_factor(step, 20, 0.2, "cosine") for step in (0, 1, 4, 8, 12, 16, 20)]
+    quarter = (1 + 2**-0.5) / 2  # of the cosine's way
+    assert rates == pytest.approx([0, 1 / 4, 1, quarter, 1 / 2, 1 - quarter, 0], abs=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_rate_rises_once_and_never_again(schedule):
+    rates = [lr_factor(step, 50, 0.1, schedule) for step in range(51)]
+    assert rates[0] == rates[50] == 0 and rates[5] == 1
+    assert rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    "name, schedule", [("poly1_warm0.1_100", "linear"), ("poly1_warm0.1_37", "linear"), ("cosine", "cosine")]
+)
+def test_the_schedule_is_meters(name, schedule):
     if not SCHEDULES.exists():
         pytest.skip("the golden schedules are not here")
     golden = json.loads(SCHEDULES.read_text())[name]
     base, total = golden["config"]["learning_rate"], golden["max_steps"]
-    for step, rates in enumerate(golden["lr_per_step_per_group"]):
-        assert base * lr_factor(step, total, 0.1) == pytest.approx(rates[0], rel=1e-12, abs=1e-20)
+    for step, rates in enumerate(golden["lr_per_step_per_group"][: total + 1]):  # past its end, METER's cosine rises
+        assert base * lr_factor(step, total, 0.1, schedule) == pytest.approx(rates[0], rel=1e-12, abs=1e-20)

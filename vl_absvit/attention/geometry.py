@@ -1,6 +1,6 @@
 """Where the patch grid lies in the original picture.
 
-Evaluation resizes the shorter side to the model's input and cuts out the centre; these functions undo both.
+Evaluation resizes the shorter side and cuts out the centre, the model's input; these functions undo both.
 Coordinates are pixels of the upright picture (after EXIF rotation), x to the right, y down; boxes are (x0, y0, x1, y1).
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 Box = tuple[float, float, float, float]
 
 
-def seen_box(width: int, height: int, image_size: int) -> Box:
+def seen_box(width: int, height: int, image_size: int, resized_to: int | None = None) -> Box:
     """The part of a picture that the model sees, and that its patch grid covers.
 
     It follows torchvision's ``Resize`` and ``CenterCrop``: the longer side becomes a whole number of pixels, so that
@@ -19,10 +19,11 @@ def seen_box(width: int, height: int, image_size: int) -> Box:
         width: of the picture.
         height: of the picture.
         image_size: side of the model's input.
+        resized_to: pixels of the shorter side before the centre is cut out; None where that is ``image_size``.
     """
-    short, long = sorted((width, height))
-    resized_long = int(image_size * long / short)
-    resized_width, resized_height = (image_size, resized_long) if width <= height else (resized_long, image_size)
+    (short, long), resized_short = sorted((width, height)), resized_to or image_size
+    resized_long = int(resized_short * long / short)
+    resized_width, resized_height = (resized_short, resized_long) if width <= height else (resized_long, resized_short)
     left, top = round((resized_width - image_size) / 2), round((resized_height - image_size) / 2)
     x_scale, y_scale = width / resized_width, height / resized_height
     return left * x_scale, top * y_scale, (left + image_size) * x_scale, (top + image_size) * y_scale

@@ -1,6 +1,10 @@
 """Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
 
-from collections.abc import Sequence
+import logging
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +17,8 @@ from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import InputError
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 KEPT_BYTES = 2**30
 """Tensors of a data set that is smaller than this, and not augmented, are kept in memory once made."""
@@ -24,6 +30,7 @@ class ImageBatch(NamedTuple):
     images: Tensor  # (I, 3, H, W)
     labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order, one cell where there is none
     indices: Tensor  # (I,) long, place in the data set
+    targets: Tensor | None = None  # (I, classes) shares of the classes where images are mixed, else the labels say it
 
 
 class ImageSample(NamedTuple):
@@ -43,6 +50,40 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     )
 
 
+class ImageFiles(Sequence[tuple[Path, int]]):
+    """Image files with their labels, folder after folder, in order of their names within each.
+
+    A million of them are two buffers and not a million objects: small, and shared by all loader processes.
+
+    Args:
+        folders: each with the label of its images.
+    """
+
+    def __init__(self, folders: Iterable[tuple[Path, int]]) -> None:
+        self._folders, self._firsts = list(folders), array("q")
+        names, self._ends = bytearray(), array("q")  # all names in a row, and where each one ends
+        others: list[Path] = []
+        for folder, _ in self._folders:
+            self._firsts.append(len(self._ends))
+            images, rest = _names(folder)
+            others += [folder / name for name in rest]
+            for name in images:
+                names += os.fsencode(name)
+                self._ends.append(len(names))
+        self._names = bytes(names)
+        if others:
+            log.warning("%d files are no images by their names and left out, e.g. %s", len(others), others[0])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> tuple[Path, int]:
+        place = range(len(self))[index]
+        folder, label = self._folders[bisect_right(self._firsts, place) - 1]
+        start = self._ends[place - 1] if place else 0
+        return folder / os.fsdecode(self._names[start : self._ends[place]]), label
+
+
 class ImageFolderDataset(Dataset):
     """Images of one or more splits in order of class and name.
 
@@ -58,15 +99,16 @@ class ImageFolderDataset(Dataset):
     ) -> None:
         self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
         self._kept: dict[int, Tensor] = {}
-        self.files: list[tuple[Path, int]] = []
         self.classes: list[str] = []
+        folders: list[tuple[Path, int]] = []
         for split in splits:
             folder = Path(root) / split
             classes = class_names(folder)
             if self.classes and classes != self.classes:
                 raise InputError(f"{folder} has other classes than {Path(root) / splits[0]}")
             self.classes = classes
-            self.files += [(file, label) for label, name in enumerate(classes) for file in image_files(folder / name)]
+            folders += [(folder / name, label) for label, name in enumerate(classes)]
+        self.files = ImageFiles(folders)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -154,7 +196,18 @@ def class_names(folder: Path) -> list[str]:
 
 def image_files(folder: Path) -> list[Path]:
     """Image files of one class, sorted by name."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    if not files:
+    images, _ = _names(folder)
+    return [folder / name for name in images]
+
+
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of one class's image files, and of what else is there but hidden files; both sorted."""
+    images, others = [], []
+    for name in sorted(os.listdir(folder)):
+        if os.path.splitext(name)[1].lower() in SUFFIXES:
+            images.append(name)
+        elif not name.startswith("."):
+            others.append(name)
+    if not images:
         raise InputError(f"{folder}: there is no image of this class")
-    return files
+    return images, others

@@ -12,6 +12,7 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.auto_augment import RandAugment, rand_augment_ops
 from torch import Tensor
+from torchvision.transforms import Resize
 
 # The fourteen operations of ViLT and METER: no inversion and no cut-out, since texts speak of colours and small things.
 # Nothing mirrors an image either: texts speak of left and right.
@@ -31,6 +32,8 @@ class ImageTransform:
     steps: Callable[[Image.Image], Tensor]
     is_random: bool
     """Whether it draws random numbers; wrap the call in ``seeded`` to repeat them."""
+    resized_to: int | None
+    """Pixels of the shorter side before the centre is cut out; None where a random part is cut out instead."""
 
     def __call__(self, picture: Image.Image) -> Tensor:
         return self.steps(picture)
@@ -42,15 +45,17 @@ def image_transform(
     std: Sequence[float],
     augmentation: Literal["none", "randaugment"] = "none",
     interpolation: str = "bicubic",
+    crop_pct: float = 1.0,
 ) -> ImageTransform:
     """Pictures to tensors of ``image_size`` in both directions.
 
-    ``none``: the shorter side is resized to ``image_size`` and the centre is cut out, as in evaluation.
+    ``none``: the shorter side is resized to ``image_size / crop_pct`` and the centre is cut out, as in evaluation.
     ``randaugment``: two random operations of METER's strength before that.
 
     Args:
         mean: of each channel, in [0, 1].
         std: of each channel.
+        crop_pct: share of the shorter side that is cut out, in (0, 1].
     """
     transform = create_transform(
         (3, image_size, image_size),
@@ -58,11 +63,12 @@ def image_transform(
         interpolation=interpolation,
         mean=tuple(mean),
         std=tuple(std),
-        crop_pct=1.0,
+        crop_pct=crop_pct,
     )
     if augmentation == "randaugment":
         transform.transforms.insert(0, _rand_augment(mean))
-    return ImageTransform(transform, is_random=augmentation == "randaugment")
+    resized_to = next(step.size for step in transform.transforms if isinstance(step, Resize))
+    return ImageTransform(transform, is_random=augmentation == "randaugment", resized_to=resized_to)
 
 
 def _rand_augment(mean: Sequence[float]) -> RandAugment:

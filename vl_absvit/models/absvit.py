@@ -21,7 +21,16 @@ from vl_absvit.models.attention import (
     TopDownQKVAttention,
     ValueMaskAttention,
 )
-from vl_absvit.models.top_down import MODULATIONS, FeedbackDecoder, Steered, feed_back, keep_all, per_text
+from vl_absvit.models.top_down import (
+    MODULATIONS,
+    FeedbackDecoder,
+    FoldedDecoders,
+    Steered,
+    feed_back,
+    feed_back_folded,
+    keep_all,
+    per_text,
+)
 from vl_absvit.variants import VARIANTS, TopDown
 
 ATTENTION = {"mask_att": ValueMaskAttention, "absvit_qkv": TopDownQKVAttention}  # all others steer the values
@@ -103,6 +112,7 @@ class AbSViT(VisionTransformer):
         self.variant = VARIANTS[top_down]
         self.modulate = partial(MODULATIONS[modulation] if self.uses_prior else keep_all, gain=gain)
         self.decoders, self.prior = None, None
+        self._folded = FoldedDecoders()
         if self.feeds_back:
             self.decoders = nn.ModuleList(FeedbackDecoder(width=self.embed_dim) for _ in self.blocks)
             for weight in self.decoders.parameters():
@@ -161,7 +171,15 @@ class AbSViT(VisionTransformer):
 
     def _signals(self, steered: Steered) -> list[Steered]:
         """Step (iii); MaskAtt sends the same prior mask to every block."""
-        return feed_back(self.decoders, steered) if self.feeds_back else [steered] * len(self.blocks)
+        if not self.feeds_back:
+            return [steered] * len(self.blocks)
+        if self._may_fold(steered):
+            return feed_back_folded(self._folded.matrices(self.decoders), steered)
+        return feed_back(self.decoders, steered)
+
+    def _may_fold(self, steered: Steered) -> bool:
+        """Folding gives the decoders no gradient, and is not worth it where all tokens share one direction."""
+        return not (self.training or torch.is_grad_enabled() or steered.shares_direction)
 
     def embed(self, images: Tensor) -> Embedded:
         """z_0 of both looks, from images (I, 3, height, width)."""

@@ -26,6 +26,7 @@ from vl_absvit.variants import VARIANTS
 FORMAT = 2
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_LAYERS = 1_000
 
 
 def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
@@ -51,6 +52,8 @@ def _build_model(
 ) -> VLAbSViT:
     """Start weights of the whole model where the config names them, else of vision and text; the rest is random."""
     roberta = _roberta_config(config.text, tokenizer)
+    # Read first: a config.json that does not describe the weights beside it takes no memory this way.
+    text = _read_roberta(config.text.model) if config.text.model and config.start is None else None
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
     model = build_from_architecture(
         {
@@ -70,8 +73,8 @@ def _build_model(
         load_start(model, config.start)
         return model
     load_trunk(model.vision, config.vision)
-    if config.text.model is not None:
-        model.text.roberta.load_state_dict(_read_roberta(config.text.model))
+    if text is not None:
+        model.text.roberta.load_state_dict(text)
     return model
 
 
@@ -86,9 +89,16 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         raise InputError(
             f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
         )
-    vision = build_vision(VisionConfig(**architecture["vision"]), num_classes=0)
-    text = TextEncoder(RobertaConfig.from_dict(architecture["text"]))
+    vision_config, text_config = VisionConfig(**architecture["vision"]), RobertaConfig.from_dict(architecture["text"])
     fusion = FusionConfig(**architecture["fusion"])
+    for part, layers in (
+        ("vision", vision_config.depth or 0),
+        ("text", text_config.num_hidden_layers),
+        ("fusion", fusion.num_layers),
+    ):
+        check_layers(layers, f"{where}: {part}")
+    vision = build_vision(vision_config, num_classes=0)
+    text = TextEncoder(text_config)
     sentence = architecture["sentence"]
     if sentence is None and vision.uses_prior:
         raise InputError(f"{where}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
@@ -103,6 +113,12 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         architecture=dict(architecture),
         padded_length=architecture.get("padded_length"),  # older checkpoints do not have it
     )
+
+
+def check_layers(layers: int, where: str) -> None:
+    """Raise ``InputError`` where a foreign ``config.json`` asks for so many layers that building them never ends."""
+    if layers > MAX_LAYERS:
+        raise InputError(f"{where}: expected at most {MAX_LAYERS:,} layers, got {layers:,}")
 
 
 def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
@@ -122,12 +138,24 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
 
 
 def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
-    """The visual encoder with a classification head, and with a trainable query as prior if it uses one."""
+    """A classifier for pretraining with the start weights of its trunk."""
     # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
-    vision = build_vision(config.vision, num_classes, trainable_prior=True, global_pool=config.pooling, fc_norm=False)
-    vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    load_trunk(vision, config.vision)
-    return Classifier(vision)
+    model = build_random_classifier(config.vision, num_classes, pooling=config.pooling, norm_follows=False)
+    model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    load_trunk(model.vision, config.vision)
+    return model
+
+
+def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: str, norm_follows: bool) -> Classifier:
+    """The visual encoder with a classification head, and with a trainable query as prior if it uses one.
+
+    Args:
+        pooling: ``token`` or ``avg``.
+        norm_follows: whether the final norm stands after the pooling.
+    """
+    return Classifier(
+        build_vision(config, num_classes, trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
+    )
 
 
 def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs) -> AbSViT:
@@ -264,8 +292,10 @@ def _read_weights(path: Path, key: str) -> dict[str, Tensor]:
 def _read_roberta(name: str) -> dict[str, Tensor]:
     """Weights of a RoBERTa without pooler and language-model head; transformers would make up missing ones."""
     try:
-        loaded, report = RobertaModel.from_pretrained(name, add_pooling_layer=False, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        loaded, report = RobertaModel.from_pretrained(
+            name, add_pooling_layer=False, output_loading_info=True, use_safetensors=True
+        )
+    except Exception as error:  # as much as the library raises for a config.json that it half understands
         raise InputError(f"text.model {name}: its weights cannot be read: {_first_line(error)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
@@ -276,11 +306,12 @@ def _read_roberta(name: str) -> dict[str, Tensor]:
 def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
     if config.model is not None:
         try:
-            roberta = AutoConfig.from_pretrained(config.model)
-        except (OSError, ValueError) as error:
+            roberta = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
+        except Exception as error:  # the library's checks of single fields raise whatever they like
             raise ConfigError(f"text.model {config.model}: no RoBERTa there: {_first_line(error)}") from error
         if not isinstance(roberta, RobertaConfig):
             raise ConfigError(f"text.model {config.model}: expected a RoBERTa, got {roberta.model_type}")
+        check_layers(roberta.num_hidden_layers, f"text.model {config.model}")
     else:
         roberta = RobertaConfig(
             vocab_size=len(tokenizer),

@@ -5,8 +5,10 @@ Shapes: I images, B texts (one prior each; several texts may share an image), N 
 raster order), D width, L blocks.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -122,6 +124,85 @@ def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
         reconstruction = decoder.reconstruct(reconstruction)
         signals.append(steered._replace(direction=decoder.transform(reconstruction)))
     return signals[::-1]
+
+
+def feed_back_folded(matrices: Tensor, steered: Steered) -> list[Steered]:
+    """The signals of ``feed_back`` with one product per block, on the tokens alone that have a signal.
+
+    Args:
+        matrices: of all blocks, first block first, (L, D, D), as ``fold`` gives them.
+        steered: the modulated tokens, with a direction per image and token.
+
+    Returns:
+        One signal per block, first block first. Where no text gives a token any scale, its direction is 0.
+    """
+    directions = steered.direction.flatten(0, 1)  # (I * N, D)
+    # Meta tensors have no values: operations are counted as if every token had a signal.
+    kept = slice(None) if directions.is_meta else have_signal(steered).flatten().nonzero().squeeze(-1)
+    rows, signals = directions[kept], []
+    for matrix in matrices:
+        product = rows @ matrix
+        fed_back = product.new_zeros(directions.shape)
+        fed_back[kept] = product
+        signals.append(steered._replace(direction=fed_back.view_as(steered.direction)))
+    return signals
+
+
+def have_signal(steered: Steered) -> Tensor:
+    """Whether any text gives a token of an image a scale other than exactly 0, (I, N).
+
+    The clamp of the prior mask makes many that are; their direction does not matter.
+
+    Args:
+        steered: with a direction per image and token.
+    """
+    images, tokens, _ = steered.direction.shape
+    has_scale = (steered.scale != 0).squeeze(-1)  # (B, N), or (1, 1) for all
+    if steered.image_index is not None:
+        texts = torch.zeros(images, tokens, device=has_scale.device)
+        has_scale = texts.index_add_(0, steered.image_index, has_scale.to(texts.dtype)) > 0
+    return has_scale.expand(images, tokens)
+
+
+def fold(decoders: nn.ModuleList) -> Tensor:
+    """(T_l R_l ... R_L)^T of every block, first block first, (L, D, D).
+
+    The decoders are linear: what they make of the unit vectors are the rows of the matrix.
+    """
+    weight = decoders[0].transform.weight
+    has_autocast = torch.amp.is_autocast_available(weight.device.type)  # meta tensors have none
+    with torch.autocast(weight.device.type, enabled=False) if has_autocast else nullcontext():
+        unit_vectors = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        signals = feed_back(decoders, Steered(None, None, unit_vectors))
+    return torch.stack([signal.direction for signal in signals])
+
+
+class FoldedDecoders:
+    """Keeps the folded decoders for as long as their weights stay as they are.
+
+    The weights are compared with copies of those that were folded: version counters miss what fused optimizers write
+    and what is written through ``.data``, and inference tensors have none.
+    """
+
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []  # copies of what was folded
+        self._matrices: Tensor | None = None
+
+    def matrices(self, decoders: nn.ModuleList) -> Tensor:
+        """``fold(decoders)``, (L, D, D), without gradient."""
+        with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use in any mode
+            weights = list(decoders.parameters())
+            if self._matrices is None or not _are_equal(weights, self._weights):
+                self._matrices = fold(decoders)
+                self._weights = [weight.detach().clone() for weight in weights]
+        return self._matrices
+
+
+def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    if [(a.device, a.dtype, a.shape) for a in some] != [(b.device, b.dtype, b.shape) for b in others]:
+        return False
+    equal = [(a == b).all() for a, b in zip(some, others, strict=True)]
+    return some[0].is_meta or bool(torch.stack(equal).all())  # waits for a GPU once
 
 
 def reconstruction_loss(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor:

@@ -11,14 +11,15 @@ from accelerate.utils import send_to_device
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vl_absvit.config import PretrainConfig, VisionConfig
+from vl_absvit.config import OptimConfig, PretrainConfig, VisionConfig
+from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
 from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_classifier, build_vision, image_statistics
+from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.tasks.base import say_what_is_left_out
@@ -35,34 +36,36 @@ class ClassificationTask:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        data, size = config.data, config.vision.image_size // config.mosaic
-        mean, std = image_statistics(config.vision)
+        data, mixing, seed = config.data, config.augmentation, config.run.seed
+        if mixing.mixes:
+            _check_pairs(config.optim)
+        transform, plain = _transforms(config)
         self.train_set = ImageFolderDataset(
-            data.root,
-            data.train_splits,
-            image_transform(size, mean, std, data.augmentation),
-            augmented=data.augmentation != "none",
-            seed=config.run.seed,
+            data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed
         )
         if config.mosaic > 1:
-            self.train_set = MosaicDataset(self.train_set, config.mosaic, config.run.seed)
+            self.train_set = MosaicDataset(self.train_set, config.mosaic, seed)
+        if mixing.mixes:
+            self.train_set = MixedDataset(self.train_set, mixup=mixing.mixup, cutmix=mixing.cutmix, seed=seed)
         self.select_set = None
         if data.select_split is not None:
-            plain = image_transform(size, mean, std)
             self.select_set = ImageFolderDataset(data.root, [data.select_split], plain)
             if self.select_set.classes != self.train_set.classes:
                 raise InputError(f"{data.root}: {data.select_split} has other classes than {data.train_splits[0]}")
             if config.mosaic > 1:
                 self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
-        torch.manual_seed(config.run.seed)
+        torch.manual_seed(seed)
         self.model = build_classifier(config, len(self.train_set.classes))
         say_what_is_left_out(config, self.model.vision, has_prior=False)
 
     def losses(self, model: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
         out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
-        targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)  # (I, classes)
-        terms = {"classification": classification_loss(out, targets)}
+        targets = batch.targets  # (I, classes)
+        if targets is None:
+            targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)
+        smoothing = self.config.augmentation.label_smoothing
+        terms = {"classification": classification_loss(out, targets, smoothing)}
         if out.reconstruction is not None:
             terms["reconstruction"] = weight * out.reconstruction
         return terms
@@ -109,7 +112,7 @@ class ClassificationTask:
         vision = asdict(self.config.vision)
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
         write_json(folder / CONFIG, content, indent=1)
-        write_json(folder / STATISTICS, _statistics(self.config.vision), indent=1)
+        write_json(folder / STATISTICS, _statistics(self.config.vision, self.config.crop_pct), indent=1)
 
     def check_saved(self, folder: Path) -> None:
         saved = read_json(folder / CONFIG, dict).get("classes")
@@ -142,33 +145,76 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
     try:
         config = VisionConfig(**content["vision"])
         pooling, norm_follows = POOLINGS[content["pooling"]]
-        vision = build_vision(config, len(classes), trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
+        model = build_random_classifier(config, len(classes), pooling=pooling, norm_follows=norm_follows)
     except (ConfigError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
-    model = Classifier(vision)
     try:
         state = safetensors.torch.load_file(folder / WEIGHTS)
         model.load_state_dict(named_for_pooling(state, content["pooling"]))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error
-    if (found := read_json(folder / STATISTICS, dict)) != (expected := _statistics(config)):
-        raise InputError(f"{folder / STATISTICS}: expected {expected}, as {CONFIG} beside it says, got {found}")
-    transform = image_transform(config.image_size, *image_statistics(config))
+    crop_pct = _read_crop_pct(folder / STATISTICS, config)
+    transform = image_transform(config.image_size, *image_statistics(config), crop_pct=crop_pct)
     return ClassifierCheckpoint(model.eval(), transform, classes)
 
 
-def _statistics(config: VisionConfig) -> dict:
-    """Size and pixel statistics of the encoder's input, as JSON has them."""
+def _statistics(config: VisionConfig, crop_pct: float) -> dict:
+    """Size, pixel statistics and crop of the encoder's input, as JSON has them."""
     mean, std = image_statistics(config)
-    return {"image_size": config.image_size, "image_mean": list(mean), "image_std": list(std)}
+    return {
+        "image_size": config.image_size, "image_mean": list(mean), "image_std": list(std), "crop_pct": crop_pct
+    }  # fmt: skip
 
 
-def classification_loss(out: ClassifierOutput, targets: Tensor) -> Tensor:
+def _read_crop_pct(path: Path, config: VisionConfig) -> float:
+    """The crop that a folder's statistics say, if the rest of them is the encoder's."""
+    found = read_json(path, dict)
+    # Older folders, and converted ones, do not have it: they show the whole shorter side.
+    expected = _statistics(config, crop_pct := found.get("crop_pct", 1.0))
+    if {"crop_pct": crop_pct} | found != expected:
+        raise InputError(f"{path}: expected {expected}, as {CONFIG} beside it says, got {found}")
+    if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:
+        raise InputError(f"{path}: expected crop_pct to be a number in (0, 1], got {crop_pct!r:.60}")
+    return crop_pct
+
+
+def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]:
+    """Of training and of evaluation."""
+    size, (mean, std) = config.vision.image_size // config.mosaic, image_statistics(config.vision)
+    plain = image_transform(size, mean, std, crop_pct=config.crop_pct)
+    if config.data.augmentation == "imagenet":
+        strengths = config.augmentation
+        training = imagenet_transform(
+            size,
+            mean,
+            std,
+            auto_augment=strengths.auto_augment,
+            color_jitter=strengths.color_jitter,
+            random_erasing=strengths.random_erasing,
+        )
+    else:
+        training = image_transform(size, mean, std, config.data.augmentation, crop_pct=config.crop_pct)
+    return training, plain
+
+
+def _check_pairs(optim: OptimConfig) -> None:
+    """Raise ``ConfigError`` where the images of a forward pass do not make pairs to be mixed."""
+    images = samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size())
+    if images % 2:
+        raise ConfigError(
+            f"augmentation.mixup and cutmix mix pairs of images, and {images} images per process and forward pass are "
+            "an odd number; set optim.micro_batch_size to an even one"
+        )
+
+
+def classification_loss(out: ClassifierOutput, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean of both looks' cross-entropies, as released; a plain ViT has one look.
 
     Args:
         targets: probability of every class, (I, classes).
+        label_smoothing: share of the targets that is spread evenly over all classes.
     """
     looks = [logits for logits in (out.first_logits, out.second_logits) if logits is not None]
-    return torch.stack([F.cross_entropy(logits.float(), targets) for logits in looks]).mean()
+    losses = [F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing) for logits in looks]
+    return torch.stack(losses).mean()

@@ -1,32 +1,36 @@
 """The optimizer's parameter groups and its learning-rate schedule."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vl_absvit.config import OptimConfig
 from vl_absvit.errors import ConfigError
 
 
-def param_groups(model: nn.Module, lr_of: Mapping[str, float], weight_decay: float) -> list[dict]:
+def param_groups(
+    model: nn.Module, lr_of: Mapping[str, float], weight_decay: float, undecayed: Collection[str] = ()
+) -> list[dict]:
     """At most two groups (decayed, exempt) per submodule path in ``lr_of``; every trainable parameter in exactly one.
 
     Where paths nest, the longest one that contains a parameter owns it. Parameters of fewer than two dimensions (norms,
-    biases, temperatures) are exempt from weight decay. A parameter without an owner, and a path without parameters,
-    raise ``ConfigError``.
+    biases, temperatures) are exempt from weight decay, and so are those named in ``undecayed``. A parameter without an
+    owner, and a path without parameters, raise ``ConfigError``.
     """
-    owned: dict[str, list[nn.Parameter]] = {path: [] for path in lr_of}
+    owned: dict[str, list[tuple[str, nn.Parameter]]] = {path: [] for path in lr_of}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         owners = [path for path in lr_of if name == path or name.startswith(f"{path}.")]
         if not owners:
             raise ConfigError(f"no learning rate covers the parameter {name}; there are rates for {', '.join(lr_of)}")
-        owned[max(owners, key=len)].append(parameter)
+        owned[max(owners, key=len)].append((name, parameter))
     groups = []
     for path, parameters in owned.items():
         lr = lr_of[path]
@@ -34,8 +38,8 @@ def param_groups(model: nn.Module, lr_of: Mapping[str, float], weight_decay: flo
             raise ConfigError(f"the learning rate of {path} has no trainable parameter")
         if not (math.isfinite(lr) and lr >= 0):
             raise ConfigError(f"the learning rate of {path} must be finite and at least 0, got {lr}")
-        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-        exempt = [parameter for parameter in parameters if parameter.ndim < 2]
+        decayed = [parameter for name, parameter in parameters if parameter.ndim >= 2 and name not in undecayed]
+        exempt = [parameter for name, parameter in parameters if parameter.ndim < 2 or name in undecayed]
         for suffix, members, decay in (("decay", decayed, weight_decay), ("no_decay", exempt, 0.0)):
             if members:
                 groups.append(
@@ -62,13 +66,27 @@ def describe_groups(groups: list[dict]) -> str:
 
 def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimConfig) -> torch.optim.AdamW:
     """Fused AdamW over ``param_groups``."""
-    groups = param_groups(model, lr_of, config.weight_decay)
+    undecayed = () if config.decay_positions else _positions(model)
+    groups = param_groups(model, lr_of, config.weight_decay, undecayed)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 
 
-def lr_factor(step: int, total_steps: int, warmup_fraction: float) -> float:
-    """Share of the peak rate at optimizer step ``step`` (0 is the first): linear from 0 to 1, then linear to 0."""
+def _positions(model: nn.Module) -> set[str]:
+    """Names of the parameters that timm's vision transformers ask not to decay: position table and CLS token."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        if isinstance(module, VisionTransformer)
+        for name in module.no_weight_decay()
+    }
+
+
+def lr_factor(
+    step: int, total_steps: int, warmup_fraction: float, schedule: Literal["linear", "cosine"] = "linear"
+) -> float:
+    """Share of the peak rate at optimizer step ``step`` (0 is the first): linear from 0 to 1, then down to 0."""
     warmup_steps = int(total_steps * warmup_fraction)
     if step < warmup_steps:
         return step / warmup_steps
-    return max(0.0, (total_steps - step) / (total_steps - warmup_steps))
+    left = max(0.0, (total_steps - step) / (total_steps - warmup_steps))
+    return left if schedule == "linear" else math.sin(math.pi / 2 * left) ** 2

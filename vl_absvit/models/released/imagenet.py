@@ -25,6 +25,7 @@ KEYS = KeyMap(
 REASONS = trunk.LAYER_SCALE | {"fc_norm.*": "the final norm, which here stands after the pooling"}
 IMAGENET_CLASSES = 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CROP_PCT = 224 / 256
 
 
 def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, where: str) -> Conversion:
@@ -59,7 +60,12 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, where: 
         kind="classifier",
         config=config,
         state=ours,
-        preprocessing={"image_size": shape.image_size, "image_mean": list(MEAN), "image_std": list(STD)},
+        preprocessing={
+            "image_size": shape.image_size,
+            "image_mean": list(MEAN),
+            "image_std": list(STD),
+            "crop_pct": CROP_PCT,
+        },
         training=_training(classes),
         options=[*_options(shape, config), *trunk.options_of_form(state)],
         entries=explain(entries, REASONS) + new,
@@ -122,8 +128,12 @@ def _options(shape: trunk.TrunkShape, config: Mapping[str, Any]) -> list[Option]
         Option(
             "image_statistics",
             "imagenet",
-            "the release normalises with ImageNet's mean and deviation, and for vision and language with CLIP's. Its "
-            "evaluation resizes the shorter side to 256/224 of the image size before it cuts out the centre",
+            "the release normalises with ImageNet's mean and deviation, and for vision and language with CLIP's",
+        ),
+        Option(
+            "crop_pct",
+            CROP_PCT,
+            "its evaluation resizes the shorter side to 256/224 of the image size before it cuts out the centre",
         ),
         Option("classes", len(config["classes"]), "the file names none; on ImageNet they are the synsets, sorted"),
     ]

@@ -1,0 +1,352 @@
+"""``scripts/evaluate_vision.py``: numbers by brute force, the protocol in words, and one line for whatever is wrong."""
+
+import json
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from PIL import Image
+from torchvision import transforms
+
+from tests.distributed_helper import run_on_ranks
+from tests.run_script import ROOT, run_script
+from tests.tasks.test_vision_evaluation import write_images
+from tests.tiny_released import released_classifier
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
+from vl_absvit.evaluation.classification import ALEXNET_ERRORS
+from vl_absvit.tasks.classification import ClassificationTask, load_classifier
+
+SCRIPT = "scripts/evaluate_vision.py"
+CLASSES = ["ant", "bee", "cat"]
+
+
+def write_noise(root: Path, names: list[str], each: int, side: int = 40) -> Path:
+    """A folder of noise per class, no two images alike."""
+    rng = np.random.default_rng(len(names))
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for number in range(each):
+            pixels = rng.integers(256, size=(side, side + 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.JPEG", quality=95)
+    return root
+
+
+def write_corrupted(root: Path, each: int) -> Path:
+    """All 75 folders, each of other noise."""
+    for name in ALEXNET_ERRORS:
+        for severity in range(1, 6):
+            rng = np.random.default_rng([*name.encode(), severity])
+            for place, of_class in enumerate(CLASSES):
+                folder = root / name / str(severity) / of_class
+                folder.mkdir(parents=True)
+                for number in range(each):
+                    pixels = rng.integers(40 * place, 256 - 60 * place, size=(32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five images of each of three classes."""
+    return write_noise(tmp_path_factory.mktemp("data") / "val", CLASSES, 5)
+
+
+@pytest.fixture(scope="module")
+def corrupted(tmp_path_factory):
+    return write_corrupted(tmp_path_factory.mktemp("corrupted") / "c", each=1)
+
+
+@pytest.fixture(scope="module")
+def classifiers(data, tmp_path_factory):
+    """Folders of untrained models by ``vision.top_down``."""
+    base = tmp_path_factory.mktemp("classifiers")
+    for top_down in ("absvit", "none"):
+        config = tiny_pretrain_config(base, base, vision=tiny_vision(gain=1.0, top_down=top_down))
+        config = replace(
+            config, data=replace(config.data, root=str(data.parent), train_splits=("val",), select_split=None)
+        )
+        task = ClassificationTask(config)
+        torch.nn.init.normal_(task.model.vision.head.weight)  # which starts as 0
+        (base / top_down).mkdir()
+        task.save(base / top_down)
+    return base
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A released classifier of a thousand classes, as a folder, and its model."""
+    base = tmp_path_factory.mktemp("converted")
+    model, state = released_classifier(num_classes=1000)
+    torch.save({"model": state}, base / "released.pth")
+    words = ("--checkpoint", base / "released.pth", "--num-heads", 4, "--output", base / "folder")
+    assert run_script("scripts/convert_released.py", *words) == 0
+    return base / "folder", model
+
+
+def words_of(arguments: dict) -> list[str]:
+    """Options as they stand on a command line; True is a switch."""
+    words = []
+    for name, value in arguments.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
+
+
+@pytest.fixture
+def evaluate(classifiers, data, tmp_path):
+    """The result of an evaluation with some options changed."""
+
+    def run(**options) -> dict:
+        usual = {"checkpoint": classifiers / "absvit", "data": data, "output": tmp_path / "o/r.json", "num_workers": 0}
+        arguments = usual | options
+        assert run_script(SCRIPT, *words_of(arguments)) == 0
+        return json.loads(arguments["output"].read_text())
+
+    return run
+
+
+@pytest.fixture
+def refuse(classifiers, data, tmp_path, complaint):
+    """The complaint of an evaluation with some options changed; it writes nothing."""
+
+    def run(code: int, **options) -> str:
+        usual = {"checkpoint": classifiers / "absvit", "data": data, "output": tmp_path / "o/r.json", "num_workers": 0}
+        line = complaint(code, SCRIPT, *words_of(usual | options))
+        assert not (tmp_path / "o/r.json").exists()
+        return line
+
+    return run
+
+
+@torch.no_grad()
+def naive_ranks(model, transform, root, columns):
+    """Ranks of every image's class among some columns, image by image."""
+    ranks = {}
+    for name, column in columns.items():
+        for file in sorted((root / name).iterdir()):
+            out = model(transform(Image.open(file).convert("RGB"))[None])
+            logits = (
+                out
+                if isinstance(out, torch.Tensor)
+                else (out.second_logits if out.second_logits is not None else out.first_logits)
+            )
+            others = [logits[0, other] for other in columns.values() if other != column]
+            ranks[name, file.name] = sum(bool(other >= logits[0, column]) for other in others)
+    return ranks
+
+
+# Folders of images.
+
+
+@pytest.mark.parametrize("top_down", ["absvit", "none"])
+def test_accuracy_is_that_of_every_image_alone(evaluate, classifiers, data, top_down):
+    result = evaluate(checkpoint=classifiers / top_down, batch_size=4)
+    checkpoint = load_classifier(classifiers / top_down)
+    columns = {name: place for place, name in enumerate(CLASSES)}
+    ranks = naive_ranks(checkpoint.model, checkpoint.transform, data, columns)
+    assert result["top1"] == pytest.approx(100 * sum(rank == 0 for rank in ranks.values()) / 15)
+    for name in CLASSES:
+        right = sum(rank == 0 for (of_class, _), rank in ranks.items() if of_class == name)
+        assert result["per_class"][name] == {"images": 5, "top1": right, "top5": 5}
+    assert len({counts["top1"] for counts in result["per_class"].values()}) > 1
+
+
+def test_the_result_says_what_was_done_in_words(evaluate, classifiers, data, capsys):
+    result = evaluate()
+    folder = classifiers / "absvit"
+    assert result["protocol"] == (
+        f"AbSViT {folder} on {data}, 15 images of 3 classes; the shorter side resized to 32 px, the middle 32 x 32 px "
+        "seen; the second look, steered by the trainable query; ties count against the model"
+    )
+    assert result["notes"] == ["there are only 3 classes: top5 is top3, which is always right"]
+    expected = {"resolution": 32, "crop": 1.0, "images": 15, "classes": 3, "subset": None, "top5": 100.0}
+    assert {key: result[key] for key in expected} == expected
+    shown = capsys.readouterr()
+    assert f"{result['top1']:.2f}" in shown.out and result["protocol"] in shown.out and "top5 is top3" in shown.out
+    assert "classifying: 15/15" in shown.err
+    plain = evaluate(checkpoint=classifiers / "none")
+    assert plain["model"] == "ViT" and plain["look"] == "the first look, its only one"
+
+
+def test_the_checkpoints_crop_is_used_and_said(evaluate, classifiers, corrupted, tmp_path):
+    folder = Path(shutil.copytree(classifiers / "absvit", tmp_path / "cropped"))
+    statistics = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(statistics | {"crop_pct": 0.8}))
+    result = evaluate(checkpoint=folder)
+    assert result["crop"] == 0.8 and "resized to 40 px, the middle 32 x 32 px seen;" in result["protocol"]
+    result = evaluate(checkpoint=folder, data=corrupted, corruptions=True)
+    assert (
+        result["crop"] == 1.0
+        and "the middle 32 x 32 px seen (ImageNet-C's images have been cut before)" in result["protocol"]
+    )
+
+
+def test_batches_do_not_matter(evaluate):
+    once, singly = evaluate(batch_size=64), evaluate(batch_size=1)
+    assert {**once, "seconds": 0} == {**singly, "seconds": 0}
+
+
+# Converted checkpoints.
+
+
+def test_a_converted_checkpoint_is_judged_on_a_subset_by_timms_index_map(evaluate, converted, tmp_path):
+    folder, model = converted
+    indices = [int(i) for i in (files("timm.data") / "_info/imagenet_a_indices.txt").read_text().split()]
+    synsets = (files("timm.data") / "_info/imagenet_a_synsets.txt").read_text().split()
+    root = write_noise(tmp_path / "imagenet-a", synsets, 1)
+    result = evaluate(checkpoint=folder, data=root, subset="imagenet-a")
+    checkpoint = load_classifier(folder)
+    columns = dict(zip(synsets, indices, strict=True))
+    ranks = naive_ranks(model, checkpoint.transform, root, columns)
+    for k in (1, 5):
+        assert result[f"top{k}"] == pytest.approx(100 * sum(rank < k for rank in ranks.values()) / 200)
+    assert {name: counts["top5"] for name, counts in result["per_class"].items()} == {
+        name: int(rank < 5) for (name, _), rank in ranks.items()
+    }
+    assert "(ImageNet-A; no other class of the checkpoint can be chosen)" in result["protocol"]
+    assert result["notes"] == ["ImageNet-A as published has 7500 images, this has 200"]
+    assert 0 < result["top5"] < 100
+
+
+def test_a_converted_checkpoint_knows_imagenets_classes_by_their_usual_names(evaluate, converted, tmp_path, refuse):
+    from vl_absvit.tasks.vision_evaluation import imagenet_synsets
+
+    folder, _ = converted
+    root = write_images(tmp_path / "val", {name: [number % 256] for number, name in enumerate(imagenet_synsets())})
+    result = evaluate(checkpoint=folder, data=root)
+    assert (result["classes"], result["images"], result["notes"]) == (1000, 1000, [])
+    assert list(result["per_class"]) == imagenet_synsets()
+    shutil.rmtree(root / "n01440764")
+    (tmp_path / "o/r.json").unlink()
+    assert "expected a folder for each of 1000 classes: 1 are missing, e.g. n01440764" in refuse(
+        1, checkpoint=folder, data=root
+    )
+
+
+# Corruptions.
+
+
+def test_errors_of_all_corruptions_give_the_mce(evaluate, classifiers, corrupted, capsys):
+    result = evaluate(data=corrupted, corruptions=True)
+    checkpoint = load_classifier(classifiers / "absvit")
+    pixels = transforms.Compose([transforms.ToTensor(), checkpoint.transform.steps.transforms[-1]])
+    columns, relative = {name: place for place, name in enumerate(CLASSES)}, []
+    for name, baseline in ALEXNET_ERRORS.items():
+        errors = []
+        for severity in range(1, 6):
+            ranks = naive_ranks(checkpoint.model, pixels, corrupted / name / str(severity), columns)
+            errors.append(100 * sum(rank > 0 for rank in ranks.values()) / 3)
+            assert result["corruptions"][name]["error"][str(severity)] == pytest.approx(errors[-1])
+        relative.append(100 * sum(errors) / 5 / baseline)
+        assert result["corruptions"][name]["ce"] == pytest.approx(relative[-1])
+    assert result["mce"] == pytest.approx(sum(relative) / 15)
+    assert result["mean_error"] == pytest.approx(100 - result["top1"])
+    assert (result["missing"], result["ignored"], result["images"], result["crop"]) == ([], [], 225, 1.0)
+    assert "225 images of 3 classes in 75 of ImageNet-C's 75 folders" in result["protocol"]
+    assert any("no CE compares" in note for note in result["notes"])
+    assert f"{result['mce']:.1f}" in capsys.readouterr().out
+    assert len(set(relative)) > 5
+
+
+def test_a_partial_set_is_refused_unless_asked_for_and_has_no_mce(evaluate, refuse, corrupted, tmp_path, capfd):
+    root = Path(shutil.copytree(corrupted, tmp_path / "part"))
+    shutil.rmtree(root / "frost/3")
+    (root / "saturate").mkdir()
+    line = refuse(1, data=root, corruptions=True)
+    assert "1 of 75 are missing: frost 3; found instead: saturate; --allow-missing does without them" in line
+    result = evaluate(data=root, corruptions=True, allow_missing=True)
+    assert result["mce"] is None and result["corruptions"]["frost"]["ce"] is None
+    assert (result["missing"], result["ignored"]) == (["frost/3"], ["saturate"])
+    assert list(result["corruptions"]["frost"]["error"]) == ["1", "2", "4", "5"]
+    assert result["corruptions"]["fog"]["ce"] is not None
+    assert "no mCE, since these are missing: frost/3" in result["notes"]
+    assert "no mCE, since these are missing: frost/3" in capfd.readouterr().out
+
+
+def test_a_folder_with_fewer_images_than_others_is_one_line(refuse, corrupted, tmp_path):
+    root = Path(shutil.copytree(corrupted, tmp_path / "short"))
+    shutil.copy(root / "fog/1/bee/0.png", root / "fog/1/bee/1.png")
+    line = refuse(1, data=root, corruptions=True)
+    assert line.startswith(f"{root}: expected the same 4 images in every folder, but 74 of 75 have fewer, e.g. ")
+
+
+def test_a_class_that_is_missing_or_empty_in_one_folder_is_named(refuse, corrupted, tmp_path):
+    root = Path(shutil.copytree(corrupted, tmp_path / "damaged"))
+    (root / "fog/2/bee/0.png").unlink()
+    assert f"{root}/fog/2/bee: there is no image of this class" == refuse(1, data=root, corruptions=True)
+    (root / "fog/2/bee").rename(root / "fog/2/wasp")
+    line = refuse(1, data=root, corruptions=True)
+    assert line.startswith(f"{root}/fog/2: ") and "e.g. wasp; 1 are missing, e.g. bee" in line
+
+
+# Several processes.
+
+
+def evaluate_on_this_rank(runs: list[list[str]]) -> list[int]:
+    """The script as one of several processes, once per list of options; its exit codes."""
+    Accelerator.end_training = lambda self: None  # the helper ends the process group itself
+    codes = []
+    for words in runs:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        sys.argv = [SCRIPT, *words]
+        try:
+            runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
+        except SystemExit as stop:
+            codes.append(stop.code)
+    return codes
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_does(evaluate, classifiers, data, corrupted, tmp_path):
+    runs = {"plain": {"data": data, "batch_size": 2}, "corrupted": {"data": corrupted, "corruptions": True}}
+    usual = {"checkpoint": classifiers / "absvit", "num_workers": 0}
+    words = [words_of(usual | options | {"output": tmp_path / f"{name}.json"}) for name, options in runs.items()]
+    assert run_on_ranks(evaluate_on_this_rank, 2, words) == [[0, 0], [0, 0]]
+    for name, options in runs.items():
+        two = json.loads((tmp_path / f"{name}.json").read_text())
+        assert {**two, "seconds": 0} == {**evaluate(**options), "seconds": 0}
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
+        ({"subset": "imagenet-b"}, "argument --subset: invalid choice: 'imagenet-b'"),
+        ({"subset": "imagenet-a", "corruptions": True}, "--corruptions and --subset exclude each other"),
+        ({"allow_missing": True}, "--allow-missing is about --corruptions, which is not given"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_exit_code_2(refuse, options, message):
+    assert message in refuse(2, **options)
+
+
+def test_what_is_no_classifier_or_knows_other_classes_is_one_line(refuse, classifiers, data, tmp_path):
+    assert "nowhere/config.json: no such file" in refuse(1, checkpoint="nowhere")
+    (tmp_path / "config.json").write_text('{"format": 2, "text": {}}')
+    assert "config.json: expected a pretrained classifier" in refuse(1, checkpoint=tmp_path)
+    line = refuse(1, subset="imagenet-r")
+    assert line.startswith(f"{classifiers}/absvit: expected a classifier that knows the 200 classes of ImageNet-R")
+    assert "nowhere: no such folder; expected one folder per class" in refuse(1, data="nowhere")
+    assert "nowhere: no such folder; expected one folder per corruption" in refuse(1, data="nowhere", corruptions=True)
+    line = refuse(1, data=data.parent)
+    assert line.startswith(f"{data.parent}: expected a folder for each of 3 classes: 1 are no class of the checkpoint")
+
+
+def test_an_image_that_cannot_be_read_is_named(refuse, data, tmp_path):
+    root = Path(shutil.copytree(data, tmp_path / "val"))
+    (root / "bee/3.JPEG").write_bytes(b"no image")
+    assert refuse(1, data=root) == f"{root}/bee/3.JPEG: not an image"
+
+
+def test_an_output_that_cannot_be_written_is_found_out_first(refuse, tmp_path):
+    assert "it is a folder" in refuse(1, output=tmp_path)

@@ -1,0 +1,81 @@
+"""ImageNet's augmentation, by timm: what happens to one picture, and what happens among the images of a batch."""
+
+from collections.abc import Sequence
+
+from timm.data import Mixup
+from timm.data.transforms_factory import transforms_imagenet_train
+from torch.utils.data import Dataset
+
+from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, ImageSample
+from vl_absvit.data.transforms import ImageTransform, seeded
+
+
+def imagenet_transform(
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    auto_augment: str = "none",
+    color_jitter: float = 0.0,
+    random_erasing: float = 0.0,
+) -> ImageTransform:
+    """A random part of a picture as a tensor of ``image_size`` in both directions, mirrored or not, changed at random.
+
+    Args:
+        mean: of each channel, in [0, 1].
+        std: of each channel.
+        auto_augment: timm's name of a policy, or ``none``.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        random_erasing: probability that a rectangle becomes noise.
+    """
+    steps = transforms_imagenet_train(
+        image_size,
+        interpolation="bicubic",
+        auto_augment=None if auto_augment == "none" else auto_augment,
+        color_jitter=color_jitter or None,
+        force_color_jitter=True,  # beside a policy, timm would leave it out without a word
+        mean=tuple(mean),
+        std=tuple(std),
+        re_prob=random_erasing,
+        re_mode="pixel",
+    )
+    return ImageTransform(steps, is_random=True, resized_to=None)
+
+
+class MixedDataset(Dataset):
+    """Another data set's images, mixed in pairs within each batch by Mixup or CutMix.
+
+    The first image of a batch is mixed with the last, the second with the last but one, and so on. A batch is here what
+    one process sees in one forward pass. What is drawn for it depends on seed, epoch and its images alone.
+
+    Args:
+        mixup: Mixup's alpha, 0 for none.
+        cutmix: CutMix' alpha, 0 for none; with both, a batch gets the one or the other by even chance.
+    """
+
+    def __init__(self, images: ImageFolderDataset, *, mixup: float, cutmix: float, seed: int) -> None:
+        self.images, self.classes = images, images.classes
+        self._seed, self._epoch = seed, 0
+        self._mix = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=len(images.classes))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        return self.images[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """Several samples, as a loader asks for them."""
+        return self.images.__getitems__(indices)
+
+    def collate(self, samples: Sequence[ImageSample]) -> ImageBatch:
+        """A batch of an even number of samples, mixed."""
+        batch = self.images.collate(samples)
+        with seeded(self._seed, self._epoch, *batch.indices.tolist()):
+            images, targets = self._mix(batch.images, batch.labels[:, 0])
+        return batch._replace(images=images, targets=targets)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw and augment as in this epoch."""
+        self._epoch = epoch
+        self.images.set_epoch(epoch)

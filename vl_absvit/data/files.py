@@ -1,0 +1,60 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from vl_absvit.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file beside its place, flush it to disk and put it there; its folder is made if there is none.
+
+    After a crash or on a full disk the old file, if any, is still whole. Once this returns, the new one outlives a
+    loss of power.
+
+    Args:
+        write: writes the content into the stream that it is given.
+
+    Raises:
+        InputError: the disk is full, or the file cannot be written there; nothing half is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        flush_to_disk(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` in UTF-8 as ``write_whole`` does.
+
+    Raises:
+        InputError: as ``write_whole``.
+    """
+    write_whole(Path(path), lambda stream: stream.write(text.encode("utf-8")))
+
+
+def flush_to_disk(path: Path) -> None:
+    """Have the system put a file's content on the disk, or a folder's list of names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems keep no list of names that could be flushed, and say so.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)

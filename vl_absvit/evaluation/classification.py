@@ -1,0 +1,123 @@
+"""Top-k accuracy and corruption error, from logits and labels alone. Ties count against the model.
+
+Corruption errors are those of Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
+and Perturbations", ICLR 2019, arXiv:1903.12261, section 4. Shapes: I images, C classes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+KS = (1, 5)
+ALEXNET_ERRORS = {
+    "gaussian_noise": 88.6428,
+    "shot_noise": 89.4468,
+    "impulse_noise": 92.2640,
+    "defocus_blur": 81.9880,
+    "glass_blur": 82.6268,
+    "motion_blur": 78.5948,
+    "zoom_blur": 79.8360,
+    "snow": 86.6816,
+    "frost": 82.6572,
+    "fog": 81.9324,
+    "brightness": 56.4592,
+    "contrast": 85.3204,
+    "elastic_transform": 64.6056,
+    "pixelate": 71.7840,
+    "jpeg_compression": 60.6500,
+}
+"""The 15 corruptions of ImageNet-C in the paper's order, with AlexNet's top-1 error in percent on each.
+
+Means over the five severities, as Hendrycks published them with AugMix (arXiv:1912.02781, google-research/augmix).
+"""
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def subset_logits(logits: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The logits of some classes only, (I, C) -> (I, len(columns)): all others can no longer be chosen."""
+    return logits[:, columns]
+
+
+def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many wrong classes stand before, or level with, each image's own.
+
+    Args:
+        logits: (I, C), finite.
+        labels: column of each image's class, (I,).
+
+    Returns:
+        (I,), 0 is best.
+    """
+    if not np.isfinite(logits).all():
+        raise ValueError("logits must be finite")
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    return (logits >= own).sum(axis=1) - 1
+
+
+class ClassCounts(NamedTuple):
+    """Images of every class, and how many of them are right."""
+
+    images: np.ndarray  # (C,)
+    right: dict[int, np.ndarray]  # by k: images whose class is among the first k, (C,)
+
+    def accuracy(self, k: int) -> float:
+        """Percentage of all images whose class is among the first k."""
+        return 100 * int(self.right[k].sum()) / int(self.images.sum())
+
+
+def count_top_k(ranks: np.ndarray, labels: np.ndarray, num_classes: int, ks: Sequence[int] = KS) -> ClassCounts:
+    """Counts per class; a k above the number of classes is as that number is: always right, see ``clamped``.
+
+    Args:
+        ranks: what ``label_ranks`` gives, (I,).
+        labels: (I,).
+    """
+    within = {k: labels[ranks < k] for k in ks}
+    images, *right = (np.bincount(part, minlength=num_classes) for part in (labels, *within.values()))
+    return ClassCounts(images, dict(zip(within, right, strict=True)))
+
+
+def clamped(num_classes: int, ks: Iterable[int] = KS) -> list[str]:
+    """What is to be said of every k that is above the number of classes."""
+    return [
+        f"there are only {num_classes} classes: top{k} is top{num_classes}, which is always right"
+        for k in ks
+        if k > num_classes
+    ]
+
+
+class CorruptionScores(NamedTuple):
+    """How a model fares on corrupted images; percentages."""
+
+    mean_errors: dict[str, float]  # by corruption, over its severities
+    corruption_errors: dict[str, float]  # CE: relative to AlexNet's, of corruptions with all five severities
+    mean_error: float  # over corruptions
+    mce: float | None  # mean CE of all 15 corruptions; None where one is missing
+
+
+def corruption_error(errors: Sequence[float], alexnet_error: float) -> float:
+    """CE: the mean error over a corruption's five severities, relative to AlexNet's, in percent."""
+    if len(errors) != len(SEVERITIES):
+        raise ValueError(f"expected the errors of {len(SEVERITIES)} severities, got {len(errors)}")
+    return 100 * float(np.mean(errors)) / alexnet_error
+
+
+def corruption_scores(errors: Mapping[str, Mapping[int, float]]) -> CorruptionScores:
+    """Means and corruption errors.
+
+    Args:
+        errors: top-1 error in percent by corruption, then severity; at least one of one.
+    """
+    unknown = [name for name in errors if name not in ALEXNET_ERRORS]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is none of the 15 corruptions")
+    ordered = {name: [errors[name][s] for s in sorted(errors[name])] for name in ALEXNET_ERRORS if name in errors}
+    means = {name: float(np.mean(values)) for name, values in ordered.items()}
+    relative = {
+        name: corruption_error(values, ALEXNET_ERRORS[name])
+        for name, values in ordered.items()
+        if sorted(errors[name]) == list(SEVERITIES)
+    }
+    mce = float(np.mean(list(relative.values()))) if len(relative) == len(ALEXNET_ERRORS) else None
+    return CorruptionScores(means, relative, float(np.mean(list(means.values()))), mce)

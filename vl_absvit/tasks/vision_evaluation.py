@@ -1,0 +1,236 @@
+"""Evaluation of a pretrained classifier on folders of images: which classes are judged, on what, and by which look.
+
+Shapes: I images, C judged classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from timm.data import ImageNetInfo
+
+from vl_absvit.data.image_folder import ImageFolderDataset, class_names, image_files
+from vl_absvit.data.json_files import read_json
+from vl_absvit.data.loaders import evaluation_loader
+from vl_absvit.data.transforms import ImageTransform, image_transform
+from vl_absvit.distributed import gather_objects, rank, world_size
+from vl_absvit.errors import InputError
+from vl_absvit.evaluation.classification import ALEXNET_ERRORS, SEVERITIES, label_ranks, subset_logits
+from vl_absvit.models.heads import Classifier
+from vl_absvit.tasks.classification import STATISTICS, ClassifierCheckpoint
+from vl_absvit.variants import Variant
+
+
+class Subset(NamedTuple):
+    """A data set of some of ImageNet's classes, on which the others cannot be chosen."""
+
+    name: str
+    synsets: str  # timm's list of its classes
+    images: int  # of the published data set
+
+
+SUBSETS = {
+    "imagenet-a": Subset("ImageNet-A", "imagenet_a_synsets.txt", 7_500),
+    "imagenet-r": Subset("ImageNet-R", "imagenet_r_synsets.txt", 30_000),
+}
+
+
+class JudgedClasses(NamedTuple):
+    """The classes that a model chooses from."""
+
+    names: list[str]  # C, the class folders of the data
+    columns: np.ndarray  # (C,), the model's logit of each
+
+    @property
+    def are_imagenets(self) -> bool:
+        """Whether these are the 1,000 classes of ImageNet, in whatever order."""
+        return sorted(self.names) == sorted(imagenet_synsets())
+
+
+def imagenet_synsets() -> list[str]:
+    """The WordNet ids of ImageNet's 1,000 classes, in the order of everybody's logits."""
+    return ImageNetInfo("imagenet-1k").label_names()
+
+
+def subset_synsets(subset: str) -> list[str]:
+    """The WordNet ids of a subset's classes."""
+    return (files("timm.data") / "_info" / SUBSETS[subset].synsets).read_text(encoding="utf-8").split()
+
+
+def judged_classes(classes: Sequence[str], subset: str | None, where: str | Path) -> JudgedClasses:
+    """The classes of a checkpoint, or a subset of them.
+
+    Args:
+        classes: of the head's rows. A converted checkpoint numbers them; a thousand numbers are ImageNet's classes in
+            their usual order, which no folder of ours gives, since folders are sorted as text.
+        subset: a key of ``SUBSETS``.
+        where: the checkpoint, named in errors.
+
+    Raises:
+        InputError: a class is named twice, or the checkpoint does not know the subset's classes.
+    """
+    synsets = imagenet_synsets()
+    numbered = list(classes) == [str(number) for number in range(len(synsets))]
+    column_of = {name: column for column, name in enumerate(synsets if numbered else classes)}
+    if len(column_of) != len(classes):
+        raise InputError(f"{where}: {len(classes) - len(column_of)} of its {len(classes)} classes are named twice")
+    names = list(column_of) if subset is None else subset_synsets(subset)
+    unknown = [name for name in names if name not in column_of]
+    if unknown:
+        raise InputError(
+            f"{where}: expected a classifier that knows the {len(names)} classes of {SUBSETS[subset].name}, but "
+            f"{len(unknown)} of them are not among its {len(classes)}, e.g. {unknown[0]}"
+        )
+    return JudgedClasses(names, np.array([column_of[name] for name in names]))
+
+
+def count_images(folder: Path, classes: JudgedClasses) -> dict[str, int]:
+    """Images of every class folder, by name.
+
+    Raises:
+        InputError: the class folders are not exactly the judged classes, or one is empty.
+    """
+    found, expected = class_names(folder), set(classes.names)
+    faults = {
+        "are no class of the checkpoint": [name for name in found if name not in expected],
+        "are missing": sorted(expected.difference(found)),
+    }
+    told = [f"{len(names)} {fault}, e.g. {names[0]}" for fault, names in faults.items() if names]
+    if told:
+        raise InputError(f"{folder}: expected a folder for each of {len(expected)} classes: {'; '.join(told)}")
+    return {name: len(image_files(folder / name)) for name in found}
+
+
+class CorruptionFolders(NamedTuple):
+    """What of ImageNet-C is there."""
+
+    present: dict[str, dict[int, Path]]  # by corruption in the paper's order, then severity
+    missing: list[str]  # "frost/3", ...
+    ignored: list[str]  # folders that are none of the 75
+
+
+def find_corruptions(root: Path, allow_missing: bool) -> CorruptionFolders:
+    """The folders CORRUPTION/SEVERITY below ``root``.
+
+    Raises:
+        InputError: one of the 75 is missing and that is not allowed, or all are.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected one folder per corruption in it")
+    folders = {
+        name: {
+            severity: root / name / str(severity) for severity in SEVERITIES if (root / name / str(severity)).is_dir()
+        }
+        for name in ALEXNET_ERRORS
+    }
+    present = {name: by_severity for name, by_severity in folders.items() if by_severity}
+    absent = {name: [s for s in SEVERITIES if s not in folders[name]] for name in ALEXNET_ERRORS}
+    missing = [f"{name}/{severity}" for name, severities in absent.items() for severity in severities]
+    ignored = _other_folders(root, present)
+    if missing and not (allow_missing and present):
+        listed = ", ".join(
+            f"{name} {' '.join(map(str, severities))}" for name, severities in absent.items() if severities
+        )
+        instead = f"; found instead: {', '.join(ignored[:5])}" if ignored else ""
+        hint = "; --allow-missing does without them, and without an mCE" if present else ""
+        raise InputError(
+            f"{root}: expected CORRUPTION/SEVERITY/CLASS/IMAGE of 15 corruptions in severities 1 to 5; "
+            f"{len(missing)} of 75 are missing: {listed}{instead}{hint}"
+        )
+    return CorruptionFolders(present, missing, ignored)
+
+
+def _other_folders(root: Path, present: Mapping[str, Mapping[int, Path]]) -> list[str]:
+    """Folders below ``root``, and below the corruptions in it, that are not evaluated."""
+    known = {str(severity) for severity in SEVERITIES}
+    others = [entry for entry in root.iterdir() if entry.name not in ALEXNET_ERRORS]
+    for name in present:
+        others += [entry for entry in (root / name).iterdir() if entry.name not in known]
+    return sorted(
+        entry.relative_to(root).as_posix() for entry in others if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+class Outcome(NamedTuple):
+    """How every image of a folder fared, in order of class folder and file name."""
+
+    labels: np.ndarray  # (I,), place of its class among the judged ones
+    ranks: np.ndarray  # (I,), how many wrong classes stand before it or level with it
+
+
+@torch.no_grad()
+def judge_folder(
+    model: Classifier,
+    folder: Path,
+    transform: ImageTransform,
+    classes: JudgedClasses,
+    *,
+    batch_size: int,
+    num_workers: int,
+    advance: Callable[[int], object],
+) -> Outcome:
+    """Classify every image of a folder by the last look, each in one of the processes; the result is in all of them.
+
+    Args:
+        model: in evaluation mode, on its device.
+        folder: with one folder per judged class, see ``count_images``.
+        batch_size: images per process and forward pass.
+        advance: told how many images this process has done since it was last told.
+
+    Raises:
+        InputError: an image cannot be read, or the model's logits are not finite.
+    """
+    dataset = ImageFolderDataset(folder, ["."], transform)
+    place_of = {name: place for place, name in enumerate(classes.names)}
+    places = np.array([place_of[name] for name in dataset.classes])
+    loader = evaluation_loader(
+        dataset, batch_size=batch_size, rank=rank(), world_size=world_size(), num_workers=num_workers
+    )
+    device = next(model.parameters()).device
+    mine: list[tuple[int, int, int]] = []
+    for batch in loader:
+        labels = places[batch.labels[:, 0].numpy()]
+        out = model(send_to_device(batch.images, device))
+        logits = out.first_logits if out.second_logits is None else out.second_logits
+        if not torch.isfinite(logits).all():
+            raise InputError(f"{folder}: the checkpoint gives logits that are not finite")
+        ranks = label_ranks(subset_logits(logits.float().cpu().numpy(), classes.columns), labels)
+        mine += zip(batch.indices.tolist(), labels.tolist(), ranks.tolist(), strict=True)
+        advance(len(labels))
+    records = sorted(gather_objects(mine))
+    assert [index for index, *_ in records] == list(range(len(dataset))), "each image exactly once"
+    _, labels, ranks = (np.array(column) for column in zip(*records, strict=True))
+    return Outcome(labels, ranks)
+
+
+class Preparation(NamedTuple):
+    """How pictures become inputs."""
+
+    transform: ImageTransform
+    image_size: int  # pixels a side of the square that is cut out of the middle
+
+
+def preparation(folder: str | Path, checkpoint: ClassifierCheckpoint, already_cut: bool) -> Preparation:
+    """The preparation of a checkpoint's inputs.
+
+    Args:
+        folder: the checkpoint's.
+        already_cut: the pictures are middles that were cut out before, as ImageNet-C's are; they are seen to the edge.
+    """
+    statistics = read_json(Path(folder) / STATISTICS, dict)
+    size, transform = statistics["image_size"], checkpoint.transform
+    if already_cut:
+        transform = image_transform(size, statistics["image_mean"], statistics["image_std"])
+    return Preparation(transform, size)
+
+
+def look_in_words(variant: Variant) -> str:
+    """Which look a model of this kind classifies by."""
+    if variant.looks_twice:
+        steering = "steered by the trainable query" if variant.uses_prior else "to which all tokens are fed back"
+        return f"the second look, {steering}"
+    return "the first look, " + ("reweighted by the trainable query" if variant.uses_prior else "its only one")
