@@ -4,7 +4,7 @@ import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MATMUL = "matmul"
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}  # large enough to keep the device busy
 
-Stage = Callable[[str], AbstractContextManager[None]]
+Stage = Callable[[Hashable], AbstractContextManager[None]]
 """``with stage("name"): ...`` measures what stands inside."""
 
 
@@ -40,9 +40,9 @@ def spread(values: Sequence[float]) -> Spread:
 class Measurements(NamedTuple):
     """What stages took."""
 
-    seconds: dict[str, list[float]]  # of every timed run of a stage, in order
-    flops: dict[str, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
-    peak_bytes: dict[str, int]  # device memory held at most, the model's included; CUDA only
+    seconds: dict[Hashable, list[float]]  # of every timed run of a stage, in order
+    flops: dict[Hashable, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
+    peak_bytes: dict[Hashable, int]  # device memory held at most, the model's included; CUDA only
 
 
 class Stopwatch:
@@ -50,11 +50,11 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.peak_bytes: dict[str, int] = defaultdict(int)
+        self.seconds: dict[Hashable, list[float]] = defaultdict(list)
+        self.peak_bytes: dict[Hashable, int] = defaultdict(int)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: Hashable) -> Iterator[None]:
         """Time one stage."""
         if self._is_cuda:
             torch.cuda.synchronize()
@@ -71,10 +71,10 @@ class FlopCounter:
     """Floating-point operations of stages, as PyTorch counts them."""
 
     def __init__(self) -> None:
-        self.flops: dict[str, int] = {}
+        self.flops: dict[Hashable, int] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: Hashable) -> Iterator[None]:
         """Count one stage."""
         with FlopCounterMode(display=False) as counter:
             yield

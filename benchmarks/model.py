@@ -12,11 +12,11 @@ import timm
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks import naive
 from benchmarks.measure import FlopCounter, describe_machine
+from benchmarks.tables import table_of
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.models.absvit import AbSViT
@@ -125,7 +125,7 @@ def naive_tokens(model: AbSViT, images: Tensor) -> Tensor:
     """Tokens of the last look as the formulas stand, (I, N, D), for images (I, 3, height, width)."""
     if not model.looks_twice:
         return naive.look(model, naive.embed(model, images), None).tokens
-    return naive.look_twice(model, images, model.prior.expand(len(images), -1), "reweight", GAIN).tokens
+    return naive.look_twice(model, images, model.prior.expand(len(images), -1), "reweight", GAIN).second.tokens
 
 
 def check_agreement(expected: Tensor, found: Tensor, where: str) -> float:
@@ -142,9 +142,7 @@ def check_agreement(expected: Tensor, found: Tensor, where: str) -> float:
 
 def show(console: Console, costs: dict[tuple[str, str], Cost]) -> None:
     """One row per model, and what the columns mean."""
-    table = Table("", "M parameters", "paper", "G naive", "paper", "here", "all tokens", "folding")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = table_of("", "M parameters", "paper", "G naive", "paper", "here", "all tokens", "folding")
     for (size, top_down), cost in costs.items():
         parameters, flops = PAPER[size, top_down]
         naive_way, here, all_tokens, folding = (

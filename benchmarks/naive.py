@@ -3,8 +3,8 @@
 Every row is a pair of its own: its text is padded to a fixed length and encoded, its image is embedded for either look,
 all tokens are modulated and fed back, the top-down input goes through a whole ``qkv`` of which the value third is used,
 attention is spelled out, every fusion layer keeps all tokens, and the reconstruction loss is computed in evaluation as
-well. The parameters are the model's own, read in place. Shapes: P pairs, T text tokens, N image tokens, D width,
-L blocks.
+well. Parameters and dropout are the model's own, read in place. Shapes: P pairs, T text tokens, N image tokens,
+D width, L blocks.
 """
 
 from typing import NamedTuple
@@ -30,7 +30,9 @@ class NaiveOutput(NamedTuple):
     """What one pass gives."""
 
     logits: Tensor | MatchScores  # the head's, of P pairs
-    reconstruction: Tensor | None  # (), the reconstruction loss; None for a plain ViT
+    first: Tensor  # (P, N, D), tokens of the first look
+    prior: Tensor | None  # (P, D); None for a plain ViT, and so is the next
+    reconstruction: Tensor | None  # (), the reconstruction loss
 
 
 def naive_scores(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> Tensor:
@@ -50,7 +52,6 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
     """Read every text about its image.
 
     Args:
-        model: in evaluation mode, for dropout is left out.
         images: of every pair, (P, 3, height, width).
         token_ids: text ids, (P, T).
         is_token: True at real tokens, (P, T).
@@ -61,19 +62,23 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
     text = roberta(model.text, token_ids, is_token)
     if config.top_down == "none":
         only = look(model.vision, embed(model.vision, images), None)
-        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), None)
-    second = look_twice(model.vision, images, model.prior(text, is_token), config.modulation, config.gain)
+        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), only.tokens, None, None)
+    prior = model.prior(text, is_token)
+    first, second = look_twice(model.vision, images, prior, config.modulation, config.gain)
     reconstruction = reconstruction_error(model.vision.decoders, second.states)
-    return NaiveOutput(model.head(fuse(model.fusion, text, is_token, second.tokens)), reconstruction)
+    fused = fuse(model.fusion, text, is_token, second.tokens)
+    return NaiveOutput(model.head(fused), first.tokens, prior, reconstruction)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, is_token: Tensor | None = None) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, dropout: nn.Dropout, is_token: Tensor | None = None
+) -> Tensor:
     """softmax(q k^T / sqrt(d)) v per head: (P, S, D), twice (P, C, D) -> (P, S, D), real where ``is_token`` (P, C)."""
     q, k, v = (t.reshape(*t.shape[:2], heads, -1).permute(0, 2, 1, 3) for t in (q, k, v))  # (P, H, tokens, D/H)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
     if is_token is not None:
         scores = scores.masked_fill(~is_token[:, None, None, :], float("-inf"))
-    return (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(q.shape[0], q.shape[2], -1)
+    return (dropout(scores.softmax(dim=-1)) @ v).transpose(1, 2).reshape(q.shape[0], q.shape[2], -1)
 
 
 def roberta(text: TextEncoder, token_ids: Tensor, is_token: Tensor) -> Tensor:
@@ -82,7 +87,7 @@ def roberta(text: TextEncoder, token_ids: Tensor, is_token: Tensor) -> Tensor:
     is_word = token_ids != pad_id
     positions = is_word.cumsum(dim=1) * is_word + pad_id
     x = embeddings.word_embeddings(token_ids) + embeddings.position_embeddings(positions)
-    x = embeddings.LayerNorm(x + embeddings.token_type_embeddings.weight[0])
+    x = embeddings.dropout(embeddings.LayerNorm(x + embeddings.token_type_embeddings.weight[0]))
     for layer in text.roberta.encoder.layer:
         x = roberta_layer(layer, x, is_token, text.roberta.config.num_attention_heads)
     return x
@@ -91,9 +96,9 @@ def roberta(text: TextEncoder, token_ids: Tensor, is_token: Tensor) -> Tensor:
 def roberta_layer(layer: RobertaLayer, x: Tensor, is_token: Tensor, heads: int) -> Tensor:
     """Self-attention and feed-forward, each with residual and post-norm."""
     project, after, last = layer.attention.self, layer.attention.output, layer.output
-    mixed = attention(project.query(x), project.key(x), project.value(x), heads, is_token)
-    x = after.LayerNorm(x + after.dense(mixed))
-    return last.LayerNorm(x + last.dense(F.gelu(layer.intermediate.dense(x))))
+    mixed = attention(project.query(x), project.key(x), project.value(x), heads, project.dropout, is_token)
+    x = after.LayerNorm(x + after.dropout(after.dense(mixed)))
+    return last.LayerNorm(x + last.dropout(last.dense(F.gelu(layer.intermediate.dense(x)))))
 
 
 class Look(NamedTuple):
@@ -103,11 +108,18 @@ class Look(NamedTuple):
     states: list[Tensor]  # (L + 1) x (P, N, D)
 
 
-def look_twice(vision: AbSViT, images: Tensor, prior: Tensor, modulation: str, gain: float) -> Look:
-    """The second of two whole passes over images (P, 3, height, width), given xi of each, (P, D)."""
+class TwoLooks(NamedTuple):
+    """Both passes."""
+
+    first: Look
+    second: Look
+
+
+def look_twice(vision: AbSViT, images: Tensor, prior: Tensor, modulation: str, gain: float) -> TwoLooks:
+    """Two whole passes over images (P, 3, height, width), given xi of each, (P, D)."""
     first = look(vision, embed(vision, images), None)
     signals = feed_back(vision.decoders, modulate(first.tokens, prior, modulation, gain))
-    return look(vision, embed(vision, images), signals)
+    return TwoLooks(first, look(vision, embed(vision, images), signals))
 
 
 def embed(vision: AbSViT, images: Tensor) -> Tensor:
@@ -130,7 +142,7 @@ def run_block(block: Block, x: Tensor, top_down: Tensor | None) -> Tensor:
     q, k, v = qkv(block.norm1(x)).chunk(3, dim=-1)
     if top_down is not None:
         v = v + qkv(top_down).chunk(3, dim=-1)[2]
-    x = x + block.attn.proj(attention(q, k, v, block.attn.num_heads))
+    x = x + block.attn.proj(attention(q, k, v, block.attn.num_heads, block.attn.attn_drop))
     return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
@@ -180,10 +192,10 @@ def stream_layer(
     x = attended(layer.self_attention, x, x, is_token)
     x = attended(layer.cross_attention, x, other, other_is_token)
     forward = layer.feed_forward
-    return forward.norm(x + forward.contract(F.gelu(forward.expand(x))))
+    return forward.norm(x + forward.dropout(forward.contract(F.gelu(forward.expand(x)))))
 
 
 def attended(part: Attention, x: Tensor, context: Tensor, is_token: Tensor | None) -> Tensor:
     """Attention from ``x`` to ``context``."""
-    mixed = attention(part.query(x), part.key(context), part.value(context), part.num_heads, is_token)
-    return part.norm(x + part.out(mixed))
+    mixed = attention(part.query(x), part.key(context), part.value(context), part.num_heads, part.dropout, is_token)
+    return part.norm(x + part.dropout(part.out(mixed)))

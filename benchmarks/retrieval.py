@@ -6,88 +6,57 @@ its best captions. (Shortlists of both directions, as evaluation takes them, wou
 few images.) Shapes: I images, C captions, P pairs of the naive sample.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.measure import PRECISIONS, Stage, describe_machine, matmul, pick_device, take_turns
+from benchmarks.agreement import check_outputs
+from benchmarks.measure import PRECISIONS, Stage, matmul, take_turns
 from benchmarks.naive import naive_scores
 from benchmarks.retrieval_summary import Counts, compare_with_fp32, show, summarise
+from benchmarks.session import Common, run_session
 from benchmarks.synthetic import SyntheticGallery, random_model
-from vl_absvit.cli import progress
-from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.evaluation.retrieval_metrics import shortlist as best_candidates
 from vl_absvit.models import VLAbSViT
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
 
 NAIVE_PAIRS = {"cpu": 8, "cuda": 64}
 PAIRS_PER_BATCH = 64
-LARGEST_DIFFERENCE = 1e-4  # between the two sides' scores in fp32
-LEAST_CORRELATION = 0.99  # in bf16
 
 
-def run(
-    *,
-    size: Literal["tiny", "base"],
-    device: Literal["cpu", "cuda"],
-    precision: Sequence[str],
-    repeats: int,
-    images: int,
-    captions: int,
-    shortlist: int,
-    output: Path | None,
-) -> None:
+def run(*, size: Literal["tiny", "base"], images: int, captions: int, shortlist: int, **common: Unpack[Common]) -> None:
     """Measure, print the tables, write the JSON; the arguments are the command's options.
 
-    Raises:
-        ConfigError: there is no GPU to use.
-        RuntimeError: the two sides do not compute the same.
+    Raises: as ``run_session``.
     """
-    where = pick_device(device)
-    if output is not None:
-        make_room(output)
-    precisions = [name for name in PRECISIONS if name in precision]
-    gallery = {"images": images, "captions": captions, "shortlist": shortlist}
-    with progress() as bar:
-        task = bar.add_task("rounds", total=len(precisions) * (repeats + 1))
-        results = {
-            name: measure(size, where, name, repeats, **gallery, advance=lambda: bar.advance(task))
-            for name in precisions
-        }
-    compare_with_fp32(results)
-    for name, result in results.items():
-        show(Console(), name, result)
-    if output is not None:
-        told = {"benchmark": "retrieval", "size": size, **gallery, "repeats": repeats}
-        write_json(output, told | {"machine": describe_machine(where), "results": results}, indent=1)
+    told = {"benchmark": "retrieval", "size": size, "images": images, "captions": captions, "shortlist": shortlist}
+    run_session(told, partial(measure, size, images, captions, shortlist), compare_with_fp32, show, **common)
 
 
 @torch.no_grad()
 def measure(
     size: Literal["tiny", "base"],
-    device: torch.device,
-    precision: str,
-    repeats: int,
-    *,
     images: int,
     captions: int,
     shortlist: int,
+    device: torch.device,
+    precision: str,
+    repeats: int,
     advance: Callable[[], object],
 ) -> dict[str, object]:
     """Everything about one precision; ``advance`` is called after every round."""
     dtype = PRECISIONS[precision]
     model = random_model(size, {"kind": "matching"}).to(device, dtype)
     contest = Contest(model, SyntheticGallery(images, captions, model.vision.patch_embed.img_size[0]), shortlist)
-    agreement = check_agreement(contest.naive_sample(), contest.own_sample(), precision)
+    agreement = check_outputs(contest.naive_sample(), contest.own_sample(), precision)
     sides = (matmul(device, dtype), contest.naive, contest.exact, contest.naive, contest.best)
     measured = take_turns(sides, device, repeats, advance)
     counts = Counts(images, captions, shortlist, len(contest.rows[0]), int(contest.part.sum()))
-    return {"agreement": agreement, **summarise(counts, measured)}
+    return {"agreement": {"pairs": counts.naive_pairs} | agreement, **summarise(counts, measured)}
 
 
 class Contest:
@@ -145,19 +114,3 @@ class Contest:
 
     def _scorer(self) -> GalleryScorer:
         return GalleryScorer(self._model, self._gallery, PAIRS_PER_BATCH, Progress(disable=True))
-
-
-def check_agreement(naive: np.ndarray, ours: np.ndarray, precision: str) -> dict[str, float]:
-    """How far the sample's scores (P,) of the two sides differ, and their correlation.
-
-    Raises:
-        RuntimeError: they differ too much for their times to be compared.
-    """
-    difference = float(np.abs(naive - ours).max())
-    correlation = float(np.corrcoef(naive, ours)[0, 1]) if len(naive) > 1 else 1.0
-    agrees = difference <= LARGEST_DIFFERENCE if precision == "fp32" else correlation > LEAST_CORRELATION
-    if not agrees:
-        raise RuntimeError(
-            f"naive and own scores differ in {precision}: by up to {difference:.2g}, correlation {correlation:.4f}"
-        )
-    return {"pairs": len(naive), "largest_difference": difference, "correlation": correlation}

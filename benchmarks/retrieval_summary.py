@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.measure import MATMUL, Measurements, spread
 from benchmarks.naive import RETRIEVAL_TOKENS
+from benchmarks.tables import number, span, table_of
 
 FLICKR30K = (1000, 5000)  # images and captions of the test split
 STAGES = {"naive": ("naive",), "exact": ("texts", "images", "pairs"), "shortlist": ("shortlist",)}  # of each side
@@ -109,14 +109,14 @@ def show(console: Console, precision: str, result: dict) -> None:
     """The sides, the parts of their work, and what the test split of Flickr30K would take."""
     agreement, flickr30k = result["agreement"], result["flickr30k"]
     has_memory = any(side["peak_bytes"] for side in result["sides"].values())
-    table = _table(precision, "s per gallery", "naive / this", "naive fp32 / this", "GFLOP/s", *["GiB"] * has_memory)
+    table = table_of(precision, "s per gallery", "naive / this", "naive fp32 / this", "GFLOP/s", *["GiB"] * has_memory)
     for name, side in result["sides"].items():
         to_fp32 = f"{side['ratio_to_fp32_naive']:.2f}" if "ratio_to_fp32_naive" in side else ""
         row = (
-            _range(side["seconds_per_gallery"]),
-            _range(side["ratio"]),
+            span(side["seconds_per_gallery"]),
+            span(side["ratio"]),
             to_fp32,
-            _number(side["flop_per_second"] / 1e9),
+            number(side["flop_per_second"] / 1e9),
         )
         table.add_row(name, *row, *[f"{(side['peak_bytes'] or 0) / 2**30:.2f}"] * has_memory)
     console.print(table)
@@ -126,32 +126,15 @@ def show(console: Console, precision: str, result: dict) -> None:
         f"scores of {agreement['pairs']} pairs differ by at most {agreement['largest_difference']:.1e}, "
         f"correlation {agreement['correlation']:.6f}"
     )
-    table = _table("each", "ms", "GFLOP", "GFLOP/s of a matmul's")
+    table = table_of("each", "ms", "GFLOP", "GFLOP/s of a matmul's")
     for name, part in result["parts"].items():
-        milliseconds = {key: 1e3 * value for key, value in part["seconds_each"].items()}
         share = f"{part['share_of_matmul_rate']:.0%}"
-        table.add_row(PARTS[name], _range(milliseconds), f"{part['flop_each'] / 1e9:.2f}", share)
+        table.add_row(PARTS[name], span(part["seconds_each"], 1e3), f"{part['flop_each'] / 1e9:.2f}", share)
     console.print(table)
-    console.print(f"a plain matrix product: {_number(result['matmul_flop_per_second']['median'] / 1e9)} GFLOP/s")
+    console.print(f"a plain matrix product: {number(result['matmul_flop_per_second']['median'] / 1e9)} GFLOP/s")
     hours = {name: f"{flickr30k[f'{name}_seconds'] / 3600:,.2f} h" for name in STAGES}
     console.print(
         f"extrapolated to Flickr30K, {flickr30k['images']:,} x {flickr30k['captions']:,} pairs: "
         f"naive {hours['naive']}, exact {hours['exact']}, "
         f"shortlists of both directions (at most {flickr30k['shortlist_pairs']:,} pairs) {hours['shortlist']}\n"
     )
-
-
-def _table(*columns: str) -> Table:
-    table = Table(*columns)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
-
-
-def _range(values: dict[str, float]) -> str:
-    """Median, and from the least to the greatest."""
-    return f"{_number(values['median'])} ({_number(values['low'])}-{_number(values['high'])})"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -55,6 +55,11 @@ def caption_lengths(number: int, generator: np.random.Generator) -> np.ndarray:
     return np.clip(np.rint(6 + generator.gamma(4, 2.5, number)), SHORTEST, LONGEST).astype(np.int64)
 
 
+def random_text(length: int, generator: np.random.Generator, vocabulary: int = VOCABULARY) -> list[int]:
+    """Token ids of any words between ``<s>`` and ``</s>``."""
+    return [START, *generator.integers(FIRST_WORD, vocabulary, length - 2).tolist(), END]
+
+
 class SyntheticGallery:
     """Images and captions to rank, with the attributes of ``vl_absvit.data.captions.CaptionGallery``.
 
@@ -72,9 +77,7 @@ class SyntheticGallery:
         self.image_ids, self.caption_ids = np.arange(images), np.arange(captions)
         self.image_of_caption = self.caption_ids % images
         self.lengths = caption_lengths(captions, generator)
-        self._token_ids = [
-            [START, *generator.integers(FIRST_WORD, vocabulary, length - 2).tolist(), END] for length in self.lengths
-        ]
+        self._token_ids = [random_text(length, generator, vocabulary) for length in self.lengths]
         self.images = SyntheticImages(images, resolution, seed)
 
     def texts(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,13 @@ Karpathy's file may stay gzipped (.json.gz). RAW holds the images:
 An interrupted run goes on where it stopped when the command is given again.
 """
 
-import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
+from vl_absvit.data.preparation.command import run_preparation
 
 
 def main() -> None:
@@ -21,22 +22,13 @@ def main() -> None:
     parser.add_argument("--dataset", choices=("flickr30k", "coco"), required=True, help="which data set it is")
     parser.add_argument("--root", type=Path, required=True, help="folder of the image folders")
     parser.add_argument("--karpathy", type=Path, required=True, help="Karpathy's file of captions and splits")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--embed-images", action="store_true", help="write the images' bytes into the tables")
-    parser.add_argument("--allow-missing-images", action="store_true", help="go on without the images that are missing")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes that check images (default all cores)"
-    )
-    arguments = vars(parser.parse_args())
-    output, workers = arguments.pop("output"), arguments.pop("workers")
-    was_there = (output / "manifest.json").is_file()
-    manifest = prepare_captions(CaptionOptions(**arguments), output, workers)
-    for warning in manifest["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    if was_there:
-        print(f"{output} is finished already; nothing to do")
+    run_preparation(parser, CaptionOptions, prepare_captions, summary)
+
+
+def summary(manifest: dict[str, Any], _: Path) -> Iterator[str]:
     for split, counts in manifest["splits"].items():
-        print(f"{split:9}{counts['captions']:,} captions of {counts['images']:,} images")
+        yield f"{split:9}{counts['captions']:,} captions of {counts['images']:,} images"
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ Afterwards: scripts/export_attention.py --data OUT --split val, then scripts/com
 An interrupted run goes on where it stopped when the command is given again.
 """
 
-import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.data.preparation.command import run_preparation
 from vl_absvit.data.preparation.vqa_hat import HATOptions, prepare_vqa_hat
 
 
@@ -23,21 +24,12 @@ def main() -> None:
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="folder of human attention maps")
     parser.add_argument("--questions", type=Path, required=True, metavar="FILE", help="VQA v1's questions")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of COCO's images")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder to write")
-    parser.add_argument("--allow-missing-images", action="store_true", help="go on without the images that are missing")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes that check images (default all cores)"
-    )
-    arguments = vars(parser.parse_args())
-    output, workers = arguments.pop("output"), arguments.pop("workers")
-    was_there = (output / "manifest.json").is_file()
-    manifest = prepare_vqa_hat(HATOptions(**arguments), output, workers)
-    for warning in manifest["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    if was_there:
-        print(f"{output} is finished already; nothing to do")
+    run_preparation(parser, HATOptions, prepare_vqa_hat, summary)
+
+
+def summary(manifest: dict[str, Any], _: Path) -> Iterator[str]:
     for split, counts in manifest["splits"].items():
-        print(
+        yield (
             f"{split}: {counts['human_maps']:,} human maps of {counts['questions']:,} questions "
             f"on {counts['images']:,} images"
         )

@@ -7,18 +7,18 @@ RAW holds the official downloads under their official names, each JSON plain or 
 An interrupted run goes on where it stopped when the command is given again.
 """
 
-import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.data.preparation.command import run_preparation
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the official downloads")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--vocabulary", type=Path, help="take this vocabulary (our answers.json, LXMERT's or openvqa's list)"
     )
@@ -27,25 +27,17 @@ def main() -> None:
     )
     parser.add_argument("--embed-images", action="store_true", help="write the images' bytes into the tables")
     parser.add_argument("--meter-compatible", action="store_true", help="METER's vocabulary and soft targets")
-    parser.add_argument("--allow-missing-images", action="store_true", help="go on without the images that are missing")
     parser.add_argument("--minival-images", type=int, help="val images to hold out (default a tenth, at most 2,000)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the images held out (default 0)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes that check images (default all cores)"
-    )
-    arguments = vars(parser.parse_args())
-    output, workers = arguments.pop("output"), arguments.pop("workers")
-    was_there = (output / "manifest.json").is_file()
-    manifest = prepare_vqav2(PrepareOptions(**arguments), output, workers)
-    for warning in manifest["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    if was_there:
-        print(f"{output} is finished already; nothing to do")
+    run_preparation(parser, PrepareOptions, prepare_vqav2, summary)
+
+
+def summary(manifest: dict[str, Any], output: Path) -> Iterator[str]:
     for split, counts in manifest["splits"].items():
         target = f", {counts['with_target']:,} with an answer in the vocabulary" if counts["annotated"] else ""
-        print(f"{split:9}{counts['questions']:,} questions on {counts['images']:,} images{target}")
+        yield f"{split:9}{counts['questions']:,} questions on {counts['images']:,} images{target}"
     if manifest["vocabulary"]:
-        print(f"{manifest['vocabulary']['size']:,} answers in {output / 'answers.json'}")
+        yield f"{manifest['vocabulary']['size']:,} answers in {output / 'answers.json'}"
 
 
 if __name__ == "__main__":

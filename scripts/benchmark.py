@@ -1,7 +1,7 @@
 """What the model costs, measured beside a naive transcription of the same formulas on the same weights.
 
-python scripts/benchmark.py retrieval --device cpu --output table.json
-python scripts/benchmark.py model --output table.json
+python scripts/benchmark.py vqa --device cpu --output table.json
+python scripts/benchmark.py retrieval --help
 Weights, images and texts are random: no data and no tokenizer are needed. All sides take turns in one run, and their
 results are compared before anything is timed. On a machine that others use, ratios mean more than seconds.
 """
@@ -14,7 +14,12 @@ from pathlib import Path
 from vl_absvit.cli import OptionParser, run_main
 
 HELP = {
+    "vision": "both looks of the visual encoder, forward",
+    "vqa": "the whole model answering questions, forward",
+    "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
+    "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
+    "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
 }
 PRECISIONS = ("fp32", "bf16")
@@ -23,19 +28,30 @@ PRECISIONS = ("fp32", "bf16")
 def main() -> None:
     options = vars(parse_arguments())
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks are no part of the installed package
-    importlib.import_module(f"benchmarks.{options.pop('benchmark')}").run(**options)
+    module = options.pop("benchmark").replace("-", "_")
+    importlib.import_module(f"benchmarks.{module}").run(**options)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=command_parser)
-    retrieval = commands.add_parser("retrieval", help=HELP["retrieval"], description=HELP["retrieval"])
-    add_common_options(retrieval)
-    retrieval.add_argument("--images", type=positive, default=4, metavar="I", help="of the gallery (default: 4)")
-    retrieval.add_argument("--captions", type=positive, default=200, metavar="C", help="of the gallery (default: 200)")
-    retrieval.add_argument("--shortlist", type=positive, default=16, metavar="K", help="captions per image (16)")
-    model = commands.add_parser("model", help=HELP["model"], description=HELP["model"])
-    add_output_option(model)
+    command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
+    for name in ("vision", "vqa", "train-vqa", "train-retrieval", "retrieval"):
+        add_model_options(command[name], training=name.startswith("train"))
+    for name, images in {"vision": 2, "vqa": 2, "train-vqa": 2, "train-retrieval": 2, "retrieval": 4}.items():
+        add_number(command[name], "--images", images, "I", "there are")
+    for name in ("vqa", "train-vqa"):
+        command[name].add_argument(
+            "--questions", type=positive, nargs="+", default=[1, 4], metavar="Q", help="per image, each in turn (1 4)"
+        )
+    for name in ("vision", "vqa", "train-vqa"):
+        command[name].add_argument("--compile", action="store_true", dest="compiled", help="ours by torch.compile, too")
+    add_number(command["train-retrieval"], "--negatives", 15, "N", "false captions of each image")
+    add_number(command["retrieval"], "--captions", 200, "C", "there are")
+    add_number(command["retrieval"], "--shortlist", 16, "K", "captions per image")
+    add_data_options(command["data"])
+    for parser_of_one in command.values():
+        parser_of_one.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
     arguments, unknown = parser.parse_known_args()
     if unknown:  # said by the benchmark's own parser, which knows the nearest option
         commands.choices[arguments.benchmark].error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -51,20 +67,34 @@ def command_parser(*, prog: str, description: str) -> OptionParser:
     return parser
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """What all benchmarks that take times can be asked."""
+def add_model_options(parser: argparse.ArgumentParser, *, training: bool) -> None:
+    """What all benchmarks that time a model can be asked."""
     parser.add_argument("--size", choices=("tiny", "base"), default="base", help="of the model (default: base)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+    what = "of the forward pass, under autocast" if training else "of the weights"
     parser.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of the weights, each in turn (both)"
+        "--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help=f"{what}, each in turn (both)"
     )
-    parser.add_argument("--repeats", type=positive, default=5, metavar="N", help="rounds of all sides (default: 5)")
-    add_output_option(parser)
+    add_number(parser, "--repeats", 5, "N", "rounds of all sides")
 
 
-def add_output_option(parser: argparse.ArgumentParser) -> None:
-    """Where the measurements go."""
-    parser.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """What the benchmark of loading can be asked."""
+    add_number(parser, "--images", 48, "I", "there are of each size")
+    add_number(parser, "--image-size", 224, "PX", "side of the model's input")
+    parser.add_argument(
+        "--workers", type=not_negative, nargs="+", default=[0, 2], metavar="W", help="loader processes, in turn (0 2)"
+    )
+    parser.add_argument(
+        "--gpu-rate", type=positive, nargs="+", default=[500, 1000, 2000], metavar="R",
+        help="images per second that a GPU trains on (500 1000 2000)",
+    )  # fmt: skip
+    add_number(parser, "--repeats", 5, "N", "rounds")
+
+
+def add_number(parser: argparse.ArgumentParser, name: str, default: int, metavar: str, text: str) -> None:
+    """An option that counts something."""
+    parser.add_argument(name, type=positive, default=default, metavar=metavar, help=f"{text} (default: {default})")
 
 
 def positive(text: str) -> int:
@@ -72,6 +102,11 @@ def positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return int(text)
+
+
+def not_negative(text: str) -> int:
+    """A number of things, or none."""
+    return 0 if text == "0" else positive(text)
 
 
 if __name__ == "__main__":

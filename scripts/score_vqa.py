@@ -1,40 +1,66 @@
-"""Score VQA predictions as the official evaluator does.
+"""Score VQA predictions as the official evaluator does, or check those for the evaluation server before they are sent.
 
 python scripts/score_vqa.py --annotations A.json[.gz] --questions Q.json[.gz] --results R.json --output scores.json
+python scripts/score_vqa.py --validate test-dev --results R.json \\
+    --questions v2_OpenEnded_mscoco_test-dev2015_questions.json
+
+--validate refuses a file unless it answers every question of the split once (train 443,757, val 214,354, test 447,793,
+test-dev 107,394), in plain JSON and UTF-8, with nothing else in it, each answer as those of the vocabulary are written.
+It says how often and where something is wrong, and mends nothing.
 """
 
 import argparse
-from collections import Counter
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import form_name, read_json, write_json
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.submission import check_submission
+from vl_absvit.evaluation.submission import (
+    QUESTIONS,
+    check_questions,
+    check_submission,
+    check_upload,
+    question_ids,
+    refuse,
+)
 from vl_absvit.evaluation.vqa_accuracy import check_annotations, vqa_scores
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.validate:
+        asked = check_questions(read_json(args.questions, dict), args.validate, where=args.questions)
+        print(f"{check_upload(args.results, asked):,} answers, one to every question of {QUESTIONS[args.validate][0]}")
+        return
     annotations = read_list_under("annotations", args.annotations)
     check_annotations(annotations, where=args.annotations)
-    question_ids = [annotation["question_id"] for annotation in annotations]
-    check_questions(read_list_under("questions", args.questions), question_ids, args.questions, args.annotations)
+    annotated = [annotation["question_id"] for annotation in annotations]
+    check_annotated(read_list_under("questions", args.questions), annotated, args.questions, args.annotations)
     predictions = read_json(args.results, list)
-    check_submission(predictions, question_ids, where=args.results)
+    check_submission(predictions, annotated, where=args.results)
     scores = vqa_scores(annotations, predictions)
     write_json(args.output, scores._asdict(), indent=1)
-    print(f"{len(question_ids)} questions, accuracy {scores.overall:.2f} %")
+    print(f"{len(annotated)} questions, accuracy {scores.overall:.2f} %")
     for name, accuracy in scores.per_answer_type.items():
         print(f"  {name!a}: {accuracy:.2f} %")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--annotations", required=True, help="official annotations, .json or .json.gz")
-    parser.add_argument("--questions", required=True, help="official questions of the same split, .json or .json.gz")
-    parser.add_argument("--results", required=True, help='predictions, [{"question_id": int, "answer": str}, ...]')
-    parser.add_argument("--output", required=True, help="scores.json to write")
-    return parser.parse_args()
+    parser.add_argument("--annotations", help="official annotations, .json or .json.gz")
+    parser.add_argument("--questions", help="official questions of the same split, .json or .json.gz")
+    parser.add_argument("--results", help='predictions, [{"question_id": int, "answer": str}, ...]')
+    parser.add_argument("--output", help="scores.json to write")
+    parser.add_argument(
+        "--validate", choices=QUESTIONS, help="only check --results, which are to be sent for this split"
+    )
+    args = parser.parse_args()
+    needed = ("questions", "results") if args.validate else ("annotations", "questions", "results", "output")
+    missing = [f"--{name}" for name in needed if getattr(args, name) is None]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if args.validate and (args.annotations or args.output):
+        parser.error("--validate scores nothing: it goes without --annotations and --output")
+    return args
 
 
 def read_list_under(key: str, path: str) -> list:
@@ -46,21 +72,17 @@ def read_list_under(key: str, path: str) -> list:
     return content[key]
 
 
-def check_questions(questions: list, annotated: list[int], where: str, annotations_path: str) -> None:
+def check_annotated(questions: list, annotated: list[int], where: str, annotations_path: str) -> None:
     """Refuse questions that are not exactly those that are annotated, each once."""
-    for place, question in enumerate(questions):
-        if not isinstance(question, dict) or type(question.get("question_id")) is not int:
-            raise InputError(f"{where}: question {place}: expected an integer question_id, got {question!r:.80}")
-    times = Counter(question["question_id"] for question in questions)
+    asked = dict.fromkeys(question_ids(questions, where))
     known = set(annotated)
-    faults = {
-        "asked more than once": [question for question, count in times.items() if count > 1],
-        f"not annotated in {annotations_path}": [question for question in times if question not in known],
-        f"annotated in {annotations_path} but not asked": [question for question in annotated if question not in times],
-    }
-    found = [f"{len(ids)} question(s) {fault}, e.g. {ids[0]}" for fault, ids in faults.items() if ids]
-    if found:
-        raise InputError(f"{where}: {'; '.join(found)}")
+    refuse(
+        where,
+        {
+            f"not annotated in {annotations_path}": [question for question in asked if question not in known],
+            f"annotated in {annotations_path} but not asked": [each for each in annotated if each not in asked],
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.models.absvit import FirstLook, Look, TwoLooks
-from vl_absvit.tasks.prior import global_prior_loss
+from vl_absvit.tasks.prior import compared, global_prior_loss
 
 TEXTS, IMAGES, TOKENS, WIDTH = 5, 4, 3, 8
 IMAGE_OF_TEXT = torch.tensor([0, 1, 0, 2, 3])
@@ -34,7 +34,8 @@ def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.T
     first = tokens[images] if look == "first" else torch.zeros(len(images), TOKENS, WIDTH)
     second = Look(tokens[texts], []) if look == "second" else None
     looks = TwoLooks(FirstLook(None, first, []), second, None)
-    loss = global_prior_loss(prior[texts], looks, image_index, IMAGE_IDS[images], PriorConfig(look=look, pool=pool))
+    mine = compared(prior[texts], looks, image_index, IMAGE_IDS[images], look)
+    loss = global_prior_loss(mine, PriorConfig(look=look, pool=pool))
     loss.backward()
     gradients = [prior.grad, tokens.grad]
     if world_size() > 1:

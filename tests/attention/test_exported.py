@@ -57,13 +57,13 @@ def test_a_picture_outside_of_the_export_is_found_from_the_current_folder(tmp_pa
         ("question_id", "10", "expected an integer or null under 'question_id', got '10'"),
         ("question_id", True, "expected an integer or null under 'question_id', got True"),
         ("confidence", 1.5, "expected a number from 0 to 1 under 'confidence', got 1.5"),
-        ("confidence", float("nan"), "got nan"),
+        ("confidence", float("nan"), "NaN is not JSON"),
         ("accuracy", -1, "expected a number from 0 to 100 or null"),
         ("answers", [], "expected a list of strings, not empty, or null"),
         ("answers", [{"answer": "red"}], "expected a list of strings, not empty, or null"),
         ("image_size", [96, 0], "expected two positive integers"),
         ("box", [0, 0, 0, 64], "expected four numbers x0 < x1, y0 < y1"),
-        ("box", [0, 0, float("inf"), 64], "expected four numbers"),
+        ("box", [0, 0, float("inf"), 64], "Infinity is not JSON"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_line(tmp_path, field, value, message):

@@ -16,7 +16,7 @@ from vl_absvit.attention.exported import read_index, read_question
 from vl_absvit.attention.report import write_report
 from vl_absvit.errors import ConfigError, InputError
 
-HOSTILE = "</script><script>window.hacked = 1</script><!-- <img src=x onerror='window.hacked = 2'> {{script}} \ud800"
+HOSTILE = "</script><script>window.hacked = 1</script><!-- <img src=x onerror='window.hacked = 2'> {{script}}"
 
 
 class Page(HTMLParser):

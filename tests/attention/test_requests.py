@@ -54,7 +54,7 @@ def test_a_picture_is_looked_for_beside_the_file_and_then_in_the_current_folder(
         ({"image": "a.png"}, "expected a question, got None"),
         ({"image": "a.png", "question": " \n"}, r"expected a question, got ' \n'"),
         ({"image": "a.png", "question": ["What?"]}, "expected a question, got ['What?']"),
-        ('{"image": "a.png", "question": "\\ud800"}', "expected a question that UTF-8 can hold"),
+        ('{"image": "a.png", "question": "\\ud800"}', "expected JSON: half a surrogate pair"),
         ({"question": "What?"}, "expected the path of a picture under 'image', got None"),
         ({"image": 3, "question": "What?"}, "expected the path of a picture under 'image', got 3"),
         ({"image": "a\0.png", "question": "What?"}, "expected the path of a picture"),
@@ -100,5 +100,7 @@ def test_a_single_request_needs_a_question_and_a_picture(folder):
     assert make_request(folder / "a.png", "What?", "command line").id == "1"
     with pytest.raises(InputError, match="command line: expected a question, got ''"):
         make_request(folder / "a.png", "", "command line")
+    with pytest.raises(InputError, match="command line: expected a question that UTF-8 can hold"):
+        make_request(folder / "a.png", "\udcff", "command line")  # what Python makes of a byte that is not UTF-8
     with pytest.raises(InputError, match="command line: there is no picture .*c.png"):
         make_request(folder / "c.png", "What?", "command line")

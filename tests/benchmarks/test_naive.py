@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import RobertaConfig
 
 from benchmarks import naive
@@ -20,13 +21,15 @@ TEXT = RobertaConfig(
 )  # fmt: skip
 
 
-def make_model(top_down: str, modulation: str, gain: float, head: dict | None = None) -> VLAbSViT:
+def make_model(
+    top_down: str, modulation: str, gain: float, head: dict | None = None, vocabulary: int = 100
+) -> VLAbSViT:
     """A small model whose scores differ and whose biases all count."""
     vision = {"model": "absvit_tiny_patch8_224", "image_size": 32, "width": 16, "depth": 3, "num_heads": 4}
     architecture = {
         "format": 2,
         "vision": vision | {"top_down": top_down, "modulation": modulation, "gain": gain},
-        "text": TEXT.to_dict(),
+        "text": TEXT.to_dict() | {"vocab_size": vocabulary},
         "sentence": "cls",
         "fusion": {"width": 32, "num_layers": 3, "num_heads": 4, "mlp_ratio": 2.0, "dropout": 0.1},
         "pool": "max",
@@ -91,6 +94,43 @@ def test_answers_and_gradients_equal_the_models(pairs):
     assert found.keys() == expected.keys() and "vision.decoders.0.transform.weight" in found
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-8)
+
+
+@torch.no_grad()
+def test_first_look_and_prior_equal_the_models(pairs):
+    model = make_model(*VARIANTS[0])
+    ours, out = model(*pairs), naive_forward(model, *pairs)
+    torch.testing.assert_close(out.first, ours.looks.first.tokens)
+    torch.testing.assert_close(out.prior, ours.prior)
+
+
+class Drawn(TorchDispatchMode):
+    """How many numbers dropout draws."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket is torch.ops.aten.bernoulli_:
+            self.number += args[0].numel()
+        return func(*args, **(kwargs or {}))
+
+
+def test_dropout_drops_in_the_same_places_but_for_tokens_that_nothing_reads(pairs):
+    model = make_model(*VARIANTS[0]).train()
+    images, token_ids, is_token = pairs
+    with Drawn() as ours:
+        model(images, token_ids, is_token)
+    with Drawn() as everything:
+        naive_forward(model, images, token_ids, is_token)
+    rows, text, seen, width, heads = 4, 8, 17, 32, 4
+    unread = 0  # in the last fusion layer, all tokens but the first of either stream
+    for own, other in ((text, seen), (seen, text)):
+        unread += rows * (own - 1) * (heads * (own + other) + 3 * width)
+    assert everything.number - ours.number == unread and ours.number > 10_000
+    model.eval()
+    with Drawn() as nothing:
+        naive_forward(model, images, token_ids, is_token)
+    assert not nothing.number
 
 
 def test_texts_are_padded_to_a_fixed_length_and_longer_ones_refused(pairs):

@@ -65,7 +65,7 @@ def test_an_output_folder_that_is_a_file_is_left_alone(world, tmp_path, complain
             [],
             "the following arguments are required: --checkpoint, --data, --split, --output",
         ),
-        ("scripts/score_vqa.py", ["--anotations", "a.json"], "required: --annotations"),
+        ("scripts/score_vqa.py", ["--anotations", "a.json"], "did you mean --annotations?"),
         ("scripts/summarise_demo.py", ["--batch-size", "many"], "argument --batch-size: invalid int value: 'many'"),
         (
             "data_prep/prepare_vqav2.py",

@@ -32,6 +32,41 @@ def test_a_tiny_gallery_is_measured_in_both_precisions(tmp_path, capsys, monkeyp
     assert "extrapolated to Flickr30K" in shown and "6 of 6 pairs, texts padded to 40 tokens" in shown
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [["vision"], ["vqa", "--questions", 1, 2], ["train-vqa", "--questions", 1], ["train-retrieval", "--negatives", 1]],
+    ids=lambda options: options[0],
+)
+def test_a_tiny_model_is_measured(options, tmp_path, capsys):
+    common = [
+        "--size",
+        "tiny",
+        "--images",
+        2,
+        "--repeats",
+        1,
+        "--precision",
+        "fp32",
+        "--output",
+        tmp_path / "table.json",
+    ]
+    assert run_script("scripts/benchmark.py", *options, *common) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert (table["benchmark"], table["size"], table["images"]) == (options[0], "tiny", 2)
+    assert all(case["floor"] > 1 for case in table["results"]["fp32"]["cases"].values())
+    assert "a plain matrix product" in capsys.readouterr().out
+
+
+def test_loading_is_measured(tmp_path):
+    options = ["--images", 1, "--repeats", 1, "--workers", 0, "--gpu-rate", 50, "--output", tmp_path / "table.json"]
+    assert run_script("scripts/benchmark.py", "data", *options) == 0
+    results = json.loads((tmp_path / "table.json").read_text())["results"]
+    assert list(results["sizes"]) == ["640 x 480", "500 x 375"] and results["workers_needed"]["50"] > 0
+    assert results["sizes"]["640 x 480"]["reduced"]["size"] == [320, 240]
+    assert results["sizes"]["500 x 375"]["reduced"]["size"] == [500, 375]  # half of it would be less than 224
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -41,6 +76,10 @@ def test_a_tiny_gallery_is_measured_in_both_precisions(tmp_path, capsys, monkeyp
         (["retrieval", "--repeats", "0"], "argument --repeats: must be at least 1, got 0"),
         (["retrieval", "--captions", "²"], "argument --captions: must be at least 1"),
         (["retrieval", "--precision", "fp16"], "invalid choice: 'fp16'"),
+        (["vqa", "--questions", "0"], "argument --questions: must be at least 1, got 0"),
+        (["data", "--workers", "-1"], "argument --workers: must be at least"),
+        (["data", "--size", "tiny"], "unrecognized arguments: --size tiny"),
+        (["train-retrieval", "--compile"], "unrecognized arguments: --compile"),
         (["retrieval", "--captions", "5"], "--shortlist 16 is more than the 5 captions"),
     ],
 )

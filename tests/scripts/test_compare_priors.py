@@ -183,7 +183,7 @@ def test_a_missing_or_broken_picture_is_one_line(refuse, pairs, tmp_path):
     )
     assert refuse(1, about_image=True, image=[pairs]) == f"{pairs}: Is a directory"
     (pairs / "0001.png").write_text("not a picture")
-    assert refuse(1) == f"{pairs / '0001.png'}: not an image"
+    assert refuse(1).startswith(f"{pairs / '0001.png'}: not an image")
     (pairs / "0001.png").unlink()
     assert refuse(1) == f"{pairs / '0001.png'}: No such file or directory"
 

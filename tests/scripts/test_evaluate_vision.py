@@ -345,7 +345,7 @@ def test_what_is_no_classifier_or_knows_other_classes_is_one_line(refuse, classi
 def test_an_image_that_cannot_be_read_is_named(refuse, data, tmp_path):
     root = Path(shutil.copytree(data, tmp_path / "val"))
     (root / "bee/3.JPEG").write_bytes(b"no image")
-    assert refuse(1, data=root) == f"{root}/bee/3.JPEG: not an image"
+    assert refuse(1, data=root).startswith(f"{root}/bee/3.JPEG: not an image")
 
 
 def test_an_output_that_cannot_be_written_is_found_out_first(refuse, tmp_path):

@@ -1,9 +1,11 @@
 """A run that stops on the way or cannot go on says why in one line, and what was there before is still whole."""
 
 import json
+import os
 import re
 import resource
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.damage import answers_in_another_order, cut_short, emptied, removed, replaced
+from tests.run_folders import assert_same_end
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vqa_config, write_config
 from vl_absvit.data.answers import AnswerVocabulary
@@ -70,6 +73,74 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_to_go_on
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def gone_back(finetuned: Path, run: Path) -> Path:
+    """A copy of the finished run as it was before its second half."""
+    shutil.copytree(finetuned / "vqa", run)
+    shutil.rmtree(run / "checkpoints/last")
+    (run / "checkpoints/last.previous").rename(run / "checkpoints/last")
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own of 16 MB, in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)  # the run's log may still be open
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_after_room_is_made_on_a_full_disk_the_run_goes_on(finetuned, small_disk, complaint, share):
+    run, ballast = gone_back(finetuned, small_disk / "run"), small_disk / "ballast"
+    needed = sum(file.stat().st_size for file in (run / "checkpoints/last").iterdir())
+    state = os.statvfs(small_disk)
+    ballast.write_bytes(bytes(state.f_bavail * state.f_bsize - int(share * needed)))
+    arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", run, "--run.resume", "true")
+    line = complaint(1, "scripts/finetune_vqa.py", *arguments, "--run.trackers", "[]")
+    assert str(run) in line and "No space left on device" in line
+    check_whole(run / "checkpoints/last")
+    assert not list(run.rglob("*.new")) and not list(run.rglob(".*"))
+    ballast.unlink()
+    assert run_script("scripts/finetune_vqa.py", *arguments) == 0
+    assert_same_end(run, finetuned / "vqa")
+
+
+def one_bit_flipped(run):
+    path = run / "checkpoints/last/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (cut_short("checkpoints/last/model.safetensors"), "model.safetensors has 300 bytes, expected"),
+        (one_bit_flipped, "model.safetensors is not what was saved"),
+        (emptied("checkpoints/last/training_state.json"), "training_state.json has 0 bytes"),
+        (removed("checkpoints/last/training_state.safetensors"), "training_state.safetensors: No such file"),
+        (removed("checkpoints/last/manifest.json"), "manifest.json: No such file"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_the_one_before_leads_to_the_same_end(
+    finetuned, tmp_path, capfd, damage, reason
+):
+    run = Path(shutil.copytree(finetuned / "vqa", tmp_path / "run"))
+    damage(run)
+    arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", run, "--run.resume", "true")
+    assert run_script("scripts/finetune_vqa.py", *arguments) == 0
+    lines = capfd.readouterr().err.splitlines()
+    (passed_over,) = [line for line in lines if line.startswith("passed over: ")]
+    assert f"{run}/checkpoints/last" in passed_over and reason in passed_over
+    assert f"going on from {run}/checkpoints/last.previous at step 5 of 10" in lines
+    assert_same_end(run, finetuned / "vqa")
+
+
 def both_checkpoints_damaged(run):
     for name in ("last", "last.previous"):
         emptied(f"checkpoints/{name}/model.safetensors")(run)
@@ -83,7 +154,8 @@ def both_checkpoints_damaged(run):
         (replaced("config.yaml", "["), [], 1, "config.yaml is not a run's config: "),
         (removed("config.yaml"), [], 1, "config.yaml is not a run's config: No such file or directory"),
         (replaced("environment.json", "["), [], 1, "environment.json: expected JSON: "),
-        (replaced("environment.json", "{}"), [], 1, "environment.json: expected a list of launches, got dict"),
+        (replaced("environment.json", "[1]"), [], 1, "environment.json: expected a list of launches, got [1]"),
+        (replaced("environment.json", "{}"), [], 1, "environment.json: expected a list of launches, got {}"),
         (replaced("metrics.jsonl", "[1]\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
         (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
     ],

@@ -1,5 +1,6 @@
 """The retrieval task: its losses by brute force, hard captions, exact scores, checkpoints, two processes like one."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vqa import VQATask
-from vl_absvit.training.loop import make_accelerator, train
+from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
 from vl_absvit.training.optim import param_groups
 from vl_absvit.training.run_dir import open_run
 from vl_absvit.variants import VARIANTS
@@ -271,6 +272,31 @@ def test_images_in_two_splits_are_refused(world, tmp_path):
     config = tiny_retrieval_config(world, tmp_path)
     with pytest.raises(ConfigError, match="also trained on"):
         replace(config.data, train_splits=("train", "val"))
+
+
+@pytest.mark.parametrize("look", ["first", "second"])
+def test_passes_of_a_step_have_the_gradient_of_one_pass_with_all_their_images(world, tmp_path, monkeypatch, look):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    gradients, terms = [], []
+    for size in (4, 2):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        config = tiny_retrieval_config(
+            world, tmp_path, loss=replace(ONE_EACH, itm=0.0), prior=PriorConfig(look=look), micro_batch_size=size
+        )
+        task, accelerator = RetrievalTask(config), make_accelerator(config.run)
+        passes = 4 // size
+        accelerator.gradient_accumulation_steps = passes
+        batches = list(itertools.islice(epoch_batches(config, task.train_set, 0, 0, 0, 1), passes))
+        parts = accumulate_gradients(task, task.model.double(), accelerator, to_double(batches), range(passes))
+        terms.append({name: sum(part[name] for part in parts) / passes for name in parts[0]})
+        gradients.append({name: parameter.grad for name, parameter in task.model.named_parameters()})
+    assert list(terms[0]) == ["ranking", "prior", "reconstruction"]
+    torch.testing.assert_close(terms[1], terms[0], rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def to_double(batches):
+    return [batch._replace(images=batch.images.double()) for batch in batches]
 
 
 def train_and_score(world: Path, output: Path) -> list:

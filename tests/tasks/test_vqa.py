@@ -1,5 +1,6 @@
 """The VQA task: weighted losses, gradients everywhere, official accuracy, checkpoints, two processes like one."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -265,9 +266,51 @@ def metrics(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "samples_per_second"} for line in lines]
 
 
-def train_with_each_look(world: Path, output: Path) -> list[dict[str, torch.Tensor]]:
-    looks = ("first", "second")
-    return [train_vqa(tiny_vqa_config(world, output / look, prior=PriorConfig(look=look))) for look in looks]
+def train_with_each_look(
+    world: Path, output: Path, micro_batch_size: int | None = None
+) -> list[dict[str, torch.Tensor]]:
+    return [
+        train_vqa(
+            tiny_vqa_config(world, output / look, prior=PriorConfig(look=look), micro_batch_size=micro_batch_size)
+        )
+        for look in ("first", "second")
+    ]
+
+
+def check_metrics(folder: Path, expected_folder: Path) -> None:
+    for look in ("first", "second"):
+        for line, expected in zip(metrics(folder / look), metrics(expected_folder / look), strict=True):
+            assert line == pytest.approx(expected, rel=2e-4), look
+
+
+def test_a_batch_in_four_passes_trains_like_a_batch_in_one(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    train_with_each_look(world, tmp_path / "one")
+    train_with_each_look(world, tmp_path / "four", micro_batch_size=3)
+    check_metrics(tmp_path / "four", tmp_path / "one")
+
+
+def test_the_priors_of_other_passes_are_negatives(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    task = VQATask(tiny_vqa_config(world, tmp_path, micro_batch_size=1, loss=LossConfig(reconstruction=0.0)))
+    batches = list(itertools.islice(epoch_batches(task.config, task.train_set, 0, 0, 0, 1), 4))
+    alone = task.losses(task.model, batches[0])["prior"]
+    assert alone.item() == pytest.approx(0.0, abs=1e-6), "one image has no negatives"
+    together = task.losses(task.model, batches[0], task.look_ahead(batches, seeds=range(4))[0])["prior"]
+    assert together.item() > 0.1
+
+
+def test_dropout_is_the_same_when_a_pass_is_looked_at_ahead(world, tmp_path):
+    task = VQATask(tiny_vqa_config(world, tmp_path, micro_batch_size=6, dropout=0.5))
+    batches = list(itertools.islice(epoch_batches(task.config, task.train_set, 0, 0, 0, 1), 2))
+    seen = []
+    task.model.train().prior.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    task.look_ahead(batches, seeds=[5, 6])
+    for batch, seed in zip(batches, (5, 6), strict=True):
+        torch.manual_seed(seed)
+        task.losses(task.model, batch)
+    for ahead, then in zip(seen[:2], seen[2:], strict=True):
+        torch.testing.assert_close(ahead, then, rtol=0, atol=0)
 
 
 def test_a_checkpoint_starts_every_part_of_another_run_and_is_named_in_its_history(world, tmp_path):
@@ -301,7 +344,7 @@ def test_two_processes_train_and_evaluate_like_one(world, tmp_path, monkeypatch)
     first, second = run_on_ranks(train_with_each_look, 2, world, tmp_path / "two")
     for of_first, of_second in zip(first, second, strict=True):
         assert all(torch.equal(parameter, of_second[name]) for name, parameter in of_first.items())
-    for look in ("first", "second"):
-        for line, expected in zip(metrics(tmp_path / "two" / look), metrics(tmp_path / "one" / look), strict=True):
-            assert line == pytest.approx(expected, rel=2e-4), look
+    check_metrics(tmp_path / "two", tmp_path / "one")
+    run_on_ranks(train_with_each_look, 2, world, tmp_path / "two-by-two", 3)
+    check_metrics(tmp_path / "two-by-two", tmp_path / "one")
     assert any("select/accuracy" in line for line in metrics(tmp_path / "one/first"))

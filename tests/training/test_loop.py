@@ -1,32 +1,32 @@
 """The loop: what is logged, exact resumption, the same training on one process, on two, and with accumulation."""
 
-import json
+import itertools
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_model
 
 from tests.distributed_helper import run_on_ranks
+from tests.run_folders import assert_same_end, metrics
 from tests.training.tiny_task import TinyTask, run_tiny, tiny_config
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.training import loop
 from vl_absvit.training.loop import is_evaluation_step, make_accelerator, seed_of
+from vl_absvit.training.run_dir import RunFolder
 
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # what a process leaves behind does not depend on it
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
 
 
-def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def training_lines(folder: Path) -> list[dict]:
-    kept = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in lines(folder)]
-    return [line for line in kept if "fit" in line]
+def training_lines(run: Path) -> list[dict]:
+    return [line for line in metrics(run) if "fit" in line]
 
 
 def test_every_step_is_logged_under_its_loss_names_and_the_loss_goes_down(tmp_path):
@@ -39,36 +39,66 @@ def test_every_step_is_logged_under_its_loss_names_and_the_loss_goes_down(tmp_pa
 
 
 def test_best_is_the_checkpoint_of_the_highest_score(tmp_path):
-    run_tiny(tiny_config(tmp_path))
-    scores = [line["select/score"] for line in lines(tmp_path) if "select/score" in line]
+    config = tiny_config(tmp_path)
+    run_tiny(config)
+    scores = [line["select/score"] for line in metrics(tmp_path) if "select/score" in line]
+    best = TinyTask(config)
+    load_model(best.model, tmp_path / "checkpoints/best/model.safetensors")
     assert len(scores) == 12
-    assert json.loads((tmp_path / "checkpoints/last/training_state.json").read_text())["best"] == max(scores)
-    assert (tmp_path / "checkpoints/best/model.safetensors").exists()
+    assert best.evaluate(best.model.eval())["score"] == max(scores)
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 6])
-def test_an_interrupted_run_ends_bit_identical_to_an_uninterrupted_one(tmp_path, monkeypatch, stop_after):
-    whole = run_tiny(tiny_config(tmp_path / "whole"), dropout=0.3)
+def dying(function, call: int, afterwards: bool):
+    """``function``, killed in the ``call``-th of its calls (from 1), before or after what it does."""
+    calls = iter(range(1, 1000))
 
-    save_last = loop._save_last
-
-    def save_and_die(folder, task, optimizer, state):
-        save_last(folder, task, optimizer, state)
-        if state.step == stop_after:
+    def dies(*arguments, **keywords):
+        is_the_one = next(calls) == call
+        result = None if is_the_one and not afterwards else function(*arguments, **keywords)
+        if is_the_one:
             raise KeyboardInterrupt
+        return result
 
-    monkeypatch.setattr(loop, "_save_last", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
+    return dies
+
+
+@pytest.mark.parametrize("afterwards", [False, True])
+@pytest.mark.parametrize(
+    "owner, name, call",
+    [
+        (loop, "save_last", 1),
+        (loop, "save_last", 5),
+        (loop, "save_checkpoint", 5),  # the best model's
+        (TinyTask, "evaluate", 5),
+        (TinyTask, "losses", 5),
+        (RunFolder, "write_metrics", 9),  # of the fifth step
+        (RunFolder, "write_metrics", 10),  # of its evaluation
+        (TinyTask, "evaluate", 12),
+    ],
+)
+def test_an_interrupted_run_ends_bit_identical_to_an_uninterrupted_one(
+    tmp_path, monkeypatch, owner, name, call, afterwards
+):
+    whole = run_tiny(tiny_config(tmp_path / "whole"), dropout=0.3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, dying(getattr(owner, name), call, afterwards))
         run_tiny(tiny_config(tmp_path / "cut"), dropout=0.3)
-    monkeypatch.setattr(loop, "_save_last", save_last)
     with (tmp_path / "cut/metrics.jsonl").open("a") as file:
         file.write('{"step": 99, "fit": 0.0}\n{"step": 1')  # what a killed run may leave
     torch.rand(5)
     cut = run_tiny(tiny_config(tmp_path / "cut", resume=True), dropout=0.3)
 
-    for name, parameter in whole.items():
-        assert torch.equal(parameter, cut[name]), name
-    assert training_lines(tmp_path / "cut") == training_lines(tmp_path / "whole")
+    for parameter_name, parameter in whole.items():
+        assert torch.equal(parameter, cut[parameter_name]), parameter_name
+    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_an_evaluation_whose_scores_are_noted_is_not_repeated(tmp_path, monkeypatch):
+    run_tiny(tiny_config(tmp_path))
+    before = metrics(tmp_path)
+    monkeypatch.delattr(TinyTask, "evaluate")
+    run_tiny(tiny_config(tmp_path, resume=True))
+    assert metrics(tmp_path) == before
 
 
 def test_resuming_without_a_checkpoint_starts_at_the_beginning(tmp_path):
@@ -115,12 +145,13 @@ def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
 
 
 def test_evaluations_divide_an_epoch_evenly_and_end_it():
-    assert [step for step in range(1, 11) if is_evaluation_step(step, 10, 4)] == [3, 5, 8, 10]
-    assert [step for step in range(1, 4) if is_evaluation_step(step, 3, 9)] == [1, 2, 3]
+    assert [step for step in range(21) if is_evaluation_step(step, 10, 4)] == [3, 5, 8, 10, 13, 15, 18, 20]
+    assert [step for step in range(5) if is_evaluation_step(step, 3, 9)] == [1, 2, 3, 4]
 
 
 def test_random_numbers_differ_between_steps_and_between_processes():
-    assert len({seed_of(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(4)}) == 240
+    ranges = (range(3), range(20), range(4), range(2))  # seeds, steps, processes, forward passes
+    assert len({seed_of(*each) for each in itertools.product(*ranges)}) == 480
 
 
 def train_tiny(folder: str, micro_batch_size: int | None) -> dict[str, torch.Tensor]:

@@ -1,12 +1,23 @@
 """The run folder: what it records, what it refuses."""
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
 
+from tests.killing import die, in_a_process
 from vl_absvit.cli import parse_run_config
-from vl_absvit.config import DataConfig, OptimConfig, RunConfig, VQAConfig
+from vl_absvit.config import (
+    DataConfig,
+    LearningRates,
+    OptimConfig,
+    PretrainConfig,
+    RetrievalConfig,
+    RunConfig,
+    VisionConfig,
+    VQAConfig,
+)
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.training.run_dir import LOGGER, open_run
 
@@ -24,9 +35,18 @@ def resumed(config, **run):
     return replace(config, run=replace(config.run, resume=True, **run))
 
 
-def test_the_written_config_makes_the_same_run_again(config):
-    run = open_run(config, is_main=True)
-    assert parse_run_config(VQAConfig, ["--config", str(run.path / "config.yaml")]) == config
+@pytest.mark.parametrize("kind", [VQAConfig, RetrievalConfig, PretrainConfig])
+def test_the_written_config_is_read_as_the_same_config(tmp_path, kind):
+    odd = kind(
+        data=DataConfig(root="5", train_splits=("true", "a: b # c"), select_split=None),
+        run=RunConfig(output=str(tmp_path / "run é\n"), seed=3, trackers=()),
+        vision=VisionConfig(weights="{a: [", gain=1 / 3, patch_size=8),
+        optim=OptimConfig(
+            eps=1e-30, betas=(0.1, 1 - 1e-12), max_grad_norm=None, learning_rates=LearningRates(head=3e-5)
+        ),
+    )
+    run = open_run(odd, is_main=True)
+    assert parse_run_config(kind, ["--config", str(run.path / "config.yaml")]) == odd
 
 
 def test_the_environment_of_every_launch_is_recorded(config):
@@ -35,6 +55,23 @@ def test_the_environment_of_every_launch_is_recorded(config):
     launches = json.loads((run.path / "environment.json").read_text())
     assert len(launches) == 2
     assert launches[0]["packages"]["torch"] and launches[0]["command"] and "commit" in launches[0]
+
+
+def test_going_on_in_another_environment_is_said(config, capsys):
+    run = open_run(config, is_main=True)
+    run.write_metrics(step=1)
+    open_run(resumed(config), is_main=True)
+    assert "another environment" not in capsys.readouterr().err
+    path = run.path / "environment.json"
+    launches = json.loads(path.read_text())
+    launches[-1] |= {"processes": 8, "packages": launches[-1]["packages"] | {"torch": "1.0"}, "started": "long ago"}
+    path.write_text(json.dumps(launches))
+    open_run(resumed(config), is_main=True)
+    line = capsys.readouterr().err
+    assert line.startswith(
+        "going on in another environment, results may differ: processes was 8, now it is 1; torch was"
+    )
+    assert "started" not in line and line.count("\n") == 1
 
 
 def test_a_folder_that_holds_a_run_is_refused(config):
@@ -75,6 +112,16 @@ def test_metrics_are_lines_and_later_ones_can_be_forgotten(config):
     ]
 
 
+def test_the_scores_of_an_evaluation_that_came_to_its_end_are_read_again(config):
+    run = open_run(config, is_main=True)
+    assert run.scores_at(1) is None
+    run.write_metrics(step=1, vqa=0.5)
+    run.write_metrics(step=2, vqa=0.25)
+    run.write_metrics(step=2, epoch=0, **{"select/accuracy": 100 / 3})
+    assert run.scores_at(1) is None
+    assert run.scores_at(2) == {"accuracy": 100 / 3}
+
+
 def test_metrics_of_another_form_are_refused(config):
     run = open_run(config, is_main=True)
     (run.path / "metrics.jsonl").write_text("[1]\n")
@@ -100,3 +147,24 @@ def test_an_output_that_is_a_file_is_refused(config, tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         open_run(config, is_main=True)
+
+
+def test_a_second_run_in_the_folder_is_refused_while_the_first_one_lives(config, capfd):
+    def open_again():
+        try:
+            open_run(resumed(config), is_main=True)
+        except InputError as error:
+            print(error, flush=True)  # noqa: T201
+            raise
+
+    def open_and_die():
+        open_run(config, is_main=True).write_metrics(step=1)
+        die()
+
+    assert in_a_process(open_and_die) == -signal.SIGKILL
+    run = open_run(resumed(config), is_main=True)
+    files = ["config.yaml", "environment.json", "metrics.jsonl"]
+    before = [(run.path / name).read_bytes() for name in files]
+    assert in_a_process(open_again) == 1
+    assert capfd.readouterr().out.startswith(f"run.output {run.path}: another process is at work there")
+    assert before == [(run.path / name).read_bytes() for name in files]

@@ -6,17 +6,17 @@ export goes on where it stopped.
 """
 
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vl_absvit.data.json_files import read_json, write_json, write_text
+from vl_absvit.data.files import write_text, write_whole
+from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
 DESCRIPTION, INDEX = "export.json", "index.jsonl"
@@ -86,16 +86,16 @@ class ExportFolder:
                 raise InputError(f"question {entry['id']}: the map {name} is not made of finite numbers")
         arrays = {name: np.asarray(grid, dtype=np.float32) for name, grid in maps.items()}
         place = {"box": np.array(entry["box"]), "image_size": np.array(entry["image_size"])}
-        _write_whole(self.folder / entry["npz"], lambda stream: np.savez_compressed(stream, **arrays, **place))
+        write_whole(self.folder / entry["npz"], lambda stream: np.savez_compressed(stream, **arrays, **place))
         if panel is not None:
             path = self.folder / entry["png"]
-            _write_whole(path, lambda stream: panel.save(stream, "PNG", compress_level=_PNG_EFFORT))
+            write_whole(path, lambda stream: panel.save(stream, "PNG", compress_level=_PNG_EFFORT))
 
     def keep_picture(self, name: str, content: bytes) -> str:
         """A picture that is in no file of its own, as one; returns its path below the folder."""
         path = self.folder / "images" / name
         if not path.is_file():
-            _write_whole(path, lambda stream: stream.write(content))
+            write_whole(path, lambda stream: stream.write(content))
         return f"images/{name}"
 
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -146,17 +146,3 @@ class ExportFolder:
         for file in partial.iterdir():
             if file.name != _KEPT:
                 file.unlink()
-
-
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place and put it there when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        with temporary.open("wb") as stream:
-            write(stream)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

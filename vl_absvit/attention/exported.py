@@ -5,7 +5,6 @@ grid (h, w) per kind of map, the part ``box`` of the original picture that the g
 ``image_size``, both in pixels of the upright picture.
 """
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,11 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vl_absvit.attention.geometry import Box
+from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
+from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
 NOT_MAPS = ("box", "image_size")
 """What an archive holds beside its maps."""
+MAX_ARCHIVE_BYTES = 256 << 20
+"""Of one question's maps, unpacked; with grids of 64 x 64 cells it is a megabyte."""
 PIXELS_APART = 0.5
 """How far index and archive may disagree about the box: one is rounded to float32."""
 
@@ -49,6 +52,10 @@ def _is_whole(value: object) -> bool:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value and value not in ("", "..") and value == Path(value).name
 
 
 def _is_number(value: object) -> bool:
@@ -89,7 +96,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
             and value[1] < value[3]
         ),
     ),
-    "npz": ("a string", _is_text),
+    "npz": ("the name of a file beside the index", _is_file_name),
 }
 """Field of an index line -> what it must be, in words and as a test."""
 
@@ -102,10 +109,11 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(folder) / "index.jsonl"
     try:
+        check_ordinary(path)
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; see scripts/export_attention.py") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     entries, first_line = [], {}
     for number, line in enumerate(lines, start=1):
@@ -123,8 +131,8 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
 
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse(line)
+    except ValueError as error:
         raise InputError(f"{where}: expected JSON: {error}") from error
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object, got {form_name(entry)}")
@@ -132,7 +140,7 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         if name not in entry:
             raise InputError(f"{where}: expected {form} under {name!r}, got no such key")
         if not is_right(entry[name]):
-            raise InputError(f"{where}: expected {form} under {name!r}, got {entry[name]!r:.80}")
+            raise InputError(f"{where}: expected {form} under {name!r}, got {shown(entry[name])}")
     return entry
 
 
@@ -177,14 +185,20 @@ def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_ordinary(path)
         archive = np.load(path, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise ValueError("it is a single array")
         with archive:
+            size = sum(member.file_size for member in archive.zip.infolist())
+            if size > MAX_ARCHIVE_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes, the limit is {MAX_ARCHIVE_BYTES:,}")
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except MemoryError as error:  # a shape far beyond the bytes behind it
+        raise InputError(f"{path}: expected an archive of maps, got arrays too large for memory") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, RecursionError) as error:
         raise InputError(f"{path}: expected an archive of maps: {error}") from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():

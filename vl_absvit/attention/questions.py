@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.attention.requests import Request
+from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.loaders import BatchedDataset
@@ -178,7 +179,7 @@ class OwnQuestions:
         """
         request = self._requests[row]
         try:
-            return decode_rgb(request.image.read_bytes())
+            return decode_rgb(read_picture(request.image))
         except OSError as error:
             raise InputError(f"{request.where}: {request.image}: {error.strerror}") from error
         except InputError as error:

@@ -1,11 +1,12 @@
 """Questions of one's own about pictures of one's own, as lines of a file."""
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
+from vl_absvit.data.strict_json import MAX_CHARACTERS, parse, shown
 from vl_absvit.errors import InputError
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -31,7 +32,10 @@ def read_requests(path: str | Path) -> list[Request]:
     """
     path = Path(path)
     try:
+        check_ordinary(path)
         lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -55,10 +59,12 @@ def make_request(image: str | Path, question: object, where: str, id: object = "
     """A checked request.
 
     Raises:
-        InputError: the question is empty, the id is no name for a file, or the picture cannot be read.
+        InputError: the question is empty or endless, the id is no name for a file, or the picture cannot be read.
     """
     if not isinstance(question, str) or not question.strip():
-        raise InputError(f"{where}: expected a question, got {question!r:.60}")
+        raise InputError(f"{where}: expected a question, got {shown(question)}")
+    if len(question) > MAX_CHARACTERS:
+        raise InputError(f"{where}: the question has {len(question):,} characters, the limit is {MAX_CHARACTERS:,}")
     try:
         question.encode()
     except UnicodeEncodeError as error:
@@ -67,7 +73,7 @@ def make_request(image: str | Path, question: object, where: str, id: object = "
     if not isinstance(id, str) or not _FILE_NAME.fullmatch(id):
         raise InputError(
             f"{where}: expected an id of at most 100 letters, digits, '-', '_' and '.', which names the files, "
-            f"got {id!r:.60}"
+            f"got {shown(id)}"
         )
     if not Path(image).is_file():
         raise InputError(f"{where}: there is no picture {image}")
@@ -77,16 +83,16 @@ def make_request(image: str | Path, question: object, where: str, id: object = "
 def _parse(line: str, path: Path, number: int) -> Request:
     where = f"{path}:{number}"
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        content = parse(line)
+    except ValueError as error:
         raise InputError(f"{where}: expected JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: expected an object, got {form_name(content)}")
     if unknown := [key for key in content if key not in _KEYS]:
-        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}, got {unknown[0]!r:.60}")
+        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}, got {shown(unknown[0])}")
     image = content.get("image")
     if not isinstance(image, str) or not image or "\0" in image:
-        raise InputError(f"{where}: expected the path of a picture under 'image', got {image!r:.60}")
+        raise InputError(f"{where}: expected the path of a picture under 'image', got {shown(image)}")
     beside = path.parent / image
     return make_request(
         beside if beside.is_file() else image, content.get("question"), where, content.get("id", number)

@@ -2,6 +2,9 @@
 
 EXIF rotation is applied; transparency is laid over white; 16-bit pixels are scaled, not clipped; an animation is its
 first frame. What cannot be read, or would not survive resizing, is refused.
+
+Files come from elsewhere, and of what Pillow can open some is no picture but a program (EPS is run by Ghostscript) or
+is hardly ever tried: only ``FORMATS`` are read.
 """
 
 import io
@@ -12,6 +15,8 @@ from PIL import Image, ImageOps
 
 from vl_absvit.errors import InputError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Told by content, whatever a file is called."""
 MIN_SIDE = 2
 """Pixels; a line of pixels is no picture."""
 MAX_ASPECT = 100
@@ -30,13 +35,14 @@ def decode_rgb(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are judged below
-            image = Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_size(*image.size)
             return _to_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise InputError("empty file" if not content else "not an image") from error
+        known = f"not an image of a known format ({', '.join(FORMATS)})"
+        raise InputError(known if content else "empty file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"more than {2 * MAX_PIXELS:,} pixels, the limit is {MAX_PIXELS:,}") from error
     except Exception as error:  # a decoder may raise anything on a hostile file

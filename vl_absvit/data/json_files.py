@@ -7,6 +7,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from vl_absvit.data.bounded import unpack
+from vl_absvit.data.files import write_text
+from vl_absvit.data.strict_json import parse
 from vl_absvit.errors import InputError
 
 _FORM_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
@@ -17,10 +20,6 @@ def form_name(value: object) -> str:
     return _FORM_NAMES.get(type(value), "a number")
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def read_json(path: str | Path, form: type[dict] | type[list] | None = None) -> Any:
     """The content of a JSON file; a name that ends in ``.gz`` is unpacked on the way.
 
@@ -28,22 +27,20 @@ def read_json(path: str | Path, form: type[dict] | type[list] | None = None) -> 
         form: ``dict`` or ``list`` if the top level must be an object or a list; None accepts anything.
 
     Raises:
-        InputError: the file is missing, unreadable, not JSON (NaN and Infinity are not), or of another form.
+        InputError: the file is missing, unreadable, not JSON as ``strict_json`` has it, or of another form.
     """
     path = Path(path)
     try:
-        packed = path.read_bytes()
+        raw = b"".join(unpack(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a gzip file: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        raw = gzip.decompress(packed) if path.suffix == ".gz" else packed
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: expected a gzip file: {error}") from error
-    try:
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = parse(raw.decode("utf-8-sig"))
+    except ValueError as error:
         raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
     if form is not None and not isinstance(value, form):
         raise InputError(f"{path}: expected {_FORM_NAMES[form]} at the top level, got {form_name(value)}")
@@ -73,25 +70,3 @@ def write_json(path: str | Path, value: object, *, indent: int | None = None) ->
         ValueError: ``value`` holds NaN or infinity.
     """
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically: after a crash or on a full disk the old file, if any, is still whole.
-
-    Raises:
-        InputError: the folder cannot be made, or the disk is full; nothing is left behind.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, logging
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from vl_absvit.data.answers import AnswerVocabulary
+from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
@@ -148,6 +150,7 @@ class ImageTable:
             raise InputError(f"{root}: images.parquet is missing")
         table = _open_tables(root, files, ("image_id", "file", "bytes", "width", "height"))
         self._table = table.select_columns(["image_id", "file", "bytes"])
+        _check_inside(self._table.data.column("file"), files[0])
         has_file = self._table.data.column("file").is_valid().to_numpy()
         self._rows = np.flatnonzero(has_file)
         self.available: np.ndarray = self._table.data.column("image_id").to_numpy()[self._rows]
@@ -185,13 +188,19 @@ def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
         InputError: the file is gone or is not what it was at preparation; names the file and the image's id.
     """
     try:
-        content = (raw_root / record.file).read_bytes() if record.content is None else record.content
+        content = read_picture(raw_root / record.file) if record.content is None else record.content
+        return decode_rgb(content)
     except OSError as error:
         raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error.strerror}") from error
-    try:
-        return decode_rgb(content)
     except InputError as error:
         raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error}") from error
+
+
+def _check_inside(names: pa.ChunkedArray, where: Path) -> None:
+    """Refuse a table whose files lead out of the raw data's folder."""
+    climbing = names.filter(pc.match_substring_regex(names, r"^/|(^|/)\.\.(/|$)|\x00"))
+    if len(climbing):
+        raise InputError(f"{where}: expected files inside the raw data's folder, got {climbing[0].as_py()!r:.80}")
 
 
 def _open_tables(root: str | Path, files: Sequence[Path], columns: Sequence[str]) -> Dataset:

@@ -1,12 +1,12 @@
 """Finished parts of a long evaluation on disk, so that an interrupted one goes on where it stopped."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vl_absvit.data.files import write_whole
 from vl_absvit.data.preparation.folder import partial_folder, start_or_continue
 from vl_absvit.errors import InputError
 
@@ -47,16 +47,7 @@ class FileChunkStore:
     def put(self, name: str, array: np.ndarray) -> None:
         """Keep an array."""
         path = self.folder / f"{name}.npy"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_whole(path, lambda stream: np.save(stream, array, allow_pickle=False))
 
     def remove(self) -> None:
         """Forget everything, once the result is written."""

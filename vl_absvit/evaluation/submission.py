@@ -1,11 +1,25 @@
-"""Predictions in EvalAI's form, ``[{"question_id": int, "answer": str}, ...]``: checked before they are used."""
+"""Predictions in EvalAI's form, ``[{"question_id": int, "answer": str}, ...]``: checked before they are used or sent.
+
+What is wrong is said with counts and the first few cases; nothing is mended on the way.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vl_absvit.data.json_files import form_name, write_json
+from vl_absvit.data.answers import normalise_answer
+from vl_absvit.data.json_files import form_name, read_json, write_json
+from vl_absvit.data.preparation.vqav2_source import OFFICIAL
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
+
+QUESTIONS = {split: (subset, number) for split, (subset, _, number) in OFFICIAL.items()}
+"""Split -> its official name and number of questions."""
+MAX_BYTES = 100 * 10**6
+"""Of a file to be sent; answers to all of test2015 take a fifth of it."""
+MAX_CHARACTERS = 200
+"""Of an answer; the longest that people gave have fewer than a hundred."""
+_SHOWN = 3
 
 
 def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int], where: str = "predictions") -> None:
@@ -21,12 +35,101 @@ def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int]
         _check_prediction(prediction, f"{where}: prediction {place}")
     times = Counter(prediction["question_id"] for prediction in predictions)
     expected = dict.fromkeys(question_ids)
-    faults = {
-        "predicted more than once": [question for question, count in times.items() if count > 1],
-        "predicted but not in the split": [question for question in times if question not in expected],
-        "without a prediction": [question for question in expected if question not in times],
-    }
-    found = [f"{len(ids)} question(s) {fault}, e.g. {ids[0]}" for fault, ids in faults.items() if ids]
+    refuse(
+        where,
+        {
+            "predicted more than once": [question for question, count in times.items() if count > 1],
+            "predicted but not in the split": [question for question in times if question not in expected],
+            "without a prediction": [question for question in expected if question not in times],
+        },
+    )
+
+
+def check_questions(content: object, split: str, where: str) -> list[int]:
+    """The ids of the official questions of a split.
+
+    Args:
+        content: of the official question file.
+        where: the file's name, for the message.
+
+    Raises:
+        InputError: these are not all questions of the split, each once.
+    """
+    subset, number = QUESTIONS[split]
+    if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
+        raise InputError(f'{where}: expected the official questions, {{"questions": [...]}}')
+    if (named := content.get("data_subtype", subset)) != subset:
+        raise InputError(f"{where}: expected the questions of {subset}, these are of {shown(named)}")
+    ids = question_ids(content["questions"], where)
+    if len(ids) != number:
+        raise InputError(f"{where}: expected the {number:,} questions of {subset}, got {len(ids):,}")
+    return ids
+
+
+def question_ids(questions: Sequence, where: str) -> list[int]:
+    """The id of every question, in their order; refused where one is missing or comes twice."""
+    for place, question in enumerate(questions):
+        if not isinstance(question, dict) or type(question.get("question_id")) is not int:
+            raise InputError(f"{where}: question {place}: expected an integer question_id, got {shown(question)}")
+    times = Counter(question["question_id"] for question in questions)
+    refuse(where, {"asked more than once": [question for question, count in times.items() if count > 1]})
+    return list(times)
+
+
+def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
+    """Refuse a file that the evaluation server refuses, or takes and scores for less than it is worth.
+
+    Beyond ``check_submission``: a plain JSON file in UTF-8 of a bounded size, nothing but ids and answers in it, and
+    every answer in the form that answers of the vocabulary have. The official evaluator brings others into that form
+    only for questions on which people differ.
+
+    Args:
+        question_ids: every question of the split.
+
+    Returns:
+        How many answers there are.
+
+    Raises:
+        InputError: something is wrong with the file.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        raise InputError(f"{path}: expected a plain file *.json, which is what can be sent")
+    if path.is_file() and (size := path.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{path}: {size:,} bytes, expected at most {MAX_BYTES:,}")
+    predictions = read_json(path, list)
+    with path.open("rb") as stream:
+        if stream.read(3) == b"\xef\xbb\xbf":
+            raise InputError(f"{path}: begins with a byte-order mark, which other readers of JSON refuse")
+    check_submission(predictions, question_ids, where=str(path))
+    known = {"question_id", "answer"}
+    answers = {prediction["question_id"]: prediction["answer"] for prediction in predictions}
+    refuse(
+        str(path),
+        {
+            "with more than question_id and answer": [
+                each["question_id"] for each in predictions if each.keys() - known
+            ],
+            f"with an answer of more than {MAX_CHARACTERS} characters": [
+                question for question, answer in answers.items() if len(answer) > MAX_CHARACTERS
+            ],
+            "with an answer that is not in the vocabulary's form": [
+                f"{question} ({shown(answer)}, in that form {shown(normalise_answer(answer))})"
+                for question, answer in answers.items()
+                if len(answer) <= MAX_CHARACTERS and (not answer.isprintable() or normalise_answer(answer) != answer)
+            ],
+        },
+    )
+    return len(answers)
+
+
+def refuse(where: str, faults: Mapping[str, Sequence[object]]) -> None:
+    """Raise ``InputError`` with every fault that there is: how many questions have it, and the first few."""
+    found = [
+        f"{len(cases):,} question(s) {fault}, e.g. {', '.join(map(str, cases[:_SHOWN]))}"
+        for fault, cases in faults.items()
+        if cases
+    ]
     if found:
         raise InputError(f"{where}: {'; '.join(found)}")
 
@@ -36,10 +139,10 @@ def _check_prediction(prediction: object, where: str) -> None:
         raise InputError(f"{where} is {form_name(prediction)}, not an object with question_id and answer")
     question = prediction.get("question_id")
     if type(question) is not int:
-        raise InputError(f"{where}: expected an integer question_id, got {question!r:.80}")
+        raise InputError(f"{where}: expected an integer question_id, got {shown(question)}")
     answer = prediction.get("answer")
     if not isinstance(answer, str):
-        raise InputError(f"{where}: question {question}: expected a string as answer, got {answer!r:.80}")
+        raise InputError(f"{where}: question {question}: expected a string as answer, got {shown(answer)}")
 
 
 def write_submission(path: str | Path, predictions: Sequence[Mapping]) -> None:

@@ -26,7 +26,7 @@ from vl_absvit.variants import VARIANTS
 FORMAT = 2
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-MAX_LAYERS = 1_000
+MAX_LAYERS = 200
 
 
 def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:

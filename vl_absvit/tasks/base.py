@@ -1,6 +1,7 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +28,17 @@ class Task(Protocol):
     select_metric: str
     """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
 
-    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        """Already weighted scalars, each a mean over the micro-batch; the loop minimises their sum and logs each."""
+    def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """What the losses of each forward pass need to know of the other passes of its optimizer step, on all ranks.
+
+        Asked, without gradient, where a step has several passes; ``seeds`` are those of their random numbers.
+        """
+
+    def losses(self, model: nn.Module, batch: Any, ahead: Any = None) -> dict[str, Tensor]:
+        """Already weighted scalars, each a mean over the micro-batch; the loop minimises their sum and logs each.
+
+        ``ahead`` is this pass's item of ``look_ahead``, if the step has several.
+        """
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
         """Metrics on the selection split, the same in every process, which all call it; None where nothing selects."""

@@ -1,9 +1,11 @@
 """What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from safetensors import SafetensorError
+import torch
+from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizerFast
 
 from vl_absvit.config import RetrievalConfig, VQAConfig
@@ -11,6 +13,7 @@ from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.build import build_from_architecture
 from vl_absvit.models.vl_model import VLAbSViT
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
@@ -103,17 +106,19 @@ def load_parts(folder: str | Path, head: str) -> VLCheckpoint:
             raise InputError(f"checkpoint {folder}: there is no {name}; expected a folder such as RUN/checkpoints/best")
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
     training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
-    kind = read_json(folder / "config.json", dict).get("head", {})
+    architecture = read_json(folder / "config.json", dict)
+    kind = architecture.get("head", {})
     kind = kind.get("kind") if isinstance(kind, dict) else kind
     if kind in HEADS and kind != head:
         raise InputError(f"checkpoint {folder}: expected {HEADS[head]}, got {HEADS[kind]}")
     try:
+        _check_size(architecture, folder)
         model = VLAbSViT.from_pretrained(folder)
     except ConfigError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
     except InputError:
         raise
-    except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+    except Exception as error:  # as much as the libraries raise for a config.json that only looks like one
         reason = " ".join(str(error).split())
         raise InputError(f"checkpoint {folder} is not {HEADS[head]} of this architecture: {reason:.300}") from error
     size = model.architecture["vision"]["image_size"]
@@ -126,7 +131,26 @@ def load_parts(folder: str | Path, head: str) -> VLCheckpoint:
             f"checkpoint {folder}: the model has {model.text.max_tokens} positions for tokens, "
             f"{PREPROCESSING} says {preprocessing.max_tokens}"
         )
-    return VLCheckpoint(model.eval(), load_tokenizer(str(folder)), preprocessing, training)
+    tokenizer, known = load_tokenizer(str(folder)), model.text.roberta.config.vocab_size
+    if (largest := max(tokenizer.get_vocab().values())) >= known:
+        raise InputError(
+            f"checkpoint {folder}: the tokenizer has the token id {largest}, the model knows {known} tokens"
+        )
+    return VLCheckpoint(model.eval(), tokenizer, preprocessing, training)
+
+
+def _check_size(architecture: dict[str, Any], folder: Path) -> None:
+    """Refuse a description of a model far larger than its weights, before memory is taken for it."""
+    with torch.device("meta"):
+        model = build_from_architecture(architecture, str(folder / "config.json"))
+    described = sum(tensor.numel() for tensor in model.state_dict().values())
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        held = sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+    if described > 2 * held:
+        raise InputError(
+            f"{folder / 'model.safetensors'}: does not fit the architecture in config.json beside it: "
+            f"it holds {held:,} numbers, the model has {described:,}"
+        )
 
 
 def check_same_tokenizer(start: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -144,21 +168,34 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     as RoBERTa's.
 
     Raises:
-        InputError: there is none, or it knows no words: transformers makes such a one where files are missing.
+        InputError: there is none, it is damaged, it comes as a program, which is never run, or it knows no words:
+            transformers makes such a one where files are missing.
     """
     folder = Path(name)
     telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
     is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
     try:
-        tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(name)
+        tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(
+            name, trust_remote_code=False
+        )
     except Exception as error:  # the tokenizers library raises nothing more specific
         lacking = "no tokenizer there" if folder.is_dir() else "no such folder, and not to be had by that name"
-        raise InputError(f"tokenizer {name}: {lacking}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"tokenizer {name}: {lacking}: {_first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise InputError(
             f"tokenizer {name}: nothing but special tokens there; expected tokenizer.json, or vocab.json and merges.txt"
         )
+    try:
+        tokenizer("Is it?", truncation=True, max_length=8)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library is no Exception
+        raise InputError(f"tokenizer {name}: cannot read a question: {_first_line(error)}") from error
     return tokenizer
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_training(training: dict, path: Path) -> dict:

@@ -1,5 +1,6 @@
 """Image classification with a trainable query as prior: pretraining of the visual encoder [AbS 2.5]."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +59,10 @@ class ClassificationTask:
         self.model = build_classifier(config, len(self.train_set.classes))
         say_what_is_left_out(config, self.model.vision, has_prior=False)
 
-    def losses(self, model: nn.Module, batch: ImageBatch) -> dict[str, Tensor]:
+    def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
+        return [None] * len(batches)
+
+    def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
         out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
         targets = batch.targets  # (I, classes)

@@ -1,8 +1,9 @@
-"""The prior loss over the batches of all ranks.
+"""The prior loss over the batches of all ranks and forward passes.
 
 Shapes: B texts and I distinct images on this rank, N tokens, D vision width.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,35 +12,101 @@ from torch import Tensor
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank
 from vl_absvit.losses import prior_loss
-from vl_absvit.models.absvit import TwoLooks
+from vl_absvit.models.absvit import AbSViT, TwoLooks
 from vl_absvit.models.prior import prior_similarity
 
 
-def global_prior_loss(
-    prior: Tensor, looks: TwoLooks, image_index: Tensor, image_ids: Tensor, config: PriorConfig
-) -> Tensor:
+def look_as_far_as(
+    look: Literal["first", "second"], vision: AbSViT, images: Tensor, prior: Tensor, image_index: Tensor
+) -> TwoLooks:
+    """The looks up to the one that is compared; arguments as ``AbSViT.look_twice``."""
+    first = vision.look_once(images)
+    return TwoLooks(first, None, None) if look == "first" else vision.look_again(first, prior, image_index)
+
+
+class Compared(NamedTuple):
+    """What the prior loss compares: the priors of B texts with the tokens of I images."""
+
+    prior: Tensor  # (B, D)
+    tokens: Tensor  # (I, N, D)
+    own_row: Tensor  # (B,) row of ``tokens`` each text is about
+    image_ids: Tensor  # (I,)
+
+
+def compared(
+    prior: Tensor, looks: TwoLooks, image_index: Tensor, image_ids: Tensor, look: Literal["first", "second"]
+) -> Compared:
+    """What is compared of one forward pass.
+
+    Args:
+        prior: of texts that are about images of the pass, (B, D).
+        looks: at these images; the second look is needed, one row per text, where it is compared.
+        image_index: row of ``image_ids`` each text is about, (B,).
+        image_ids: ids of the images, (I,).
+        look: which of the looks.
+    """
+    if look == "first":
+        return Compared(prior, looks.first.tokens, image_index, image_ids)
+    # Every text has an image of its own, looked at through that text.
+    own = torch.arange(len(prior), device=prior.device)
+    return Compared(prior, looks.second.tokens, own, image_ids[image_index])
+
+
+def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
     """The prior loss of the global batch, the same on every rank.
 
     Args:
-        prior: of this rank's texts, each about an image of its own batch, (B, D).
-        looks: at this rank's images; the second look is needed, one row per text, where it is compared.
-        image_index: row of ``image_ids`` each text is about, (B,).
-        image_ids: ids of this rank's images, (I,).
+        mine: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
+    scores = global_similarity(mine.prior, mine.tokens, mine.own_row, mine.image_ids, config.pool)
+    similarity, own_column = scores.similarity, scores.own_column
     if config.look == "first":
-        scores = global_similarity(prior, looks.first.tokens, image_index, image_ids, config.pool)
-        # An image that several ranks hold is one image: its first column stands for it.
+        # An image that is there several times is one image: its first column stands for it.
         first_column = (scores.column_ids.unsqueeze(1) == scores.column_ids).int().argmax(dim=1)
         is_repeat = first_column != torch.arange(len(first_column), device=first_column.device)
-        similarity = scores.similarity.masked_fill(is_repeat, -torch.inf)
-        own_column = first_column[scores.own_column]
-    else:  # every text has an image of its own, looked at through that text
-        own = torch.arange(len(prior), device=prior.device)
-        scores = global_similarity(prior, looks.second.tokens, own, image_ids[image_index], config.pool)
-        similarity, own_column = scores.similarity, scores.own_column
+        similarity = similarity.masked_fill(is_repeat, -torch.inf)
+        own_column = first_column[own_column]
     text_ids = scores.column_ids[scores.own_column]
     return prior_loss(similarity, text_ids, scores.column_ids, own_column, config.temperature, config.blank_negatives)
+
+
+class StepPriorLoss(NamedTuple):
+    """The prior loss of a whole optimizer step as one of its forward passes sees it."""
+
+    value: Tensor
+    of_prior: Tensor  # (B, D), its gradient with respect to the pass's priors
+    of_tokens: Tensor  # (I, N, D), and tokens
+
+    def at(self, mine: Compared) -> Tensor:
+        """The loss; its gradient is the whole step's, of which the mean over passes is taken."""
+        tangent = (mine.prior.float() * self.of_prior).sum() + (mine.tokens.float() * self.of_tokens).sum()
+        return self.value + tangent - tangent.detach()
+
+
+def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[StepPriorLoss]:
+    """The prior loss over all forward passes of an optimizer step, on all ranks, for each pass of this rank.
+
+    So that negatives do not depend on how a batch is divided, the loss is taken of what all passes compare, and its
+    gradient there handed back to each (Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+    Setup", RepL4NLP 2021, section 3.2).
+
+    Args:
+        passes: what each forward pass compares, without gradient.
+    """
+    rows = [len(each.tokens) for each in passes]
+    starts = [sum(rows[:number]) for number in range(len(rows))]
+    with torch.enable_grad():
+        prior = torch.cat([each.prior for each in passes]).float().requires_grad_()
+        tokens = torch.cat([each.tokens for each in passes]).float().requires_grad_()
+        own_row = torch.cat([each.own_row + start for each, start in zip(passes, starts, strict=True)])
+        loss = global_prior_loss(
+            Compared(prior, tokens, own_row, torch.cat([each.image_ids for each in passes])), config
+        )
+        of_prior, of_tokens = (len(passes) * each for each in torch.autograd.grad(loss, (prior, tokens)))
+    texts = [len(each.prior) for each in passes]
+    parts = zip(of_prior.split(texts), of_tokens.split(rows), strict=True)
+    return [StepPriorLoss(loss.detach(), *part) for part in parts]
 
 
 class GlobalSimilarity(NamedTuple):

@@ -4,6 +4,7 @@ Shapes: B samples (one caption of an image each), C candidate captions per sampl
 T tokens.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from vl_absvit.tasks.checkpoint import (
     save_parts,
 )
 from vl_absvit.tasks.hard_captions import hard_captions, join
-from vl_absvit.tasks.prior import global_prior_loss
+from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_scores import score_gallery
 
 
@@ -62,10 +63,29 @@ class RetrievalTask:
         self.model = build_retrieval_model(config, self.tokenizer)
         say_what_is_left_out(config, self.model.vision, has_prior=True)
 
-    def losses(self, model: nn.Module, batch: RetrievalBatch) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepPriorLoss | None]:
+        if not self.config.loss.prior:
+            return [None] * len(batches)
+        passes = []
+        for batch, seed in zip(batches, seeds, strict=True):
+            torch.manual_seed(seed)
+            prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
+            index = batch.image_index
+            looks = look_as_far_as(self.config.prior.look, self.model.vision, batch.images, prior, index)
+            passes.append(compared(prior, looks, index, batch.image_ids, self.config.prior.look))
+        return step_prior_losses(passes, self.config.prior)
+
+    def _own_captions(self, batch: RetrievalBatch) -> Tensor:
+        """Rows of the images' own captions among the candidates."""
+        candidates = 1 + self.config.negatives
+        return torch.arange(len(batch.image_index), device=batch.images.device) * candidates
+
+    def losses(
+        self, model: nn.Module, batch: RetrievalBatch, step_prior: StepPriorLoss | None = None
+    ) -> dict[str, Tensor]:
         weights, prior = self.config.loss, self.config.prior
-        samples, candidates = len(batch.image_index), 1 + self.config.negatives
-        own = torch.arange(samples, device=batch.images.device) * candidates  # rows of the images' own captions
+        samples, candidates, own = len(batch.image_index), 1 + self.config.negatives, self._own_captions(batch)
 
         def pair(texts: Texts, first: FirstLook) -> Pairs:
             """Every image with its candidates and, for matching, with a hard caption of the global batch."""
@@ -93,8 +113,9 @@ class RetrievalTask:
             looks = out.looks
             if prior.look == "second":
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
-            terms["prior"] = weights.prior * global_prior_loss(
-                out.prior[own], looks, batch.image_index, batch.image_ids, prior
+            mine = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
+            terms["prior"] = weights.prior * (
+                global_prior_loss(mine, prior) if step_prior is None else step_prior.at(mine)
             )
         if out.reconstruction is not None:
             terms["reconstruction"] = weights.reconstruction * out.reconstruction

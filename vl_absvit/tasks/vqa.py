@@ -1,6 +1,6 @@
 """Visual question answering: prepared data, the whole model, its losses, and the official accuracy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from vl_absvit.tasks.checkpoint import (
     load_tokenizer,
     save_parts,
 )
-from vl_absvit.tasks.prior import global_prior_loss
+from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 
 ANSWERS = "answers.json"
 
@@ -79,8 +79,21 @@ class VQATask:
         self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
         say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
 
-    def losses(self, model: nn.Module, batch: VQABatch) -> dict[str, Tensor]:
-        weights = self.config.loss
+    @torch.no_grad()
+    def look_ahead(self, batches: Sequence[VQABatch], seeds: Sequence[int]) -> list[StepPriorLoss | None]:
+        if not self.config.loss.prior or self.model.prior is None:
+            return [None] * len(batches)
+        passes = []
+        for batch, seed in zip(batches, seeds, strict=True):
+            torch.manual_seed(seed)
+            texts = self.model.encode_texts(batch.token_ids, batch.is_token)
+            index = batch.image_index
+            looks = look_as_far_as(self.config.prior.look, self.model.vision, batch.images, texts.prior, index)
+            passes.append(compared(texts.prior, looks, index, batch.image_ids, self.config.prior.look))
+        return step_prior_losses(passes, self.config.prior)
+
+    def losses(self, model: nn.Module, batch: VQABatch, step_prior: StepPriorLoss | None = None) -> dict[str, Tensor]:
+        weights, prior = self.config.loss, self.config.prior
         out = model(
             batch.images,
             batch.token_ids,
@@ -90,8 +103,9 @@ class VQATask:
         )
         terms = {"vqa": vqa_loss(out.logits, batch.soft_answers)}
         if weights.prior and out.prior is not None:
-            terms["prior"] = weights.prior * global_prior_loss(
-                out.prior, out.looks, batch.image_index, batch.image_ids, self.config.prior
+            mine = compared(out.prior, out.looks, batch.image_index, batch.image_ids, prior.look)
+            terms["prior"] = weights.prior * (
+                global_prior_loss(mine, prior) if step_prior is None else step_prior.at(mine)
             )
         if out.reconstruction is not None:
             terms["reconstruction"] = weights.reconstruction * out.reconstruction

@@ -8,34 +8,33 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import is_tensorboard_available, is_wandb_available
 from accelerate.utils import send_to_device
-from torch import Tensor
+from torch import Tensor, nn
 
 from vl_absvit.cli import progress
 from vl_absvit.config import RunConfig
-from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
-from vl_absvit.training.checkpoint import (
-    RunState,
-    find_checkpoint,
-    read_training_state,
-    save_checkpoint,
-    write_training_state,
-)
+from vl_absvit.training.checkpoint import save_checkpoint
+from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
-from vl_absvit.training.run_dir import LOGGER, RunFolder, config_as_dict, flatten, open_run
+from vl_absvit.training.preemption import Preemption, command_to_go_on
+from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, config_as_dict, flatten, open_run
+from vl_absvit.training.state import RunState, go_on, save_last
 
 
 def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
-    """Train ``task.model`` to the end of the last epoch, going on from the run's last checkpoint where there is one."""
+    """Train ``task.model`` to the end of the last epoch, going on from the run's last checkpoint where there is one.
+
+    A signal that asks for the machine (``Preemption``) ends it earlier: after a step, with everything saved.
+    """
     optim, device, world_size = config.optim, accelerator.device, accelerator.num_processes
     epoch_steps = steps_per_epoch(optim, task.train_set)
     total_steps = optim.epochs * epoch_steps
@@ -44,7 +43,7 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
     optimizer = build_optimizer(task.model.to(device), task.lr_of(), optim)
     state = RunState(step=0, total_steps=total_steps, best=None)
     if config.run.resume:
-        state = _resume(run, task, optimizer, state)
+        state = go_on(run, task, optimizer, state)
     model, prepared_optimizer = accelerator.prepare(task.model, optimizer)
     start_trackers(accelerator, config, state.step)
     LOGGER.info(describe_groups(optimizer.param_groups))
@@ -54,33 +53,30 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
         f"{accelerator.gradient_accumulation_steps} forward pass(es) a step, {config.run.precision}"
     )
 
-    with progress() as bar:
+    with progress() as bar, Preemption() as preemption:
         shown = bar.add_task("training", total=total_steps, completed=state.step)
+        if is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch):
+            state = evaluate(model, task, accelerator, run, state, (state.step - 1) // epoch_steps)
         for epoch in range(state.step // epoch_steps, optim.epochs):
             model.train()
-            parts: list[dict[str, Tensor]] = []  # the loss terms of each forward pass of the current step
             logged_step, logged_time = state.step, time.monotonic()
             start_step, process = state.step % epoch_steps, accelerator.process_index
-            for batch in epoch_batches(config, task.train_set, epoch, start_step, process, world_size):
-                if not parts:
-                    torch.manual_seed(seed_of(config.run.seed, state.step, process))
-                with accelerator.accumulate(model):
-                    terms = task.losses(model, send_to_device(batch, device))
-                    accelerator.backward(sum(terms.values()))
-                    parts.append({name: term.detach() for name, term in terms.items()})
-                    if not accelerator.sync_gradients:
-                        continue
-                    grad_norm = accelerator.clip_grad_norm_(model.parameters(), optim.max_grad_norm or math.inf).item()
-                    if not math.isfinite(grad_norm):
-                        means = mean_terms(parts, accelerator)
-                        raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
-                    factor = lr_factor(state.step, total_steps, optim.warmup_fraction)
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["peak_lr"] * factor
-                    prepared_optimizer.step()
-                    prepared_optimizer.zero_grad()
+            micro_batches = epoch_batches(config, task.train_set, epoch, start_step, process, world_size)
+            for batches in in_groups(micro_batches, accelerator.gradient_accumulation_steps):
+                seeds = [seed_of(config.run.seed, state.step, process, number) for number in range(len(batches))]
+                parts = accumulate_gradients(task, model, accelerator, send_to_device(batches, device), seeds)
+                grad_norm = accelerator.clip_grad_norm_(model.parameters(), optim.max_grad_norm or math.inf).item()
+                if not math.isfinite(grad_norm):
+                    means = mean_terms(parts, accelerator)
+                    raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
+                factor = lr_factor(state.step, total_steps, optim.warmup_fraction, optim.schedule)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak_lr"] * factor
+                # Asked here, where the device has just been waited for, the processes' common answer costs least.
+                stop = preemption.is_asked_for(device)
+                prepared_optimizer.step()
+                prepared_optimizer.zero_grad()
                 state = state._replace(step=state.step + 1)
-                step_in_epoch = state.step - epoch * epoch_steps
 
                 if state.step % config.run.log_every == 0 or state.step == total_steps:
                     means = mean_terms(parts, accelerator)
@@ -91,29 +87,84 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
                     accelerator.log(numbers, step=state.step)
                     bar.update(shown, description=f"epoch {epoch + 1}/{optim.epochs}, loss {sum(means.values()):.4g}")
                     logged_step, logged_time = state.step, time.monotonic()
-                parts = []
                 bar.update(shown, advance=1)
 
-                if is_evaluation_step(step_in_epoch, epoch_steps, config.run.evaluations_per_epoch):
-                    model.eval()
-                    # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
-                    scores = task.evaluate(accelerator.unwrap_model(model))
-                    model.train()
-                    if scores is not None:
-                        selected = {f"select/{name}": value for name, value in scores.items()}
-                        run.write_metrics(step=state.step, epoch=epoch, **selected)
-                        accelerator.log(selected, step=state.step)
-                        LOGGER.info(f"step {state.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in selected.items()))
-                        if state.best is None or scores[task.select_metric] > state.best:
-                            state = state._replace(best=scores[task.select_metric])
-                            _in_main_process(accelerator, lambda: save_checkpoint(run.best, task.save))
-                    _in_main_process(accelerator, lambda: _save_last(run.last, task, optimizer, state))  # noqa: B023
+                is_due = is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch)
+                if is_due or stop:
+                    # Before the evaluation, which may take longer than a scheduler waits: only it is to be repeated.
+                    save_last(run, task, optimizer, state)
+                if is_due and not stop:
+                    state = evaluate(model, task, accelerator, run, state, epoch)
+                    stop = state.step < total_steps and preemption.is_asked_for(device)
                     logged_step, logged_time = state.step, time.monotonic()
+                if stop:
+                    LOGGER.info(
+                        f"asked to stop by a signal: saved step {state.step} of {total_steps} in {run.last}; "
+                        f"to go on, launch again with: {command_to_go_on()}"
+                    )
+                    return
     assert state.step == total_steps, (state.step, total_steps)
     LOGGER.info(
         f"done: {run.last}"
         + ("" if state.best is None else f", best {task.select_metric} {state.best:.2f} in {run.best}")
     )
+
+
+def accumulate_gradients(
+    task: Task, model: nn.Module, accelerator: Accelerator, batches: Sequence[Any], seeds: Sequence[int]
+) -> list[dict[str, Tensor]]:
+    """Forward and backward passes of one optimizer step; returns the loss terms of each.
+
+    Args:
+        batches: one per pass.
+        seeds: of the random numbers that each draws.
+    """
+    ahead: Sequence[Any] = [None]
+    if len(batches) > 1:
+        with torch.no_grad(), accelerator.autocast():
+            ahead = task.look_ahead(batches, seeds)
+    parts = []
+    for batch, seed, known in zip(batches, seeds, ahead, strict=True):
+        torch.manual_seed(seed)
+        with accelerator.accumulate(model):
+            terms = task.losses(model, batch, known)
+            accelerator.backward(sum(terms.values()))
+        parts.append({name: term.detach() for name, term in terms.items()})
+    return parts
+
+
+def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` consecutive items each."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def evaluate(
+    model: nn.Module, task: Task, accelerator: Accelerator, run: RunFolder, state: RunState, epoch: int
+) -> RunState:
+    """Evaluate on the selection split and save the model where it is the best so far; ``state`` with its score.
+
+    The line in metrics.jsonl comes last: where a run that goes on finds it, nothing is left to do but to read it.
+    """
+    scores = in_main_process(lambda: run.scores_at(state.step))
+    if scores is not None:
+        best = scores[task.select_metric]
+        return state._replace(best=best if state.best is None else max(best, state.best))
+    model.eval()
+    # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
+    scores = task.evaluate(accelerator.unwrap_model(model))
+    model.train()
+    if scores is None:
+        return state
+    if state.best is None or scores[task.select_metric] > state.best:
+        state = state._replace(best=scores[task.select_metric])
+        in_main_process(lambda: save_checkpoint(run.best, task.save))
+    selected = {f"{SELECT}{name}": value for name, value in scores.items()}
+    accelerator.log(selected, step=state.step)
+    LOGGER.info(f"step {state.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in selected.items()))
+    run.write_metrics(step=state.step, epoch=epoch, **selected)
+    return state
 
 
 def launch(config: RunnableConfig, make_task: Callable[[Any], Task]) -> None:
@@ -159,14 +210,14 @@ def start_trackers(accelerator: Accelerator, config: RunnableConfig, step: int) 
     accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
 
-def is_evaluation_step(step_in_epoch: int, steps_per_epoch: int, per_epoch: int) -> bool:
-    """Whether the ``step_in_epoch``-th step (from 1) ends one of ``per_epoch`` equal parts of the epoch."""
-    return step_in_epoch * per_epoch // steps_per_epoch > (step_in_epoch - 1) * per_epoch // steps_per_epoch
+def is_evaluation_step(step: int, steps_per_epoch: int, per_epoch: int) -> bool:
+    """Whether the ``step``-th step of a run (from 1) ends one of ``per_epoch`` equal parts of an epoch."""
+    return step > 0 and step * per_epoch // steps_per_epoch > (step - 1) * per_epoch // steps_per_epoch
 
 
-def seed_of(seed: int, step: int, process: int) -> int:
-    """Seed of the random numbers (dropout, stochastic depth) that one process draws in one optimizer step."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {step} {process}".encode()).digest()[:7])
+def seed_of(seed: int, step: int, process: int, number: int) -> int:
+    """Seed of the random numbers (dropout, stochastic depth) of a process in one forward pass of an optimizer step."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {process} {number}".encode()).digest()[:7])
 
 
 def mean_terms(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
@@ -174,42 +225,3 @@ def mean_terms(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) 
     names = list(parts[0])
     local = torch.stack([torch.stack([part[name].float() for part in parts]).mean() for name in names])
     return dict(zip(names, accelerator.reduce(local, reduction="mean").tolist(), strict=True))
-
-
-def _resume(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, fresh: RunState) -> RunState:
-    checkpoint, passed_over = find_checkpoint(run.last)
-    for reason in passed_over:
-        LOGGER.warning(f"passed over: {reason}")
-    state = fresh
-    if checkpoint is not None:
-        task.check_saved(checkpoint)
-        state = read_training_state(checkpoint, task.model, optimizer)
-    if state.total_steps != fresh.total_steps:
-        raise InputError(
-            f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has {fresh.total_steps}: "
-            "has the data changed?"
-        )
-    run.forget_metrics_after(state.step)
-    LOGGER.info(f"going on from {checkpoint or 'the beginning'} at step {state.step} of {state.total_steps}")
-    return state
-
-
-def _save_last(folder: Path, task: Task, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    def write(new: Path) -> None:
-        task.save(new)
-        write_training_state(new, task.model, optimizer, state)
-
-    save_checkpoint(folder, write, keep_previous=True)
-
-
-def _in_main_process(accelerator: Accelerator, action: Callable[[], None]) -> None:
-    """Run ``action`` in the main process only; its ``InputError`` is raised in every process."""
-    failure = None
-    if accelerator.is_main_process:
-        try:
-            action()
-        except InputError as error:
-            failure = str(error)
-    failures = [text for text in gather_objects([failure]) if text is not None]
-    if failures:
-        raise InputError(failures[0])

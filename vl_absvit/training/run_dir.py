@@ -1,37 +1,23 @@
 """The run folder: config.yaml, environment.json, metrics.jsonl, console.log, trackers/, checkpoints/{last,best}."""
 
+import fcntl
 import json
 import logging
-import os
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from vl_absvit.data.json_files import write_text
+from vl_absvit.data.files import flush_to_disk, write_text
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.training.environment import changes, environment
 
 LOGGER = logging.getLogger("vl_absvit")
-PACKAGES = (
-    "vl_absvit",
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "safetensors",
-    "numpy",
-)
+SELECT = "select/"  # before the names of an evaluation's metrics
 # What may change between a run and its resumption: neither batches nor results depend on these.
 FREE_TO_CHANGE = ("run.output", "run.resume", "run.log_every", "run.trackers", "data.num_workers")
 
@@ -59,6 +45,22 @@ class RunFolder:
             except OSError as error:
                 raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
+    def flush_metrics(self) -> None:
+        """Have the system put what was written so far on the disk."""
+        path = self.path / "metrics.jsonl"
+        if self._is_main and path.exists():
+            flush_to_disk(path)
+
+    def scores_at(self, step: int) -> dict[str, float] | None:
+        """The metrics of the evaluation after ``step``, as they were written; None where it did not come to its end."""
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            values = json.loads(line)
+            scores = {key.removeprefix(SELECT): value for key, value in values.items() if key.startswith(SELECT)}
+            if values["step"] == step and scores:
+                return scores
+        return None
+
     def forget_metrics_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl that a resumed run will write again, and a last line cut short."""
         path = self.path / "metrics.jsonl"
@@ -84,11 +86,15 @@ def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
         content = config_as_dict(config)
         _check_folder(run, content, config.run.resume)
         run.path.mkdir(parents=True, exist_ok=True)
+    _start_log(run.path / "console.log", is_main)
+    if is_main:
         if not run.holds_a_run():
             write_text(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         environments = run.path / "environment.json"
-        write_text(environments, json.dumps([*_launches(environments), environment()], indent=1) + "\n")
-    _start_log(run.path / "console.log", is_main)
+        launches = [*_launches(environments), environment()]
+        write_text(environments, json.dumps(launches, indent=1) + "\n")
+        if config.run.resume and len(launches) > 1 and (different := changes(*launches[-2:])):
+            LOGGER.warning("going on in another environment, results may differ: " + "; ".join(different))
     return run
 
 
@@ -105,22 +111,6 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
-
-
-def environment() -> dict[str, Any]:
-    """What a result may depend on beside the config: versions, commit, hardware, command."""
-    return {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
-        "folder": os.getcwd(),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "cpu_cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
 
 
 def _check_folder(run: RunFolder, content: dict[str, Any], resume: bool) -> None:
@@ -151,8 +141,8 @@ def _launches(path: Path) -> list[dict[str, Any]]:
         launches = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     except ValueError as error:
         raise InputError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(launches, list):
-        raise InputError(f"{path}: expected a list of launches, got {type(launches).__name__}")
+    if not (isinstance(launches, list) and all(isinstance(launch, dict) for launch in launches)):
+        raise InputError(f"{path}: expected a list of launches, got {launches!r:.60}")
     return launches
 
 
@@ -173,24 +163,22 @@ def _start_log(file: Path, is_main: bool) -> None:
     LOGGER.addHandler(_Stderr())
     if is_main:
         to_file = logging.FileHandler(file, encoding="utf-8")
+        _claim(to_file)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(to_file)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _claim(log: logging.FileHandler) -> None:
+    """Lock the log for as long as this process lives: two runs in one folder would spoil each other's files.
 
-
-def _commit() -> str | None:
-    """The checkout's commit, or None outside a checkout."""
-    here = Path(__file__).parent
+    An interrupted launcher may leave its run alive, and a scheduler may start the next one early. Processes that are
+    forked off do not hold this kind of lock, so that it ends with the run itself.
+    """
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+        fcntl.lockf(log.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        folder = Path(log.baseFilename).parent
+        log.close()
+        raise InputError(f"run.output {folder}: another process is at work there") from error
+    except OSError as error:  # not every network file system has locks
+        LOGGER.warning(f"{log.baseFilename} cannot be locked ({error.strerror}): a second run here goes unnoticed")

@@ -61,3 +61,21 @@ def write_small_vqav2(raw: Path, images: int = 4, questions_per_image: int = 3) 
         write_split(raw, split, [question(q, i, f"Is thing {q} red?") for q, i in ids], annotations)
     write_split(raw, "test-dev", [question(201000, 201)])
     return raw
+
+
+def write_many_questions(raw: Path, questions: int, images: int) -> None:
+    """Train files of any number of annotated questions, without their images; takes turns among 5,000 answers."""
+    raw.mkdir(parents=True, exist_ok=True)
+    files = questions_file(raw, "train").open("w"), annotations_file(raw, "train").open("w")
+    with files[0] as asked, files[1] as annotated:
+        asked.write('{"questions": [')
+        annotated.write('{"annotations": [')
+        for k in range(questions):
+            question_id, image_id = 1_000 * (k % images + 1) + k // images, k % images + 1
+            text = f"What is number {k} beside the other things of this picture?"
+            answers = [f"answer {(7 * k + n) % 5_000}" for n in range(10)]
+            separator = "," if k else ""
+            asked.write(separator + json.dumps(question(question_id, image_id, text)))
+            annotated.write(separator + json.dumps(annotation(question_id, image_id, answers)))
+        asked.write("]}")
+        annotated.write("]}")

@@ -6,12 +6,20 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from tests.data.preparation.interruption import checked_images
 from tests.data.preparation.raw_captions import image_path, image_record, write_karpathy, write_small_captions
-from vl_absvit.data.demo.world import make_demo_world
+from vl_absvit.data.preparation import database
 from vl_absvit.data.preparation import images as image_checks
 from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.data.records import ImageTable, read_annotations, read_captions, read_questions, read_vocabulary
+from vl_absvit.data.records import (
+    ImageTable,
+    read_annotations,
+    read_captions,
+    read_manifest,
+    read_questions,
+    read_vocabulary,
+)
 from vl_absvit.errors import InputError
 
 
@@ -106,15 +114,8 @@ def test_deviations_from_the_official_counts_are_warned_about(flickr, tmp_path):
     ]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "world"
-    make_demo_world(folder, seed=0, scenes=4, workers=1, track=lambda items, total, description: items)
-    return folder
-
-
-def test_the_demo_worlds_captions_are_prepared_as_they_are(world, dataset, tmp_path):
-    karpathy = world / dataset / f"dataset_{dataset}.json"
+def test_the_demo_worlds_captions_are_prepared_as_they_are(demo_world, dataset, tmp_path):
+    karpathy = demo_world / dataset / f"dataset_{dataset}.json"
     manifest = prepare(karpathy, tmp_path / "out", dataset)
     splits = {record["split"] for record in records_of(karpathy)}
     assert {split: counts["captions"] for split, counts in manifest["splits"].items()} == dict.fromkeys(splits, 10)
@@ -222,12 +223,13 @@ def test_bad_images_are_left_out_with_their_captions_and_a_reason(flickr, tmp_pa
         image_path(tmp_path / "raw", image_record("flickr30k", number, "test")).write_bytes(b"")
     manifest = prepare(flickr, tmp_path / "out")
     assert {row["image_id"] for row in rows_of(tmp_path / "out", "train")} == {6}
-    assert manifest["skipped_images"] == [
+    reason = manifest["skipped_images"][1]["reason"]
+    assert reason.startswith("not an image") and manifest["skipped_images"] == [
         {"image_id": 1, "file": "flickr30k-images/1001.jpg", "reason": "empty file"},
-        {"image_id": 3, "file": "flickr30k-images/1003.jpg", "reason": "not an image"},
+        {"image_id": 3, "file": "flickr30k-images/1003.jpg", "reason": reason},
         {"image_id": 4, "file": "flickr30k-images/1004.jpg", "reason": "empty file"},
     ]
-    assert manifest["skipped_captions"] == {"test": {"empty file": 10}, "train": {"not an image": 5}}
+    assert manifest["skipped_captions"] == {"test": {"empty file": 10}, "train": {reason: 5}}
     assert "test" not in manifest["splits"] and not (tmp_path / "out" / "test.parquet").exists()
     assert "test: has captions of 0 images, the official split of 1,000" in manifest["warnings"]
     warning = next(warning for warning in manifest["warnings"] if "cannot be used" in warning)
@@ -277,30 +279,14 @@ def test_a_finished_preparation_of_something_else_is_refused(flickr, tmp_path, g
         prepare(coco, tmp_path / "out", "coco")
 
 
-def test_an_interrupted_preparation_goes_on_where_it_stopped(flickr, tmp_path, monkeypatch):
-    checked = []
-    check_image = image_checks.check_image
-
-    def check_and_stop(raw, image):
-        if len(checked) == 3:
-            raise KeyboardInterrupt
-        checked.append(image[0])
-        return check_image(raw, image)
-
-    monkeypatch.setattr(image_checks, "_IMAGES_PER_COMMIT", 2)
-    monkeypatch.setattr(image_checks, "check_image", check_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(flickr, tmp_path / "out")
-    assert not (tmp_path / "out").exists() and checked == [1, 2, 3]
-
-    checked.clear()
-    monkeypatch.setattr(
-        image_checks, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
-    )
-    resumed = prepare(flickr, tmp_path / "out")
-    assert checked == [3, 4, 5, 6] and not (tmp_path / "out.partial").exists()
-    assert resumed == prepare(flickr, tmp_path / "whole")
-    for split in resumed["splits"]:
+def test_an_interrupted_preparation_goes_on_where_it_stopped(flickr, tmp_path):
+    assert checked_images(lambda: prepare(flickr, tmp_path / "out"), stop_after=3) == [1, 2, 3]
+    assert not (tmp_path / "out").exists()
+    assert checked_images(lambda: prepare(flickr, tmp_path / "out")) == [3, 4, 5, 6]
+    assert not (tmp_path / "out.partial").exists()
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest == prepare(flickr, tmp_path / "whole")
+    for split in manifest["splits"]:
         assert rows_of(tmp_path / "out", split) == rows_of(tmp_path / "whole", split)
 
 
@@ -310,6 +296,7 @@ def test_two_preparations_do_not_write_into_one_folder(flickr, tmp_path, monkeyp
             prepare(flickr, tmp_path / "out")
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(database, "_SECONDS_TO_WAIT", 0.05)
     monkeypatch.setattr(image_checks, "check_image", prepare_again)
     with pytest.raises(KeyboardInterrupt):
         prepare(flickr, tmp_path / "out")

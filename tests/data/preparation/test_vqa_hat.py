@@ -23,7 +23,6 @@ from tests.data.preparation.raw_vqa_hat import (
     write_questions,
     write_small_hat,
 )
-from vl_absvit.data.demo.world import make_demo_world
 from vl_absvit.data.preparation import vqa_hat as preparation
 from vl_absvit.data.preparation.vqa_hat_source import decode_grey
 from vl_absvit.data.records import ImageTable, read_manifest, read_questions
@@ -116,11 +115,10 @@ def test_images_may_lie_in_the_folder_itself_and_questions_may_be_gzipped(raw, t
     assert ImageTable(tmp_path / "out").open([1])[0].size == (WIDTH, HEIGHT)
 
 
-def test_the_demo_worlds_maps_are_prepared_as_they_are(tmp_path):
-    make_demo_world(tmp_path / "world", seed=0, scenes=4, workers=1, track=lambda items, total, description: items)
-    hat, expected = tmp_path / "world/vqa_hat", json.loads((tmp_path / "world/demo.json").read_text())["counts"]
+def test_the_demo_worlds_maps_are_prepared_as_they_are(demo_world, tmp_path):
+    hat, expected = demo_world / "vqa_hat", json.loads((demo_world / "demo.json").read_text())["counts"]
     for split in ("train", "val"):
-        places = {"maps": hat / f"vqahat_{split}", "images": tmp_path / "world/vqav2"}
+        places = {"maps": hat / f"vqahat_{split}", "images": demo_world / "vqav2"}
         counts = prepare(hat, tmp_path / split, f"{split}2014", **places)["splits"][split]
         prefix = f"vqa_hat/{split}2014"
         assert counts["constant_maps"] == expected[f"{prefix}/constant_maps"]
@@ -302,10 +300,10 @@ def test_missing_images_stop_the_preparation_unless_they_are_allowed(raw, tmp_pa
 
 
 def test_questions_about_bad_images_are_counted_and_left_out(raw, tmp_path):
-    image_path(raw, 2).write_bytes(b"not an image")
+    image_path(raw, 2).write_bytes(b"")
     manifest = prepare(raw, tmp_path / "out")
     assert [each["image_id"] for each in manifest["skipped_images"]] == [2]
-    assert manifest["skipped_questions"] == {"val": {"not an image": 2}}
+    assert manifest["skipped_questions"] == {"val": {"empty file": 2}}
     assert manifest["splits"]["val"]["questions"] == 4 and manifest["splits"]["val"]["maps_on_bad_images"] == 6
     assert [each.question_id for each in read_human_maps(tmp_path / "out")] == [10, 11, 30, 31]
 

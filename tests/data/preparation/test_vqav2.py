@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data.preparation.interruption import checked_images
 from tests.data.preparation.raw_vqav2 import (
     annotation,
     annotations_file,
@@ -18,8 +19,8 @@ from tests.data.preparation.raw_vqav2 import (
     write_split,
 )
 from vl_absvit.data.answers import AnswerVocabulary
-from vl_absvit.data.preparation import images as image_checks
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.data.records import read_manifest
 from vl_absvit.errors import ConfigError, InputError
 
 
@@ -330,7 +331,11 @@ def test_bad_images_are_left_out_with_their_questions_and_a_reason(raw, tmp_path
     manifest = prepare(raw, tmp_path / "out")
     reasons = {image["image_id"]: image["reason"] for image in manifest["skipped_images"]}
     assert reasons.keys() == {2, 101, 202}
-    assert "truncated" in reasons[2] and reasons[101] == "not an image" and reasons[202].startswith("1 x 300 pixels")
+    assert (
+        "truncated" in reasons[2]
+        and reasons[101].startswith("not an image")
+        and reasons[202].startswith("1 x 300 pixels")
+    )
     assert {row["image_id"] for row in rows_of(tmp_path / "out", "train")} == {1, 3, 4}
     assert manifest["skipped_questions"] == {
         "train": {reasons[2]: 3}, "val": {reasons[101]: 3}, "test": {reasons[202]: 3},
@@ -410,29 +415,12 @@ def test_a_folder_that_is_not_ours_is_not_written_over(raw, tmp_path):
         prepare(raw, tmp_path / "new")
 
 
-def test_an_interrupted_preparation_checks_no_image_twice(raw, tmp_path, monkeypatch):
-    checked = []
-    check_image = image_checks.check_image
-
-    def check_and_stop(raw, image):
-        if len(checked) == 5:
-            raise KeyboardInterrupt
-        checked.append(image[0])
-        return check_image(raw, image)
-
-    monkeypatch.setattr(image_checks, "_IMAGES_PER_COMMIT", 2)
-    monkeypatch.setattr(image_checks, "check_image", check_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(raw, tmp_path / "out")
-    assert not (tmp_path / "out").exists() and checked == [1, 2, 3, 4, 101]
-
-    checked.clear()
-    monkeypatch.setattr(
-        image_checks, "check_image", lambda raw, image: checked.append(image[0]) or check_image(raw, image)
-    )
-    resumed = prepare(raw, tmp_path / "out")
-    assert checked == [101, 102, 103, 104, 201, 202, 203, 204]
-    assert resumed == prepare(raw, tmp_path / "whole") and not (tmp_path / "out.partial").exists()
+def test_an_interrupted_preparation_checks_no_image_twice(raw, tmp_path):
+    assert checked_images(lambda: prepare(raw, tmp_path / "out"), stop_after=5) == [1, 2, 3, 4, 101]
+    assert not (tmp_path / "out").exists()
+    assert checked_images(lambda: prepare(raw, tmp_path / "out")) == [101, 102, 103, 104, 201, 202, 203, 204]
+    assert not (tmp_path / "out.partial").exists()
+    assert read_manifest(tmp_path / "out") == prepare(raw, tmp_path / "whole")
 
 
 def test_an_interrupted_preparation_of_something_else_starts_over(raw, tmp_path):

@@ -90,10 +90,4 @@ class CaptionStore:
 
     def skipped_captions(self) -> dict[str, dict[str, int]]:
         """Split -> reason -> number of the captions of bad images."""
-        skipped: dict[str, dict[str, int]] = {}
-        for split, reason, count in self._database.all(
-            f"SELECT split, reason, COUNT(*) FROM {_JOINED} WHERE state = 'bad' "
-            "GROUP BY split, reason ORDER BY split, reason"
-        ):
-            skipped.setdefault(split, {})[reason] = count
-        return skipped
+        return self._images.on_bad_images("SELECT split, image_id FROM caption JOIN captioned USING (image_id)")

@@ -11,19 +11,10 @@ import pyarrow as pa
 
 from vl_absvit.cli import progress
 from vl_absvit.data.preparation.caption_store import CaptionStore, SplitCounts
-from vl_absvit.data.preparation.database import Database
-from vl_absvit.data.preparation.folder import (
-    SCRATCH,
-    finish,
-    finished,
-    make_request,
-    partial_folder,
-    start_or_continue,
-    versions,
-)
-from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.preparation.folder import make_request
+from vl_absvit.data.preparation.images import check_images, find_images
 from vl_absvit.data.preparation.karpathy_source import OFFICIAL, DatasetName, Ids, find_ids, read_images
+from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images, write_rows
 from vl_absvit.errors import InputError
 
@@ -52,41 +43,18 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
     if not options.root.is_dir():
         raise InputError(f"{options.root}: no such folder; expected the images of {options.dataset} there")
     ids = find_ids(options.karpathy, options.dataset)
-    request = _request(options)
-    manifest = finished(output, request)
-    if manifest is not None:
-        return manifest
-    partial = partial_folder(output)
-    start_or_continue(partial, request)
 
-    with Database(partial / SCRATCH) as database:
-        images = ImageStore(database)
-        store = CaptionStore(database, images)
-        with progress() as bar:
-            records = bar.track(read_images(options.karpathy, options.dataset, ids), description=options.karpathy.name)
-            store.add(options.karpathy, records)
-        store.list_images()
-        find_missing(options.root, images)
-        warnings = _without_ids(ids)
-        warnings += judge_missing(images, options.root, allowed=options.allow_missing_images, noun="captions")
-        check_images(options.root, images, workers)
-        skipped_captions = store.skipped_captions()
-        warnings += judge_bad(images, skipped_captions, "captions")
-        write_images(partial, images.in_state("good", "missing"), options.root, embed=options.embed_images)
-        splits = _write_splits(partial, store, options.dataset)
-        warnings += _repetitions(splits) + _deviations(splits, options.dataset)
-        manifest = {
-            "format": 1,
-            **request,
-            "splits": {split: counts._asdict() for split, counts in splits.items()},
-            "missing_images": images.count("missing"),
-            "skipped_images": skipped_images(images),
-            "skipped_captions": skipped_captions,
-            "versions": versions(),
-            "warnings": warnings,
-        }
-    finish(partial, output, manifest)
-    return manifest
+    def fill(work: Work) -> Content:
+        store = CaptionStore(work.database, work.images)
+        _take_in(store, options, ids)
+        warnings = _without_ids(ids) + find_images(work.images, allow_missing=options.allow_missing_images)
+        checked = check_images(work.images, workers, store.skipped_captions)
+        write_images(work.folder, work.images, embed=options.embed_images)
+        splits = _write_splits(work.folder, store, options.dataset)
+        warnings += checked.warnings + _repetitions(splits) + _deviations(splits, options.dataset)
+        return Content({split: counts._asdict() for split, counts in splits.items()}, checked, warnings, more={})
+
+    return prepare(output, _request(options), fill, root=options.root, noun="captions")
 
 
 def _request(options: CaptionOptions) -> dict[str, Any]:
@@ -95,13 +63,21 @@ def _request(options: CaptionOptions) -> dict[str, Any]:
     return {"dataset": options.dataset, **make_request("captions", options.root, settings, [options.karpathy])}
 
 
-def _write_splits(partial: Path, store: CaptionStore, dataset: DatasetName) -> dict[str, SplitCounts]:
+def _take_in(store: CaptionStore, options: CaptionOptions, ids: Ids) -> None:
+    """Captions and the list of images."""
+    with progress() as bar:
+        records = bar.track(read_images(options.karpathy, options.dataset, ids), description=options.karpathy.name)
+        store.add(options.karpathy, records)
+    store.list_images()
+
+
+def _write_splits(folder: Path, store: CaptionStore, dataset: DatasetName) -> dict[str, SplitCounts]:
     """One table per split that has captions; its counts."""
     splits = {}
     for split in OFFICIAL[dataset]:
         counts = store.count(split)
         if counts.captions:
-            write_rows(partial / f"{split}.parquet", _SCHEMA, store.rows(split))
+            write_rows(folder / f"{split}.parquet", _SCHEMA, store.rows(split))
             splits[split] = counts
     return splits
 

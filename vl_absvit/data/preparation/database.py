@@ -9,6 +9,7 @@ from typing import Any
 from vl_absvit.errors import InputError
 
 _CACHE_KIB = 32 * 1024
+_SECONDS_TO_WAIT = 1.0  # for another process to be done
 _SCHEMA = "CREATE TABLE IF NOT EXISTS finished (file TEXT PRIMARY KEY)"
 
 
@@ -17,10 +18,13 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=1)
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=_SECONDS_TO_WAIT)
         with self._failing_clearly():
             self._connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            # A log that is flushed now and then: a loss of power may cost the last changes, but nothing before them.
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
         self.create(_SCHEMA)
 
     def __enter__(self) -> "Database":
@@ -60,6 +64,22 @@ class Database:
     def has_taken_in(self, file: Path) -> bool:
         """Whether this file was taken in, perhaps before an interruption."""
         return self.one("SELECT 1 FROM finished WHERE file = ?", file.name) is not None
+
+    def take_in(self, file: Path, statement: str, rows: Iterable[Sequence[Any]], noun: str) -> None:
+        """Insert the rows of a source file, unless that was done before an interruption.
+
+        Args:
+            noun: what a row is, its first value being its id.
+
+        Raises:
+            InputError: an id occurs twice.
+        """
+        if self.has_taken_in(file):
+            return
+        with self.taking_in(file):
+            for row in rows:
+                if not self.insert(statement, row):
+                    raise InputError(f"{file}: the {noun} {row[0]} occurs twice")
 
     def insert(self, statement: str, row: Sequence[Any]) -> bool:
         """Insert one row; False if a value that must be unique is there already."""

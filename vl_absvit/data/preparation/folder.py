@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vl_absvit.data.files import flush_to_disk
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
@@ -99,11 +100,17 @@ def start_or_continue(partial: Path, request: dict[str, Any], noun: str = "prepa
 
 
 def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, remove what only the preparation needed, and give the folder its name."""
+    """Write the manifest, remove what only the preparation needed, and give the folder its name.
+
+    All of it is on the disk by then: whatever happens, a folder of that name is whole.
+    """
     write_json(partial / "manifest.json", manifest, indent=1)
-    for scratch in (SCRATCH, f"{SCRATCH}-journal", _REQUEST):
+    for scratch in (SCRATCH, f"{SCRATCH}-journal", f"{SCRATCH}-wal", _REQUEST):
         (partial / scratch).unlink(missing_ok=True)
+    for path in [*partial.rglob("*"), partial]:
+        flush_to_disk(path)
     os.replace(partial, output)
+    flush_to_disk(output.parent)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

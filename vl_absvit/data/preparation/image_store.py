@@ -1,6 +1,7 @@
 """The list of images to check, and what became of each: kept on disk, so that no image is decoded twice."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vl_absvit.data.preparation.database import Database
@@ -15,16 +16,22 @@ class CheckedImage(NamedTuple):
     """What became of one image."""
 
     image_id: int
-    file: str  # relative to the raw data
+    file: str  # relative to the folder of raw images
     state: Literal["good", "missing", "bad"]
     reason: str | None  # of being bad
     size: tuple[int | None, int | None]  # width and height in pixels; None unless good
 
 
 class ImageStore:
-    """The table ``image`` of a scratch database, which other tables may be joined with."""
+    """The table ``image`` of a scratch database, which other tables may be joined with.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        raw: folder that the images' files are relative to.
+        noun: what is about images: "questions" or "captions".
+    """
+
+    def __init__(self, database: Database, raw: Path, noun: str) -> None:
+        self.raw, self.noun = raw, noun
         self._database = database
         database.create(_SCHEMA)
 
@@ -33,7 +40,7 @@ class ImageStore:
         self._database.run("UPDATE image SET state = NULL, reason = NULL WHERE state != 'good'")
 
     def add(self, images: Iterable[tuple[int, str]]) -> None:
-        """List images by id and file, relative to the raw data; of two with the same id, the first is kept."""
+        """List images by id and file; of two with the same id, the first is kept."""
         with self._database.transaction():
             self._database.run_for_each("INSERT OR IGNORE INTO image (image_id, file) VALUES (?, ?)", images)
 
@@ -62,3 +69,13 @@ class ImageStore:
     def count(self, state: str | None) -> int:
         """Images in this state; None counts those still to be checked."""
         return self._database.one("SELECT COUNT(*) FROM image WHERE state IS ?", state)[0]
+
+    def on_bad_images(self, query: str) -> dict[str, dict[str, int]]:
+        """Split -> reason -> how many rows of a query for ``split`` and ``image_id`` are about bad images."""
+        counts: dict[str, dict[str, int]] = {}
+        for split, reason, count in self._database.all(
+            f"SELECT split, reason, COUNT(*) FROM ({query}) JOIN image USING (image_id) WHERE state = 'bad' "
+            "GROUP BY split, reason ORDER BY split, reason"
+        ):
+            counts.setdefault(split, {})[reason] = count
+        return counts

@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vl_absvit.cli import progress
 from vl_absvit.data.images import decode_rgb
@@ -19,6 +20,15 @@ from vl_absvit.errors import InputError
 
 _IMAGES_PER_COMMIT = 512
 _IMAGES_PER_TASK = 16
+
+
+class CheckedImages(NamedTuple):
+    """What came of checking the images."""
+
+    number: int  # decoded by this run
+    seconds: float
+    skipped: dict[str, dict[str, int]]  # split -> reason -> questions or captions that are left out with bad images
+    warnings: list[str]
 
 
 def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
@@ -39,53 +49,52 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
     return CheckedImage(image_id, file, "good", None, picture.size)
 
 
-def find_missing(raw: Path, images: ImageStore) -> None:
-    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it."""
+def find_images(images: ImageStore, *, allow_missing: bool) -> list[str]:
+    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it.
+
+    Returns:
+        A warning if some are missing.
+
+    Raises:
+        InputError: some are missing, and that is not allowed.
+    """
     for chunk in _unchecked(images):
-        absent = [image for image in chunk if not (raw / image[1]).exists()]
+        absent = [image for image in chunk if not (images.raw / image[1]).exists()]
         images.record(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
+    missing = images.count("missing")
+    if not missing:
+        return []
+    first = next(images.in_state("missing"))
+    found = f"{missing} images are missing, the first is {images.raw / first.file} (image {first.image_id})"
+    if not allow_missing:
+        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {images.noun}")
+    return [f"{found}; their {images.noun} are in the tables, but are not loaded"]
 
 
-def check_images(raw: Path, images: ImageStore, workers: int) -> None:
-    """Decode all images that are neither missing nor were found good before, and record what became of each."""
-    total = images.count(None)
-    check = partial(check_image, raw)
+def check_images(
+    images: ImageStore, workers: int, count_skipped: Callable[[], dict[str, dict[str, int]]]
+) -> CheckedImages:
+    """Decode all images that are neither missing nor were found good before, and record what became of each.
+
+    Args:
+        count_skipped: tells for each split and reason how many questions or captions are about bad images.
+
+    Raises:
+        InputError: images are there, and none can be used.
+    """
+    start, total = time.monotonic(), images.count(None)
+    check = partial(check_image, images.raw)
     with _mapper(min(workers, -(-total // _IMAGES_PER_TASK))) as mapper, progress() as bar:
         task = bar.add_task("checking images", total=total)
         for chunk in _unchecked(images):
             images.record(_checked(mapper, check, chunk))
             bar.update(task, advance=len(chunk))
+    skipped = count_skipped()
+    return CheckedImages(total, time.monotonic() - start, skipped, _judge_bad(images, skipped))
 
 
-def judge_missing(images: ImageStore, raw: Path, *, allowed: bool, noun: str) -> list[str]:
-    """Missing images stop a preparation unless they are allowed; then they are warned about.
-
-    Args:
-        noun: what is about images: "questions", "captions".
-
-    Raises:
-        InputError: some are missing and that is not allowed.
-    """
-    missing = images.count("missing")
-    if not missing:
-        return []
-    first = next(images.in_state("missing"))
-    found = f"{missing} images are missing, the first is {raw / first.file} (image {first.image_id})"
-    if not allowed:
-        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {noun}")
-    return [f"{found}; their {noun} are in the tables, but are not loaded"]
-
-
-def judge_bad(images: ImageStore, skipped: Mapping[str, Mapping[str, int]], noun: str) -> list[str]:
-    """Bad images are warned about, unless there is no good one.
-
-    Args:
-        skipped: split -> reason -> number of questions or captions that are left out.
-        noun: what these are.
-
-    Raises:
-        InputError: images are there, and none can be used.
-    """
+def _judge_bad(images: ImageStore, skipped: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Bad images are warned about, unless there is no good one."""
     bad = images.count("bad")
     if not bad:
         return []
@@ -93,7 +102,10 @@ def judge_bad(images: ImageStore, skipped: Mapping[str, Mapping[str, int]], noun
         first = next(images.in_state("bad"))
         raise InputError(f"none of the images can be used; {first.file}: {first.reason}")
     left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
-    return [f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their {noun}: {left_out}"]
+    return [
+        f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their {images.noun}: "
+        f"{left_out}"
+    ]
 
 
 def skipped_images(images: ImageStore) -> list[dict[str, Any]]:

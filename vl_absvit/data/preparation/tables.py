@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vl_absvit.data.preparation.image_store import CheckedImage
+from vl_absvit.data.preparation.image_store import CheckedImage, ImageStore
 
 _ROWS_PER_GROUP = 8_192
 _BYTES_PER_GROUP = 16 << 20
 _BYTES_PER_FILE = 512 << 20
 
+QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
 _IMAGE_SCHEMA = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -25,21 +26,29 @@ _IMAGE_SCHEMA = pa.schema(
 )
 
 
-def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterable[Sequence[Any]],
+    *,
+    rows_per_group: int = _ROWS_PER_GROUP,
+    compression: str = "snappy",
+) -> None:
     """A Parquet file of any number of rows, a row group at a time; values in the order of the schema's columns."""
     rows = iter(rows)
-    with pq.ParquetWriter(path, schema) as writer:
-        while group := list(itertools.islice(rows, _ROWS_PER_GROUP)):
+    with pq.ParquetWriter(path, schema, compression=compression) as writer:
+        while group := list(itertools.islice(rows, rows_per_group)):
             _write(writer, schema, group)
 
 
-def write_images(folder: Path, images: Iterable[CheckedImage], raw: Path, *, embed: bool) -> None:
+def write_images(folder: Path, images: ImageStore, *, embed: bool) -> None:
     """The table of images: ``images.parquet``, or ``images-00000.parquet`` and so on if it holds the files' bytes."""
+    listed = images.in_state("good", "missing")
     if not embed:
-        rows = ((image.image_id, _file(image), None, *image.size) for image in images)
+        rows = ((image.image_id, _file(image), None, *image.size) for image in listed)
         write_rows(folder / "images.parquet", _IMAGE_SCHEMA, rows)
         return
-    rows = ((image.image_id, _file(image), _content(image, raw), *image.size) for image in images)
+    rows = ((image.image_id, _file(image), _content(image, images.raw), *image.size) for image in listed)
     for number, first in enumerate(iter(lambda: next(rows, None), None)):
         _write_shard(folder / f"images-{number:05d}.parquet", itertools.chain([first], rows))
 

@@ -3,35 +3,23 @@
 An interrupted run goes on from the questions it has taken in, and the maps and images it has checked.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vl_absvit.cli import progress
 from vl_absvit.data.preparation import vqa_hat_source as source
-from vl_absvit.data.preparation.database import Database
-from vl_absvit.data.preparation.folder import (
-    SCRATCH,
-    finish,
-    finished,
-    make_request,
-    partial_folder,
-    start_or_continue,
-    versions,
-)
-from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
-from vl_absvit.data.preparation.tables import write_images, write_rows
+from vl_absvit.data.preparation.folder import make_request
+from vl_absvit.data.preparation.images import check_images, find_images
+from vl_absvit.data.preparation.prepare import Content, Work, prepare
+from vl_absvit.data.preparation.tables import QUESTION_SCHEMA, write_images, write_rows
 from vl_absvit.data.preparation.vqa_hat_store import HATStore
 from vl_absvit.data.records import VQA_HAT
 from vl_absvit.errors import InputError
 
-_QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
 _MAP_SCHEMA = pa.schema(
     [
         ("question_id", pa.int64()),
@@ -65,42 +53,26 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
     names = source.list_maps(options.maps, subset)
     if not options.images.is_dir():
         raise InputError(f"{options.images}: no such folder; expected the images COCO_{subset.name}_*.jpg there")
-    request = _request(options, names)
-    manifest = finished(output, request)
-    if manifest is not None:
-        return manifest
-    partial = partial_folder(output)
-    start_or_continue(partial, request)
 
-    with Database(partial / SCRATCH) as database:
-        images = ImageStore(database)
-        store = HATStore(database, images)
+    def fill(work: Work) -> Content:
+        store = HATStore(work.database, work.images)
         _take_in(store, options, names, subset)
-        find_missing(options.images, images)
-        warnings = judge_missing(images, options.images, allowed=options.allow_missing_images, noun="questions")
+        warnings = find_images(work.images, allow_missing=options.allow_missing_images)
         _check_maps(store, options.maps)
-        check_images(options.images, images, workers)
-        skipped_questions = {subset.split: store.skipped_questions()}
-        warnings += judge_bad(images, skipped_questions, "questions")
+        checked = check_images(work.images, workers, lambda: store.skipped_questions(subset.split))
         counts = store.counts()
         if not counts["human_maps"]:
             raise InputError(f"{options.maps}: no map is left, {counts['constant_maps']} are constant")
-        write_images(partial, images.in_state("good", "missing"), options.images, embed=False)
-        write_rows(partial / f"{subset.split}.parquet", _QUESTION_SCHEMA, store.questions())
-        _write_maps(partial / "human_maps.parquet", _decoded(store.maps(), options.maps))
-        manifest = {
-            "format": 1,
-            **request,
-            "splits": {subset.split: {**counts, "annotated": False}},
-            "vocabulary": None,
-            "missing_images": images.count("missing"),
-            "skipped_images": skipped_images(images),
-            "skipped_questions": skipped_questions if skipped_questions[subset.split] else {},
-            "versions": versions(),
-            "warnings": warnings + _oddities(store, counts, len(names), subset),
-        }
-    finish(partial, output, manifest)
-    return manifest
+        write_images(work.folder, work.images, embed=False)
+        write_rows(work.folder / f"{subset.split}.parquet", QUESTION_SCHEMA, store.questions())
+        maps = _decoded(store.maps(), options.maps)
+        write_rows(
+            work.folder / "human_maps.parquet", _MAP_SCHEMA, maps, rows_per_group=_MAPS_PER_GROUP, compression="none"
+        )
+        warnings += checked.warnings + _oddities(store, counts, len(names), subset)
+        return Content({subset.split: {**counts, "annotated": False}}, checked, warnings, more={"vocabulary": None})
+
+    return prepare(output, _request(options, names), fill, root=options.images, noun="questions")
 
 
 def _request(options: HATOptions, names: list[source.MapName]) -> dict[str, Any]:
@@ -155,13 +127,6 @@ def _decoded(names: Iterable[source.MapName], folder: Path) -> Iterator[tuple[in
     for name in names:
         grey = source.decode_grey((folder / name.file).read_bytes())
         yield *name, *grey.shape, source.encode_grey(grey)
-
-
-def _write_maps(path: Path, rows: Iterator[tuple]) -> None:
-    with pq.ParquetWriter(path, _MAP_SCHEMA, compression="none") as writer:
-        while group := list(itertools.islice(rows, _MAPS_PER_GROUP)):
-            named = [dict(zip(_MAP_SCHEMA.names, row, strict=True)) for row in group]
-            writer.write_table(pa.Table.from_pylist(named, _MAP_SCHEMA))
 
 
 def _oddities(store: HATStore, counts: dict[str, int], files: int, subset: source.Subset) -> list[str]:

@@ -36,19 +36,12 @@ class HATStore:
         Raises:
             InputError: a question id occurs twice.
         """
-        if self._database.has_taken_in(file):
-            return
-        with self._database.taking_in(file):
-            for question in questions:
-                if not self._database.insert("INSERT INTO question VALUES (?, ?, ?)", question):
-                    raise InputError(f"{file}: the question {question.question_id} occurs twice")
+        self._database.take_in(file, "INSERT INTO question VALUES (?, ?, ?)", questions, "question")
 
     def add_maps(self, folder: Path, names: Iterable[MapName]) -> None:
         """Take in the names of the maps, unless that was done before the interruption."""
-        if self._database.has_taken_in(folder):
-            return
-        with self._database.taking_in(folder):
-            self._database.run_for_each("INSERT INTO map (question_id, n) VALUES (?, ?)", names)
+        statement = "INSERT INTO map (question_id, n) VALUES (?, ?)"
+        self._database.take_in(folder, statement, names, "map of question")
 
     def check_join(self, folder: Path, questions: Path) -> None:
         """Every map is about a question.
@@ -133,13 +126,9 @@ class HATStore:
         )
         yield from (MapName(*row) for row in self._database.all(query))
 
-    def skipped_questions(self) -> dict[str, int]:
-        """Reason -> number of the questions with maps that are on bad images."""
-        query = (
-            f"SELECT reason, COUNT(*) FROM {_WITH_IMAGE} WHERE {_ASKED} AND image.state = 'bad' "
-            "GROUP BY reason ORDER BY reason"
-        )
-        return dict(self._database.all(query))
+    def skipped_questions(self, split: str) -> dict[str, dict[str, int]]:
+        """The split -> reason -> number of the questions with maps that are on bad images."""
+        return self._images.on_bad_images(f"SELECT '{split}' AS split, image_id FROM question WHERE {_ASKED}")
 
     def counts(self) -> dict[str, int]:
         """What the tables hold, and what was left out of them."""

@@ -12,18 +12,9 @@ from typing import Any
 from vl_absvit.cli import progress
 from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
 from vl_absvit.data.preparation import vqav2_source as source
-from vl_absvit.data.preparation.database import Database
-from vl_absvit.data.preparation.folder import (
-    SCRATCH,
-    finish,
-    finished,
-    make_request,
-    partial_folder,
-    start_or_continue,
-    versions,
-)
-from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.images import check_images, find_missing, judge_bad, judge_missing, skipped_images
+from vl_absvit.data.preparation.folder import make_request
+from vl_absvit.data.preparation.images import check_images, find_images
+from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images
 from vl_absvit.data.preparation.vqav2_store import Store
 from vl_absvit.data.preparation.vqav2_tables import write_annotated_questions, write_questions
@@ -60,45 +51,29 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
         InputError: something is wrong with the downloads, or ``output`` is there from other options or other files.
     """
     splits = source.find_files(options.root)
-    request = _request(options, splits)
-    manifest = finished(output, request)
-    if manifest is not None:
-        return manifest
-    partial = partial_folder(output)
-    start_or_continue(partial, request)
 
-    with Database(partial / SCRATCH) as database:
-        images = ImageStore(database)
-        store = Store(database, images)
+    def fill(work: Work) -> Content:
+        store = Store(work.database, work.images)
         _take_in(store, splits)
-        find_missing(options.root, images)
-        warnings = judge_missing(images, options.root, allowed=options.allow_missing_images, noun="questions")
-        check_images(options.root, images, workers)
-        skipped_questions = store.skipped_questions()
-        warnings += judge_bad(images, skipped_questions, "questions")
+        warnings = find_images(work.images, allow_missing=options.allow_missing_images)
+        checked = check_images(work.images, workers, store.skipped_questions)
+        warnings += checked.warnings
         vocabulary = _vocabulary(store, options)
         minival_images = store.hold_out(options.minival_images, options.seed)
         if not minival_images:
             warnings.append("minival is empty: val is absent, not annotated or has too few images")
         if not vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
-        write_images(partial, images.in_state("good", "missing"), options.root, embed=options.embed_images)
-        tables = _write_splits(partial, store, splits, vocabulary, options)
+        write_images(work.folder, work.images, embed=options.embed_images)
+        tables = _write_splits(work.folder, store, splits, vocabulary, options)
         warnings += _deviations(splits, tables)
-        manifest = {
-            "format": 1,
-            **request,
-            "splits": tables,
+        more = {
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
             "minival": {"seed": options.seed, "images": minival_images},
-            "missing_images": images.count("missing"),
-            "skipped_images": skipped_images(images),
-            "skipped_questions": skipped_questions,
-            "versions": versions(),
-            "warnings": warnings,
         }
-    finish(partial, output, manifest)
-    return manifest
+        return Content(tables, checked, warnings, more)
+
+    return prepare(output, _request(options, splits), fill, root=options.root, noun="questions")
 
 
 def _request(options: PrepareOptions, splits: Sequence[source.SplitFiles]) -> dict[str, Any]:
@@ -155,7 +130,7 @@ def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | Non
 
 
 def _write_splits(
-    partial: Path,
+    folder: Path,
     store: Store,
     splits: Sequence[source.SplitFiles],
     vocabulary: AnswerVocabulary | None,
@@ -166,13 +141,13 @@ def _write_splits(
     if "val" in annotated:
         annotated.add("minival")
     if vocabulary:
-        vocabulary.save(partial / "answers.json")
+        vocabulary.save(folder / "answers.json")
     lookup: Callable[[str], str] = str if options.meter_compatible else normalise_answer
     tables = {}
     for split in ("train", "minival", "val", "test", "test-dev"):
         if not (images := store.count_images_of(split)):
             continue
-        path, rows = partial / f"{split}.parquet", store.rows(split)
+        path, rows = folder / f"{split}.parquet", store.rows(split)
         if split in annotated:
             counts = write_annotated_questions(path, rows, vocabulary.index, lookup)
         else:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from vl_absvit.data.preparation.database import Database
@@ -56,7 +55,7 @@ class Store:
             InputError: a question id occurs twice.
         """
         statement = f"INSERT INTO question VALUES ('{files.split}', ?, ?, ?)"
-        self._take_in(files.questions, statement, "question", questions)
+        self._database.take_in(files.questions, statement, questions, "question")
 
     def add_annotations(self, files: SplitFiles, annotations: Iterable[Annotation]) -> None:
         """Take in an annotation file, as ``add_questions``."""
@@ -64,15 +63,7 @@ class Store:
         rows = (
             (*annotation[:-1], json.dumps(annotation.answers), place) for place, annotation in enumerate(annotations)
         )
-        self._take_in(files.annotations, statement, "annotation of question", rows)
-
-    def _take_in(self, path: Path, statement: str, noun: str, rows: Iterable[tuple]) -> None:
-        if self._database.has_taken_in(path):
-            return
-        with self._database.taking_in(path):
-            for row in rows:
-                if not self._database.insert(statement, row):
-                    raise InputError(f"{path}: the {noun} {row[0]} occurs twice")
+        self._database.take_in(files.annotations, statement, rows, "annotation of question")
 
     def check_join(self, files: SplitFiles) -> None:
         """Every question of an annotated split has its annotation, and the other way round, about the same image.
@@ -192,13 +183,7 @@ class Store:
 
     def skipped_questions(self) -> dict[str, dict[str, int]]:
         """Split -> reason -> number of the questions on bad images."""
-        skipped: dict[str, dict[str, int]] = {}
-        for split, reason, count in self._database.all(
-            "SELECT split, reason, COUNT(*) FROM question JOIN image USING (image_id) WHERE state = 'bad' "
-            "GROUP BY split, reason ORDER BY split, reason"
-        ):
-            skipped.setdefault(split, {})[reason] = count
-        return skipped
+        return self._images.on_bad_images("SELECT split, image_id FROM question")
 
 
 def _members(split: str) -> str:

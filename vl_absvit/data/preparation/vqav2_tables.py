@@ -7,13 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from vl_absvit.data.answers import soft_targets
-from vl_absvit.data.preparation.tables import write_rows
+from vl_absvit.data.preparation.tables import QUESTION_SCHEMA, write_rows
 from vl_absvit.data.preparation.vqav2_store import Row
 
-_QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
 _ANNOTATED_SCHEMA = pa.unify_schemas(
     [
-        _QUESTION_SCHEMA,
+        QUESTION_SCHEMA,
         pa.schema(
             [
                 ("question_type", pa.string()),
@@ -54,7 +53,7 @@ def write_questions(path: Path, rows: Iterable[Row]) -> SplitCounts:
             counts.add(row, has_target=False)
             yield row[:3]
 
-    write_rows(path, _QUESTION_SCHEMA, values())
+    write_rows(path, QUESTION_SCHEMA, values())
     return counts
 
 

@@ -1,0 +1,191 @@
+"""How fast images are decoded, transformed and loaded, per core, and how many loader processes a GPU needs.
+
+JPEG files of COCO's and Flickr30K's sizes are made up and written to a temporary folder. PyTorch is held to one thread,
+as in a loader process. Reading files that the system has just written does not wait for a disk.
+"""
+
+import io
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+
+from benchmarks.data_tables import show
+from benchmarks.measure import Spread, Stage, describe_machine, spread, take_turns
+from benchmarks.pictures import Size, write_pictures
+from vl_absvit.cli import progress
+from vl_absvit.config import VisionConfig
+from vl_absvit.data.captions import GalleryImages
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.json_files import make_room, write_json
+from vl_absvit.data.loaders import batch_loader
+from vl_absvit.data.pictures import ImageLoader
+from vl_absvit.data.records import ImageTable
+from vl_absvit.data.transforms import ImageTransform, image_transform, seeded
+from vl_absvit.models.build import image_statistics
+
+SIZES: tuple[Size, ...] = ((640, 480), (500, 375))
+DECODING, REDUCED, EVALUATION, TRAINING = "decoding", "decoding at reduced scale", "evaluation", "RandAugment"
+IMAGES_PER_BATCH = 16
+FETCHED_AHEAD = 2  # batches per loader process, PyTorch's default
+
+
+def run(
+    *,
+    images: int,
+    image_size: int,
+    workers: Sequence[int],
+    gpu_rate: Sequence[int],
+    repeats: int,
+    output: Path | None,
+) -> None:
+    """Measure, print the tables, write the JSON; the arguments are the command's options."""
+    if output is not None:
+        make_room(output)
+    with progress() as bar, one_thread(), tempfile.TemporaryDirectory() as folder:
+        task = bar.add_task("rounds", total=(repeats + 1) * (1 + len(workers)))
+        results = measure(Path(folder), images, image_size, workers, gpu_rate, repeats, lambda: bar.advance(task))
+    show(Console(), results)
+    if output is not None:
+        told = {"benchmark": "data", "images": images, "image_size": image_size, "repeats": repeats}
+        write_json(output, told | {"machine": describe_machine(torch.device("cpu")), "results": results}, indent=1)
+
+
+def measure(
+    folder: Path,
+    images: int,
+    image_size: int,
+    workers: Sequence[int],
+    gpu_rates: Sequence[int],
+    repeats: int,
+    advance: Callable[[], object],
+) -> dict[str, Any]:
+    """Rates of every step and of whole loaders.
+
+    Args:
+        folder: to write the pictures into.
+        images: of each size.
+        image_size: side of the model's input, in pixels.
+        workers: numbers of loader processes, each in turn.
+        gpu_rates: images per second that a GPU trains on.
+        repeats: timed rounds.
+        advance: called after every round.
+    """
+    contents = write_pictures(folder, SIZES, images)
+    mean, std = image_statistics(VisionConfig())
+    transforms = {
+        EVALUATION: image_transform(image_size, mean, std),
+        TRAINING: image_transform(image_size, mean, std, augmentation="randaugment"),
+    }
+    sides = [partial(take_steps, size, files, transforms, image_size) for size, files in contents.items()]
+    seconds = take_turns(sides, torch.device("cpu"), repeats, advance).seconds
+    core = {name: per_core(seconds, images, name) for name in transforms}
+    return {
+        "sizes": {
+            f"{width} x {height}": {
+                "bytes_per_image": sum(map(len, files)) / images,
+                "images_per_second": {
+                    name: spread(images / np.array(seconds[(width, height), name]))._asdict()
+                    for name in (DECODING, REDUCED, *transforms)
+                },
+                "reduced": compare_reduced(files, transforms[EVALUATION], image_size, std),
+            }
+            for (width, height), files in contents.items()
+        },
+        "per_core": {name: rate._asdict() for name, rate in core.items()},
+        "loaders": {
+            str(number): load(folder, transforms[TRAINING], number, repeats, advance)._asdict() for number in workers
+        },
+        "workers_needed": {str(rate): workers_needed(rate, core[TRAINING].median) for rate in gpu_rates},
+    }
+
+
+def take_steps(
+    size: Size, files: Sequence[bytes], transforms: Mapping[str, ImageTransform], image_size: int, stage: Stage
+) -> None:
+    """Every step on all pictures of one size, each step a stage."""
+    with stage((size, DECODING)):
+        pictures = [decode_rgb(content) for content in files]
+    with stage((size, REDUCED)):
+        for content in files:
+            decode_reduced(content, image_size)
+    for name, transform in transforms.items():
+        with stage((size, name)):
+            for row, picture in enumerate(pictures):
+                with seeded(row) if transform.is_random else nullcontext():
+                    transform(picture)
+
+
+def decode_reduced(content: bytes, side: int) -> Image.Image:
+    """A JPEG at 1/2, 1/4 or 1/8 of its size, as small as its shorter side of at least ``side`` pixels allows."""
+    image = Image.open(io.BytesIO(content))
+    image.draft("RGB", (side, side))
+    return image.convert("RGB")
+
+
+def compare_reduced(
+    files: Sequence[bytes], transform: ImageTransform, image_size: int, std: Sequence[float]
+) -> dict[str, Any]:
+    """How far the model's inputs differ between whole and reduced decoding, in steps of 8-bit pixels."""
+    reduced = [decode_reduced(content, image_size) for content in files]
+    steps = 255 * torch.tensor(std).view(3, 1, 1)
+    differences = torch.stack(
+        [
+            (transform(decode_rgb(content)) - transform(picture)).abs() * steps
+            for content, picture in zip(files, reduced, strict=True)
+        ]
+    )
+    return {
+        "size": list(reduced[0].size),
+        "largest_difference": float(differences.max()),
+        "mean_difference": float(differences.mean()),
+    }
+
+
+def per_core(seconds: Mapping[tuple[Size, str], Sequence[float]], images: int, transform: str) -> Spread:
+    """Images per second that one core decodes and transforms, as many of each size."""
+    total = sum(np.array(seconds[size, step]) for size in SIZES for step in (DECODING, transform))
+    return spread(images * len(SIZES) / total)
+
+
+def load(folder: Path, transform: ImageTransform, workers: int, repeats: int, advance: Callable[[], object]) -> Spread:
+    """Images per second that arrive from a loader with so many processes, once it has started."""
+    table = ImageTable(folder)
+    images = GalleryImages(ImageLoader(table, transform, len(table.available)), table.available)
+    rows = np.random.default_rng(0).permutation(len(images)).tolist()  # both sizes in every batch
+    batches = [rows[start : start + IMAGES_PER_BATCH] for start in range(0, len(rows), IMAGES_PER_BATCH)]
+    # Further ones are on their way at the end, too: what was fetched ahead would otherwise seem to arrive at once.
+    further = (batches * (FETCHED_AHEAD * workers))[: FETCHED_AHEAD * workers]
+    arriving = iter(batch_loader(images, batches * (repeats + 1) + further, workers))
+    ends = []
+    for _ in range(repeats + 1):
+        for _ in batches:
+            next(arriving)
+        ends.append(time.perf_counter())
+        advance()
+    return spread(len(rows) / np.diff(ends))
+
+
+def workers_needed(gpu_rate: float, per_core_rate: float) -> int:
+    """Loader processes, each on a core of its own, that keep up with a GPU; both in images per second."""
+    return math.ceil(gpu_rate / per_core_rate)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on a single thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,30 @@
+"""The tables of the benchmark of loading."""
+
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.tables import number, span, table_of
+
+
+def show(console: Console, results: dict[str, Any]) -> None:
+    """Rates per step and size, of one core, of loaders, and what GPUs need."""
+    steps = next(iter(results["sizes"].values()))["images_per_second"]
+    table = table_of("images per second of one core", "kB per file", *steps)
+    for size, measured in results["sizes"].items():
+        rates = [span(rate) for rate in measured["images_per_second"].values()]
+        table.add_row(size, number(measured["bytes_per_image"] / 1e3), *rates)
+    console.print(table)
+    for size, measured in results["sizes"].items():
+        reduced = measured["reduced"]
+        width, height = reduced["size"]
+        console.print(
+            f"{size} at reduced scale is {width} x {height}: the model's input differs by up to "
+            f"{number(reduced['largest_difference'])} of 255, {number(reduced['mean_difference'])} on average"
+        )
+    for name, rate in results["per_core"].items():
+        console.print(f"decoding and {name}: {span(rate)} images/s per core, as many of each size")
+    for workers, rate in results["loaders"].items():
+        console.print(f"a training loader with {workers} process(es): {span(rate)} images/s")
+    for rate, workers in results["workers_needed"].items():
+        console.print(f"a GPU that trains on {int(rate):,} images/s needs {workers} loader process(es), a core each")

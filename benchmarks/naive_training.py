@@ -1,0 +1,132 @@
+"""Training as its formulas stand: every question and every caption is a pair with an image of its own.
+
+Batches are made with loops, every pair is read as ``naive_forward`` reads it, and the losses are spelled out: those of
+``tasks.vqa`` and ``tasks.retrieval`` with a run's defaults. Shapes: B samples, P pairs, C captions per sample, the own
+one first, T tokens, N image tokens, D width, A answers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.naive import RETRIEVAL_TOKENS, VQA_TOKENS, NaiveOutput
+from benchmarks.synthetic import PAD
+from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample
+from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.vl_model import Texts
+from vl_absvit.tasks.hard_captions import hard_captions
+
+Read = Callable[[Tensor, Tensor, Tensor], NaiveOutput]
+"""``naive_forward`` of a model: images, token ids and their mask, of P pairs."""
+
+
+class Pairs(NamedTuple):
+    """Texts and their images, which repeat."""
+
+    images: Tensor  # (P, 3, height, width)
+    image_ids: Tensor  # (P,)
+    token_ids: Tensor  # (P, T)
+    is_token: Tensor  # (P, T)
+
+
+class NaiveQuestions(NamedTuple):
+    """A batch of VQA."""
+
+    pairs: Pairs
+    targets: Tensor  # (P, A)
+
+
+class NaiveCaptions(NamedTuple):
+    """A batch of retrieval."""
+
+    pairs: Pairs  # B x C, a sample's captions next to each other
+    caption_ids: Tensor  # (B,), of the own captions
+
+
+def question_batch(samples: Sequence[VQASample], answers: int, device: torch.device) -> NaiveQuestions:
+    """Questions padded to a fixed length; the score of every answer is set on its own."""
+    targets = torch.zeros(len(samples), answers, device=device)
+    for row, sample in enumerate(samples):
+        for label, score in zip(sample.labels, sample.scores, strict=True):
+            targets[row, label] = score
+    return NaiveQuestions(_pairs(samples, [sample.token_ids for sample in samples], VQA_TOKENS, device), targets)
+
+
+def caption_batch(samples: Sequence[RetrievalSample], device: torch.device) -> NaiveCaptions:
+    """Captions padded to a fixed length, each with the image of its sample."""
+    repeated = [sample for sample in samples for _ in sample.texts]
+    texts = [text for sample in samples for text in sample.texts]
+    caption_ids = torch.tensor([sample.caption_id for sample in samples], device=device)
+    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), caption_ids)
+
+
+def _pairs(
+    samples: Sequence[VQASample | RetrievalSample], texts: Sequence[list[int]], length: int, device: torch.device
+) -> Pairs:
+    token_ids = [text + [PAD] * (length - len(text)) for text in texts]
+    is_token = [[position < len(text) for position in range(length)] for text in texts]
+    return Pairs(
+        torch.stack([sample.image for sample in samples]).to(device),
+        torch.tensor([sample.image_id for sample in samples], device=device),
+        torch.tensor(token_ids, device=device),
+        torch.tensor(is_token, device=device),
+    )
+
+
+def question_losses(read: Read, batch: NaiveQuestions, config: VQAConfig) -> dict[str, Tensor]:
+    """Weighted terms of VQA."""
+    images, image_ids, token_ids, is_token = batch.pairs
+    out = read(images, token_ids, is_token)
+    answers = batch.targets.shape[1]
+    return {
+        "vqa": F.binary_cross_entropy_with_logits(out.logits, batch.targets) * answers,
+        "prior": config.loss.prior * prior_error(out.prior, out.first, image_ids, config.prior.temperature),
+        "reconstruction": config.loss.reconstruction * out.reconstruction,
+    }
+
+
+def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) -> dict[str, Tensor]:
+    """Weighted terms of retrieval; a hard caption of every image is one more pair, with its text and image anew."""
+    images, image_ids, token_ids, is_token = batch.pairs
+    out = read(images, token_ids, is_token)
+    samples = len(batch.caption_ids)
+    scores = out.logits.rank.view(samples, -1)  # (B, C)
+    own = torch.arange(samples, device=scores.device) * scores.shape[1]
+    own_texts = Texts(token_ids[own].unsqueeze(-1), is_token[own], out.prior[own])  # ids stand in for their vectors
+    hard = hard_captions(
+        own_texts,
+        FirstLook(None, out.first[own], []),
+        RetrievalBatch(
+            images[own], torch.arange(samples, device=own.device), image_ids[own], token_ids[own], is_token[own],
+            batch.caption_ids,
+        ),
+        pool="max", temperature=config.prior.temperature, seed=config.run.seed,
+    )  # fmt: skip
+    other = read(images[own], hard.tokens.squeeze(-1), hard.is_token)
+    matches = torch.cat([torch.ones_like(own), torch.zeros_like(own)])
+    reconstruction = (len(images) * out.reconstruction + samples * other.reconstruction) / (len(images) + samples)
+    loss = config.loss
+    return {
+        "ranking": loss.ranking * F.cross_entropy(scores, torch.zeros_like(own)),
+        "itm": loss.itm * F.cross_entropy(torch.cat([out.logits.itm[own], other.logits.itm]), matches),
+        "prior": loss.prior * prior_error(out.prior[own], out.first[own], image_ids[own], config.prior.temperature),
+        "reconstruction": loss.reconstruction * reconstruction,
+    }
+
+
+def prior_error(prior: Tensor, tokens: Tensor, image_ids: Tensor, temperature: float) -> Tensor:
+    """-log p_xi(z) of every prior (P, D) and its image among all images, of which the best patch counts.
+
+    Args:
+        tokens: of every pair's image, CLS first, (P, N, D).
+        image_ids: (P,); an image that several pairs have counts once.
+    """
+    patches = F.normalize(tokens[:, 1:], dim=-1)
+    cosine = (patches @ F.normalize(prior, dim=-1).T).amax(dim=1).T  # (P priors, P images)
+    first = (image_ids.unsqueeze(1) == image_ids).int().argmax(dim=1)  # the first pair that has the same image
+    is_repeat = first != torch.arange(len(first), device=first.device)
+    return F.cross_entropy((cosine / temperature).masked_fill(is_repeat, float("-inf")), first)

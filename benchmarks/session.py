@@ -1,0 +1,57 @@
+"""One run of a benchmark: every precision in turn, the tables, the JSON."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import torch
+from rich.console import Console
+
+from benchmarks.measure import PRECISIONS, describe_machine, pick_device
+from vl_absvit.cli import progress
+from vl_absvit.data.json_files import make_room, write_json
+
+Measure = Callable[[torch.device, str, int, Callable[[], object]], dict[str, Any]]
+"""Measures one precision: device, name of the precision, timed rounds, and what is to be called after every round."""
+
+
+class Common(TypedDict):
+    """The options that all of these benchmarks have."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Sequence[str]
+    repeats: int  # timed rounds; one more counts operations
+    output: Path | None
+
+
+def run_session(
+    told: dict[str, object],
+    measure: Measure,
+    compare: Callable[[dict[str, dict[str, Any]]], None],
+    show: Callable[[Console, str, dict[str, Any]], None],
+    **common: Unpack[Common],
+) -> None:
+    """Measure, print the tables, write the JSON.
+
+    Args:
+        told: what the JSON begins with: the benchmark's name and its settings.
+        compare: adds to the results, by precision, how each stands to the others.
+        show: prints one precision's result.
+
+    Raises:
+        ConfigError: there is no GPU to use.
+        RuntimeError: the sides do not compute the same.
+    """
+    where, repeats, output = pick_device(common["device"]), common["repeats"], common["output"]
+    if output is not None:
+        make_room(output)
+    precisions = [name for name in PRECISIONS if name in common["precision"]]
+    with progress() as bar:
+        task = bar.add_task("rounds", total=len(precisions) * (repeats + 1))
+        results = {name: measure(where, name, repeats, lambda: bar.advance(task)) for name in precisions}
+    compare(results)
+    for name, result in results.items():
+        show(Console(), name, result)
+    if output is not None:
+        settings = told | {"repeats": repeats}
+        write_json(output, settings | {"machine": describe_machine(where), "results": results}, indent=1)

@@ -1,0 +1,93 @@
+"""The benchmark of loading: pictures like real ones, rates by hand, and a loader that gives every image."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import data
+from benchmarks.data import compare_reduced, decode_reduced, load, per_core, workers_needed
+from benchmarks.measure import Spread
+from benchmarks.pictures import jpeg, make_picture, write_pictures
+from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.records import ImageTable
+from vl_absvit.data.transforms import image_transform
+
+HALF = (0.5,) * 3
+
+
+@pytest.fixture
+def pictures(tmp_path) -> dict:
+    return write_pictures(tmp_path, [(64, 48), (50, 40)], number=3)
+
+
+def test_pictures_are_files_of_a_prepared_folder(pictures, tmp_path):
+    table = ImageTable(tmp_path)
+    assert table.available.tolist() == list(range(6)) and table.sizes([0, 5]).tolist() == [[64, 48], [50, 40]]
+    for image, content in zip(table.open(range(6)), [*pictures[64, 48], *pictures[50, 40]], strict=True):
+        assert np.array_equal(image, decode_rgb(content))
+    assert len({content for files in pictures.values() for content in files}) == 6
+
+
+def test_files_hold_as_many_bits_per_pixel_as_cocos():
+    content = jpeg(make_picture((640, 480), np.random.default_rng(0)))
+    assert 4 < 8 * len(content) / (640 * 480) < 5
+
+
+def test_reduced_decoding_halves_where_enough_pixels_are_left_and_changes_what_the_model_sees(pictures):
+    transform = image_transform(24, HALF, HALF)
+    halved, whole = (compare_reduced(pictures[size], transform, 24, HALF) for size in ((64, 48), (50, 40)))
+    assert halved["size"] == [32, 24] and halved["largest_difference"] > 1
+    assert 0 < halved["mean_difference"] < halved["largest_difference"] <= 255
+    assert whole == {"size": [50, 40], "largest_difference": 0, "mean_difference": 0}
+    content = pictures[50, 40][0]
+    assert np.array_equal(decode_reduced(content, 24), decode_rgb(content))
+
+
+def test_differences_are_in_steps_of_eight_bits(pictures):
+    narrow = compare_reduced(pictures[64, 48], image_transform(24, HALF, (0.1,) * 3), 24, (0.1,) * 3)
+    usual = compare_reduced(pictures[64, 48], image_transform(24, HALF, HALF), 24, HALF)
+    assert narrow["largest_difference"] == pytest.approx(usual["largest_difference"], rel=1e-3)
+    assert usual["largest_difference"] == pytest.approx(round(usual["largest_difference"]), abs=1e-2)
+
+
+def test_a_core_decodes_and_transforms_one_image_after_the_other(monkeypatch):
+    monkeypatch.setattr(data, "SIZES", ((2, 2), (1, 1)))
+    seconds = {((2, 2), "decoding"): [1.0, 2.0], ((1, 1), "decoding"): [0.5, 0.5]}
+    seconds |= {((2, 2), "evaluation"): [2.0, 1.0], ((1, 1), "evaluation"): [0.5, 0.5]}
+    assert per_core(seconds, 10, "evaluation") == Spread(5.0, 5.0, 5.0)  # 2 x 10 images in 4 s
+
+
+def test_a_gpu_needs_as_many_processes_as_keep_up_with_it():
+    assert [workers_needed(rate, 100.0) for rate in (1, 100, 101, 1000)] == [1, 1, 2, 10]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_runs_through_all_images_in_every_round(pictures, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(data, "IMAGES_PER_BATCH", 4)
+    rounds = []
+    rate = load(
+        tmp_path, image_transform(16, HALF, HALF, augmentation="randaugment"), workers, 2, lambda: rounds.append(1)
+    )
+    assert len(rounds) == 3 and 0 < rate.low <= rate.median <= rate.high
+
+
+def test_everything_is_written_and_threads_are_as_before(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(data, "SIZES", ((64, 48), (50, 40)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        data.run(images=2, image_size=16, workers=[0], gpu_rate=[10, 10**9], repeats=1, output=tmp_path / "t.json")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    table = json.loads((tmp_path / "t.json").read_text())
+    results = table["results"]
+    assert (
+        table["images"] == 2 and list(results["sizes"]) == ["64 x 48", "50 x 40"] and list(results["loaders"]) == ["0"]
+    )
+    steps = ["decoding", "decoding at reduced scale", "evaluation", "RandAugment"]
+    assert list(results["sizes"]["64 x 48"]["images_per_second"]) == steps
+    assert results["workers_needed"]["10"] == 1 < results["workers_needed"]["1000000000"]
+    assert "a GPU that trains on 10 images/s needs 1 loader process(es)" in capsys.readouterr().out

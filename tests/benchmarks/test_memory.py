@@ -1,0 +1,38 @@
+"""What a forward pass keeps for the backward pass, counted by hand."""
+
+import pytest
+import torch
+
+from benchmarks.memory import kept_for_backward
+
+
+def test_inputs_of_products_are_kept_once_and_parameters_not_at_all():
+    weight, x = torch.randn(4, 4, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    assert kept_for_backward(lambda: x @ weight, [weight]) == 3 * 4 * 4
+    assert kept_for_backward(lambda: (x @ weight) @ weight, [weight]) == 2 * (3 * 4 * 4)
+    assert kept_for_backward(lambda: (x @ weight) + (x @ weight), [weight]) == 3 * 4 * 4
+    assert kept_for_backward(lambda: x @ weight, []) == (3 + 4) * 4 * 4
+
+
+def test_views_share_their_storage_and_a_slice_keeps_the_whole():
+    weight, x = torch.randn(4, 4, requires_grad=True), torch.randn(6, 4)
+    assert kept_for_backward(lambda: x[:3] @ weight + x[3:] @ weight, [weight]) == 6 * 4 * 4
+
+
+@pytest.mark.parametrize("rows", [4, 2])
+def test_bf16_keeps_half_and_copies_of_parameters_do_not_count(rows):
+    weight, x = torch.randn(4, 4, requires_grad=True), torch.randn(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = torch.nn.functional.linear(x, torch.ones(4, 4, requires_grad=True))  # what is made of x in bf16
+        assert kept_for_backward(lambda: torch.nn.functional.linear(hidden, weight[:rows]), [weight]) == 3 * 4 * 2
+
+
+def test_what_is_made_of_parameters_alone_counts_where_it_is_no_copy():
+    weight = torch.randn(4, 4, requires_grad=True)
+    assert kept_for_backward(lambda: weight.exp().sin(), [weight]) == 4 * 4 * 4
+
+
+def test_without_gradient_nothing_is_kept():
+    weight = torch.randn(4, 4, requires_grad=True)
+    with torch.no_grad():
+        assert kept_for_backward(lambda: torch.randn(3, 4) @ weight, [weight]) == 0

@@ -1,0 +1,87 @@
+"""Every benchmark of a model as a whole, on a small one: what is compared, measured, shown and written."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import train_retrieval, train_vqa, vision, vqa
+from tests.benchmarks.test_naive import VARIANTS, make_model
+
+ONE = {"device": "cpu", "repeats": 1, "size": "tiny"}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A small model in place of a tiny one, and a small product of matrices."""
+    monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
+    monkeypatch.setenv("COLUMNS", "200")
+    for module in (vision, vqa, train_vqa, train_retrieval):
+        monkeypatch.setattr(module, "random_model", lambda size, head: make_model(*VARIANTS[0], head, vocabulary=50265))
+
+
+def read(file) -> dict:
+    return json.loads(file.read_text())
+
+
+def test_vision_is_measured_in_either_precision(tmp_path, capsys):
+    vision.run(images=2, compiled=False, precision=["bf16", "fp32"], output=tmp_path / "t.json", **ONE)
+    table = read(tmp_path / "t.json")
+    assert (table["benchmark"], table["images"], list(table["results"])) == ("vision", 2, ["fp32", "bf16"])
+    for result in table["results"].values():
+        case = result["cases"]["2 images"]
+        assert 1 < case["floor"] < 2 and 0 < case["agreement"]["tokens_with_signal"] <= 1
+        assert all(side["ratio_to_fp32_naive"] > 0 for side in case["sides"].values())
+    assert table["results"]["fp32"]["cases"]["2 images"]["agreement"]["largest_difference"] < 1e-4
+    assert "2 images: ours" in capsys.readouterr().out
+
+
+def test_questions_are_measured_for_every_number_of_them(tmp_path, capsys):
+    vqa.run(images=1, questions=[4, 1, 4], compiled=False, precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    table = read(tmp_path / "t.json")
+    result = table["results"]["fp32"]
+    assert table["questions"] == [1, 4] and list(result["cases"]) == ["1 image x 1 question", "1 image x 4 questions"]
+    assert result["extra_question"]["naive"]["flop"] == pytest.approx(1)
+    assert 0 < result["extra_question"]["ours"]["flop"] < 1
+    assert "another question on an image costs ours" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_on_questions_is_measured_in_parts(tmp_path, precision):
+    train_vqa.run(images=1, questions=[1, 2], compiled=False, precision=[precision], output=tmp_path / "t.json", **ONE)
+    case = read(tmp_path / "t.json")["results"][precision]["cases"]["1 image x 2 questions"]
+    assert list(case["sides"]["ours"]["parts"]) == ["batch", "forward", "backward", "optimizer"]
+    assert case["sides"]["ours"]["kept_bytes"] < case["sides"]["naive"]["kept_bytes"]
+    assert case["agreement"]["correlation"] > 0.99
+
+
+def test_training_on_captions_is_measured(tmp_path):
+    train_retrieval.run(images=2, negatives=2, precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    table = read(tmp_path / "t.json")
+    assert table["negatives"] == 2
+    assert table["results"]["fp32"]["cases"]["2 images x 3 captions"]["floor"] > 1.3
+
+
+@pytest.mark.parametrize("module", [vision, vqa])
+def test_outputs_that_differ_stop_the_benchmark_before_anything_is_shown(module, monkeypatch, tmp_path, capsys):
+    function = {vision: "naive_tokens", vqa: "naive_forward"}[module]
+    original = getattr(module, function)
+
+    def wrong(*args):
+        out = original(*args)
+        return out + 0.1 if isinstance(out, torch.Tensor) else out._replace(logits=out.logits + 0.1)
+
+    monkeypatch.setattr(module, function, wrong)
+    options = {"questions": [1]} if module is vqa else {}
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        module.run(images=1, compiled=False, precision=["fp32"], output=tmp_path / "t.json", **options, **ONE)
+    assert not (tmp_path / "t.json").exists() and not capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_code_takes_part_if_asked(tmp_path, training):
+    module = train_vqa if training else vqa
+    module.run(images=1, questions=[1], compiled=True, precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    sides = read(tmp_path / "t.json")["results"]["fp32"]["cases"]["1 image x 1 question"]["sides"]
+    assert list(sides) == ["naive", "ours", "compiled"] and sides["compiled"]["flop"] == sides["ours"]["flop"]

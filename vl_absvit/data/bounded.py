@@ -1,0 +1,63 @@
+"""Files from elsewhere, read within bounds: ordinary ones only, of a bounded size, and no gzip bombs."""
+
+import gzip
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from vl_absvit.errors import InputError
+
+MAX_PICTURE_BYTES = 2**30
+"""The largest picture that is decoded, with 16 bits a channel and not compressed, has half of it."""
+MAX_RATIO = 200
+"""How many times its size a gzip file may unpack to; JSON packs to a fiftieth at best, zeros to a thousandth."""
+_ALWAYS_ALLOWED = 64 << 20
+_PIECE = 1 << 20
+
+
+def check_ordinary(path: Path) -> int:
+    """Size of an ordinary file in bytes; links to one are followed.
+
+    Raises:
+        OSError: there is nothing, or a folder.
+        InputError: it is a pipe, a device or a socket, whose reading might never end; the message is the reason alone.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("not an ordinary file, but a pipe, a device or a socket")
+    return status.st_size
+
+
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it is no ordinary file, or too large; the message is the reason alone, the caller knows the file.
+    """
+    size = check_ordinary(path)
+    if size > MAX_PICTURE_BYTES:
+        raise InputError(f"{size:,} bytes, the limit is {MAX_PICTURE_BYTES:,}")
+    return path.read_bytes()
+
+
+def unpack(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, a megabyte at a time; a file whose name ends in ``.gz`` is unpacked on the way.
+
+    Raises:
+        OSError, EOFError, zlib.error: it cannot be read, or is not a whole gzip file.
+        InputError: it is no ordinary file, or unpacks to far more than JSON does; names the file.
+    """
+    try:
+        check_ordinary(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    with path.open("rb") as packed, gzip.open(packed) if path.suffix == ".gz" else packed as stream:
+        unpacked = 0
+        while piece := stream.read(_PIECE):
+            unpacked += len(piece)
+            if unpacked > max(_ALWAYS_ALLOWED, MAX_RATIO * packed.tell()):
+                raise InputError(f"{path}: unpacks to more than {MAX_RATIO} times its size, which no JSON file does")
+            yield piece

@@ -1,0 +1,107 @@
+"""Memory and operations of a run's training steps, counted on fake tensors."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from vl_absvit.models.heads import Classifier
+from vl_absvit.planning.elsewhere import cuda_kernels, one_of
+from vl_absvit.planning.facts import Facts
+from vl_absvit.planning.step import build_model, look_ahead, make_batch, run_pass
+from vl_absvit.planning.tally import Rehearsed, Tally
+from vl_absvit.tasks.base import RunnableConfig
+
+Device = Literal["cpu", "cuda"]
+CPU = torch.device("cpu")
+
+
+class States(NamedTuple):
+    """Bytes that a process holds all the time, whatever the batch; weights and states are fp32."""
+
+    weights: int  # parameters and buffers
+    moments: int  # AdamW's two
+    buckets: int  # copies of the gradients in which several processes exchange them
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+class Step(NamedTuple):
+    """One optimizer step of a process."""
+
+    peak_bytes: int  # the most that is there beside the states: gradients, activations, inputs, workspace
+    flops: int
+
+
+class Counter:
+    """Counts training steps of one config.
+
+    Args:
+        config: the run's configuration.
+        facts: what it does not say.
+        device: whose kernels for attention and dropout are counted.
+        processes: that train together, data-parallel, each with the whole model.
+    """
+
+    def __init__(self, config: RunnableConfig, facts: Facts, device: Device, processes: int = 1) -> None:
+        self._config, self._facts, self._processes = config, facts, processes
+        self._kernels = cuda_kernels if device == "cuda" else nullcontext
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with torch.device("meta"):
+            model = build_model(config, facts)
+        with self._mode:
+            self._model = model.to_empty(device="cpu")
+
+    @property
+    def states(self) -> States:
+        """What is there all the time."""
+        tensors = [*self._model.parameters(), *self._model.buffers()]
+        gradients = self.gradient_bytes
+        # Gradients and buckets are separate: neither Accelerate nor DDP makes one a view of the other by default.
+        return States(sum(t.nbytes for t in tensors), 2 * gradients, gradients if self._processes > 1 else 0)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Of all trainable parameters."""
+        return sum(p.nbytes for p in self._model.parameters() if p.requires_grad)
+
+    def count(self, samples: int, passes: int, *, precision: str, checkpointing: bool) -> Step:
+        """One optimizer step.
+
+        Args:
+            samples: of a micro-batch of the process.
+            passes: forward and backward passes, each of a micro-batch.
+            precision: ``fp32`` or ``bf16``, in place of the config's.
+            checkpointing: recompute activations of the vision blocks, in place of the config's.
+        """
+        config, model = replace(self._config, run=replace(self._config.run, precision=precision)), self._model
+        model.vision.set_grad_checkpointing(checkpointing)
+        processes = one_of(self._processes) if self._processes > 1 else nullcontext()
+        with self._mode, processes, self._kernels(), Tally([*model.parameters(), *model.buffers()]) as tally:
+            batches = [make_batch(config, self._facts, samples, CPU) for _ in range(passes)]
+            ahead = [None]
+            if passes > 1:
+                ahead = look_ahead(config, self._facts, _rehearsed(model, tally, passes), batches)
+                # All passes but the first find gradients.
+                for parameter in model.parameters():
+                    parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+            before = tally.flops
+            run_pass(config, self._facts, model, batches[0], ahead[0])
+            flops = before + passes * (tally.flops - before)
+            model.zero_grad()
+        return Step(tally.peak, flops)
+
+
+def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:
+    """The parts of a model that look ahead, each called so many times with inputs of the same shapes."""
+    if isinstance(model, Classifier):  # nothing looks ahead
+        return model
+    looks = {name: Rehearsed(getattr(model.vision, name), tally, calls) for name in ("look_once", "look_again")}
+    encode_texts = Rehearsed(model.encode_texts, tally, calls)
+    return SimpleNamespace(encode_texts=encode_texts, vision=SimpleNamespace(**looks), prior=model.prior)

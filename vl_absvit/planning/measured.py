@@ -1,0 +1,110 @@
+"""Memory and time of one real training step on this machine, to hold beside what was counted."""
+
+import ctypes
+import gc
+import math
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vl_absvit.planning.counted import Counter
+from vl_absvit.planning.facts import Facts
+from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
+from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.training.optim import build_optimizer
+
+PROCESS = Path("/proc/self")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+class Measured(NamedTuple):
+    """One process's step on made-up inputs."""
+
+    pass_seconds: float  # forward and backward
+    optimizer_seconds: float  # clipping and AdamW
+    peak_bytes: int  # beyond what the process held before there was a model
+
+
+class PeakMemory:
+    """The most memory in use since it was made, beyond what was in use then."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._is_cuda = device.type == "cuda"
+        gc.collect()
+        if self._is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            ctypes.CDLL(None).malloc_trim(0)  # memory that was freed and kept would hide what is taken from it
+            (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
+            self._before = _status("VmRSS")
+
+    def read(self) -> int:
+        """Bytes until now."""
+        return (torch.cuda.max_memory_allocated() if self._is_cuda else _status("VmHWM")) - self._before
+
+
+def measure_step(config: RunnableConfig, facts: Facts, samples: int, device: torch.device) -> Measured:
+    """Training steps of ``samples`` in one pass, with precision and checkpointing as configured.
+
+    The first one makes the optimizer's states and warms up, the second shows the memory, the third one is timed.
+    """
+    keep_freed_memory(False)
+    memory = PeakMemory(device)
+    model = build_model(config, facts).to(device)
+    optimizer = build_optimizer(model, bare_task(config, facts, model).lr_of(), config.optim)
+    batch = make_batch(config, facts, samples, device)
+    for step in range(3):
+        if step == 2:
+            peak = memory.read()
+            keep_freed_memory(True)
+        start = _now(device)
+        run_pass(config, facts, model, batch)
+        middle = _now(device)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm or math.inf)
+        optimizer.step()
+        end = _now(device)
+        optimizer.zero_grad()
+    return Measured(middle - start, end - middle, peak)
+
+
+def hold_against_count(
+    config: RunnableConfig, facts: Facts, samples: int, device: torch.device, precision: str
+) -> dict[str, object]:
+    """``measure_step`` in a precision of its own, and what is counted for the same step."""
+    counter, checkpointing = Counter(config, facts, device.type), config.vision.gradient_checkpointing
+    counted = counter.count(samples, 1, precision=precision, checkpointing=checkpointing)
+    step = measure_step(replace(config, run=replace(config.run, precision=precision)), facts, samples, device)
+    return {
+        "precision": precision,
+        "checkpointing": checkpointing,
+        "samples": samples,
+        **step._asdict(),
+        "counted_bytes": counter.states.total + counted.peak_bytes,
+        "flop_per_second": counted.flops / step.pass_seconds,
+    }
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Whether the C library keeps freed memory to use it again, as it does on its own, or gives it back at once.
+
+    Keeping saves time and hides how much is needed.
+    """
+    threshold = 2**25 if keep else 2**16
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        ctypes.CDLL(None).mallopt(option, threshold)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _status(entry: str) -> int:
+    """Bytes that the kernel names in the process's status."""
+    return 1024 * int(re.search(rf"{entry}:\s+(\d+) kB", (PROCESS / "status").read_text())[1])

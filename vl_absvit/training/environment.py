@@ -1,0 +1,71 @@
+"""What a result may depend on beside the config: versions, commit, hardware, command."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "vl_absvit",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "numpy",
+)
+# Where one of these changes, sums may be rounded differently.
+_DECISIVE = ("commit", "python", "processes", "threads", "gpus")
+
+
+def environment() -> dict[str, Any]:
+    """The environment of this process, as JSON has it."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "folder": os.getcwd(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two environments and may change a result, in words."""
+    pairs = {key: (before.get(key), now.get(key)) for key in _DECISIVE}
+    versions = (before.get("packages") or {}, now.get("packages") or {})
+    pairs |= {name: (versions[0].get(name), versions[1].get(name)) for name in PACKAGES}
+    return [f"{key} was {old}, now it is {new}" for key, (old, new) in pairs.items() if old != new]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, or None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,106 @@
+"""Where a run stands: saved with every checkpoint to go on from, in ``training_state.{safetensors,json}``, unpickled.
+
+Random numbers and the order of the data need no place here: they follow from seed, step and process.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from vl_absvit.errors import InputError
+from vl_absvit.tasks.base import Task
+from vl_absvit.training.checkpoint import find_checkpoint, finish_save, save_checkpoint
+from vl_absvit.training.main_process import in_main_process
+from vl_absvit.training.run_dir import LOGGER, RunFolder
+
+WEIGHTS = "model.safetensors"
+TENSORS = "training_state.safetensors"
+NUMBERS = "training_state.json"
+
+
+class RunState(NamedTuple):
+    """Where a run stands."""
+
+    step: int  # optimizer steps done
+    total_steps: int
+    best: float | None  # best value of the task's select_metric in the evaluations done; that of this step comes later
+
+
+def save_last(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, state: RunState) -> None:
+    """Save what going on needs, keeping the save before it; the main process writes, all of them call this."""
+
+    def write(folder: Path) -> None:
+        task.save(folder)
+        write_training_state(folder, task.model, optimizer, state)
+
+    def save() -> None:
+        run.flush_metrics()  # a checkpoint is never ahead of them
+        save_checkpoint(run.last, write, keep_previous=True)
+
+    in_main_process(save)
+
+
+def go_on(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, fresh: RunState) -> RunState:
+    """Fill model and optimizer from the newest whole checkpoint and return where it stood; ``fresh`` without one.
+
+    Raises ``InputError`` where there are only broken ones, or they belong to another run.
+    """
+
+    def find() -> Path | None:
+        finish_save(run.last, keep_previous=True)
+        finish_save(run.best)
+        checkpoint, passed_over = find_checkpoint(run.last)
+        for reason in passed_over:
+            LOGGER.warning(f"passed over: {reason}")
+        return checkpoint
+
+    checkpoint, state = in_main_process(find), fresh
+    if checkpoint is not None:
+        task.check_saved(checkpoint)
+        state = read_training_state(checkpoint, task.model, optimizer)
+    if state.total_steps != fresh.total_steps:
+        raise InputError(
+            f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has {fresh.total_steps}: "
+            "has the data changed?"
+        )
+    in_main_process(lambda: run.forget_metrics_after(state.step))
+    LOGGER.info(f"going on from {checkpoint or 'the beginning'} at step {state.step} of {state.total_steps}")
+    return state
+
+
+def write_training_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
+    """Write the optimizer's tensors, keyed ``<entry>/<parameter name>``, and the run's position."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for entry, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{entry}/{name}"] = value.detach().cpu().contiguous()
+    safetensors.torch.save_file(tensors, folder / TENSORS)
+    (folder / NUMBERS).write_text(json.dumps({"format": 1, **state._asdict()}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_training_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> RunState:
+    """Fill ``model`` and ``optimizer`` from a checkpoint folder and return where the run stood."""
+    try:
+        safetensors.torch.load_model(model, folder / WEIGHTS, strict=True)
+        tensors = safetensors.torch.load_file(folder / TENSORS)
+        numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+        state = RunState(**{name: numbers[name] for name in RunState._fields})
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {folder} does not fit this run: {error}") from error
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    entries: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        entry, name = key.split("/", 1)
+        entries.setdefault(name, {})[entry] = value
+    if strangers := entries.keys() - names.values():
+        raise InputError(f"checkpoint {folder} does not fit this run: {TENSORS} knows a parameter {min(strangers)}")
+    saved = optimizer.state_dict()
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    saved["state"] = {index: entries[names[p]] for index, p in enumerate(ordered) if names[p] in entries}
+    optimizer.load_state_dict(saved)
+    return state
