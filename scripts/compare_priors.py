@@ -30,6 +30,7 @@ from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.maps import check_block
 from vl_absvit.attention.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
@@ -138,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
 def open_picture(path: Path) -> Image.Image:
     """An image file as upright RGB."""
     try:
-        return decode_rgb(path.read_bytes())
+        return decode_rgb(read_picture(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except InputError as error:

@@ -29,7 +29,7 @@ def main() -> None:
     from vl_absvit.data.loaders import evaluation_loader
     from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
-    from vl_absvit.evaluation.submission import check_submission, write_submission
+    from vl_absvit.evaluation.submission import QUESTIONS, check_submission, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
     from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
     from vl_absvit.training.loop import make_accelerator
@@ -69,6 +69,9 @@ def main() -> None:
             print_scores(vqa_scores(read_annotations(arguments.data, [arguments.split]), predictions))
         else:
             print(f"{arguments.split} has no answers to score against")
+            _, official = QUESTIONS.get(arguments.split, ("", len(predictions)))
+            if len(predictions) != official:
+                print(f"the official {arguments.split} has {official:,} questions; the evaluation server wants all")
     accelerator.end_training()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
 SECONDS_BETWEEN_LINES = 10.0
+_LARGEST_CONFIG = 1 << 20  # bytes
+_LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
@@ -56,13 +59,19 @@ def _stop(code: int, reason: object) -> NoReturn:
 
 
 def _message(reason: object) -> str:
-    """One line. An error of a loader process arrives wrapped in its traceback, whose last line is the error itself."""
+    """One line, whatever a file's names and texts hold: what a terminal would obey is written as an escape.
+
+    An error of a loader process arrives wrapped in its traceback, whose last line is the error itself.
+    """
     text = str(reason).strip()
     if isinstance(reason, OSError) and reason.filename is not None and reason.filename2 is None:
         text = f"{reason.filename}: {reason.strerror}"
     if text.startswith("Caught ") and "Original Traceback" in text:
         text = text.splitlines()[-1].split(": ", 1)[-1]
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    if len(text) > 2 * _LONGEST_HALF:
+        text = f"{text[:_LONGEST_HALF]} ... {text[-_LONGEST_HALF:]}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -132,9 +141,28 @@ def _files_named(argv: Sequence[str]) -> list[str]:
     return separate + [word.split("=", 1)[1] for word in argv if word.startswith("--config=")]
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, a few of which stand for billions of values, and without keys that are given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not read; write out *{self.peek_event().anchor}")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := [name for name, times in names.items() if times > 1]:
+            raise yaml.YAMLError(f"the key {repeated[0]!r:.60} is given twice")
+        return super().construct_mapping(node, deep)
+
+
 def _check_file(file: str, keys: Mapping[str, bool]) -> None:
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        if (size := Path(file).stat().st_size) > _LARGEST_CONFIG:
+            raise ValueError(f"expected at most {_LARGEST_CONFIG:,} bytes, got {size:,}")
+        with Path(file).open("rb") as stream:
+            text = stream.read(_LARGEST_CONFIG).decode("utf-8")
+        content = yaml.load(text, _PlainLoader)
     except (OSError, ValueError) as error:
         raise ConfigError(f"config {file}: {getattr(error, 'strerror', None) or error}") from error
     except (yaml.YAMLError, RecursionError) as error:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vl_absvit.data.answers import normalise_answer, strip_answer
 from vl_absvit.data.json_files import form_name
 from vl_absvit.data.python2 import round_half_up, sum_in_order
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.submission import check_submission
 
@@ -95,21 +96,21 @@ def check_annotations(annotations: Sequence[Mapping], where: str = "annotations"
             raise InputError(f"{where}: annotation {place} is {form_name(annotation)}, not an object")
         question = annotation.get("question_id")
         if type(question) is not int:
-            raise InputError(f"{where}: annotation {place}: expected an integer question_id, got {question!r:.80}")
+            raise InputError(f"{where}: annotation {place}: expected an integer question_id, got {shown(question)}")
         if question in seen:
             raise InputError(f"{where}: question {question} is annotated more than once")
         seen.add(question)
         for key in ("question_type", "answer_type"):
             name = annotation.get(key)
             if not isinstance(name, str):
-                raise InputError(f"{where}: question {question}: expected {key} to be a string, got {name!r:.80}")
+                raise InputError(f"{where}: question {question}: expected {key} to be a string, got {shown(name)}")
         _check_answers(annotation.get("answers"), f"{where}: question {question}")
 
 
 def _check_answers(answers: object, where: str) -> None:
     if not isinstance(answers, Sequence) or isinstance(answers, str) or not answers:
-        raise InputError(f"{where}: expected a list of human answers, got {answers!r:.80}")
+        raise InputError(f"{where}: expected a list of human answers, got {shown(answers)}")
     for answer in answers:
         text = answer.get("answer") if isinstance(answer, Mapping) else answer
         if not isinstance(text, str):
-            raise InputError(f"{where}: expected every human answer to be a string, got {answer!r:.80}")
+            raise InputError(f"{where}: expected every human answer to be a string, got {shown(answer)}")

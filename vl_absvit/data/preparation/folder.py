@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.files import flush_to_disk
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
@@ -114,12 +115,20 @@ def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """SHA-256 and size of a source file."""
+    """SHA-256 and size of a source file.
+
+    Raises:
+        InputError: it is no ordinary file, so that reading it might never end.
+    """
+    try:
+        size = check_ordinary(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     with path.open("rb") as stream:
-        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": path.stat().st_size}
+        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": size}
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that the result may depend on."""
-    packages = ("pillow", "pyarrow", "ijson")
+    packages = ("pillow", "pyarrow")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vl_absvit.cli import progress
+from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.preparation.image_store import CheckedImage, ImageStore
 from vl_absvit.errors import InputError
@@ -41,9 +42,8 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
         OSError: the file cannot be read: permissions, a folder, a failing disk.
     """
     image_id, file = image
-    content = (raw / file).read_bytes()
     try:
-        picture = decode_rgb(content)
+        picture = decode_rgb(read_picture(raw / file))
     except InputError as error:
         return CheckedImage(image_id, file, "bad", str(error), (None, None))
     return CheckedImage(image_id, file, "good", None, picture.size)

@@ -3,19 +3,26 @@
 ``where`` is always the words that a complaint begins with: the file and the record.
 """
 
+import codecs
 import gzip
+import json
+import re
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import ijson
-
+from vl_absvit.data.bounded import unpack
 from vl_absvit.data.json_files import form_name
+from vl_absvit.data.strict_json import DECODER, MAX_CHARACTERS, check_surrogates, shown
 from vl_absvit.errors import InputError
 
 _LARGEST_ID = 2**63 - 1
+_LONGEST_VALUE = 16 << 20
+"""Characters of one record; it must be in memory as a whole."""
+_MOST_PARTS = 2_000_000
+"""Values of a list, keys of the object at the top level; the largest of the data sets has a third of it."""
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def plain_or_gzip(path: Path) -> Path | None:
@@ -37,12 +44,20 @@ def read_records(path: Path, key: str) -> Iterator[tuple[str, dict]]:
         InputError: not JSON, not gzip, an item that is no object, or no record at all.
     """
     number = 0
-    with _open(path) as stream, _failing_clearly(path, lambda: f", after record {number} of {key!r}"):
-        for number, record in enumerate(ijson.items(stream, f"{key}.item"), start=1):  # noqa: B007
-            where = f"{path}: record {number} of {key!r}"
-            if not isinstance(record, dict):
-                raise InputError(f"{where}: expected an object, got {form_name(record)}")
-            yield where, record
+    try:
+        text = _Text(unpack(path))
+        for name in text.keys():
+            if name != key or text.next() != "[":
+                text.skip()
+                continue
+            for record in text.items():
+                number += 1
+                where = f"{path}: record {number} of {key!r}"
+                if not isinstance(record, dict):
+                    raise InputError(f"{where}: expected an object, got {form_name(record)}")
+                yield where, record
+    except (ValueError, EOFError, zlib.error, OSError) as error:
+        raise _clear(error, path, f", after record {number} of {key!r}") from error
     if not number:
         raise InputError(f'{path}: expected an object {{"{key}": [...]}} with at least one record, found none')
 
@@ -53,8 +68,15 @@ def read_value(path: Path, key: str, default: Any) -> Any:
     Raises:
         InputError: not JSON, or not gzip.
     """
-    with _open(path) as stream, _failing_clearly(path, str):
-        return next(ijson.items(stream, key), default)
+    try:
+        text = _Text(unpack(path))
+        for name in text.keys():
+            if name == key:
+                return text.value()
+            text.skip()
+    except (ValueError, EOFError, zlib.error, OSError) as error:
+        raise _clear(error, path, "") from error
+    return default
 
 
 def integer(record: dict, key: str, where: str) -> int:
@@ -65,7 +87,7 @@ def integer(record: dict, key: str, where: str) -> int:
     """
     found = value(record, key, where)
     if type(found) is not int or not 0 <= found <= _LARGEST_ID:
-        raise InputError(f"{where}: expected {key} to be an integer of at least 0, got {found!r:.60}")
+        raise InputError(f"{where}: expected {key} to be an integer of at least 0, got {shown(found)}")
     return found
 
 
@@ -73,11 +95,13 @@ def string(record: dict, key: str, where: str) -> str:
     """The text under ``key``.
 
     Raises:
-        InputError: absent, or not a string.
+        InputError: absent, not a string, or longer than any text should be.
     """
     found = value(record, key, where)
     if not isinstance(found, str):
         raise InputError(f"{where}: expected {key} to be a string, got {form_name(found)}")
+    if len(found) > MAX_CHARACTERS:
+        raise InputError(f"{where}: {key} has {len(found):,} characters, the limit is {MAX_CHARACTERS:,}")
     return found
 
 
@@ -92,17 +116,116 @@ def value(record: dict, key: str, where: str) -> Any:
     return record[key]
 
 
-def _open(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _clear(error: Exception, path: Path, place: str) -> Exception:
+    """Errors of the file's form as one line, with the ``place`` reached; others as they are."""
+    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+        return InputError(f"{path}: expected a gzip file{place}: {error}")
+    if isinstance(error, InputError | OSError):
+        return error
+    return InputError(f"{path}: expected JSON in UTF-8{place}: {error}")
 
 
-@contextmanager
-def _failing_clearly(path: Path, place: Callable[[], str]) -> Iterator[None]:
-    """Errors of the file's form as one line, with the ``place`` reached."""
-    try:
-        yield
-    except (ijson.JSONError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: expected JSON in UTF-8{place()}: {reason}") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: expected a gzip file{place()}: {error}") from error
+class _Text:
+    """A JSON text of which a few values at a time are in memory; everything raises ``ValueError`` for what is wrong."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._decode = pieces, codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._text, self._place, self._before, self._ended = "", 0, 0, False
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the object at the top level; each one's value is to be read or skipped before the next.
+
+        Of something else than an object there are none.
+        """
+        if self.next() != "{":
+            self.skip()
+        else:
+            seen = set()
+            for _ in self._parts("}"):
+                if self.next() != '"':
+                    raise ValueError(f"expected a key {self._here()}")
+                name = self.value()
+                if name in seen:
+                    raise ValueError(f"the key {shown(name)} is given twice")
+                seen.add(name)
+                self._take(":")
+                yield name
+        if self.next():
+            raise ValueError(f"expected nothing more {self._here()}")
+
+    def items(self) -> Iterator[Any]:
+        """The values of the list that is next."""
+        for _ in self._parts("]"):
+            yield self.value()
+
+    def skip(self) -> None:
+        """Pass over the value that is next; a list may be of any length."""
+        if self.next() == "[":
+            for _ in self.items():
+                pass
+        else:
+            self.value()
+
+    def next(self) -> str:
+        """The character that is next, white space apart; "" at the end."""
+        while True:
+            self._place = _SPACE.match(self._text, self._place).end()
+            if self._place < len(self._text) or self._ended:
+                return self._text[self._place : self._place + 1]
+            self._read()
+
+    def value(self) -> Any:
+        """The value that is next."""
+        self.next()
+        while True:
+            end, failure = None, None
+            try:
+                found, end = DECODER.raw_decode(self._text, self._place)
+            except json.JSONDecodeError as error:  # or is it only that the rest was not read yet?
+                failure = f"{error.msg.removesuffix(' at')} {self._here(error.pos)}"
+            except RecursionError as error:
+                raise ValueError(f"nested too deeply {self._here()}") from error
+            # What follows a number tells whether that was all of it.
+            if end is not None and (end < len(self._text) or self._ended):
+                check_surrogates(self._text[self._place : end], found)
+                self._place = end
+                return found
+            if self._ended:
+                raise ValueError(failure)
+            if len(self._text) - self._place > _LONGEST_VALUE:
+                too_long = f"a value of more than {_LONGEST_VALUE:,} characters {self._here()}"
+                raise ValueError(f"{failure}, or {too_long}" if failure else too_long)
+            self._read()
+
+    def _parts(self, close: str) -> Iterator[None]:
+        """Step through what stands between brackets and commas."""
+        self._place += 1
+        if self.next() == close:
+            self._place += 1
+            return
+        for _ in range(_MOST_PARTS):
+            yield
+            if self.next() == close:
+                self._place += 1
+                return
+            self._take(",")
+        raise ValueError(f"a list or an object of more than {_MOST_PARTS:,} values {self._here()}")
+
+    def _take(self, mark: str) -> None:
+        if self.next() != mark:
+            raise ValueError(f"expected {mark!r} {self._here()}")
+        self._place += 1
+
+    def _here(self, place: int | None = None) -> str:
+        return f"at character {self._before + (self._place if place is None else place):,}"
+
+    def _read(self) -> None:
+        """Drop what is done with, and read at least as much again as is left: a long value is not tried often."""
+        self._before += self._place
+        parts, wanted = [self._text[self._place :]], max(1, len(self._text) - self._place)
+        while wanted > 0 and not self._ended:
+            piece = next(self._pieces, None)
+            self._ended = piece is None
+            parts.append(self._decode(piece or b"", self._ended))
+            wanted -= len(parts[-1])
+        self._text, self._place = "".join(parts), 0

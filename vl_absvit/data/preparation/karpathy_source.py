@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from vl_absvit.data.json_files import form_name
 from vl_absvit.data.preparation.json_stream import integer, read_records, read_value, string, value
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
 DatasetName = Literal["flickr30k", "coco"]
@@ -49,7 +50,7 @@ def find_ids(path: Path, dataset: DatasetName) -> Ids:
         raise InputError(f"{path}: no such file")
     named = read_value(path, "dataset", default=dataset)
     if named != dataset:
-        raise InputError(f"{path}: is about {named!r:.60}, asked for {dataset!r}")
+        raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
     where, record = next(read_records(path, "images"))
     sentence = _sentences(record, where)[0]
     return Ids(_IMAGE_KEYS[dataset] in record or dataset == "coco", "sentid" in sentence)
@@ -69,7 +70,8 @@ def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[Captione
         folder = _FLICKR_FOLDER if dataset == "flickr30k" else string(record, "filepath", where)
         split = string(record, "split", where)
         if split not in OFFICIAL[dataset]:
-            raise InputError(f"{where}: expected its split to be one of {', '.join(OFFICIAL[dataset])}, got {split!r}")
+            splits = ", ".join(OFFICIAL[dataset])
+            raise InputError(f"{where}: expected its split to be one of {splits}, got {split!r:.60}")
         texts = []
         for sentence in _sentences(record, where):
             caption_id = _id(sentence, "sentid", ids.of_captions, captions, where)
@@ -113,5 +115,6 @@ def _file(folder: str, filename: str, where: str) -> str:
     """
     for part in (PurePosixPath(folder), PurePosixPath(filename)):
         if not part.name or part.is_absolute() or ".." in part.parts or "\0" in str(part):
-            raise InputError(f"{where}: expected a file inside the images' folder, got {folder!r} / {filename!r}")
+            came = f"{folder!r:.60} / {filename!r:.60}"
+            raise InputError(f"{where}: expected a file inside the images' folder, got {came}")
     return str(PurePosixPath(folder, filename))

@@ -109,7 +109,7 @@ def list_maps(folder: Path, subset: Subset) -> list[MapName]:
         raise InputError(f"{folder}: no such folder; expected the maps {{question_id}}_{{n}}.png there")
     maps, strange = [], []
     for name in sorted(entry.name for entry in folder.iterdir()):
-        found = _MAP_FILE.fullmatch(name)
+        found = _MAP_FILE.fullmatch(name) if (folder / name).is_file() else None
         if found:
             maps.append(MapName(int(found[1]), int(found[2])))
         else:
