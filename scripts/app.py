@@ -135,12 +135,12 @@ def choose_device(name: str | None) -> "torch.device":
 
 def check_example(path: str) -> None:
     """Raise ``InputError`` where no picture is there."""
-    from vl_absvit.data.images import decode_rgb
+    from vl_absvit.data.images import open_rgb
 
     try:
-        decode_rgb(Path(path).read_bytes())
+        open_rgb(Path(path))
     except InputError as error:
-        raise InputError(f"--examples {path}: {error}") from error
+        raise InputError(f"--examples {error}") from error
 
 
 def free_port(wanted: int) -> int:

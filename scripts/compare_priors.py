@@ -30,8 +30,7 @@ from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.maps import check_block
 from vl_absvit.attention.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.cli import OptionParser, progress, run_main
-from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
@@ -75,7 +74,7 @@ def main() -> None:
     }
     name_priors = TextPriors if reads_texts else ClassPriors
     if arguments.image is not None:
-        picture = open_picture(arguments.image)
+        picture = open_rgb(arguments.image)
         content |= compare_on_image(name_priors(checkpoint, arguments.priors), picture, arguments)
     else:
         pairs = read_pairs(arguments.pairs)
@@ -134,16 +133,6 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     return arguments
-
-
-def open_picture(path: Path) -> Image.Image:
-    """An image file as upright RGB."""
-    try:
-        return decode_rgb(read_picture(path))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def compare_on_image(priors: Priors, picture: Image.Image, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -236,7 +225,7 @@ def compare_on_pairs(
         for start in starts:
             images = []
             for pair in pairs[start : start + size]:
-                picture = open_picture(pair.file)
+                picture = open_rgb(pair.file)
                 images.append(priors.transform(picture))
                 boxes_seen.append(seen_box(*picture.size, images[-1].shape[-1], priors.transform.resized_to))
                 middles.append(picture.width / 2)

@@ -37,7 +37,7 @@ from vl_absvit.attention.decoding import (
 )
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.files import write_whole
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.records import ImageTable, read_questions
 from vl_absvit.errors import ConfigError, InputError
@@ -206,14 +206,7 @@ def questions_by_image(arguments: argparse.Namespace, images: ImageTable) -> dic
 
 def open_picture(source: Path | int, images: ImageTable) -> Image.Image:
     """An image of the prepared data, or a file, as upright RGB."""
-    if isinstance(source, int):
-        return images.open([source])[0]
-    try:
-        return decode_rgb(source.read_bytes())
-    except OSError as error:
-        raise InputError(f"{source}: {error.strerror}") from error
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+    return images.open([source])[0] if isinstance(source, int) else open_rgb(source)
 
 
 def choose_images(arguments: argparse.Namespace, images: ImageTable) -> tuple[np.ndarray, np.ndarray]:

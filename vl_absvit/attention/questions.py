@@ -16,9 +16,8 @@ from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.attention.requests import Request
-from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import ImageTable, read_manifest, read_questions
@@ -179,11 +178,9 @@ class OwnQuestions:
         """
         request = self._requests[row]
         try:
-            return decode_rgb(read_picture(request.image))
-        except OSError as error:
-            raise InputError(f"{request.where}: {request.image}: {error.strerror}") from error
+            return open_rgb(request.image)
         except InputError as error:
-            raise InputError(f"{request.where}: {request.image}: {error}") from error
+            raise InputError(f"{request.where}: {error}") from error
 
 
 def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:

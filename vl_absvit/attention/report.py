@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image
 
 from vl_absvit.attention.exported import ExportedQuestion
-from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, write_text
 from vl_absvit.errors import ConfigError, InputError
 
@@ -187,11 +186,9 @@ def _shrink(grid: np.ndarray) -> np.ndarray:
 def _encode_picture(record: ExportedQuestion) -> str:
     """The picture as a data URI, its longer side at most ``PICTURE_SIDE``."""
     try:
-        picture = decode_rgb(read_picture(record.image))
-    except OSError as error:
-        raise InputError(f"question {record.id}: {record.image} cannot be read: {error.strerror}") from error
+        picture = open_rgb(record.image)
     except InputError as error:
-        raise InputError(f"question {record.id}: {record.image}: {error}") from error
+        raise InputError(f"question {record.id}: {error}") from error
     if picture.size != record.image_size:
         came, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
         raise InputError(f"question {record.id}: {record.image}: expected {expected} pixels as exported, got {came}")

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.images import open_rgb
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import InputError
 
@@ -118,10 +117,7 @@ class ImageFolderDataset(Dataset):
         if index in self._kept:
             return ImageSample(self._kept[index], [self.files[index][1]], index)
         file, label = self.files[index]
-        try:
-            picture = decode_rgb(read_picture(file))
-        except (OSError, InputError) as error:
-            raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        picture = open_rgb(file)
         if self._augmented:
             with seeded(self._seed, self._epoch, index):
                 return ImageSample(self._transform(picture), [label], index)

@@ -9,10 +9,12 @@ is hardly ever tried: only ``FORMATS`` are read.
 
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from vl_absvit.data.bounded import read_picture
 from vl_absvit.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -23,6 +25,20 @@ MAX_ASPECT = 100
 """Longer over shorter side; beyond it, resizing the shorter side to the model's input makes a monster of the longer."""
 MAX_PIXELS = 89_478_485
 """Width times height; Pillow's own bound against decompression bombs (a quarter of a gigabyte as RGB)."""
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The picture in a file as 8-bit RGB, upright.
+
+    Raises:
+        InputError: the file cannot be read, or its content is refused; names the file.
+    """
+    try:
+        return decode_rgb(read_picture(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def decode_rgb(content: bytes) -> Image.Image:
