@@ -95,8 +95,8 @@ def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
     write_json(folder / TRAINING, checkpoint.training, indent=1)
 
 
-def load_parts(folder: str | Path, head: str) -> VLCheckpoint:
-    """Read a checkpoint folder whose head is of the kind ``head``; the model is in evaluation mode.
+def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
+    """Read a checkpoint folder whose head is of the kind ``head``, or of any; the model is in evaluation mode.
 
     Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
     """
@@ -109,6 +109,8 @@ def load_parts(folder: str | Path, head: str) -> VLCheckpoint:
     architecture = read_json(folder / "config.json", dict)
     kind = architecture.get("head", {})
     kind = kind.get("kind") if isinstance(kind, dict) else kind
+    if head is None:
+        head = kind if kind in HEADS else "vqa"
     if kind in HEADS and kind != head:
         raise InputError(f"checkpoint {folder}: expected {HEADS[head]}, got {HEADS[kind]}")
     try:

@@ -41,12 +41,9 @@ def load_decodable(folder: str | Path) -> VLCheckpoint:
     Raises:
         InputError: the folder holds something else, or an encoder that feeds nothing back.
     """
-    content = read_json(Path(folder) / "config.json", dict)
-    if "classes" in content:
+    if "classes" in read_json(Path(folder) / "config.json", dict):
         raise InputError(f"checkpoint {folder}: expected {HEADS['vqa']} or {HEADS['matching']}, got a classifier")
-    head = content.get("head")
-    kind = head.get("kind") if isinstance(head, dict) else None
-    checkpoint = load_parts(folder, kind if kind in HEADS else "vqa")
+    checkpoint = load_parts(folder)
     variant = checkpoint.model.vision.variant
     if not variant.feeds_back:
         known = ", ".join(each.label for each in VARIANTS.values() if each.feeds_back)

@@ -24,7 +24,7 @@ from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import AbSViT, FirstLook, Look
 from vl_absvit.models.prior import prior_similarity
-from vl_absvit.tasks.checkpoint import HEADS, VLCheckpoint, load_parts
+from vl_absvit.tasks.checkpoint import VLCheckpoint, load_parts
 from vl_absvit.tasks.classification import ClassifierCheckpoint, load_classifier
 from vl_absvit.variants import VARIANTS, Variant
 
@@ -119,13 +119,8 @@ def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:
     Raises:
         InputError: the folder holds something else, or an encoder that no prior steers with a strength.
     """
-    content = read_json(Path(folder) / "config.json", dict)
-    if "classes" in content:
-        checkpoint = load_classifier(folder)
-    else:
-        head = content.get("head")
-        kind = head.get("kind") if isinstance(head, dict) else None
-        checkpoint = load_parts(folder, kind if kind in HEADS else "vqa")
+    is_classifier = "classes" in read_json(Path(folder) / "config.json", dict)
+    checkpoint = load_classifier(folder) if is_classifier else load_parts(folder)
     variant = checkpoint.model.vision.variant
     if not _is_steerable(variant):
         known = " or ".join(each.label for each in VARIANTS.values() if _is_steerable(each))
