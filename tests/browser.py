@@ -38,7 +38,7 @@ def chromium_page(**context: object) -> Iterator[Visit]:
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         page = browser.new_context(**context).new_page()
-        page.set_default_timeout(10_000)  # milliseconds
+        page.set_default_timeout(60_000)  # milliseconds
         visit = Visit(page, [], [])
         page.on("pageerror", lambda error: visit.complaints.append(f"uncaught: {error}"))
         page.on("console", lambda line: _note(line, visit.complaints))

@@ -124,7 +124,7 @@ def app(checkpoint, pictures, tmp_path_factory):
 def visit(app):
     """A tab on a phone's screen; what it asked for and complained about is looked at in the end."""
     with chromium_page(viewport={"width": 390, "height": 844}) as visit:
-        visit.page.set_default_timeout(60_000)
+        visit.page.set_default_timeout(180_000)  # a busy machine answers late
         yield visit
         assert [line for line in visit.complaints if line.startswith(("error", "uncaught"))] == []
         elsewhere = [url for url in visit.requests if not url.startswith((app.address, "data:", "blob:"))]
