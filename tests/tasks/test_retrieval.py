@@ -15,13 +15,16 @@ from tests.distributed_helper import run_on_ranks
 from tests.tasks.test_vqa import metrics
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.config import PriorConfig, RetrievalLossConfig
+from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.vl_model import Texts
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_parts
-from vl_absvit.tasks.hard_captions import draw_hard_captions, join
+from vl_absvit.tasks.hard_captions import draw_hard_captions, join, step_hard_captions
+from vl_absvit.tasks.prior import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
 from vl_absvit.tasks.retrieval_scores import score_gallery
@@ -114,6 +117,36 @@ def test_hard_captions_are_never_of_the_same_image_and_likelier_the_more_similar
 def test_a_batch_of_one_image_has_no_hard_captions():
     with pytest.raises(ConfigError, match="captions of another image"):
         draw_hard_captions(torch.zeros(2, 2), torch.tensor([5, 5]), 1.0, 0)
+
+
+def drawn_of(images: list[list[list[int]]]) -> list[list[int]]:
+    """Captions that images of several passes get on this rank, as numbers of the images that they are about."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, priors = (torch.randn(9, *shape, generator=generator) for shape in ((3, 4), (4,)))
+    passes, batches = [], []
+    for own in images[rank()]:
+        chosen = torch.tensor(own)
+        passes.append(Compared(priors[chosen], tokens[chosen], torch.arange(len(own)), chosen))
+        texts = F.pad(chosen.repeat_interleave(2).unsqueeze(1), (0, min(own)), value=99)  # of different lengths
+        batches.append(RetrievalBatch(None, None, chosen, texts, texts != 99, chosen))
+    found = step_hard_captions(
+        passes, batches, candidates=2, pad_id=99, pool="max", temperature=0.5, seed=3
+    )  # fmt: skip
+    assert all((each.token_ids != 99).equal(each.is_token) and (each.is_token.sum(dim=1) == 1).all() for each in found)
+    return [each.token_ids[:, 0].tolist() for each in found]
+
+
+def test_the_draw_of_hard_captions_does_not_depend_on_how_the_batch_is_divided():
+    (whole,) = drawn_of([[[1, 2, 3, 4, 5, 6, 7, 8]]])
+    assert all(drawn != own for drawn, own in zip(whole, range(1, 9), strict=True)) and len(set(whole)) > 3
+    assert drawn_of([[[1, 2], [3, 4], [5, 6], [7, 8]]]) == [whole[start : start + 2] for start in (0, 2, 4, 6)]
+
+
+@pytest.mark.slow
+def test_the_draw_of_hard_captions_is_the_same_on_two_processes():
+    (whole,) = drawn_of([[[1, 2, 3, 4, 5, 6, 7, 8]]])
+    first, second = run_on_ranks(drawn_of, 2, [[[1, 2], [5, 6]], [[3, 4], [7, 8]]])
+    assert first == [whole[:2], whole[4:6]] and second == [whole[2:4], whole[6:]]
 
 
 def test_texts_are_joined_with_padding_that_is_no_token():
@@ -281,7 +314,7 @@ def test_passes_of_a_step_have_the_gradient_of_one_pass_with_all_their_images(wo
     for size in (4, 2):
         AcceleratorState._reset_state(reset_partial_state=True)
         config = tiny_retrieval_config(
-            world, tmp_path, loss=replace(ONE_EACH, itm=0.0), prior=PriorConfig(look=look), micro_batch_size=size
+            world, tmp_path, loss=ONE_EACH, prior=PriorConfig(look=look), micro_batch_size=size
         )
         task, accelerator = RetrievalTask(config), make_accelerator(config.run)
         passes = 4 // size
@@ -290,7 +323,7 @@ def test_passes_of_a_step_have_the_gradient_of_one_pass_with_all_their_images(wo
         parts = accumulate_gradients(task, task.model.double(), accelerator, to_double(batches), range(passes))
         terms.append({name: sum(part[name] for part in parts) / passes for name in parts[0]})
         gradients.append({name: parameter.grad for name, parameter in task.model.named_parameters()})
-    assert list(terms[0]) == ["ranking", "prior", "reconstruction"]
+    assert list(terms[0]) == ["ranking", "itm", "prior", "reconstruction"]
     torch.testing.assert_close(terms[1], terms[0], rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
 

@@ -1,24 +1,25 @@
 """Hard captions for image-text matching, drawn from the global batch by the dual encoder's similarity.
 
-As in ALBEF (Li et al., "Align before Fuse", NeurIPS 2021, section 3.2), but over the batches of all ranks, so that the
-draw does not depend on how many there are. Captions travel to the images, which keeps the work of every rank the same.
-Shapes: B samples on this rank, A on all ranks, one caption and one image each; T tokens.
+As in ALBEF (Li et al., "Align before Fuse", NeurIPS 2021, section 3.2), but over the forward passes of all ranks, so
+that the draw does not depend on how many there are. Captions travel to the images, which keeps the work of every rank
+the same. Shapes: B samples in a pass of this rank, A in all passes of all ranks, one caption and one image each;
+P passes in an optimizer step; T tokens.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.distributed import gather_objects, gather_with_grad, rank
+from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import FirstLook
 from vl_absvit.models.vl_model import Texts
-from vl_absvit.tasks.prior import global_similarity
+from vl_absvit.tasks.prior import Compared, global_similarity, joined
 
 
 def hard_captions(
@@ -40,18 +41,76 @@ def hard_captions(
         temperature: divides the similarity before the softmax that is drawn from.
         seed: of the run.
     """
-    caption_ids = gather_with_grad(batch.caption_ids)
+    mine = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids)
+    (rows,) = choose([mine], [batch.caption_ids], pool=pool, temperature=temperature, seed=seed)
+    return _gather(own).take(rows)
+
+
+class HardCaptions(NamedTuple):
+    """What a forward pass has to read beside its own captions."""
+
+    token_ids: Tensor  # (B, T)
+    is_token: Tensor  # (B, T)
+
+
+def step_hard_captions(
+    passes: Sequence[Compared],
+    batches: Sequence[RetrievalBatch],
+    *,
+    candidates: int,
+    pad_id: int,
+    pool: Literal["max", "mean", "cls"],
+    temperature: float,
+    seed: int,
+) -> list[HardCaptions]:
+    """For every pass of an optimizer step what ``hard_captions`` would draw, had the step one pass alone.
+
+    Args:
+        passes: priors of the samples' own captions, and first looks.
+        batches: of the same passes.
+        candidates: captions per sample.
+        pad_id: fills shorter texts.
+    """
+    chosen = choose(
+        passes, [batch.caption_ids for batch in batches], pool=pool, temperature=temperature, seed=seed
+    )  # fmt: skip
+    length = max(gather_objects([batch.token_ids.shape[1] for batch in batches]))
+    padded = []
+    for batch in batches:
+        missing = 0, length - batch.token_ids.shape[1]
+        own_ids, own_is_token = batch.token_ids[::candidates], batch.is_token[::candidates].long()
+        padded.append((F.pad(own_ids, missing, value=pad_id), F.pad(own_is_token, missing)))
+    token_ids, is_token = (gather_with_grad(torch.cat(parts)) for parts in zip(*padded, strict=True))
+    return [HardCaptions(token_ids[rows], is_token[rows].bool()) for rows in chosen]
+
+
+def choose(
+    passes: Sequence[Compared],
+    caption_ids: Sequence[Tensor],
+    *,
+    pool: Literal["max", "mean", "cls"],
+    temperature: float,
+    seed: int,
+) -> Tensor:
+    """Which sample's caption each sample of this rank gets.
+
+    Args:
+        passes: priors of the samples' own captions, and first looks.
+        caption_ids: of the samples, (B,) per pass.
+
+    Returns:
+        Rows of the samples of all ranks, of which each has its passes below each other, (P, B).
+    """
+    ids = gather_with_grad(torch.cat(list(caption_ids)))
     with torch.no_grad():
-        scores = global_similarity(own.prior, first.tokens, batch.image_index, batch.image_ids, pool)
-    chosen = draw_hard_captions(
-        scores.similarity[:, scores.own_column].T,
-        scores.column_ids[scores.own_column],
-        temperature,
-        seed=_seed(seed, caption_ids.tolist()),
+        scores = global_similarity(*joined(passes), pool)
+    similarity, image_ids = scores.similarity[:, scores.own_column].T, scores.column_ids[scores.own_column]
+    # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
+    order = torch.arange(len(ids), device=ids.device).view(world_size(), len(passes), -1).transpose(0, 1).flatten()
+    drawn = draw_hard_captions(
+        similarity[order][:, order], image_ids[order], temperature, seed=_seed(seed, ids[order].tolist())
     )
-    counts = gather_objects([len(batch.caption_ids)])
-    start = sum(counts[: rank()])
-    return _gather(own).take(chosen[start : start + counts[rank()]])
+    return order[drawn].view(len(passes), world_size(), -1)[:, rank()]
 
 
 def draw_hard_captions(similarity: Tensor, image_ids: Tensor, temperature: float, seed: int) -> Tensor:

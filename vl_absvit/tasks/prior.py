@@ -71,6 +71,14 @@ def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
     return prior_loss(similarity, text_ids, scores.column_ids, own_column, config.temperature, config.blank_negatives)
 
 
+def joined(passes: Sequence[Compared]) -> Compared:
+    """What several forward passes compare, one below the other."""
+    rows = [len(each.tokens) for each in passes]
+    own_row = torch.cat([each.own_row + sum(rows[:number]) for number, each in enumerate(passes)])
+    prior, tokens, _, image_ids = (torch.cat(parts) for parts in zip(*passes, strict=True))
+    return Compared(prior, tokens, own_row, image_ids)
+
+
 class StepPriorLoss(NamedTuple):
     """The prior loss of a whole optimizer step as one of its forward passes sees it."""
 
@@ -94,18 +102,13 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
     Args:
         passes: what each forward pass compares, without gradient.
     """
-    rows = [len(each.tokens) for each in passes]
-    starts = [sum(rows[:number]) for number in range(len(rows))]
     with torch.enable_grad():
-        prior = torch.cat([each.prior for each in passes]).float().requires_grad_()
-        tokens = torch.cat([each.tokens for each in passes]).float().requires_grad_()
-        own_row = torch.cat([each.own_row + start for each, start in zip(passes, starts, strict=True)])
-        loss = global_prior_loss(
-            Compared(prior, tokens, own_row, torch.cat([each.image_ids for each in passes])), config
-        )
+        all_passes = joined(passes)
+        prior, tokens = (each.float().requires_grad_() for each in (all_passes.prior, all_passes.tokens))
+        loss = global_prior_loss(all_passes._replace(prior=prior, tokens=tokens), config)
         of_prior, of_tokens = (len(passes) * each for each in torch.autograd.grad(loss, (prior, tokens)))
-    texts = [len(each.prior) for each in passes]
-    parts = zip(of_prior.split(texts), of_tokens.split(rows), strict=True)
+    texts, images = [len(each.prior) for each in passes], [len(each.tokens) for each in passes]
+    parts = zip(of_prior.split(texts), of_tokens.split(images), strict=True)
     return [StepPriorLoss(loss.detach(), *part) for part in parts]
 
 

@@ -6,6 +6,7 @@ T tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,16 @@ from vl_absvit.tasks.checkpoint import (
     load_tokenizer,
     save_parts,
 )
-from vl_absvit.tasks.hard_captions import hard_captions, join
+from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_scores import score_gallery
+
+
+class StepAhead(NamedTuple):
+    """What a forward pass has to know of the whole optimizer step, where that has several."""
+
+    prior: StepPriorLoss | None
+    hard: HardCaptions | None
 
 
 class RetrievalTask:
@@ -64,26 +72,34 @@ class RetrievalTask:
         say_what_is_left_out(config, self.model.vision, has_prior=True)
 
     @torch.no_grad()
-    def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepPriorLoss | None]:
-        if not self.config.loss.prior:
-            return [None] * len(batches)
-        passes = []
-        for batch, seed in zip(batches, seeds, strict=True):
-            torch.manual_seed(seed)
-            prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
-            index = batch.image_index
-            looks = look_as_far_as(self.config.prior.look, self.model.vision, batch.images, prior, index)
-            passes.append(compared(prior, looks, index, batch.image_ids, self.config.prior.look))
-        return step_prior_losses(passes, self.config.prior)
+    def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:
+        weights, config, nothing = self.config.loss, self.config.prior, [None] * len(batches)
+        look = config.look if weights.prior else "first"
+        passes, first_looks = [], []
+        if weights.prior or weights.itm:
+            for batch, seed in zip(batches, seeds, strict=True):
+                torch.manual_seed(seed)
+                prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
+                about = batch.image_index, batch.image_ids
+                looks = look_as_far_as(look, self.model.vision, batch.images, prior, batch.image_index)
+                passes.append(compared(prior, looks, *about, look))
+                first_looks.append(compared(prior, looks, *about, "first"))
+        hard = nothing
+        if weights.itm:
+            hard = step_hard_captions(
+                first_looks, batches,
+                candidates=1 + self.config.negatives, pad_id=self.model.text.roberta.config.pad_token_id,
+                pool=config.pool, temperature=config.temperature, seed=self.config.run.seed,
+            )  # fmt: skip
+        priors = step_prior_losses(passes, config) if weights.prior else nothing
+        return [StepAhead(*each) for each in zip(priors, hard, strict=True)]
 
     def _own_captions(self, batch: RetrievalBatch) -> Tensor:
         """Rows of the images' own captions among the candidates."""
         candidates = 1 + self.config.negatives
         return torch.arange(len(batch.image_index), device=batch.images.device) * candidates
 
-    def losses(
-        self, model: nn.Module, batch: RetrievalBatch, step_prior: StepPriorLoss | None = None
-    ) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: RetrievalBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
         weights, prior = self.config.loss, self.config.prior
         samples, candidates, own = len(batch.image_index), 1 + self.config.negatives, self._own_captions(batch)
 
@@ -92,10 +108,15 @@ class RetrievalTask:
             about = batch.image_index.repeat_interleave(candidates)
             if not weights.itm:
                 return Pairs(texts, about)
-            hard = hard_captions(
-                texts.take(own), first, batch,
-                pool=prior.pool, temperature=prior.temperature, seed=self.config.run.seed,
-            )  # fmt: skip
+            if ahead is None:
+                hard = hard_captions(
+                    texts.take(own), first, batch,
+                    pool=prior.pool, temperature=prior.temperature, seed=self.config.run.seed,
+                )  # fmt: skip
+            else:
+                # The random numbers that follow have to be those that were drawn in looking ahead.
+                with torch.random.fork_rng([first.tokens.device] if first.tokens.is_cuda else []):
+                    hard = getattr(model, "module", model).encode_texts(*ahead.hard)
             return Pairs(join(texts, hard), torch.cat([about, batch.image_index]))
 
         out = model(
@@ -114,9 +135,7 @@ class RetrievalTask:
             if prior.look == "second":
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
             mine = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
-            terms["prior"] = weights.prior * (
-                global_prior_loss(mine, prior) if step_prior is None else step_prior.at(mine)
-            )
+            terms["prior"] = weights.prior * (global_prior_loss(mine, prior) if ahead is None else ahead.prior.at(mine))
         if out.reconstruction is not None:
             terms["reconstruction"] = weights.reconstruction * out.reconstruction
         return terms
