@@ -1,5 +1,9 @@
 """Configs from file and command line, one-line errors with their exit codes, progress."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -132,6 +136,15 @@ def test_what_a_user_can_cause_is_one_line_and_an_exit_code(error, code, line, c
     with pytest.raises(SystemExit) as stop:
         run_main(raising(error))
     assert (stop.value.code, capsys.readouterr().err) == (code, line)
+
+
+@pytest.mark.parametrize(("main", "code"), [("lambda: None", 0), ("lambda: open('nowhere')", 1)])
+def test_one_of_several_processes_ends_before_what_could_abort_it(main, code):
+    lines = "import atexit, os; from vl_absvit.cli import run_main; atexit.register(os.abort); print('said'); run_main"
+    environment = os.environ | {"RANK": "1", "WORLD_SIZE": "2"}
+    ended = subprocess.run([sys.executable, "-c", f"{lines}({main})"], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (code, "said\n")
+    assert ended.stderr == ("error (process 1): nowhere: No such file or directory\n" if code else "")
 
 
 def test_an_error_of_a_loader_process_loses_its_traceback(capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import os
 import re
 import sys
@@ -45,17 +46,30 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _stop(1, error)
     except KeyboardInterrupt:
         _stop(130, "interrupted")
-    sys.exit(0)
+    _exit(0)
 
 
 def _stop(code: int, reason: object) -> NoReturn:
-    rank = (
-        f" (process {os.environ['RANK']})"
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-        else ""
-    )
+    rank = f" (process {os.environ['RANK']})" if _is_one_of_several() else ""
     print(f"error{rank}: {_message(reason)}", file=sys.stderr, flush=True)  # noqa: T201
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End this process; one of several without Python's own last steps.
+
+    In these, threads of the process group that are still letting go of a tensor may abort the process after all its
+    work is done ("terminate called without an active exception"), ``destroy_process_group`` or not.
+    """
+    if _is_one_of_several():
+        logging.shutdown()
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def _message(reason: object) -> str:

@@ -91,7 +91,7 @@ class App:
         """Interrupt it; its exit code."""
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(timeout=60)
+            return self.process.wait(timeout=180)
         finally:
             self.process.kill()
 
