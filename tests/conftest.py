@@ -9,7 +9,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared"
+WHOLE_PROGRAMS = ("scripts", "data_prep", "hostile", "benchmarks")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run whole programs are slow, all of them; the rest are unit tests, of which all take a minute."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in WHOLE_PROGRAMS:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
