@@ -257,6 +257,14 @@ class DataConfig:
     augmentation: Literal["none", "randaugment", "imagenet"] = "randaugment"
     """Training images: as in evaluation; with RandAugment (n=2, m=9) as METER; or, in pretraining alone, a random part
     of the picture (8 to 100 % of its area), mirrored or not, and what the group ``augmentation`` adds to it."""
+    stream: str | None = None
+    """Folder of shards that ``data_prep/write_stream_shards.py`` wrote of ``train_splits`` (VQA alone): training reads
+    questions and images from them, each process from shards of its own, with a few megabytes of each in memory. None
+    reads ``root``, in any order. Selection is on ``root`` either way."""
+    samples_per_image: int = 1
+    """Questions (or captions) on one image that a batch takes together, at most; they share its decoding and its first
+    look. Every sample is still seen once per epoch and as likely in any step, but a batch has fewer images. 1 draws
+    samples independently."""
     num_workers: int = 4
     """Loader processes per training process; 0 loads in the training process. Batches do not depend on it."""
 
@@ -268,6 +276,11 @@ class DataConfig:
             self.select_split not in self.train_splits,
             f"data.select_split {self.select_split!r} is also trained on; "
             "set it to null to give up checkpoint selection",
+        )
+        _positive("data", samples_per_image=self.samples_per_image)
+        _require(
+            self.stream is None or self.samples_per_image == 1,
+            f"data.samples_per_image is {self.samples_per_image}, but data.stream {self.stream} has its own order",
         )
         _not_negative("data", num_workers=self.num_workers)
 
@@ -315,6 +328,7 @@ class VQAConfig:
     def __post_init__(self) -> None:
         _require_compared_look(self.vision, self.prior)
         _require_unmirrored(self.data)
+        _require_whole_slots(self.data, self.optim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,8 +354,10 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
+        _require_no_stream(self.data)
         _require_compared_look(self.vision, self.prior)
         _require_unmirrored(self.data)
+        _require_whole_slots(self.data, self.optim)
         _require(
             self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
             f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
@@ -355,11 +371,22 @@ def _require_compared_look(vision: VisionConfig, prior: PriorConfig) -> None:
     )
 
 
+def _require_no_stream(data: DataConfig) -> None:
+    _require(data.stream is None, f"data.stream {data.stream} is for finetuning on VQA alone")
+
+
 def _require_unmirrored(data: DataConfig) -> None:
     _require(
         data.augmentation != "imagenet",
         "data.augmentation imagenet mirrors pictures and cuts things off, and texts speak of left, right and all of "
         "them; it is for pretraining",
+    )
+
+
+def _require_whole_slots(data: DataConfig, optim: OptimConfig) -> None:
+    _require(
+        optim.batch_size % data.samples_per_image == 0,
+        f"optim.batch_size {optim.batch_size} is no multiple of data.samples_per_image {data.samples_per_image}",
     )
 
 
@@ -416,6 +443,11 @@ class PretrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
+        _require_no_stream(self.data)
+        _require(
+            self.data.samples_per_image == 1,
+            f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
+        )
         _require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
         _require(
             self.vision.image_size % self.mosaic == 0,

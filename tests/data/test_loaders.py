@@ -1,5 +1,9 @@
 """Batches are the same for every number of processes, accumulation steps and loader processes."""
 
+import multiprocessing
+import os
+import signal
+
 import pytest
 import torch
 
@@ -96,6 +100,21 @@ def test_the_dataset_learns_the_epoch():
 
 def test_loader_processes_change_nothing():
     assert epoch_of(Numbers(50), workers=2) == epoch_of(Numbers(50))
+
+
+def test_loader_processes_outlive_the_signals_that_a_launcher_sends_to_all():
+    loader = training_loader(
+        Numbers(60), batch_size=6, micro_batch_size=None, rank=0, world_size=1, seed=3, epoch=0, num_workers=2
+    )
+    others, batches = set(multiprocessing.active_children()), iter(loader)
+    seen = [next(batches).tolist() for _ in range(2)]  # one from each, which has then begun
+    processes = set(multiprocessing.active_children()) - others
+    assert len(processes) == 2
+    for process in processes:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            os.kill(process.pid, number)
+    seen += [batch.tolist() for batch in batches]
+    assert seen == epoch_of(Numbers(60), batch_size=6)
 
 
 def test_loading_leaves_the_global_generator_alone():

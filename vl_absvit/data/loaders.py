@@ -4,12 +4,14 @@ W processes, A accumulation steps per optimizer step, m samples per process and 
 """
 
 import logging
+import signal
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from vl_absvit.data.same_image import same_image_batches
 from vl_absvit.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -80,17 +82,22 @@ def training_loader(
     epoch: int,
     start_step: int = 0,
     num_workers: int = 0,
+    samples_per_image: int = 1,
 ) -> DataLoader:
     """Micro-batches of one epoch for one process, A in a row per optimizer step.
 
     Args:
+        samples_per_image: that stand together, at most; where it is more than 1, ``dataset`` has ``image_ids``.
         start_step: optimizer steps of this epoch that are already done; they are passed over without loading anything.
 
     Raises:
         ConfigError: the batch does not divide, or the data set is smaller than it.
     """
     samples_per_pass(batch_size, micro_batch_size, world_size)
-    batches = global_batches(len(dataset), batch_size, seed, epoch)
+    if samples_per_image == 1:
+        batches = global_batches(len(dataset), batch_size, seed, epoch)
+    else:
+        batches = same_image_batches(dataset.image_ids, batch_size, samples_per_image, seed, epoch)
     if epoch == 0 and start_step == 0 and len(dataset) % batch_size:
         log.info(
             "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
@@ -124,7 +131,17 @@ def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers:
         batch_sampler=batches,
         collate_fn=dataset.collate,
         num_workers=num_workers,
+        worker_init_fn=outlive_signals,
         pin_memory=torch.cuda.is_available(),
         # A loader draws a number for its workers; spare the global generator.
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def outlive_signals(_: int) -> None:
+    """In a loader process: leave to the main process what a launcher sends to all, which needs it until it has stopped.
+
+    Loader processes end with their main process.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,8 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader
 
 from vl_absvit.config import OptimConfig, PretrainConfig, RetrievalConfig, VQAConfig
 from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_loader
+from vl_absvit.data.stream_loader import StreamLoader
+from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import AbSViT
 
@@ -21,7 +24,7 @@ RunnableConfig = VQAConfig | RetrievalConfig | PretrainConfig
 class Task(Protocol):
     """Data, model, losses and evaluation of one kind of run."""
 
-    train_set: TrainingDataset
+    train_set: TrainingDataset | StreamedQuestions
     """Samples to train on."""
     model: nn.Module
     """The bare model; the loop wraps it and passes the wrapped one to ``losses`` and ``evaluate``."""
@@ -65,7 +68,7 @@ def say_what_is_left_out(config: RunnableConfig, vision: AbSViT, has_prior: bool
         log.info("vision.top_down %s feeds nothing back, loss.reconstruction is left out", config.vision.top_down)
 
 
-def steps_per_epoch(optim: OptimConfig, train_set: TrainingDataset) -> int:
+def steps_per_epoch(optim: OptimConfig, train_set: Sized) -> int:
     """Optimizer steps in one epoch; the incomplete last batch is dropped. None at all raises ``ConfigError``."""
     if len(train_set) < optim.batch_size:
         raise ConfigError(f"optim.batch_size {optim.batch_size} is more than the {len(train_set)} training samples")
@@ -78,10 +81,18 @@ def passes_per_step(optim: OptimConfig, world_size: int) -> int:
 
 
 def epoch_batches(
-    config: RunnableConfig, train_set: TrainingDataset, epoch: int, start_step: int, rank: int, world_size: int
-) -> DataLoader:
+    config: RunnableConfig,
+    train_set: TrainingDataset | StreamedQuestions,
+    epoch: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+) -> DataLoader | StreamLoader:
     """This process's micro-batches of an epoch in order, from optimizer step ``start_step`` of the epoch on."""
-    return training_loader(
+    loader = partial(training_loader, samples_per_image=config.data.samples_per_image)
+    if isinstance(train_set, StreamedQuestions):
+        loader = StreamLoader
+    return loader(
         train_set,
         batch_size=config.optim.batch_size,
         micro_batch_size=config.optim.micro_batch_size,

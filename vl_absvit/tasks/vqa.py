@@ -16,6 +16,8 @@ from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.pictures import check_disjoint
 from vl_absvit.data.records import read_annotations, read_vocabulary
+from vl_absvit.data.stream_loader import questions_per_shard
+from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import InputError
@@ -59,10 +61,7 @@ class VQATask:
         self.vocabulary = read_vocabulary(data.root)
         self.tokenizer = load_tokenizer(text.tokenizer or text.model)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
-        self.train_set = make_dataset(
-            data.root, data.train_splits, self.tokenizer, len(self.vocabulary), self.preprocessing,
-            augmentation=data.augmentation, training=True, seed=config.run.seed,
-        )  # fmt: skip
+        self.train_set = self._training_set()
         self.select_set, self._annotations = None, []
         if data.select_split is not None:
             self.select_set = make_dataset(
@@ -78,6 +77,20 @@ class VQATask:
         torch.manual_seed(config.run.seed)
         self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
         say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
+
+    def _training_set(self) -> VQADataset | StreamedQuestions:
+        config, data, preprocessing = self.config, self.config.data, self.preprocessing
+        if data.stream is None:
+            return make_dataset(
+                data.root, data.train_splits, self.tokenizer, len(self.vocabulary), preprocessing,
+                augmentation=data.augmentation, training=True, seed=config.run.seed,
+            )  # fmt: skip
+        stream = StreamedQuestions(
+            data.stream, data.train_splits, self.vocabulary, self.tokenizer, preprocessing.max_tokens,
+            preprocessing.transform(data.augmentation), config.run.seed,
+        )  # fmt: skip
+        questions_per_shard(len(stream.shards), config.optim.batch_size)  # complains now rather than after the model
+        return stream
 
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[VQABatch], seeds: Sequence[int]) -> list[StepPriorLoss | None]:

@@ -20,11 +20,12 @@ PACKAGES = (
     "transformers",
     "datasets",
     "accelerate",
+    "deepspeed",
     "safetensors",
     "numpy",
 )
 # Where one of these changes, sums may be rounded differently.
-_DECISIVE = ("commit", "python", "processes", "threads", "gpus")
+_DECISIVE = ("commit", "python", "processes", "engine", "threads", "gpus")
 
 
 def environment() -> dict[str, Any]:
@@ -38,6 +39,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "engine": _engine(),
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -50,6 +52,12 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     versions = (before.get("packages") or {}, now.get("packages") or {})
     pairs |= {name: (versions[0].get(name), versions[1].get(name)) for name in PACKAGES}
     return [f"{key} was {old}, now it is {new}" for key, (old, new) in pairs.items() if old != new]
+
+
+def _engine() -> str | None:
+    """What the launcher was told to use, None for DDP or one process."""
+    engines = {"FSDP": "ACCELERATE_USE_FSDP", "DeepSpeed": "ACCELERATE_USE_DEEPSPEED"}
+    return next((name for name, key in engines.items() if os.environ.get(key, "false").lower() == "true"), None)
 
 
 def _version(package: str) -> str | None:

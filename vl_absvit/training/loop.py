@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import is_tensorboard_available, is_wandb_available
-from accelerate.utils import send_to_device
+from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from torch import Tensor, nn
 
 from vl_absvit.cli import progress
@@ -23,6 +23,17 @@ from vl_absvit.config import RunConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
 from vl_absvit.training.checkpoint import save_checkpoint
+from vl_absvit.training.engines import (
+    asks_for_deepspeed,
+    check_precision,
+    clip_gradients,
+    fill_optimizer_state,
+    gather_optimizer_state,
+    gather_weights,
+    model_to_train,
+    prepare,
+    set_up_engine,
+)
 from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
@@ -40,38 +51,42 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
     total_steps = optim.epochs * epoch_steps
     accelerator.gradient_accumulation_steps = passes_per_step(optim, world_size)
 
-    optimizer = build_optimizer(task.model.to(device), task.lr_of(), optim)
-    state = RunState(step=0, total_steps=total_steps, best=None)
+    state, optimizer_state = RunState(step=0, total_steps=total_steps, best=None), {}
     if config.run.resume:
-        state = go_on(run, task, optimizer, state)
-    model, prepared_optimizer = accelerator.prepare(task.model, optimizer)
-    start_trackers(accelerator, config, state.step)
+        state, optimizer_state = go_on(run, task, state)
+    trained = model_to_train(accelerator, task.model.to(device))
+    optimizer = build_optimizer(trained, task.lr_of(), optim)
     LOGGER.info(describe_groups(optimizer.param_groups))
+    model, prepared_optimizer = prepare(accelerator, trained, optimizer, optim)
+    if optimizer_state:
+        fill_optimizer_state(accelerator, model, optimizer, optimizer_state)
+    start_trackers(accelerator, config, state.step)
     LOGGER.info(
         f"{total_steps} optimizer steps of {optim.batch_size} samples in {optim.epochs} epochs: {world_size} "
-        f"process(es) on {device.type}, "
+        f"process(es) on {device.type} ({accelerator.distributed_type.value}), "
         f"{accelerator.gradient_accumulation_steps} forward pass(es) a step, {config.run.precision}"
     )
 
     with progress() as bar, Preemption() as preemption:
         shown = bar.add_task("training", total=total_steps, completed=state.step)
         if is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch):
-            state = evaluate(model, task, accelerator, run, state, (state.step - 1) // epoch_steps)
+            state = evaluate(task, accelerator, run, state, (state.step - 1) // epoch_steps)
         for epoch in range(state.step // epoch_steps, optim.epochs):
             model.train()
+            task.model.train()
             logged_step, logged_time = state.step, time.monotonic()
             start_step, process = state.step % epoch_steps, accelerator.process_index
             micro_batches = epoch_batches(config, task.train_set, epoch, start_step, process, world_size)
             for batches in in_groups(micro_batches, accelerator.gradient_accumulation_steps):
                 seeds = [seed_of(config.run.seed, state.step, process, number) for number in range(len(batches))]
-                parts = accumulate_gradients(task, model, accelerator, send_to_device(batches, device), seeds)
-                grad_norm = accelerator.clip_grad_norm_(model.parameters(), optim.max_grad_norm or math.inf).item()
-                if not math.isfinite(grad_norm):
-                    means = mean_terms(parts, accelerator)
-                    raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
                 factor = lr_factor(state.step, total_steps, optim.warmup_fraction, optim.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * factor
+                parts = accumulate_gradients(task, model, accelerator, send_to_device(batches, device), seeds)
+                grad_norm = clip_gradients(accelerator, model, optim.max_grad_norm)
+                if not math.isfinite(grad_norm):
+                    means = mean_terms(parts, accelerator)
+                    raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
                 # Asked here, where the device has just been waited for, the processes' common answer costs least.
                 stop = preemption.is_asked_for(device)
                 prepared_optimizer.step()
@@ -92,9 +107,10 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
                 is_due = is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch)
                 if is_due or stop:
                     # Before the evaluation, which may take longer than a scheduler waits: only it is to be repeated.
-                    save_last(run, task, optimizer, state)
+                    gather_weights(accelerator, model, task.model)
+                    save_last(run, task, gather_optimizer_state(accelerator, model, optimizer), state)
                 if is_due and not stop:
-                    state = evaluate(model, task, accelerator, run, state, epoch)
+                    state = evaluate(task, accelerator, run, state, epoch)
                     stop = state.step < total_steps and preemption.is_asked_for(device)
                     logged_step, logged_time = state.step, time.monotonic()
                 if stop:
@@ -121,6 +137,7 @@ def accumulate_gradients(
     """
     ahead: Sequence[Any] = [None]
     if len(batches) > 1:
+        gather_weights(accelerator, model, task.model)
         with torch.no_grad(), accelerator.autocast():
             ahead = task.look_ahead(batches, seeds)
     parts = []
@@ -140,9 +157,7 @@ def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def evaluate(
-    model: nn.Module, task: Task, accelerator: Accelerator, run: RunFolder, state: RunState, epoch: int
-) -> RunState:
+def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunState, epoch: int) -> RunState:
     """Evaluate on the selection split and save the model where it is the best so far; ``state`` with its score.
 
     The line in metrics.jsonl comes last: where a run that goes on finds it, nothing is left to do but to read it.
@@ -151,10 +166,10 @@ def evaluate(
     if scores is not None:
         best = scores[task.select_metric]
         return state._replace(best=best if state.best is None else max(best, state.best))
-    model.eval()
+    task.model.eval()
     # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
-    scores = task.evaluate(accelerator.unwrap_model(model))
-    model.train()
+    scores = task.evaluate(task.model)
+    task.model.train()
     if scores is None:
         return state
     if state.best is None or scores[task.select_metric] > state.best:
@@ -178,7 +193,8 @@ def launch(config: RunnableConfig, make_task: Callable[[Any], Task]) -> None:
 def make_accelerator(config: RunConfig | None = None) -> Accelerator:
     """The process group and device: GPU processes of the launcher, or CPU processes over gloo; fp32 without a config.
 
-    Raises ``ConfigError`` where the launcher's processes would not work together, or a tracker is not installed.
+    Raises ``ConfigError`` where the launcher's processes or engine would not work as asked for, or a tracker is not
+    installed.
     """
     trackers = [] if config is None else list(config.trackers)
     installed = {"tensorboard": is_tensorboard_available(), "wandb": is_wandb_available()}
@@ -187,9 +203,14 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
             raise ConfigError(
                 f"run.trackers names {tracker}, which is not installed; install it or set run.trackers to []"
             )
+    if config is not None:
+        check_precision(config.precision)
+    on_cpu, is_bf16 = not torch.accelerator.is_available(), config is not None and config.precision == "bf16"
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision="bf16" if config is not None and config.precision == "bf16" else "no",
+        # DeepSpeed is at work only where the CPU is not asked for; it then has to be told how CPU processes talk.
+        cpu=on_cpu and not asks_for_deepspeed(),
+        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and asks_for_deepspeed() else None,
+        mixed_precision="bf16" if is_bf16 else "no",
         log_with=trackers or None,
         project_dir=None if config is None else config.output,
     )
@@ -198,6 +219,7 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
         raise ConfigError(
             f"the launcher started {launched} processes, but {accelerator.num_processes} of them work together"
         )
+    set_up_engine(accelerator, is_bf16)
     return accelerator
 
 

@@ -22,6 +22,9 @@ WEIGHTS = "model.safetensors"
 TENSORS = "training_state.safetensors"
 NUMBERS = "training_state.json"
 
+OptimizerState = dict[str, dict[str, torch.Tensor]]
+"""Parameter names to the optimizer's entries about them."""
+
 
 class RunState(NamedTuple):
     """Where a run stands."""
@@ -31,12 +34,12 @@ class RunState(NamedTuple):
     best: float | None  # best value of the task's select_metric in the evaluations done; that of this step comes later
 
 
-def save_last(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, state: RunState) -> None:
+def save_last(run: RunFolder, task: Task, optimizer_state: OptimizerState, state: RunState) -> None:
     """Save what going on needs, keeping the save before it; the main process writes, all of them call this."""
 
     def write(folder: Path) -> None:
         task.save(folder)
-        write_training_state(folder, task.model, optimizer, state)
+        write_training_state(folder, optimizer_state, state)
 
     def save() -> None:
         run.flush_metrics()  # a checkpoint is never ahead of them
@@ -45,10 +48,11 @@ def save_last(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, stat
     in_main_process(save)
 
 
-def go_on(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, fresh: RunState) -> RunState:
-    """Fill model and optimizer from the newest whole checkpoint and return where it stood; ``fresh`` without one.
+def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, OptimizerState]:
+    """Fill the model from the newest whole checkpoint; returns where it stood, and the optimizer's tensors.
 
-    Raises ``InputError`` where there are only broken ones, or they belong to another run.
+    Without a checkpoint these are ``fresh`` and none. Raises ``InputError`` where there are only broken ones, or they
+    belong to another run.
     """
 
     def find() -> Path | None:
@@ -59,10 +63,10 @@ def go_on(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, fresh: R
             LOGGER.warning(f"passed over: {reason}")
         return checkpoint
 
-    checkpoint, state = in_main_process(find), fresh
+    checkpoint, state, optimizer_state = in_main_process(find), fresh, {}
     if checkpoint is not None:
         task.check_saved(checkpoint)
-        state = read_training_state(checkpoint, task.model, optimizer)
+        state, optimizer_state = read_training_state(checkpoint, task.model)
     if state.total_steps != fresh.total_steps:
         raise InputError(
             f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has {fresh.total_steps}: "
@@ -70,21 +74,20 @@ def go_on(run: RunFolder, task: Task, optimizer: torch.optim.Optimizer, fresh: R
         )
     in_main_process(lambda: run.forget_metrics_after(state.step))
     LOGGER.info(f"going on from {checkpoint or 'the beginning'} at step {state.step} of {state.total_steps}")
-    return state
+    return state, optimizer_state
 
 
-def write_training_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
+def write_training_state(folder: Path, optimizer_state: OptimizerState, state: RunState) -> None:
     """Write the optimizer's tensors, keyed ``<entry>/<parameter name>``, and the run's position."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        for entry, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{entry}/{name}"] = value.detach().cpu().contiguous()
+    tensors = {
+        f"{entry}/{name}": value for name, entries in optimizer_state.items() for entry, value in entries.items()
+    }
     safetensors.torch.save_file(tensors, folder / TENSORS)
     (folder / NUMBERS).write_text(json.dumps({"format": 1, **state._asdict()}, indent=1) + "\n", encoding="utf-8")
 
 
-def read_training_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> RunState:
-    """Fill ``model`` and ``optimizer`` from a checkpoint folder and return where the run stood."""
+def read_training_state(folder: Path, model: nn.Module) -> tuple[RunState, OptimizerState]:
+    """Fill ``model`` from a checkpoint folder and return where the run stood, and the optimizer's tensors."""
     try:
         safetensors.torch.load_model(model, folder / WEIGHTS, strict=True)
         tensors = safetensors.torch.load_file(folder / TENSORS)
@@ -92,15 +95,10 @@ def read_training_state(folder: Path, model: nn.Module, optimizer: torch.optim.O
         state = RunState(**{name: numbers[name] for name in RunState._fields})
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"checkpoint {folder} does not fit this run: {error}") from error
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    entries: dict[str, dict[str, torch.Tensor]] = {}
+    optimizer_state: OptimizerState = {}
     for key, value in tensors.items():
         entry, name = key.split("/", 1)
-        entries.setdefault(name, {})[entry] = value
-    if strangers := entries.keys() - names.values():
+        optimizer_state.setdefault(name, {})[entry] = value
+    if strangers := optimizer_state.keys() - {name for name, _ in model.named_parameters()}:
         raise InputError(f"checkpoint {folder} does not fit this run: {TENSORS} knows a parameter {min(strangers)}")
-    saved = optimizer.state_dict()
-    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    saved["state"] = {index: entries[names[p]] for index, p in enumerate(ordered) if names[p] in entries}
-    optimizer.load_state_dict(saved)
-    return state
+    return state, optimizer_state

@@ -56,7 +56,9 @@ def write_images(folder: Path, images: ImageStore, *, embed: bool) -> None:
 def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
     """Take rows until the file is large enough, a row group for every few megabytes."""
     written = 0
-    with pq.ParquetWriter(path, _IMAGE_SCHEMA, compression="none") as writer:
+    # Images are compressed already; statistics and dictionaries would repeat some of them.
+    how = dict(compression="none", use_dictionary=False, write_statistics=False)
+    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **how) as writer:
         while written < _BYTES_PER_FILE:
             group, size = [], 0
             for row in rows:

@@ -1,0 +1,198 @@
+"""Batches of streamed questions: an order that every number of processes shares, and who reads which shard.
+
+Every batch takes the same number of questions of each shard, in the order of shards. So a process reads only the shards
+that its part of the batch comes from, and each of its loader processes only some of these.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from vl_absvit.data.collate import VQABatch
+from vl_absvit.data.loaders import outlive_signals, rank_slice
+from vl_absvit.data.stream_folder import Question, Shard
+from vl_absvit.data.streaming import Part, StreamedQuestions
+from vl_absvit.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_REACH = 2
+"""A shard's row groups are mixed with so many before and after them: memory holds about twice as many and one more."""
+
+
+def questions_per_shard(num_shards: int, batch_size: int) -> int:
+    """How many questions of every shard a batch takes.
+
+    Raises:
+        ConfigError: the batch does not divide; the message names sizes that would.
+    """
+    if batch_size % num_shards:
+        below, above = batch_size // num_shards * num_shards, (batch_size // num_shards + 1) * num_shards
+        fewer = max(number for number in range(1, num_shards) if batch_size % number == 0)
+        raise ConfigError(
+            f"optim.batch_size {batch_size} does not divide over the {num_shards} shards of data.stream; "
+            f"{f'{below} or {above}' if below else above} would fit, or shards written with --shards {fewer}"
+        )
+    return batch_size // num_shards
+
+
+def shard_order(questions: Sequence[int], seed: int, epoch: int, shard: int) -> np.ndarray:
+    """The questions of a shard, by number, in the order of an epoch; decided by the arguments alone.
+
+    The row groups take turns in a random order, and each question falls at random into the turns around its group's.
+    So a few row groups are open at any time, always others together, and each is read once.
+
+    Args:
+        questions: number of questions in each row group.
+    """
+    generator = np.random.Generator(np.random.PCG64([seed, epoch, shard]))
+    turn = generator.permutation(len(questions))  # of each row group
+    begin, end = np.maximum(turn - _REACH, 0), np.minimum(turn + _REACH + 1, len(turn))
+    when = begin.repeat(questions) + (end - begin).repeat(questions) * generator.random(sum(questions))
+    return np.argsort(when, kind="stable")
+
+
+class _Reader:
+    """Questions of one shard in an epoch's order; holds row groups from their first question to their last."""
+
+    def __init__(self, shard: Shard, order: np.ndarray) -> None:
+        self._shard = shard
+        first = np.cumsum([0, *shard.questions])
+        self._group = np.searchsorted(first, order, side="right") - 1
+        self._row = order - first[self._group]
+        self._last = np.zeros(len(shard.questions), dtype=int)
+        np.maximum.at(self._last, self._group, np.arange(len(order)))
+        self._open: dict[int, list[Question]] = {}
+
+    def take(self, places: Sequence[int], end: int) -> list[Question]:
+        """The questions at some places of the order, after which nothing before ``end`` is asked for."""
+        for group in dict.fromkeys(self._group[places].tolist()):
+            if group not in self._open:
+                self._open[group] = self._shard.read(group)
+        taken = [self._open[self._group[place]][self._row[place]] for place in places]
+        self._open = {group: read for group, read in self._open.items() if self._last[group] >= end}
+        return taken
+
+
+class _Parts(IterableDataset):
+    """Parts of an epoch's batches for one process: one per batch from each loader process, which has its own shards."""
+
+    def __init__(
+        self,
+        data: StreamedQuestions,
+        offsets: Mapping[int, list[int]],
+        per_shard: int,
+        seed: int,
+        epoch: int,
+        steps: range,
+    ) -> None:
+        """
+        Args:
+            offsets: shard -> which of the ``per_shard`` questions that a batch takes of it fall to this process.
+            steps: the batches, by number within the epoch.
+        """
+        self._data, self._offsets, self._per_shard = data, offsets, per_shard
+        self._seed, self._epoch, self._steps = seed, epoch, steps
+
+    def __iter__(self) -> Iterator[Part]:
+        worker = get_worker_info()
+        mine = list(self._offsets) if worker is None else list(self._offsets)[worker.id :: worker.num_workers]
+        readers = {}
+        for shard in mine:
+            opened = self._data.shards[shard]
+            readers[shard] = _Reader(opened, shard_order(opened.questions, self._seed, self._epoch, shard))
+        for step in self._steps:
+            start, end = step * self._per_shard, (step + 1) * self._per_shard
+            questions = {}
+            for shard, reader in readers.items():
+                offsets = self._offsets[shard]
+                taken = reader.take([start + offset for offset in offsets], end)
+                places = [shard * self._per_shard + offset for offset in offsets]
+                questions |= dict(zip(places, taken, strict=True))
+            yield self._data.load(questions, self._epoch)
+
+
+class StreamLoader:
+    """Micro-batches of one epoch for one process, as ``loaders.training_loader`` gives them of a table.
+
+    Loader processes read and decode, each from shards of its own; this process puts their parts together.
+    """
+
+    def __init__(
+        self,
+        data: StreamedQuestions,
+        *,
+        batch_size: int,
+        micro_batch_size: int | None,
+        rank: int,
+        world_size: int,
+        seed: int,
+        epoch: int,
+        start_step: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        """
+        Args:
+            start_step: optimizer steps of this epoch that are already done; only row groups that reach beyond them are
+                read.
+
+        Raises:
+            ConfigError: the batch does not divide, or a shard has less than a batch takes of it.
+        """
+        per_shard = questions_per_shard(len(data.shards), batch_size)
+        steps = len(data) // batch_size
+        if not steps:
+            raise ConfigError(f"optim.batch_size {batch_size} is more than the {len(data)} training samples")
+        self._data = data
+        self._micro_batches = rank_slice(list(range(batch_size)), rank, world_size, micro_batch_size)
+        self._steps = range(start_step, steps)
+        offsets: dict[int, list[int]] = {}
+        for place in sorted(sum(self._micro_batches, [])):
+            offsets.setdefault(place // per_shard, []).append(place % per_shard)
+        if epoch == 0 and start_step == 0:
+            self._say(batch_size, steps, any(len(each) < per_shard for each in offsets.values()))
+        self._workers = min(num_workers, len(offsets))
+        self._parts = DataLoader(
+            _Parts(data, offsets, per_shard, seed, epoch, self._steps),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=self._workers,
+            worker_init_fn=outlive_signals,
+            # A loader draws a number for its workers; spare the global generator.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def __len__(self) -> int:
+        return len(self._steps) * len(self._micro_batches)
+
+    def __iter__(self) -> Iterator[VQABatch]:
+        parts = iter(self._parts)
+        for _ in self._steps:
+            # They come in the order of loader processes, one of each.
+            samples = {place: sample for _ in range(max(self._workers, 1)) for place, sample in next(parts).samples()}
+            for places in self._micro_batches:
+                yield self._data.collate([samples[place] for place in places])
+
+    def _say(self, batch_size: int, steps: int, shares: bool) -> None:
+        number = sum(sum(shard.questions) for shard in self._data.shards)
+        if number > steps * batch_size:
+            log.info(
+                "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
+                number,
+                steps,
+                batch_size,
+                number - steps * batch_size,
+            )
+        if shares:
+            log.info(
+                "some of the %d shards are read by several processes; %s",
+                len(self._data.shards),
+                "a number of shards that processes x forward passes divides avoids it",
+            )
+
+
+def _as_it_is(part: Part) -> Part:
+    return part

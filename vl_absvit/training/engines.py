@@ -1,0 +1,279 @@
+"""What engines do differently: DDP, FSDP2, and DeepSpeed's ZeRO.
+
+DDP trains the task's model itself. FSDP2 and ZeRO train a copy and divide that among the processes; the task's model
+stays whole in each of them, takes the copy's weights over where it is asked to (``gather_weights``), and is what is
+evaluated, looked ahead with and saved. So a checkpoint does not tell which engine wrote it, and any can go on from it.
+"""
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType, convert_outputs_to_fp32
+from torch import Tensor, nn
+
+from vl_absvit.config import OptimConfig
+from vl_absvit.errors import ConfigError
+
+# Modules that FSDP2 gathers one after the other. Nothing outside of their forward may touch their parameters.
+GATHERED_ALONE = ("RobertaLayer", "StreamLayer")
+REDUCE_AT_ONCE = 50_000_000  # gradients; DeepSpeed's own 500 million take more memory than the models here
+
+# Settings of the engines, which the launcher passes on as environment variables: what each has to be, what it is where
+# the launcher says nothing, and why.
+_WHOLE_STATE = "what is kept elsewhere could not be saved whole"
+_FROM_CONFIG = "the run's config says this"
+_LAYERS = "the program knows which layers can be gathered alone"
+_NEEDED = {
+    DistributedType.FSDP: {
+        "FSDP_VERSION": ("2", "1", "FSDP1 is not supported"),
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": ("false", "false", "every process builds the whole model"),
+        "FSDP_OFFLOAD_PARAMS": ("false", "false", _WHOLE_STATE),
+        "FSDP_AUTO_WRAP_POLICY": ("transformer_based_wrap", "no_wrap", _LAYERS),
+        "FSDP_TRANSFORMER_CLS_TO_WRAP": ("", "", _LAYERS),
+        "FSDP_ACTIVATION_CHECKPOINTING": ("false", "false", "it would draw other random numbers when it recomputes"),
+    },
+    DistributedType.DEEPSPEED: {
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": ("none", "none", _WHOLE_STATE),
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": ("none", "none", _WHOLE_STATE),
+        "ACCELERATE_DEEPSPEED_CONFIG_FILE": ("none", "none", _FROM_CONFIG),
+        "ACCELERATE_GRADIENT_CLIPPING": ("auto", "auto", _FROM_CONFIG),
+    },
+}
+_ASKED_BY = {DistributedType.FSDP: "ACCELERATE_USE_FSDP", DistributedType.DEEPSPEED: "ACCELERATE_USE_DEEPSPEED"}
+
+
+def asks_for_deepspeed() -> bool:
+    """Whether the launcher was told to use DeepSpeed."""
+    return _is_true(_ASKED_BY[DistributedType.DEEPSPEED])
+
+
+def divides(accelerator: Accelerator) -> bool:
+    """Whether the engine trains a copy of the model that is divided among the processes."""
+    return accelerator.distributed_type in _NEEDED
+
+
+def set_up_engine(accelerator: Accelerator, is_bf16: bool) -> None:
+    """Check that the engine asked for is at work as it has to be, and keep its weights, gradients and states in fp32.
+
+    As under DDP, bf16 is the arithmetic of the forward pass alone. Raises ``ConfigError``.
+    """
+    engine = accelerator.distributed_type
+    for asked, variable in _ASKED_BY.items():
+        if _is_true(variable) and engine != asked:
+            raise ConfigError(
+                f"the launcher was told to use {asked.value}, but {engine.value} is what is at work here; "
+                "FSDP needs GPUs, and both need a launcher's process group"
+            )
+    for variable, (needed, default, reason) in _NEEDED.get(engine, {}).items():
+        said = os.environ.get(variable, default).lower()
+        if said != needed:
+            raise ConfigError(f"the launcher says {variable}={said}, expected {needed or 'nothing'}: {reason}")
+    if engine == DistributedType.FSDP:
+        accelerator.state.fsdp_plugin.mixed_precision_policy = None
+    if engine == DistributedType.DEEPSPEED:
+        _set_up_deepspeed(accelerator, is_bf16)
+
+
+def check_precision(precision: str) -> None:
+    """Raise ``ConfigError`` where the launcher names another mixed precision than ``run.precision``."""
+    said = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if said not in ("no", precision):
+        raise ConfigError(
+            f"the launcher says mixed precision {said}, but run.precision is {precision}; "
+            "leave mixed_precision out there, run.precision is what counts"
+        )
+
+
+def model_to_train(accelerator: Accelerator, whole: nn.Module) -> nn.Module:
+    """The task's model itself or, where the engine divides, a copy of it; both run in the accelerator's precision."""
+    if not divides(accelerator):
+        return whole  # accelerate sees to its precision
+    model = copy.deepcopy(whole)
+    if accelerator.native_amp:
+        for each in (model, whole):
+            each.forward = convert_outputs_to_fp32(accelerator.autocast()(each.forward))
+    return model
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, optim: OptimConfig
+) -> tuple[nn.Module, AcceleratedOptimizer]:
+    """Hand model and optimizer to the engine. ``optimizer`` stays the one whose groups hold the learning rates."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        present = {type(module).__name__ for module in model.modules()}
+        model._no_split_modules = [name for name in GATHERED_ALONE if name in present]
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        passes = accelerator.gradient_accumulation_steps
+        settings = accelerator.state.deepspeed_plugin.deepspeed_config
+        settings["train_micro_batch_size_per_gpu"] = optim.batch_size // (accelerator.num_processes * passes)
+        settings["gradient_accumulation_steps"] = passes
+        settings["gradient_clipping"] = optim.max_grad_norm or 0.0
+        settings["zero_optimization"]["reduce_bucket_size"] = REDUCE_AT_ONCE
+        # ZeRO-3's own linear layer rounds bf16 twice, before and after it adds the bias.
+        settings["zero_optimization"]["memory_efficient_linear"] = False
+    return accelerator.prepare(model, optimizer)
+
+
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> float:
+    """Clip the gradients to a global norm and return what it was; DeepSpeed has done so in its own step before."""
+    norm = accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf)
+    return float(_gathered(norm))
+
+
+@torch.no_grad()
+def gather_weights(accelerator: Accelerator, model: nn.Module, whole: nn.Module) -> None:
+    """Give ``whole`` the weights of the model that is trained, where that is another one; all processes call it."""
+    if not divides(accelerator):
+        return
+    trained = accelerator.unwrap_model(model)
+    for parameter, target in zip(trained.parameters(), whole.parameters(), strict=True):
+        target.copy_(_gathered(parameter))
+    for buffer, target in zip(trained.buffers(), whole.buffers(), strict=True):
+        target.copy_(buffer)
+
+
+@torch.no_grad()
+def gather_optimizer_state(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """Parameter names to the optimizer's entries about them, whole and on the CPU.
+
+    All processes call it; the others than the main one get no tensors.
+    """
+    states: dict[str, dict[str, Tensor]] = {}
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        _link_states(model)
+    for name, parameter in accelerator.unwrap_model(model).named_parameters():
+        whole = _optimizer_state_of(parameter, accelerator, optimizer)
+        if accelerator.is_main_process and whole:
+            states[name] = {entry: value.detach().cpu().contiguous() for entry, value in whole.items()}
+    return states
+
+
+@torch.no_grad()
+def fill_optimizer_state(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    states: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    """Give the optimizer of a prepared model what ``gather_optimizer_state`` collected, under whatever engine."""
+    named = dict(accelerator.unwrap_model(model).named_parameters())
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        _fill_deepspeed(model, optimizer, named, states, accelerator)
+        return
+    names = {parameter: name for name, parameter in named.items()}
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    content = optimizer.state_dict()
+    content["state"] = {
+        index: {entry: _divided(value, parameter) for entry, value in states[names[parameter]].items()}
+        for index, parameter in enumerate(ordered)
+        if names[parameter] in states
+    }
+    optimizer.load_state_dict(content)
+
+
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
+
+
+def _gathered(tensor: Tensor) -> Tensor:
+    """A tensor whole, whether FSDP2 (as a ``DTensor``), ZeRO-3 or nobody divides it."""
+    if hasattr(tensor, "full_tensor"):
+        return tensor.full_tensor()
+    if hasattr(tensor, "ds_id"):
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters([tensor]):
+            return tensor.detach().clone()
+    return tensor
+
+
+def _divided(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """This process's part of a whole optimizer entry, if ``parameter`` is divided by FSDP2 and the entry with it."""
+    if value.ndim == 0 or not hasattr(parameter, "full_tensor"):
+        return value
+    whole = parameter.from_local(value.to(parameter.device), parameter.device_mesh)
+    return whole.redistribute(placements=parameter.placements)
+
+
+def _optimizer_state_of(
+    parameter: nn.Parameter, accelerator: Accelerator, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """What the optimizer keeps about a parameter, whole; processes take part in the same order."""
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        return {entry: _gathered(value) for entry, value in optimizer.state.get(parameter, {}).items()}
+    if not parameter.requires_grad:
+        return {}
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    # ZeRO's optimizer knows flat parts of many parameters; all have the same entries and the same number of steps.
+    flat = next(iter(optimizer.state.values()), {})
+    return {
+        entry: value.clone() if value.ndim == 0 else safe_get_full_optimizer_state(parameter, entry)
+        for entry, value in flat.items()
+    }
+
+
+def _set_up_deepspeed(accelerator: Accelerator, is_bf16: bool) -> None:
+    from transformers.integrations import unset_hf_deepspeed_config
+
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin.zero_stage not in (1, 2, 3):
+        raise ConfigError(f"the launcher says zero_stage {plugin.zero_stage}, expected 1, 2 or 3; 0 is DDP")
+    plugin.deepspeed_config["bf16"] = {"enabled": False}
+    if is_bf16:
+        accelerator.native_amp = True
+        torch.set_autocast_dtype(accelerator.device.type, torch.bfloat16)  # what accelerate leaves open for DeepSpeed
+    unset_hf_deepspeed_config()  # under ZeRO-3, transformers would build parts of models that are divided from birth
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+def _link_states(engine: nn.Module) -> None:
+    """Tell each parameter under ZeRO-1 and 2 where its entries are.
+
+    DeepSpeed itself does so as soon as the first of several parameter groups has any.
+    """
+    zero = engine.optimizer
+    if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
+
+
+def _fill_deepspeed(
+    engine: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    states: Mapping[str, Mapping[str, Tensor]],
+    accelerator: Accelerator,
+) -> None:
+    """ZeRO's optimizer has no state before its first step: make it as that would, then fill it per parameter."""
+    from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+    zero, is_stage_3 = engine.optimizer, accelerator.state.deepspeed_plugin.zero_stage == 3
+    example = next(iter(states.values()))
+    for flat in zero.fp32_partitioned_groups_flat if is_stage_3 else zero.single_partition_of_fp32_groups:
+        optimizer.state[flat] = {
+            entry: value.to(flat.device, copy=True) if value.ndim == 0 else torch.zeros_like(flat)
+            for entry, value in example.items()
+        }
+    _link_states(engine)
+    for name, entries in states.items():
+        for entry, value in entries.items():
+            if value.ndim == 0:
+                continue
+            parameter, value = parameters[name], value.to(accelerator.device)
+            if is_stage_3:
+                size = parameter.ds_tensor.numel()  # of every process's part; the last is filled up
+                filled_up = F.pad(value.flatten(), (0, size * accelerator.num_processes - value.numel()))
+                part = filled_up.split(size)[accelerator.process_index]
+                safe_set_local_optimizer_state(parameter, part, entry)
+            else:
+                safe_set_full_optimizer_state(parameter, value, entry)
