@@ -23,7 +23,7 @@ class Case(NamedTuple):
     questions: int  # texts about each image
     sides: Mapping[str, Callable[[Stage], object]]  # the naive one first
     agreement: Mapping[str, float]  # how far the sides' results differ
-    kept_bytes: Mapping[str, int] = {}  # that each side keeps for the backward pass, where there is one
+    activation_bytes: Mapping[str, int] = {}  # that each side keeps for the backward pass, where there is one
 
 
 class Key(NamedTuple):
@@ -72,7 +72,7 @@ def summarise(cases: Iterable[Case], measured: Measurements) -> dict[str, Any]:
             | {
                 "ratio": spread(totals[NAIVE] / totals[side])._asdict(),
                 "peak_bytes": max(measured.peak_bytes.get(key, 0) for key in of_side) or None,
-                "kept_bytes": case.kept_bytes.get(side),
+                "activation_bytes": case.activation_bytes.get(side),
                 "parts": {key.part: _cost(_flops(key, measured), seconds[key], rate) for key in of_side},
             }
             for side, of_side in keys.items()

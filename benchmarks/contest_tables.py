@@ -11,8 +11,9 @@ from benchmarks.tables import number, span, table_of
 def show(console: Console, precision: str, result: dict[str, Any]) -> None:
     """One precision: the sides of every case, their parts, and what another question on an image costs."""
     sides = [side for case in result["cases"].values() for side in case["sides"].values()]
-    has_peak, has_kept = any(side["peak_bytes"] for side in sides), any(side["kept_bytes"] for side in sides)
-    memory = ["GiB at most"] * has_peak + ["MiB for backward"] * has_kept
+    has_peak = any(side["peak_bytes"] for side in sides)
+    has_activations = any(side["activation_bytes"] for side in sides)
+    memory = ["GiB at most"] * has_peak + ["MiB of activations"] * has_activations
     ratios = ("naive / this", "by operations", "naive fp32 / this", "by operations and rate")
     table = table_of(precision, "s", *ratios, "GFLOP", "of a matmul's rate", *memory)
     for case_name, case in result["cases"].items():
@@ -26,8 +27,8 @@ def show(console: Console, precision: str, result: dict[str, Any]) -> None:
                 number(side["flop"] / 1e9),
                 f"{side['share_of_matmul_rate']:.0%}",
             ]
-            row += [number((side["peak_bytes"] or 0) / 2**30)] * has_peak
-            row += [number((side["kept_bytes"] or 0) / 2**20)] * has_kept
+            row += [number(side["peak_bytes"] / 2**30) if side["peak_bytes"] else ""] * has_peak
+            row += [number((side["activation_bytes"] or 0) / 2**20)] * has_activations
             table.add_row(f"{case_name}: {name}", *row)
         table.add_section()
     console.print(table)
@@ -36,9 +37,9 @@ def show(console: Console, precision: str, result: dict[str, Any]) -> None:
     for name, case in result["cases"].items():
         told = ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in case["agreement"].items())
         console.print(f"{name}: {told}")
-        if case["sides"][OURS]["kept_bytes"]:
-            kept = case["sides"][OURS]["kept_bytes"] / case["sides"][NAIVE]["kept_bytes"]
-            console.print(f"{name}: ours keeps {kept:.2f} of the bytes that the naive side keeps for the backward pass")
+        if has_activations:
+            kept = case["sides"][OURS]["activation_bytes"] / case["sides"][NAIVE]["activation_bytes"]
+            console.print(f"{name}: ours keeps {kept:.2f} of the naive side's bytes of activations")
     for name, cost in result["extra_question"].items():
         console.print(
             f"another question on an image costs {name} {cost['seconds']:.2f} of the first "

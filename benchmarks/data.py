@@ -1,7 +1,8 @@
 """How fast images are decoded, transformed and loaded, per core, and how many loader processes a GPU needs.
 
 JPEG files of COCO's and Flickr30K's sizes are made up and written to a temporary folder. PyTorch is held to one thread,
-as in a loader process. Reading files that the system has just written does not wait for a disk.
+as in a loader process. Reading files that the system has just written does not wait for a disk. Texts are questions as
+long as VQAv2's, in batches of a tokenizer of RoBERTa's kind.
 """
 
 import io
@@ -22,6 +23,7 @@ from rich.console import Console
 from benchmarks.data_tables import show
 from benchmarks.measure import Spread, Stage, describe_machine, spread, take_turns
 from benchmarks.pictures import Size, write_pictures
+from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, text_side
 from vl_absvit.cli import progress
 from vl_absvit.config import VisionConfig
 from vl_absvit.data.captions import GalleryImages
@@ -36,6 +38,7 @@ from vl_absvit.models.build import image_statistics
 SIZES: tuple[Size, ...] = ((640, 480), (500, 375))
 DECODING, REDUCED, EVALUATION, TRAINING = "decoding", "decoding at reduced scale", "evaluation", "RandAugment"
 IMAGES_PER_BATCH = 16
+TEXTS = 2048
 FETCHED_AHEAD = 2  # batches per loader process, PyTorch's default
 
 
@@ -87,6 +90,7 @@ def measure(
         TRAINING: image_transform(image_size, mean, std, augmentation="randaugment"),
     }
     sides = [partial(take_steps, size, files, transforms, image_size) for size, files in contents.items()]
+    sides.append(text_side(made_up_questions(TEXTS)))
     seconds = take_turns(sides, torch.device("cpu"), repeats, advance).seconds
     core = {name: per_core(seconds, images, name) for name in transforms}
     return {
@@ -102,6 +106,7 @@ def measure(
             for (width, height), files in contents.items()
         },
         "per_core": {name: rate._asdict() for name, rate in core.items()},
+        "texts": compare_texts(seconds, core[TRAINING].median),
         "loaders": {
             str(number): load(folder, transforms[TRAINING], number, repeats, advance)._asdict() for number in workers
         },
@@ -155,6 +160,18 @@ def per_core(seconds: Mapping[tuple[Size, str], Sequence[float]], images: int, t
     """Images per second that one core decodes and transforms, as many of each size."""
     total = sum(np.array(seconds[size, step]) for size in SIZES for step in (DECODING, transform))
     return spread(images * len(SIZES) / total)
+
+
+def compare_texts(seconds: Mapping[str, Sequence[float]], images_per_second: float) -> dict[str, Any]:
+    """Texts per second of one core either way, and what tokenising ahead would save of an image and its question.
+
+    Args:
+        images_per_second: that one core decodes and transforms in training.
+    """
+    rates = {name: spread(TEXTS / np.array(seconds[name])) for name in (ON_THE_FLY, AHEAD)}
+    on_the_fly, ahead = (1 / rate.median for rate in rates.values())
+    saved = (on_the_fly - ahead) / (1 / images_per_second + on_the_fly)
+    return {"per_second": {name: rate._asdict() for name, rate in rates.items()}, "saved_share": saved}
 
 
 def load(folder: Path, transform: ImageTransform, workers: int, repeats: int, advance: Callable[[], object]) -> Spread:

@@ -24,6 +24,9 @@ def show(console: Console, results: dict[str, Any]) -> None:
         )
     for name, rate in results["per_core"].items():
         console.print(f"decoding and {name}: {span(rate)} images/s per core, as many of each size")
+    rates = ", ".join(f"{name} {span(rate)}" for name, rate in results["texts"]["per_second"].items())
+    console.print(f"questions per second of one core: {rates}")
+    console.print(f"tokenising ahead would save {results['texts']['saved_share']:.1%} of an image with one question")
     for workers, rate in results["loaders"].items():
         console.print(f"a training loader with {workers} process(es): {span(rate)} images/s")
     for rate, workers in results["workers_needed"].items():

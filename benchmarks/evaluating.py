@@ -31,7 +31,7 @@ def evaluation_case(
     agreement = check_outputs(outputs[NAIVE], outputs[OURS], precision)
     if COMPILED in outputs:
         check_outputs(outputs[COMPILED], outputs[OURS], precision)
-    return Case(name, questions, {side: _timed(forward) for side, forward in sides.items()}, {**agreement, **told})
+    return Case(name, questions, {side: _timed(forward) for side, forward in sides.items()}, agreement | dict(told))
 
 
 def share_with_signal(looks: TwoLooks) -> float:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.memory import MemoryCounter
 from vl_absvit.errors import ConfigError
 from vl_absvit.training.run_dir import environment
 
@@ -42,7 +43,7 @@ class Measurements(NamedTuple):
 
     seconds: dict[Hashable, list[float]]  # of every timed run of a stage, in order
     flops: dict[Hashable, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
-    peak_bytes: dict[Hashable, int]  # device memory held at most, the model's included; CUDA only
+    peak_bytes: dict[Hashable, int]  # held at most: on CUDA all memory, the model's included; else the turn's tensors
 
 
 class Stopwatch:
@@ -87,16 +88,24 @@ def take_turns(
     """Run all sides one after the other, again and again, so that whatever else the machine does meets all of them.
 
     Args:
-        sides: each runs its stages; the first round counts operations and warms up.
+        sides: each runs its stages; the first round counts operations and memory, and warms up.
         repeats: timed rounds.
         advance: called after every round, the first included.
     """
-    counter, watch = FlopCounter(), Stopwatch(device)
-    for stage in (counter.stage, *[watch.stage] * repeats):
+    operations, memory, watch = FlopCounter(), MemoryCounter(), Stopwatch(device)
+
+    @contextmanager
+    def count(name: Hashable) -> Iterator[None]:
+        with memory.stage(name), operations.stage(name):
+            yield
+
+    for stage in (count, *[watch.stage] * repeats):
         for side in sides:
+            memory.begin_turn()
             side(stage)
         advance()
-    return Measurements(dict(watch.seconds), counter.flops, dict(watch.peak_bytes))
+    peak_bytes = watch.peak_bytes if device.type == "cuda" else memory.peak_bytes
+    return Measurements(dict(watch.seconds), operations.flops, dict(peak_bytes))
 
 
 def matmul(device: torch.device, dtype: torch.dtype) -> Callable[[Stage], None]:

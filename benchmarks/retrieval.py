@@ -25,16 +25,24 @@ from vl_absvit.models import VLAbSViT
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
 
 NAIVE_PAIRS = {"cpu": 8, "cuda": 64}
-PAIRS_PER_BATCH = 64
 
 
-def run(*, size: Literal["tiny", "base"], images: int, captions: int, shortlist: int, **common: Unpack[Common]) -> None:
+def run(
+    *,
+    size: Literal["tiny", "base"],
+    images: int,
+    captions: int,
+    shortlist: int,
+    batch: int,
+    **common: Unpack[Common],
+) -> None:
     """Measure, print the tables, write the JSON; the arguments are the command's options.
 
     Raises: as ``run_session``.
     """
-    told = {"benchmark": "retrieval", "size": size, "images": images, "captions": captions, "shortlist": shortlist}
-    run_session(told, partial(measure, size, images, captions, shortlist), compare_with_fp32, show, **common)
+    told = {"size": size, "images": images, "captions": captions, "shortlist": shortlist, "batch": batch}
+    of_precision = partial(measure, *told.values())
+    run_session({"benchmark": "retrieval"} | told, of_precision, compare_with_fp32, show, **common)
 
 
 @torch.no_grad()
@@ -43,6 +51,7 @@ def measure(
     images: int,
     captions: int,
     shortlist: int,
+    batch: int,
     device: torch.device,
     precision: str,
     repeats: int,
@@ -51,7 +60,8 @@ def measure(
     """Everything about one precision; ``advance`` is called after every round."""
     dtype = PRECISIONS[precision]
     model = random_model(size, {"kind": "matching"}).to(device, dtype)
-    contest = Contest(model, SyntheticGallery(images, captions, model.vision.patch_embed.img_size[0]), shortlist)
+    gallery = SyntheticGallery(images, captions, model.vision.patch_embed.img_size[0])
+    contest = Contest(model, gallery, shortlist, batch)
     agreement = check_outputs(contest.naive_sample(), contest.own_sample(), precision)
     sides = (matmul(device, dtype), contest.naive, contest.exact, contest.naive, contest.best)
     measured = take_turns(sides, device, repeats, advance)
@@ -67,9 +77,13 @@ class Contest:
         part: pairs that ``exact`` judges, (I, C) bool.
     """
 
-    def __init__(self, model: VLAbSViT, gallery: SyntheticGallery, size: int) -> None:
-        """``size`` is the number of captions in every image's shortlist."""
-        self._model, self._gallery, self._size = model, gallery, size
+    def __init__(self, model: VLAbSViT, gallery: SyntheticGallery, size: int, batch: int) -> None:
+        """
+        Args:
+            size: captions in every image's shortlist.
+            batch: pairs, or texts, of one of our forward passes.
+        """
+        self._model, self._gallery, self._size, self._batch = model, gallery, size, batch
         parameter = next(model.parameters())
         device, images, captions = parameter.device, len(gallery.image_ids), len(gallery.caption_ids)
         pairs = min(NAIVE_PAIRS[device.type], images * captions)
@@ -113,4 +127,4 @@ class Contest:
         return scorer.judge(listed)[self.rows]
 
     def _scorer(self) -> GalleryScorer:
-        return GalleryScorer(self._model, self._gallery, PAIRS_PER_BATCH, Progress(disable=True))
+        return GalleryScorer(self._model, self._gallery, self._batch, Progress(disable=True))

@@ -42,6 +42,7 @@ def summarise(counts: Counts, measured: Measurements) -> dict[str, object]:
         "shortlist": _side(seconds["shortlist"], naive[:, 1], flops["shortlist"], pairs),
     }
     for name, side in sides.items():
+        side["floor"] = sides["naive"]["flop_per_gallery"] / side["flop_per_gallery"]
         side["peak_bytes"] = max(measured.peak_bytes.get(stage, 0) for stage in STAGES[name]) or None
     rate = spread(flops[MATMUL] / seconds[MATMUL])
     numbers = dict(naive=counts.naive_pairs, texts=counts.captions, images=counts.images, pairs=counts.exact_pairs)
@@ -96,26 +97,30 @@ def _flickr30k(shortlist: int, seconds: dict[str, float]) -> dict[str, float]:
 
 
 def compare_with_fp32(results: dict[str, dict]) -> None:
-    """Add to every side of every precision how it stands to the naive side in fp32, if that was measured."""
+    """Add to every side how it stands to the naive side in fp32, and the floor of that, if that was measured."""
     if "fp32" not in results:
         return
-    naive = results["fp32"]["sides"]["naive"]["seconds_per_gallery"]["median"]
+    fp32 = results["fp32"]
+    naive = fp32["sides"]["naive"]["seconds_per_gallery"]["median"]
     for result in results.values():
+        faster = result["matmul_flop_per_second"]["median"] / fp32["matmul_flop_per_second"]["median"]
         for side in result["sides"].values():
             side["ratio_to_fp32_naive"] = naive / side["seconds_per_gallery"]["median"]
+            side["floor_to_fp32_naive"] = side["floor"] * faster
 
 
 def show(console: Console, precision: str, result: dict) -> None:
     """The sides, the parts of their work, and what the test split of Flickr30K would take."""
     agreement, flickr30k = result["agreement"], result["flickr30k"]
     has_memory = any(side["peak_bytes"] for side in result["sides"].values())
-    table = table_of(precision, "s per gallery", "naive / this", "naive fp32 / this", "GFLOP/s", *["GiB"] * has_memory)
+    ratios = ("naive / this", "by operations", "naive fp32 / this", "by operations and rate")
+    table = table_of(precision, "s per gallery", *ratios, "GFLOP/s", *["GiB at most"] * has_memory)
     for name, side in result["sides"].items():
-        to_fp32 = f"{side['ratio_to_fp32_naive']:.2f}" if "ratio_to_fp32_naive" in side else ""
         row = (
             span(side["seconds_per_gallery"]),
             span(side["ratio"]),
-            to_fp32,
+            f"{side['floor']:.2f}",
+            *(f"{side[key]:.2f}" if key in side else "" for key in ("ratio_to_fp32_naive", "floor_to_fp32_naive")),
             number(side["flop_per_second"] / 1e9),
         )
         table.add_row(name, *row, *[f"{(side['peak_bytes'] or 0) / 2**30:.2f}"] * has_memory)

@@ -19,18 +19,25 @@ from vl_absvit.data.collate import pad_texts
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.build import FORMAT, build_from_architecture
 
-Size = Literal["tiny", "base"]
+Size = Literal["tiny", "small", "base"]
 VOCABULARY = 50265
 PAD, START, END, FIRST_WORD = 1, 0, 2, 4  # token ids of RoBERTa
 SHORTEST, LONGEST = 8, 40
 
-_VISION = {"tiny": "absvit_tiny_patch16_224", "base": "absvit_base_patch16_224"}
-_TEXT = {"tiny": (192, 4, 3), "base": (768, 12, 12)}  # width, layers, heads
-_FUSION = {"tiny": FusionConfig(width=192, num_layers=2, num_heads=3), "base": FusionConfig()}
+_TEXT = {"tiny": (192, 4, 3), "small": (384, 6, 6), "base": (768, 12, 12)}  # width, layers, heads
+_FUSION = {
+    "tiny": FusionConfig(width=192, num_layers=2, num_heads=3),
+    "small": FusionConfig(width=384, num_layers=3, num_heads=6),
+    "base": FusionConfig(),
+}
 
 
-def random_model(size: Size, head: dict, seed: int = 0) -> VLAbSViT:
-    """A model in evaluation mode; ``head`` is the architecture's part, such as ``{"kind": "matching"}``."""
+def random_model(size: Size, head: dict, seed: int = 0, image_size: int = 224) -> VLAbSViT:
+    """A model in evaluation mode; ``head`` is the architecture's part, such as ``{"kind": "matching"}``.
+
+    Args:
+        image_size: side of the images, in pixels.
+    """
     width, layers, heads = _TEXT[size]
     text = RobertaConfig(
         vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
@@ -39,7 +46,7 @@ def random_model(size: Size, head: dict, seed: int = 0) -> VLAbSViT:
     )  # fmt: skip
     architecture = {
         "format": FORMAT,
-        "vision": asdict(VisionConfig(model=_VISION[size])),
+        "vision": asdict(VisionConfig(model=f"absvit_{size}_patch16_224", image_size=image_size)),
         "text": text.to_dict(),
         "sentence": "cls",
         "pool": "max",

@@ -56,7 +56,8 @@ def measure(
         look_twice_compiled = torch.compile(vision.look_twice)
         sides[COMPILED] = lambda: look_twice_compiled(pixels, prior).second.tokens
     told = {"tokens_with_signal": share_with_signal(vision.look_twice(pixels, prior))}
-    case = evaluation_case(f"{images} images", 1, sides, precision, told)
+    name = f"{images} image{'s' * (images > 1)}"
+    case = evaluation_case(name, 1, sides, precision, told)
     return measure_cases([case], device, precision, repeats, advance)
 
 

@@ -19,6 +19,7 @@ HELP = {
     "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
+    "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
 }
@@ -49,6 +50,8 @@ def parse_arguments() -> argparse.Namespace:
     add_number(command["train-retrieval"], "--negatives", 15, "N", "false captions of each image")
     add_number(command["retrieval"], "--captions", 200, "C", "there are")
     add_number(command["retrieval"], "--shortlist", 16, "K", "captions per image")
+    add_number(command["retrieval"], "--batch", 64, "P", "pairs of one of our forward passes")
+    add_scaling_options(command["scaling"])
     add_data_options(command["data"])
     for parser_of_one in command.values():
         parser_of_one.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
@@ -76,6 +79,18 @@ def add_model_options(parser: argparse.ArgumentParser, *, training: bool) -> Non
         "--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help=f"{what}, each in turn (both)"
     )
     add_number(parser, "--repeats", 5, "N", "rounds of all sides")
+
+
+def add_scaling_options(parser: argparse.ArgumentParser) -> None:
+    """What the benchmark of growing work can be asked."""
+    parser.add_argument("--size", choices=("tiny", "small", "base"), default="small", help="of the model (small)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic (default: fp32)")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", choices=(1, 2, 4), default=[1, 2], help="that share a batch of 4, CPU (1 2)"
+    )
+    add_number(parser, "--repeats", 3, "N", "rounds of all points")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="the same as a picture, PNG")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

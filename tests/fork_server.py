@@ -1,6 +1,6 @@
-"""A process that has imported what the scripts import, and runs each of them in a fork of itself.
+"""A process that has imported what the scripts import, and runs each of them in forks of itself.
 
-So a script starts at once, in a process of its own that can be killed at any moment. The server computes nothing with
+So a script starts at once, in processes of its own that can be killed at any moment. The server computes nothing with
 torch: a fork has none of its parent's threads.
 """
 
@@ -9,6 +9,8 @@ import importlib
 import json
 import os
 import runpy
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,9 @@ from tests.killing import before_operation, die, writing_a_checkpoint
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = (
     "jsonargparse",
-    "datasets",
+    "docstring_parser",
+    "PIL.Image",
+    "datasets.io.parquet",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.roberta.modeling_roberta",
     "vl_absvit.tasks.vqa",
@@ -28,18 +32,21 @@ IMPORTS = (
     "vl_absvit.tasks.classification",
     "vl_absvit.training.loop",
 )
+IF_INSTALLED = ("attrs", "scipy.io", "deepspeed")  # what libraries import late, and where they can
+SECONDS_TO_END = 30.0  # what launchers give to the processes beside one that failed, before they kill them
+LAUNCHERS_KILL = signal.SIGALRM  # nothing else sends it, and nothing handles it
 
 
 class Outcome(NamedTuple):
     """What became of a script."""
 
-    code: int  # exit code, or minus the number of the signal that ended it
-    output: str  # all that it printed
-    seconds: float
+    codes: list[int]  # of each process: its exit code, or minus the number of the signal that ended it
+    output: str  # all that they printed
+    seconds: float  # to the end, counted as the time of signals is
 
 
 class ForkServer:
-    """The server as its user sees it; scripts run one after the other, each on one thread of the CPU."""
+    """The server as its user sees it; scripts run one after the other, each process on one thread of the CPU."""
 
     def __init__(self, log: Path) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -54,22 +61,26 @@ class ForkServer:
         self,
         script: str,
         *arguments: object,
-        after: float | None = None,
-        signal: int | None = None,
+        processes: int = 1,
+        since: str = "",
+        after: float = 0.0,
+        signals: dict[int, int] | None = None,
         killed_before: int | None = None,
     ) -> Outcome:
-        """Run a script, named relative to the project's root.
+        """Run a script, named relative to the project's root, as a launcher does: where one process fails, all end.
 
         Args:
-            after: seconds from the start to sending ``signal`` to it and its loader processes, if it still runs.
+            since: words; time counts from the moment at which it has printed them.
+            after: seconds to sending the signals.
+            signals: for each process that is sent one, and its loader processes with it, the signal's number.
             killed_before: the number (from 1) of the operation that writes a checkpoint before which it is killed.
         """
-        argv = [script, *map(str, arguments)]
-        request = {"argv": argv, "after": after, "signal": signal, "killed_before": killed_before}
+        request = {"argv": [script, *map(str, arguments)], "processes": processes, "killed_before": killed_before}
+        request |= {"since": since, "after": after, "signals": list((signals or {}).items())}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        code, seconds = json.loads(self._process.stdout.readline())
-        return Outcome(code, self._log.read_text(encoding="utf-8", errors="replace"), seconds)
+        codes, seconds = json.loads(self._process.stdout.readline())
+        return Outcome(codes, self._log.read_text(encoding="utf-8", errors="replace"), seconds)
 
     def close(self) -> None:
         """End the server."""
@@ -79,37 +90,80 @@ class ForkServer:
 
 def serve(log: Path) -> None:
     """Run what stdin asks for, until it ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries may print when they are imported
     for name in IMPORTS:
         importlib.import_module(name)
+    for name in IF_INSTALLED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     os.fsync = lambda descriptor: None  # what a process leaves behind does not depend on it
     for line in sys.stdin:
-        request, started = json.loads(line), time.monotonic()
+        request = json.loads(line)
+        answers.write(json.dumps(wait(start(request, log), request, log)) + "\n")
+        answers.flush()
+
+
+def start(request: dict[str, Any], log: Path) -> list[int]:
+    """Fork the processes of a script, each with a process group of its own, as launchers give it."""
+    # Emptied here: a process may be killed before it does anything.
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    environments = environments_of(request["processes"])
+    children = []
+    for environment in environments:
         child = os.fork()
         if child == 0:
-            become(request, log)
+            become(request, environment, output)
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(child, child)  # done here as well as there: whichever comes first
-        sys.stdout.write(json.dumps([wait(child, request, started), time.monotonic() - started]) + "\n")
-        sys.stdout.flush()
+        children.append(child)
+    os.close(output)
+    return children
 
 
-def wait(child: int, request: dict[str, Any], started: float) -> int:
-    """Exit code of a fork, which is sent its signal on the way."""
-    is_due = request["signal"] is not None
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        if is_due and time.monotonic() - started >= request["after"]:
-            os.killpg(child, request["signal"])
-            is_due = False
+def environments_of(processes: int) -> list[dict[str, str]]:
+    """The variables by which processes find each other."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def wait(children: list[int], request: dict[str, Any], log: Path) -> tuple[list[int], float]:
+    """Exit codes of processes that are sent their signals on the way and, where one of them fails, end together.
+
+    Also the seconds that this took, from when time counts.
+    """
+    codes: dict[int, int] = {}
+    due = [(request["after"], children[rank], number) for rank, number in request["signals"]]
+    is_failing, passed, begun = False, 0.0, None
+    while len(codes) < len(children):
+        if begun is None and request["since"].encode() in log.read_bytes():
+            begun = time.monotonic()
+        passed = 0.0 if begun is None else time.monotonic() - begun
+        for child in children:
+            if child not in codes and (status := os.waitpid(child, os.WNOHANG))[0]:
+                codes[child] = os.waitstatus_to_exitcode(status[1])
+        if any(codes.values()) and not is_failing:
+            is_failing, begun = True, begun or time.monotonic()
+            others = [child for child in children if child not in codes]
+            due += [(passed, child, signal.SIGTERM) for child in others]
+            due += [(passed + SECONDS_TO_END, child, LAUNCHERS_KILL) for child in others]
+        for when, child, number in [each for each in due if begun is not None and each[0] <= passed]:
+            due.remove((when, child, number))
+            if child not in codes:
+                os.killpg(child, number)
         time.sleep(0.001)
+    return [codes[child] for child in children], passed
 
 
-def become(request: dict[str, Any], log: Path) -> NoReturn:
-    """Turn this fork into the script, with a process group of its own, as launchers give it."""
+def become(request: dict[str, Any], environment: dict[str, str], output: int) -> NoReturn:
+    """Turn this fork into a process of the script."""
     os.setpgid(0, 0)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.environ |= environment
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)

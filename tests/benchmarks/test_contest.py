@@ -51,7 +51,7 @@ def test_sides_are_summed_over_parts_and_compared_round_by_round(result):
     assert ours["parts"]["forward"] == {
         "seconds": {"median": 3.5, "low": 3.0, "high": 4.0}, "flop": 200, "share_of_matmul_rate": 200 / 3.5 / 100
     }  # fmt: skip
-    assert ours["kept_bytes"] == 6 and ours["peak_bytes"] is None
+    assert ours["activation_bytes"] == 6 and ours["peak_bytes"] is None
 
 
 def test_another_question_costs_what_more_of_them_cost_more_without_the_optimizer(result):
@@ -114,5 +114,5 @@ def test_the_tables_show_times_floor_memory_parts_and_another_question(result):
         "3.20",
     ]
     assert "one: ours, forward" in shown and "one: x 0.5" in shown
-    assert "one: ours keeps 0.75 of the bytes" in shown
+    assert "one: ours keeps 0.75 of the naive side's bytes" in shown
     assert "another question on an image costs ours 0.50 of the first (by operations 0.50)" in shown

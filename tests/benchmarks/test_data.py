@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from benchmarks import data
-from benchmarks.data import compare_reduced, decode_reduced, load, per_core, workers_needed
+from benchmarks.data import compare_reduced, compare_texts, decode_reduced, load, per_core, workers_needed
 from benchmarks.measure import Spread
 from benchmarks.pictures import jpeg, make_picture, write_pictures
+from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, train_tokenizer
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import image_transform
@@ -63,6 +64,22 @@ def test_a_gpu_needs_as_many_processes_as_keep_up_with_it():
     assert [workers_needed(rate, 100.0) for rate in (1, 100, 101, 1000)] == [1, 1, 2, 10]
 
 
+def test_tokenising_ahead_saves_a_share_of_an_image_and_its_question(monkeypatch):
+    monkeypatch.setattr(data, "TEXTS", 100)
+    told = compare_texts({ON_THE_FLY: [1.0, 2.0, 3.0], AHEAD: [1.0, 1.0, 1.0]}, images_per_second=10.0)
+    assert told["per_second"][ON_THE_FLY] == {"median": 50.0, "low": pytest.approx(100 / 3), "high": 100.0}
+    assert told["saved_share"] == pytest.approx((0.02 - 0.01) / (0.1 + 0.02))
+
+
+def test_made_up_questions_have_as_many_tokens_as_real_ones():
+    texts = made_up_questions(500)
+    assert texts == made_up_questions(500) and len(set(texts)) > 400 and all(text.endswith("?") for text in texts)
+    lengths = [len(ids) for ids in train_tokenizer(texts)(texts)["input_ids"]]
+    assert 8 < np.mean(lengths) < 14
+    ids = train_tokenizer(texts)(texts[:1])["input_ids"][0]
+    assert ids[0] == 0 and ids[-1] == 2
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_runs_through_all_images_in_every_round(pictures, tmp_path, monkeypatch, workers):
     monkeypatch.setattr(data, "IMAGES_PER_BATCH", 4)
@@ -75,6 +92,7 @@ def test_a_loader_runs_through_all_images_in_every_round(pictures, tmp_path, mon
 
 def test_everything_is_written_and_threads_are_as_before(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data, "SIZES", ((64, 48), (50, 40)))
+    monkeypatch.setattr(data, "TEXTS", 100)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -89,5 +107,6 @@ def test_everything_is_written_and_threads_are_as_before(tmp_path, capsys, monke
     )
     steps = ["decoding", "decoding at reduced scale", "evaluation", "RandAugment"]
     assert list(results["sizes"]["64 x 48"]["images_per_second"]) == steps
+    assert list(results["texts"]["per_second"]) == [ON_THE_FLY, AHEAD]
     assert results["workers_needed"]["10"] == 1 < results["workers_needed"]["1000000000"]
     assert "a GPU that trains on 10 images/s needs 1 loader process(es)" in capsys.readouterr().out

@@ -1,9 +1,9 @@
-"""What a forward pass keeps for the backward pass, counted by hand."""
+"""What a forward pass keeps for the backward pass, and what a side holds at most, counted by hand."""
 
 import pytest
 import torch
 
-from benchmarks.memory import kept_for_backward
+from benchmarks.memory import MemoryCounter, kept_for_backward
 
 
 def test_inputs_of_products_are_kept_once_and_parameters_not_at_all():
@@ -36,3 +36,28 @@ def test_without_gradient_nothing_is_kept():
     weight = torch.randn(4, 4, requires_grad=True)
     with torch.no_grad():
         assert kept_for_backward(lambda: torch.randn(3, 4) @ weight, [weight]) == 0
+
+
+def test_a_stage_holds_what_it_makes_and_what_earlier_stages_of_its_turn_left():
+    memory, others = MemoryCounter(), torch.ones(1000)
+    memory.begin_turn()
+    with memory.stage("first"):
+        kept = others + 1  # 4,000 bytes
+        (kept + 1).sum()  # another 4,000, and the sum: gone after it
+    with memory.stage("second"):
+        kept[:10].add(1)  # 40 beside what the first stage left
+    assert memory.peak_bytes == {"first": 8004, "second": 4040}
+    memory.begin_turn()
+    with memory.stage("second"):
+        kept + 1  # what was kept belongs to another turn
+    assert memory.peak_bytes["second"] == 4040
+    del kept
+
+
+def test_what_the_forward_pass_keeps_is_there_in_the_backward_pass():
+    weight, memory = torch.randn(100, 100, requires_grad=True), MemoryCounter()
+    with memory.stage("forward"):
+        loss = (weight * 2).exp().sum()
+    with memory.stage("backward"):
+        loss.backward()
+    assert memory.peak_bytes["backward"] >= memory.peak_bytes["forward"] >= 2 * weight.nbytes

@@ -21,7 +21,7 @@ def no_stage(name: str) -> nullcontext:
 @torch.no_grad()
 def test_all_sides_compute_what_evaluation_computes():
     model, gallery = make_model(*VARIANTS[0]), SyntheticGallery(images=3, captions=7, resolution=32, vocabulary=100)
-    contest = Contest(model, gallery, size=2)
+    contest = Contest(model, gallery, size=2, batch=3)
     similarity, pairs = score_gallery(model, gallery, look="second", size=None, bar=Progress(disable=True))
     assert np.ptp(pairs) > 0.3
     image, caption = contest.rows
@@ -75,10 +75,11 @@ def test_galleries_are_extrapolated_from_their_parts():
     assert (naive["flop_per_gallery"], exact["flop_per_gallery"]) == (2000, 230)
     assert exact["flop_per_second"] == 230 / 7.5 and result["matmul_flop_per_second"]["median"] == 200
     assert (naive["peak_bytes"], exact["peak_bytes"]) == (None, 7)
+    assert (naive["floor"], exact["floor"]) == (1, 2000 / 230)
     assert result["parts"]["pairs"]["share_of_matmul_rate"] == 100 / 2.5 / 200
     flickr30k = result["flickr30k"]
     assert flickr30k["naive_seconds"] == 5_000_000 * 7 / 4
     assert flickr30k["shortlist_pairs"] == 3 * 6000
     assert flickr30k["shortlist_seconds"] == 5000 * 0.1 + 1000 * 0.75 + 18_000 * 0.25
     compare_with_fp32({"fp32": result})
-    assert exact["ratio_to_fp32_naive"] == 35 / 7.5
+    assert exact["ratio_to_fp32_naive"] == 35 / 7.5 and exact["floor_to_fp32_naive"] == 2000 / 230

@@ -51,8 +51,9 @@ def test_training_on_questions_is_measured_in_parts(tmp_path, precision):
     train_vqa.run(images=1, questions=[1, 2], compiled=False, precision=[precision], output=tmp_path / "t.json", **ONE)
     case = read(tmp_path / "t.json")["results"][precision]["cases"]["1 image x 2 questions"]
     assert list(case["sides"]["ours"]["parts"]) == ["batch", "forward", "backward", "optimizer"]
-    assert case["sides"]["ours"]["kept_bytes"] < case["sides"]["naive"]["kept_bytes"]
+    assert case["sides"]["ours"]["activation_bytes"] < case["sides"]["naive"]["activation_bytes"]
     assert case["agreement"]["correlation"] > 0.99
+    assert all(side["peak_bytes"] > side["activation_bytes"] > 0 for side in case["sides"].values())
 
 
 def test_training_on_captions_is_measured(tmp_path):

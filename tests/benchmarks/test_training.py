@@ -47,7 +47,7 @@ def test_a_case_compares_drops_and_counts_every_part(task):
     trainees = make_trainees(task, WORK, False, "fp32")
     case = training_case("one", 2, task, trainees, make_optimizers(task, trainees), "fp32")
     assert task.model.training and case.agreement["largest_gradient_difference"] < 1e-4
-    assert case.kept_bytes[OURS] < 0.8 * case.kept_bytes[NAIVE]
+    assert case.activation_bytes[OURS] < 0.8 * case.activation_bytes[NAIVE]
     flops = {}
     for side, step in case.sides.items():
         counter = FlopCounter()

@@ -102,19 +102,50 @@ def test_loader_processes_change_nothing():
     assert epoch_of(Numbers(50), workers=2) == epoch_of(Numbers(50))
 
 
-def test_loader_processes_outlive_the_signals_that_a_launcher_sends_to_all():
+@pytest.fixture
+def loading():
+    """Batches of two loader processes that have just been started, and these."""
     loader = training_loader(
         Numbers(60), batch_size=6, micro_batch_size=None, rank=0, world_size=1, seed=3, epoch=0, num_workers=2
     )
     others, batches = set(multiprocessing.active_children()), iter(loader)
-    seen = [next(batches).tolist() for _ in range(2)]  # one from each, which has then begun
     processes = set(multiprocessing.active_children()) - others
     assert len(processes) == 2
+    return batches, processes
+
+
+def signalled_from_elsewhere(pid: int, number: int) -> None:
+    """Signal a process from another one than this."""
+    child = os.fork()
+    if child == 0:
+        os.kill(pid, number)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("taken", [0, 2])
+def test_loader_processes_outlive_the_signals_that_a_launcher_sends_to_all(loading, taken):
+    batches, processes = loading
+    seen = [next(batches).tolist() for _ in range(taken)]
     for process in processes:
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            os.kill(process.pid, number)
+            signalled_from_elsewhere(process.pid, number)
     seen += [batch.tolist() for batch in batches]
     assert seen == epoch_of(Numbers(60), batch_size=6)
+
+
+def test_the_main_process_can_end_its_loader_processes(loading):
+    # Python does so, and waits for them, where the main process ends with an error.
+    batches, processes = loading
+    next(batches)
+    for process in processes:
+        process.terminate()
+        process.join(30)
+        assert process.exitcode == 0
+
+
+def test_signals_are_held_back_only_while_loader_processes_start(loading):
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGUSR1}
 
 
 def test_loading_leaves_the_global_generator_alone():

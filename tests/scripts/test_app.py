@@ -59,6 +59,11 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
+def _hear_interrupts() -> None:
+    """Shells start background jobs with interrupts ignored, and what these start inherits it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class App:
     """The app as a process of its own."""
 
@@ -75,7 +80,9 @@ class App:
         }
         with self.log.open("w") as log:
             command = [sys.executable, SCRIPT, *map(str, arguments)]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, preexec_fn=_hear_interrupts
+            )
         self.address = self._wait_for_the_address()
 
     def _wait_for_the_address(self) -> str:

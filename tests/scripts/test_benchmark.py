@@ -80,6 +80,7 @@ def test_loading_is_measured(tmp_path):
         (["data", "--workers", "-1"], "argument --workers: must be at least"),
         (["data", "--size", "tiny"], "unrecognized arguments: --size tiny"),
         (["train-retrieval", "--compile"], "unrecognized arguments: --compile"),
+        (["scaling", "--processes", "3"], "argument --processes: invalid choice: 3"),
         (["retrieval", "--captions", "5"], "--shortlist 16 is more than the 5 captions"),
     ],
 )

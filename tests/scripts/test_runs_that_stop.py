@@ -5,7 +5,10 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +17,11 @@ import pytest
 
 from tests.damage import answers_in_another_order, cut_short, emptied, removed, replaced
 from tests.run_folders import assert_same_end
-from tests.run_script import run_script
+from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_vqa_config, write_config
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.tasks.vqa import VQATask
-from vl_absvit.training.checkpoint import check_whole
+from vl_absvit.training.checkpoint import check_whole, find_checkpoint
 
 
 @pytest.mark.parametrize("damage, message", [(cut_short, "cannot be decoded"), (removed, "No such file or directory")])
@@ -108,6 +111,40 @@ def test_after_room_is_made_on_a_full_disk_the_run_goes_on(finetuned, small_disk
     ballast.unlink()
     assert run_script("scripts/finetune_vqa.py", *arguments) == 0
     assert_same_end(run, finetuned / "vqa")
+
+
+def processes_below(launcher: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_two_processes_end_when_their_launcher_is_asked_to_stop_or_one_of_them_is_killed(world, tmp_path, is_asked):
+    config = tiny_vqa_config(world, tmp_path / "run")
+    optim, data = replace(config.optim, epochs=10_000), replace(config.data, num_workers=1)
+    config = replace(config, optim=optim, data=data)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [ROOT / "scripts/finetune_vqa.py", "--config", write_config(config, tmp_path / "vqa.yaml")]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    last = tmp_path / "run/checkpoints/last"
+    with (tmp_path / "output.log").open("w") as log:
+        launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        while not last.exists() and launcher.poll() is None:
+            time.sleep(0.05)
+        processes = processes_below(launcher.pid)
+        assert len(processes) == 2, (tmp_path / "output.log").read_text()
+        if is_asked:
+            launcher.terminate()
+        else:
+            os.kill(processes[1], signal.SIGKILL)
+        assert launcher.wait(60) == 1  # what this launcher makes of both
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+    assert find_checkpoint(last)[0] is not None
+    if is_asked:
+        check_whole(last)
+        step = json.loads((last / "training_state.json").read_text())["step"]
+        assert step == json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["step"]
+        assert f"asked to stop by a signal: saved step {step} of 50000 " in (tmp_path / "output.log").read_text()
 
 
 def one_bit_flipped(run):

@@ -4,13 +4,13 @@ W processes, A accumulation steps per optimizer step, m samples per process and 
 """
 
 import logging
-import signal
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from vl_absvit.data.loader_processes import SteadyLoader
 from vl_absvit.data.same_image import same_image_batches
 from vl_absvit.errors import ConfigError
 
@@ -126,22 +126,12 @@ def evaluation_loader(
 
 def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
     """The named batches, each a list of rows of ``dataset``, in their order."""
-    return DataLoader(
+    return SteadyLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=dataset.collate,
         num_workers=num_workers,
-        worker_init_fn=outlive_signals,
         pin_memory=torch.cuda.is_available(),
         # A loader draws a number for its workers; spare the global generator.
         generator=torch.Generator().manual_seed(0),
     )
-
-
-def outlive_signals(_: int) -> None:
-    """In a loader process: leave to the main process what a launcher sends to all, which needs it until it has stopped.
-
-    Loader processes end with their main process.
-    """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)

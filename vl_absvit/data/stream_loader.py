@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from vl_absvit.data.collate import VQABatch
-from vl_absvit.data.loaders import outlive_signals, rank_slice
+from vl_absvit.data.loader_processes import SteadyLoader
+from vl_absvit.data.loaders import rank_slice
 from vl_absvit.data.stream_folder import Question, Shard
 from vl_absvit.data.streaming import Part, StreamedQuestions
 from vl_absvit.errors import ConfigError
@@ -155,12 +156,11 @@ class StreamLoader:
         if epoch == 0 and start_step == 0:
             self._say(batch_size, steps, any(len(each) < per_shard for each in offsets.values()))
         self._workers = min(num_workers, len(offsets))
-        self._parts = DataLoader(
+        self._parts = SteadyLoader(
             _Parts(data, offsets, per_shard, seed, epoch, self._steps),
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self._workers,
-            worker_init_fn=outlive_signals,
             # A loader draws a number for its workers; spare the global generator.
             generator=torch.Generator().manual_seed(0),
         )

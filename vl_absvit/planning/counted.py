@@ -104,4 +104,5 @@ def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:
         return model
     looks = {name: Rehearsed(getattr(model.vision, name), tally, calls) for name in ("look_once", "look_again")}
     encode_texts = Rehearsed(model.encode_texts, tally, calls)
-    return SimpleNamespace(encode_texts=encode_texts, vision=SimpleNamespace(**looks), prior=model.prior)
+    vision = SimpleNamespace(**looks)
+    return SimpleNamespace(encode_texts=encode_texts, vision=vision, prior=model.prior, text=model.text)

@@ -99,6 +99,7 @@ def _in_bf16(config: RunnableConfig, model: nn.Module) -> Callable[..., Any]:
             out = model(*args, **kwargs)
         return tree_map(_as_fp32, out)
 
+    forward.module = model  # as wrappers have it
     return forward
 
 

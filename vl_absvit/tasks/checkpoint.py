@@ -90,6 +90,8 @@ def datasets_trained_on(training: dict[str, Any]) -> list[str]:
 def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
     """Write a checkpoint's parts into an existing folder."""
     checkpoint.model.save_pretrained(folder)
+    backend = checkpoint.tokenizer.backend_tokenizer
+    backend.no_truncation(), backend.no_padding()  # left by whatever was read last, and set by whatever is read next
     checkpoint.tokenizer.save_pretrained(folder)
     write_json(folder / PREPROCESSING, checkpoint.preprocessing._asdict(), indent=1)
     write_json(folder / TRAINING, checkpoint.training, indent=1)
