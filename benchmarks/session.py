@@ -1,5 +1,6 @@
 """One run of a benchmark: every precision in turn, the tables, the JSON."""
 
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -48,7 +49,10 @@ def run_session(
     precisions = [name for name in PRECISIONS if name in common["precision"]]
     with progress() as bar:
         task = bar.add_task("rounds", total=len(precisions) * (repeats + 1))
-        results = {name: measure(where, name, repeats, lambda: bar.advance(task)) for name in precisions}
+        results = {}
+        for name in precisions:
+            results[name] = measure(where, name, repeats, lambda: bar.advance(task))
+            gc.collect()  # models and what trained them are gone before the next ones come
     compare(results)
     for name, result in results.items():
         show(Console(), name, result)
