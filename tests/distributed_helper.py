@@ -1,8 +1,10 @@
 """Run a function on several gloo processes on the CPU.
 
-They are spawned: forked children hang once torch has used its thread pool.
+They are forked from a server that has imported what takes long and done nothing else: children of a process in which
+torch has used its thread pool would hang.
 """
 
+import multiprocessing
 import os
 import socket
 import tempfile
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+multiprocessing.set_forkserver_preload(["vl_absvit.tasks.retrieval", "vl_absvit.tasks.vqa", "vl_absvit.training.loop"])
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -25,12 +29,21 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_run_rank, args=(world_size, port, folder, function, args), nprocs=world_size)
+        arguments = (world_size, port, folder, dict(os.environ), function, args)
+        mp.start_processes(_run_rank, arguments, nprocs=world_size, start_method="forkserver")
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(world_size)]
 
 
-def _run_rank(rank: int, world_size: int, port: int, folder: str, function: Callable[..., Any], args: tuple) -> None:
-    os.environ |= {
+def _run_rank(
+    rank: int,
+    world_size: int,
+    port: int,
+    folder: str,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    args: tuple,
+) -> None:
+    os.environ |= environment | {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world_size),

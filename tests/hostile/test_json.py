@@ -136,7 +136,8 @@ def test_hostile_json_stops_a_preparation(tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [name for name in READINGS if name != "questions"])
 def test_hostile_json_stops_every_program_that_reads_json(tmp_path, program):
-    for number, name in enumerate(NAMES):
+    share = list(READINGS).index(program) % 3  # the reader itself meets all of them below
+    for number, name in enumerate(NAMES[share::3]):
         folder = tmp_path / str(number)
         folder.mkdir()
         reading = READINGS[program](folder)

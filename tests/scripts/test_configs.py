@@ -37,7 +37,8 @@ def parse(name: str, *overrides: str):
 
 def test_every_config_is_listed_here():
     folder = ROOT / "configs"
-    assert {str(file.relative_to(folder)) for file in folder.rglob("*.yaml")} == set(CONFIGS)
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*.yaml")}
+    assert {file for file in files if not file.startswith("accelerate/")} == set(CONFIGS)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

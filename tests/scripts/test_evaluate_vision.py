@@ -21,6 +21,7 @@ from tests.run_script import ROOT, run_script
 from tests.tasks.test_vision_evaluation import write_images
 from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
+from vl_absvit import cli
 from vl_absvit.evaluation.classification import ALEXNET_ERRORS
 from vl_absvit.tasks.classification import ClassificationTask, load_classifier
 
@@ -291,7 +292,7 @@ def test_a_class_that_is_missing_or_empty_in_one_folder_is_named(refuse, corrupt
 
 def evaluate_on_this_rank(runs: list[list[str]]) -> list[int]:
     """The script as one of several processes, once per list of options; its exit codes."""
-    Accelerator.end_training = lambda self: None  # the helper ends the process group itself
+    Accelerator.end_training, cli._exit = lambda self: None, sys.exit  # the helper ends process group and process
     codes = []
     for words in runs:
         AcceleratorState._reset_state(reset_partial_state=True)

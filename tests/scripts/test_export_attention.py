@@ -19,6 +19,7 @@ from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
 from tests.distributed_helper import run_on_ranks
 from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_vision, tiny_vqa_config
+from vl_absvit import cli
 from vl_absvit.attention.exported import read_index, read_question
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
@@ -265,7 +266,7 @@ def test_an_output_that_holds_something_else_is_left_alone(export, saved, world,
 def export_on_this_rank(arguments: list[str]) -> int:
     """The script as one of several processes; its exit code."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    Accelerator.end_training = lambda self: None  # the helper ends the process group itself
+    Accelerator.end_training, cli._exit = lambda self: None, sys.exit  # the helper ends process group and process
     sys.argv = [SCRIPT, *arguments]
     try:
         runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
