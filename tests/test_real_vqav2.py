@@ -110,6 +110,7 @@ def test_the_submission_is_whole_and_scored_on_the_official_files(folder, raw, t
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_vocabulary_of_sixty_thousand_real_questions_is_a_part_of_the_published_one(real_data, tmp_path):
     files = ("--root", real_data / "vqav2-60k", "--output", tmp_path / "data")
     assert run_script("data_prep/prepare_vqav2.py", *files, "--allow-missing-images", "--workers", 1) == 0

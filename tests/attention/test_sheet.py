@@ -60,6 +60,7 @@ def test_any_picture_and_any_name_have_room(size, name):
     assert page.mode == "RGB" and 2 * MARGIN < page.width < 700 and page.height < 600
 
 
+@pytest.mark.slow
 def test_the_largest_sheet_can_be_drawn():
     tiles = {f"alpha {alpha}": np.eye(2) for alpha in range(MAX_COLUMNS)}
     rows = {f"prior {row}": tiles if row == 0 else {"prior mask": np.eye(2)} for row in range(MAX_ROWS)}

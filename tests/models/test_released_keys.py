@@ -21,6 +21,8 @@ from vl_absvit.models.released.imagenet import convert_imagenet
 from vl_absvit.models.released.vision_language import convert_vision_language
 from vl_absvit.models.released.vision_language_keys import KEYS
 
+pytestmark = pytest.mark.slow  # every tensor of every kind of checkpoint
+
 KINDS = ["vqa", "matching", "pretraining", "nlvr2", "snli"]
 HEADS = {  # released names of METER's heads
     "vqa": [f"vqa_classifier.{layer}.{name}" for layer in (0, 1, 3) for name in ("weight", "bias")],

@@ -283,6 +283,7 @@ def check_metrics(folder: Path, expected_folder: Path) -> None:
             assert line == pytest.approx(expected, rel=2e-4), look
 
 
+@pytest.mark.slow
 def test_a_batch_in_four_passes_trains_like_a_batch_in_one(world, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     train_with_each_look(world, tmp_path / "one")

@@ -74,6 +74,7 @@ def disturbed_saves(folder, keep_previous: bool, fault):
         assert sorted(path.name for path in last.parent.iterdir()) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_previous", [True, False])
 def test_whenever_a_save_is_killed_the_old_or_the_new_checkpoint_is_whole(tmp_path, keep_previous):
     found = []
@@ -103,6 +104,7 @@ def test_finishing_a_killed_save_can_be_killed_as_well(last):
     assert content(last) == "three" and content(last.with_name("last.previous")) == "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_previous", [True, False])
 def test_wherever_in_a_save_the_disk_is_full_the_old_or_the_new_checkpoint_is_whole(tmp_path, keep_previous):
     codes = []

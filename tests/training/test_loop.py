@@ -16,6 +16,8 @@ from vl_absvit.training import loop
 from vl_absvit.training.loop import is_evaluation_step, make_accelerator, seed_of
 from vl_absvit.training.run_dir import RunFolder
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):

@@ -16,6 +16,8 @@ from tests.training.tiny_task import TinyTask, run_tiny, tiny_config
 from vl_absvit.training import preemption
 from vl_absvit.training.preemption import Preemption, command_to_go_on
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NOWHERE = torch.device("cpu")
 
 

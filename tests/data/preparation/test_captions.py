@@ -144,6 +144,7 @@ def test_captions_and_splits_are_those_that_meter_writes(golden, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_the_real_captions_of_flickr30k_have_the_official_counts(real_data, tmp_path):
     raw = real_data / "flickr30k-karpathy"
     shutil.copytree(raw / "images", tmp_path / "raw" / "flickr30k-images")

@@ -28,6 +28,7 @@ def peak_mebibytes(folder: Path, questions: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_questions(tmp_path):
     # The first fill the database's cache and a row group. The others are 70 MiB as rows, more as JSON.
     first, all_of_them = peak_mebibytes(tmp_path / "some", 20_000), peak_mebibytes(tmp_path / "more", 50_000)
