@@ -143,6 +143,15 @@ def test_more_processes_compare_more_and_exchange_gradients_in_buckets():
     assert alone.states.buckets == 0 and together.states.buckets == together.gradient_bytes
 
 
+def assert_is_what_was_counted(step: Callable[[], None], model: torch.nn.Module, counted: Step) -> None:
+    with Tally([*model.parameters(), *model.buffers()]) as tally:
+        step()
+    with FlopCounterMode(display=False) as flops:
+        step()
+    assert counted.flops == flops.get_total_flops()
+    assert counted.peak_bytes == pytest.approx(tally.peak, rel=0.02)
+
+
 KINDS = [
     (task, checkpointing, bits) for task in CONFIGS for checkpointing in (False, True) for bits in ("fp32", "bf16")
 ]
@@ -169,12 +178,7 @@ def test_a_counted_pass_computes_and_holds_what_a_real_one_does(task, checkpoint
         accelerator.backward(sum(task.losses(prepared, batch).values()))
         bare.zero_grad()
 
-    with Tally([*bare.parameters(), *bare.buffers()]) as tally:
-        step()
-    with FlopCounterMode(display=False) as flops:
-        step()
-    assert counted.flops == flops.get_total_flops()
-    assert counted.peak_bytes == pytest.approx(tally.peak, rel=0.02)
+    assert_is_what_was_counted(step, bare, counted)
 
 
 def test_states_are_the_parameters_and_both_moments():
@@ -204,12 +208,7 @@ def test_a_step_of_several_passes_is_what_the_loop_does(task):
         accumulate_gradients(bare_task(config, FACTS, bare), bare, accelerator, batches, range(passes))
         bare.zero_grad()
 
-    with Tally([*bare.parameters(), *bare.buffers()]) as tally:
-        step()
-    with FlopCounterMode(display=False) as flops:
-        step()
-    assert counted.flops == flops.get_total_flops()
-    assert counted.peak_bytes == pytest.approx(tally.peak, rel=0.02)
+    assert_is_what_was_counted(step, bare, counted)
 
 
 @pytest.mark.slow

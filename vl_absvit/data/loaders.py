@@ -98,17 +98,23 @@ def training_loader(
         batches = global_batches(len(dataset), batch_size, seed, epoch)
     else:
         batches = same_image_batches(dataset.image_ids, batch_size, samples_per_image, seed, epoch)
-    if epoch == 0 and start_step == 0 and len(dataset) % batch_size:
-        log.info(
-            "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
-            len(dataset),
-            len(batches),
-            batch_size,
-            len(dataset) % batch_size,
-        )
+    if epoch == 0 and start_step == 0:
+        say_what_is_left_over(len(dataset), len(batches), batch_size)
     dataset.set_epoch(epoch)
     mine = [part for batch in batches[start_step:] for part in rank_slice(batch, rank, world_size, micro_batch_size)]
     return batch_loader(dataset, mine, num_workers)
+
+
+def say_what_is_left_over(num_samples: int, batches: int, batch_size: int) -> None:
+    """Log how many samples no batch of an epoch holds, if there are any."""
+    if left_over := num_samples - batches * batch_size:
+        log.info(
+            "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
+            num_samples,
+            batches,
+            batch_size,
+            left_over,
+        )
 
 
 def evaluation_loader(

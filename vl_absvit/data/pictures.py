@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -16,12 +17,18 @@ KEPT_BYTES = 2**30
 """Images of a data set that is smaller than this as tensors, and not augmented, are kept in memory once made."""
 
 
-class ImageLoader:
-    """Images by id, opened and transformed when asked for.
+def transformed(picture: Image.Image, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
+    """A picture as a tensor (3, H, W).
 
     Nothing random is drawn from global generators: an augmented image looks the same for a given (seed, epoch, image
     id), whatever process loads it and whatever it is loaded with.
     """
+    with seeded(seed, epoch, image_id) if transform.is_random else nullcontext():
+        return transform(picture)
+
+
+class ImageLoader:
+    """Images by id, opened and transformed when asked for."""
 
     def __init__(self, table: ImageTable, transform: ImageTransform, num_images: int, seed: int = 0) -> None:
         """
@@ -39,8 +46,7 @@ class ImageLoader:
         new = [image_id for image_id in image_ids if image_id not in self._kept]
         tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept}
         for image_id, picture in zip(new, self._table.open(new), strict=True):
-            with seeded(self._seed, self._epoch, image_id) if self._transform.is_random else nullcontext():
-                tensors[image_id] = self._transform(picture)
+            tensors[image_id] = transformed(picture, self._transform, self._seed, self._epoch, image_id)
         if new and self._may_keep(tensors[new[0]]):
             self._kept |= {image_id: tensors[image_id] for image_id in new}
         return tensors

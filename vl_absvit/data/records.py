@@ -187,13 +187,28 @@ def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
     Raises:
         InputError: the file is gone or is not what it was at preparation; names the file and the image's id.
     """
+    content = read_content(record, raw_root)
     try:
-        content = read_picture(raw_root / record.file) if record.content is None else record.content
         return decode_rgb(content)
-    except OSError as error:
-        raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error.strerror}") from error
     except InputError as error:
         raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error}") from error
+
+
+def read_content(record: ImageRecord, raw_root: Path) -> bytes:
+    """The bytes of an image's file, embedded or not.
+
+    Raises:
+        InputError: the file is gone, or is none to be read; names the file and the image's id.
+    """
+    if record.content is not None:
+        return record.content
+    path = raw_root / record.file
+    try:
+        return read_picture(path)
+    except OSError as error:
+        raise InputError(f"{path} (image {record.image_id}): {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{path} (image {record.image_id}): {error}") from error
 
 
 def _check_inside(names: pa.ChunkedArray, where: Path) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.loader_processes import SteadyLoader
-from vl_absvit.data.loaders import rank_slice
+from vl_absvit.data.loaders import rank_slice, say_what_is_left_over
 from vl_absvit.data.stream_folder import Question, Shard
 from vl_absvit.data.streaming import Part, StreamedQuestions
 from vl_absvit.errors import ConfigError
@@ -177,15 +177,7 @@ class StreamLoader:
                 yield self._data.collate([samples[place] for place in places])
 
     def _say(self, batch_size: int, steps: int, shares: bool) -> None:
-        number = sum(sum(shard.questions) for shard in self._data.shards)
-        if number > steps * batch_size:
-            log.info(
-                "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
-                number,
-                steps,
-                batch_size,
-                number - steps * batch_size,
-            )
+        say_what_is_left_over(sum(sum(shard.questions) for shard in self._data.shards), steps, batch_size)
         if shares:
             log.info(
                 "some of the %d shards are read by several processes; %s",

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
-from vl_absvit.data.records import ImageRecord, open_image
+from vl_absvit.data.pictures import transformed
+from vl_absvit.data.records import open_image
 from vl_absvit.data.stream_folder import Question, StreamFolder, open_stream
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
-from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
@@ -115,18 +115,17 @@ class StreamedQuestions:
         records = {question.image.image_id: question.image for question in questions.values()}
         row_of = {image_id: row for row, image_id in enumerate(records)}
         return Part(
-            torch.stack([self._image(record, epoch) for record in records.values()]),
+            torch.stack(
+                [
+                    transformed(open_image(record, self._folder), self._transform, self._seed, epoch, image_id)
+                    for image_id, record in records.items()
+                ]
+            ),
             [
                 PartSample(place, row_of[image.image_id], image.image_id, question_id, text, labels, scores)
                 for (place, (image, question_id, _, labels, scores)), text in zip(questions.items(), texts, strict=True)
             ],
         )
-
-    def _image(self, record: ImageRecord, epoch: int) -> Tensor:
-        """As ``pictures.ImageLoader`` makes it: the same for a given (seed, epoch, image id), whatever loads it."""
-        picture = open_image(record, self._folder)
-        with seeded(self._seed, epoch, record.image_id) if self._transform.is_random else nullcontext():
-            return self._transform(picture)
 
     def _report(self, name: str, stream: StreamFolder) -> None:
         number = sum(sum(shard.questions) for shard in self.shards)

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.files import flush_to_disk
 from vl_absvit.data.preparation.folder import (
     fingerprint,
@@ -30,7 +29,7 @@ from vl_absvit.data.preparation.folder import (
     start_or_continue,
     versions,
 )
-from vl_absvit.data.records import ImageRecord, ImageTable, read_manifest, read_questions, read_vocabulary, split_files
+from vl_absvit.data.records import ImageTable, read_content, read_manifest, read_questions, read_vocabulary, split_files
 from vl_absvit.data.stream_folder import KIND, SCHEMA, questions_per_group
 from vl_absvit.errors import ConfigError, InputError
 
@@ -152,18 +151,7 @@ class _Questions:
             first = self._first[image]
             of_image = self._table[self._rows[first : first + self.per_image[image]]]
             columns = (of_image[name] for name in ("question_id", "question", "labels", "scores"))
-            yield (record.image_id, record.file, self._content(record), *columns)
-
-    def _content(self, record: ImageRecord) -> bytes:
-        if record.content is not None:
-            return record.content
-        path = self._raw / record.file
-        try:
-            return read_picture(path)
-        except OSError as error:
-            raise InputError(f"{path} (image {record.image_id}): {error.strerror}") from error
-        except InputError as error:
-            raise InputError(f"{path} (image {record.image_id}): {error}") from error
+            yield (record.image_id, record.file, read_content(record, self._raw), *columns)
 
 
 def _request(options: StreamOptions) -> dict[str, Any]:
