@@ -267,6 +267,30 @@ def test_a_file_that_is_no_map_is_refused(raw, tmp_path, name):
     fails(raw, tmp_path, r"raw/maps: expected only files {question_id}_{n}.png, got .* \(and 1 more\)")
 
 
+def test_what_nobody_means_as_a_map_is_passed_over_and_said(raw, tmp_path):
+    whole = prepare(raw, tmp_path / "whole")
+    for name in (".DS_Store", "._10_1.png", "Thumbs.db", "README.txt", "vqahat_val.zip"):
+        (raw / "maps" / name).write_bytes(b"x")
+    (raw / "maps" / "old" / "more").mkdir(parents=True)
+    manifest = prepare(raw, tmp_path / "out")
+    assert manifest["splits"] == whole["splits"] and manifest["sources"] == whole["sources"]
+    said = "passed over beside the maps, for none can be one: 6 files or folders, .DS_Store (and 5 more)"
+    assert [each for each in manifest["warnings"] if each not in whole["warnings"]] == [said]
+
+
+def test_maps_one_folder_further_down_are_pointed_to(raw, tmp_path):
+    (tmp_path / "above").mkdir()
+    (raw / "maps").rename(tmp_path / "above" / "vqahat_val")
+    (tmp_path / "above" / ".DS_Store").write_bytes(b"x")
+    message = "above: expected maps .*, found none; there are some in .*above/vqahat_val$"
+    fails(raw, tmp_path, message, maps=tmp_path / "above")
+
+
+def test_a_folder_with_the_name_of_a_map_is_refused(raw, tmp_path):
+    (raw / "maps" / "40_1.png").mkdir()
+    fails(raw, tmp_path, "got 40_1.png$")
+
+
 def test_a_map_of_a_fourth_person_is_refused(raw, tmp_path):
     write_map(raw, "10_4", blob(0))
     fails(raw, tmp_path, "val has n = 1 to 3 in .*, got 10_4.png$")

@@ -50,7 +50,7 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
         InputError: something is wrong with maps, questions or images, or ``output`` is there from others.
     """
     subset = source.subset_of(options.questions)
-    names = source.list_maps(options.maps, subset)
+    names, passed_over = source.list_maps(options.maps, subset)
     if not options.images.is_dir():
         raise InputError(f"{options.images}: no such folder; expected the images COCO_{subset.name}_*.jpg there")
 
@@ -69,7 +69,7 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
         write_rows(
             work.folder / "human_maps.parquet", _MAP_SCHEMA, maps, rows_per_group=_MAPS_PER_GROUP, compression="none"
         )
-        warnings += checked.warnings + _oddities(store, counts, len(names), subset)
+        warnings += checked.warnings + _oddities(store, counts, len(names), subset) + _passed_over(passed_over)
         return Content({subset.split: {**counts, "annotated": False}}, checked, warnings, more={"vocabulary": None})
 
     return prepare(output, _request(options, names), fill, root=options.images, noun="questions")
@@ -127,6 +127,14 @@ def _decoded(names: Iterable[source.MapName], folder: Path) -> Iterator[tuple[in
     for name in names:
         grey = source.decode_grey((folder / name.file).read_bytes())
         yield *name, *grey.shape, source.encode_grey(grey)
+
+
+def _passed_over(names: list[str]) -> list[str]:
+    """Words for what lies beside the maps."""
+    if not names:
+        return []
+    what = "1 file or folder" if len(names) == 1 else f"{len(names)} files or folders"
+    return [f"passed over beside the maps, for none can be one: {what}, {source.first_of(names)}"]
 
 
 def _oddities(store: HATStore, counts: dict[str, int], files: int, subset: source.Subset) -> list[str]:

@@ -22,6 +22,8 @@ from vl_absvit.errors import InputError
 
 _QUESTION_FILE = re.compile(r"OpenEnded_mscoco_(train2014|val2014)_questions\.json(\.gz)?")
 _MAP_FILE = re.compile(r"(0|[1-9][0-9]{0,17})_([1-9][0-9]?)\.png")
+_LITTER = ("thumbs.db", "desktop.ini")
+_DOCUMENTS = (".txt", ".md", ".html", ".pdf", ".json", ".zip", ".tar", ".gz")
 _RULE = "VQA-HAT goes with VQA v1, whose question ids are image_id * 10 + k"
 
 
@@ -98,36 +100,60 @@ def read_questions(path: Path) -> Iterator[Question]:
         yield question
 
 
-def list_maps(folder: Path, subset: Subset) -> list[MapName]:
-    """The maps of a folder, by question and person.
+class MapFolder(NamedTuple):
+    """What a folder of maps holds."""
+
+    maps: list[MapName]  # by question and person
+    passed_over: list[str]  # names of what cannot be meant as a map
+
+
+def list_maps(folder: Path, subset: Subset) -> MapFolder:
+    """The maps of a folder; hidden files, other systems' litter, documents, archives and folders are passed over.
 
     Raises:
-        InputError: the folder is missing or empty, or holds something else or maps of too many people; one line with
-            the first and how many there are.
+        InputError: the folder is missing, has no map, or holds something else or maps of too many people; one line
+            with the first and how many there are.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected the maps {{question_id}}_{{n}}.png there")
-    maps, strange = [], []
+    maps, passed_over, strange = [], [], []
     for name in sorted(entry.name for entry in folder.iterdir()):
-        found = _MAP_FILE.fullmatch(name) if (folder / name).is_file() else None
-        if found:
+        found = _MAP_FILE.fullmatch(name)
+        if found and (folder / name).is_file():
             maps.append(MapName(int(found[1]), int(found[2])))
+        elif not found and _is_beside_the_point(folder / name):
+            passed_over.append(name)
         else:
             strange.append(name)
     if strange:
-        raise InputError(f"{folder}: expected only files {{question_id}}_{{n}}.png, got {_first_of(strange)}")
+        raise InputError(f"{folder}: expected only files {{question_id}}_{{n}}.png, got {first_of(strange)}")
     if not maps:
-        raise InputError(f"{folder}: expected maps {{question_id}}_{{n}}.png, found none")
+        raise InputError(f"{folder}: expected maps {{question_id}}_{{n}}.png, found none{_below(folder, passed_over)}")
     beyond = [each.file for each in sorted(maps) if each.n > subset.people]
     if beyond:
         raise InputError(
             f"{folder}: {subset.split} has n = {'1' if subset.people == 1 else f'1 to {subset.people}'} in "
-            f"{{question_id}}_{{n}}.png, got {_first_of(beyond)}"
+            f"{{question_id}}_{{n}}.png, got {first_of(beyond)}"
         )
-    return sorted(maps)
+    return MapFolder(sorted(maps), passed_over)
 
 
-def _first_of(names: list[str]) -> str:
+def _is_beside_the_point(path: Path) -> bool:
+    """Whether nobody can have meant this as a map: what a file manager, an archive or a download leaves behind."""
+    name = path.name.lower()
+    return name.startswith(".") or name in _LITTER or name.endswith(_DOCUMENTS) or path.is_dir()
+
+
+def _below(folder: Path, names: Iterable[str]) -> str:
+    """Words for the first folder below that does hold maps."""
+    for name in names:
+        if (folder / name).is_dir() and any(_MAP_FILE.fullmatch(entry.name) for entry in (folder / name).iterdir()):
+            return f"; there are some in {folder / name}"
+    return ""
+
+
+def first_of(names: list[str]) -> str:
+    """The first name, and how many more there are."""
     return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
