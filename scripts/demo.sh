@@ -86,7 +86,7 @@ stage evaluate python scripts/evaluate_vqa.py --checkpoint "$output/vqa/checkpoi
 stage captions prepare_captions
 stage retrieval "${launch[@]}" scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
   --data.root "$output/captions/coco" --text.tokenizer "$output/world/tokenizer" \
-  --start "$output/vqa/checkpoints/best" --run.output "$output/retrieval" "${train[@]}"
+  --from_checkpoint "$output/vqa/checkpoints/best" --run.output "$output/retrieval" "${train[@]}"
 stage rank rank
 stage attention attention
 echo "== summary"

@@ -29,7 +29,7 @@ tokenizer=$demo/world/tokenizer
 # finetune RUN START CAPTIONS SPLITS [OPTION...]: a retrieval run in the demo's configuration.
 finetune() {
   "${launch[@]}" scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml --text.tokenizer "$tokenizer" \
-    --run.output "$1" --start "$2" --data.root "$demo/captions/$3" --data.train_splits "$4" "${train[@]}" "${@:5}"
+    --run.output "$1" --from_checkpoint "$2" --data.root "$demo/captions/$3" --data.train_splits "$4" "${train[@]}" "${@:5}"
 }
 
 # rank MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs.

@@ -98,7 +98,7 @@ row() {
     --vision.weights "$shared/pretrained/checkpoints/best" --run.output "$run/vqa" --optim.epochs "$epochs" \
     --optim.batch_size $((64 * scenes / 6000)) "${train[@]}" "${change[@]}"
   stage "retrieval-$name-$seed" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
-    --data.root "$shared/captions/coco" --start "$run/vqa/checkpoints/best" --run.output "$run/retrieval" \
+    --data.root "$shared/captions/coco" --from_checkpoint "$run/vqa/checkpoints/best" --run.output "$run/retrieval" \
     --optim.batch_size $((32 * scenes / 6000)) "${train[@]}" "${change[@]}"
   stage "rank-$name-$seed" rank "$run" "$shared/captions/flickr30k" "$name"
   stage "look-$name-$seed" look "$run" "$shared"

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from vl_absvit.cli import OptionParser, config_keys, parse_run_config, progress, run_main
+from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
 from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
 
 TASKS = {"vqa": VQAConfig, "retrieval": RetrievalConfig, "pretraining": PretrainConfig}
@@ -86,7 +86,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         parser.error("--measure and --tflops both say how fast training is; expected one of them")
     keys = {key for config in TASKS.values() for key in config_keys(config)}
     names = [word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")]
-    if unknown := [name for name in names if "." not in name and name not in keys]:
+    if unknown := [name for name in names if "." not in name and not is_option(name, keys)]:
         parser.error(f"unrecognized arguments: --{unknown[0]}")
     return arguments, overrides
 

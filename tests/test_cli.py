@@ -89,6 +89,36 @@ def test_a_fault_in_the_file_is_one_line(config_file, content, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "written", ["start: a/b\n", '{data: {num_workers: 1}, "start": a/b}', "---\n# start: c\nstart: a/b"]
+)
+def test_a_key_is_read_under_its_earlier_name(config_file, written):
+    assert parse("--config", config_file(written)).from_checkpoint == "a/b"
+    assert parse("--config", config_file(written), "--from_checkpoint", "c").from_checkpoint == "c"
+
+
+@pytest.mark.parametrize("argv", [["--start", "a/b"], ["--start=a/b"], ["--from-checkpoint", "a/b"]])
+def test_an_option_is_read_under_its_earlier_name_and_with_dashes(argv):
+    assert parse(*argv).from_checkpoint == "a/b"
+
+
+def test_a_key_under_both_of_its_names_is_refused(config_file):
+    message = "start is the earlier name of from_checkpoint, which is given, too"
+    with pytest.raises(ConfigError, match=f"run.yaml: {message}"):
+        parse("--config", config_file({"start": "a", "from_checkpoint": "a"}))
+    with pytest.raises(ConfigError, match=f"command line: --{message}"):
+        parse("--start", "a", "--from_checkpoint", "b")
+
+
+def test_a_group_of_keys_is_no_option():
+    with pytest.raises(ConfigError, match="run is a group of keys; give them one by one, such as --run.output"):
+        parse("--run", "{}")
+
+
+def test_a_long_file_is_read(config_file):
+    assert parse("--config", config_file({"run": {"seed": 3}, "data": {"root": 9000 * "a"}})).run.seed == 3
+
+
 def test_what_is_needed_is_named():
     with pytest.raises(ConfigError, match="required: data.root, run.output"):
         parse_run_config(VQAConfig, [])

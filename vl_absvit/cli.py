@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar, get_type_hints
@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vl_absvit.config import RENAMED
 from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
@@ -107,11 +108,13 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
     """A run's config from ``--config FILE.yaml`` and dotted overrides such as ``--optim.batch_size 64``.
 
     ``--help`` and ``--print_config`` print and exit. Whatever is wrong with a key or a value raises ``ConfigError``.
+    Files and command line may use a key's earlier name (``RENAMED``). A group of keys is no option: torchrun takes
+    ``--run`` for one of its own.
     """
     from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-    argv = list(sys.argv[1:] if argv is None else argv)
     keys = config_keys(config_class)
+    argv = _todays_options(sys.argv[1:] if argv is None else argv, keys)
     _check_command_line(argv, keys)
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False, description=config_class.__doc__)
@@ -119,8 +122,11 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
         "--config", action="config", help="YAML file with any of the keys below; the command line wins."
     )
     parser.add_class_arguments(config_class, None)
+    for option in parser._actions:
+        if keys.get(option.dest):
+            option.help = argparse.SUPPRESS
     try:
-        parsed = parser.parse_args(argv)
+        parsed = parser.parse_args(_with_read_files(argv, keys))
         made = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigError(f"{_origin(error, argv)}: {_one_line(error)}") from error
@@ -139,20 +145,62 @@ def config_keys(config_class: type) -> dict[str, bool]:
     return keys
 
 
+def is_option(name: str, keys: Container[str]) -> bool:
+    """Whether ``--name`` stands for one of the ``keys``, under its earlier name, too."""
+    return _todays_name(name, keys) in keys
+
+
+def _todays_name(name: str, keys: Container[str]) -> str:
+    """The key that a name stands for; dashes are as good as underscores."""
+    name = name if name in keys else name.replace("-", "_")
+    return name if name in keys or RENAMED.get(name) not in keys else RENAMED[name]
+
+
+def _todays_options(argv: Sequence[str], keys: Container[str]) -> list[str]:
+    """The command line with keys under the names that they have today."""
+    options = [word for word in argv if word.startswith("--")]
+    _require_one_name([word[2:].split("=", 1)[0] for word in options], keys, "command line: --")
+    today = []
+    for word in argv:
+        name, equals, value = word[2:].partition("=")
+        today.append(f"--{_todays_name(name, keys)}{equals}{value}" if word in options else word)
+    return today
+
+
+def _require_one_name(names: Iterable[str], keys: Container[str], where: str) -> None:
+    names = set(names)
+    for old, new in RENAMED.items():
+        if new in keys and {old, new} <= names:
+            raise ConfigError(f"{where}{old} is the earlier name of {new}, which is given, too; expected one of them")
+
+
 def _check_command_line(argv: Sequence[str], keys: Mapping[str, bool]) -> None:
-    """Stop at the first option or file key that does not exist, with the nearest one that does."""
+    """Stop at the first option that does not exist, with the nearest one that does."""
     known = [*keys, "config", "help", "print_config"]
     for word in argv:
         name = word[2:].split("=", 1)[0]
         if word.startswith("--") and name not in known:
             raise ConfigError(f"command line: there is no option --{name}{_nearest(name, known, '--')}")
-    for file in _files_named(argv):
-        _check_file(file, keys)
+        if word.startswith("--") and keys.get(name):
+            first = next(key for key in keys if key.startswith(f"{name}."))
+            raise ConfigError(f"command line: {name} is a group of keys; give them one by one, such as --{first}")
 
 
 def _files_named(argv: Sequence[str]) -> list[str]:
     separate = [value for option, value in zip(argv, argv[1:], strict=False) if option == "--config"]
     return separate + [word.split("=", 1)[1] for word in argv if word.startswith("--config=")]
+
+
+def _with_read_files(argv: Sequence[str], keys: Mapping[str, bool]) -> list[str]:
+    """The command line with the content of every ``--config`` file in its place, as the parser takes it, too."""
+    read, words = [], iter(argv)
+    for word in words:
+        if word == "--config" and (file := next(words, None)) is not None:
+            word = f"--config={file}"
+        if word.startswith("--config="):
+            word = f"--config={_read_file(word.removeprefix('--config='), keys)}"
+        read.append(word)
+    return read
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -170,7 +218,8 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_file(file: str, keys: Mapping[str, bool]) -> None:
+def _read_file(file: str, keys: Mapping[str, bool]) -> str:
+    """A config file's text, checked, with keys under the names that they have today."""
     try:
         if (size := Path(file).stat().st_size) > _LARGEST_CONFIG:
             raise ValueError(f"expected at most {_LARGEST_CONFIG:,} bytes, got {size:,}")
@@ -183,11 +232,22 @@ def _check_file(file: str, keys: Mapping[str, bool]) -> None:
         raise ConfigError(f"config {file}: not YAML: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {file}: expected keys and values, got {type(content).__name__}")
+    _require_one_name(content, keys, f"config {file}: ")
     for key, value in _flatten(content, keys):
-        if key not in keys:
+        if key not in keys and RENAMED.get(key) not in keys:
             raise ConfigError(f"config {file}: there is no key {key!r}{_nearest(key, keys)}")
-        if keys[key] and not isinstance(value, dict):
+        if keys.get(key) and not isinstance(value, dict):
             raise ConfigError(f"config {file}: {key} is a group of keys, got {value!r:.60}")
+    return _renamed(text, keys)
+
+
+def _renamed(text: str, keys: Container[str]) -> str:
+    """A config's text with the keys at its top under the names that they have today, else as it is."""
+    written = [key for key, _ in yaml.compose(text, _PlainLoader).value]
+    for key in reversed(written):
+        if key.value not in keys and RENAMED.get(key.value) in keys:
+            text = text[: key.start_mark.index] + RENAMED[key.value] + text[key.end_mark.index :]
+    return text
 
 
 def _flatten(content: Mapping, keys: Mapping[str, bool], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -10,6 +10,10 @@ from typing import Literal
 from vl_absvit.errors import ConfigError
 from vl_absvit.variants import VARIANTS, TopDown
 
+# Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
+# one of ``--start-method``.
+RENAMED = {"start": "from_checkpoint"}
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -315,7 +319,7 @@ class VQAConfig:
 
     data: DataConfig
     run: RunConfig
-    start: str | None = None
+    from_checkpoint: str | None = None
     """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
     ``text.model``; a head of another kind stays random."""
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -338,7 +342,7 @@ class RetrievalConfig:
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
     run: RunConfig
-    start: str | None = None
+    from_checkpoint: str | None = None
     """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
     ``text.model``; a head of another kind stays random."""
     vision: VisionConfig = field(default_factory=VisionConfig)

@@ -98,7 +98,7 @@ def test_hostile_json_in_prepared_data_is_one_line_of_a_finetuning(world, tmp_pa
         assert words in line and name in line and not (tmp_path / "run/checkpoints").exists()
 
 
-@pytest.mark.parametrize("option", ["--vision.weights", "--start"])
+@pytest.mark.parametrize("option", ["--vision.weights", "--from_checkpoint"])
 def test_weights_to_start_from_that_are_none_are_one_line_of_a_finetuning(world, tmp_path, option):  # noqa: F811
     config = write_config(tiny_vqa_config(world, tmp_path / "run"), tmp_path / "vqa.yaml")
     folder = tmp_path / "weights"

@@ -84,7 +84,7 @@ def test_every_baseline_starts_from_the_checkpoint_of_every_other(start, top_dow
     for weight in before.parameters():
         torch.nn.init.normal_(weight)
     before.save_pretrained(tmp_path)
-    before, after = before.state_dict(), build(top_down, start=str(tmp_path)).state_dict()
+    before, after = before.state_dict(), build(top_down, from_checkpoint=str(tmp_path)).state_dict()
     assert all(torch.equal(weight, after[name]) for name, weight in before.items() if name in after)
     assert all(name.startswith(("prior.", "vision.decoders.")) for name in before.keys() ^ after.keys())
 

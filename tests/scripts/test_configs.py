@@ -70,7 +70,7 @@ def test_the_demo_stages_fit_together():
     assert vqa.vision.weights == f"{pretrain.run.output}/checkpoints/best"
     sizes = ("model", "patch_size", "width", "depth", "num_heads")
     assert [getattr(pretrain.vision, name) for name in sizes] == [getattr(vqa.vision, name) for name in sizes]
-    assert retrieval.start == f"{vqa.run.output}/checkpoints/best"
+    assert retrieval.from_checkpoint == f"{vqa.run.output}/checkpoints/best"
     assert (retrieval.text, retrieval.fusion) == (vqa.text, vqa.fusion)
     assert replace(retrieval.vision, weights=vqa.vision.weights) == vqa.vision
 

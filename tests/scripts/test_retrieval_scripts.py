@@ -17,7 +17,7 @@ RECALLS = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)
 def retrieval(world, finetuned, tmp_path_factory) -> Path:  # noqa: F811
     """The best checkpoint of a tiny retrieval run that starts from a tiny VQA run."""
     folder = tmp_path_factory.mktemp("retrieval")
-    config = tiny_retrieval_config(world, folder / "run", start=str(finetuned / "vqa/checkpoints/best"))
+    config = tiny_retrieval_config(world, folder / "run", from_checkpoint=str(finetuned / "vqa/checkpoints/best"))
     path = write_config(config, folder / "retrieval.yaml")
     assert run_script("scripts/finetune_retrieval.py", "--config", path) == 0
     return folder / "run/checkpoints/best"

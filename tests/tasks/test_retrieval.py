@@ -285,7 +285,7 @@ def test_a_saved_checkpoint_scores_alike_and_tells_its_history(task, world, tmp_
     vqa.model.head[0].weight.data.fill_(1.0)
     (tmp_path / "vqa").mkdir()
     vqa.save(tmp_path / "vqa")
-    started = RetrievalTask(replace(task.config, start=str(tmp_path / "vqa")))
+    started = RetrievalTask(replace(task.config, from_checkpoint=str(tmp_path / "vqa")))
     for part in ("vision", "text", "prior", "fusion"):
         for name, weight in getattr(vqa.model, part).state_dict().items():
             assert torch.equal(getattr(started.model, part).state_dict()[name], weight), f"{part}.{name}"

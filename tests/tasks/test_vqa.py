@@ -319,7 +319,7 @@ def test_a_checkpoint_starts_every_part_of_another_run_and_is_named_in_its_histo
     for weight in task.model.parameters():
         torch.nn.init.normal_(weight)
     task.save(tmp_path)
-    other = VQATask(replace(tiny_vqa_config(world, tmp_path), start=str(tmp_path)))
+    other = VQATask(replace(tiny_vqa_config(world, tmp_path), from_checkpoint=str(tmp_path)))
     for name, weight in task.model.state_dict().items():
         assert torch.equal(other.model.state_dict()[name], weight), name
     assert other.training["start"] == task.training and task.training["start"] is None
@@ -335,7 +335,7 @@ def test_starting_from_a_checkpoint_of_other_words_is_refused(world, tmp_path):
     words[first], words[second] = words[second], words[first]
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(InputError, match="another vocabulary"):
-        VQATask(replace(config, start=str(tmp_path)))
+        VQATask(replace(config, from_checkpoint=str(tmp_path)))
 
 
 @pytest.mark.slow

@@ -94,6 +94,17 @@ def test_going_on_with_another_config_names_what_differs(config):
         open_run(other, is_main=True)
 
 
+def test_a_run_whose_config_has_a_key_under_its_earlier_name_goes_on(config):
+    config = replace(config, from_checkpoint="before/best")
+    run = open_run(config, is_main=True)
+    run.write_metrics(step=1)
+    file = run.path / "config.yaml"
+    file.write_text(file.read_text().replace("from_checkpoint: before/best", "start: before/best"))
+    assert "\nstart: before" in file.read_text()
+    open_run(resumed(config), is_main=True)
+    assert parse_run_config(VQAConfig, ["--config", str(file)]) == config
+
+
 def test_going_on_with_other_workers_and_logging_is_allowed(config):
     open_run(config, is_main=True).write_metrics(step=1)
     open_run(replace(resumed(config, log_every=7), data=replace(config.data, num_workers=0)), is_main=True)

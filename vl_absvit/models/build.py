@@ -53,7 +53,7 @@ def _build_model(
     """Start weights of the whole model where the config names them, else of vision and text; the rest is random."""
     roberta = _roberta_config(config.text, tokenizer)
     # Read first: a config.json that does not describe the weights beside it takes no memory this way.
-    text = _read_roberta(config.text.model) if config.text.model and config.start is None else None
+    text = _read_roberta(config.text.model) if config.text.model and config.from_checkpoint is None else None
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
     model = build_from_architecture(
         {
@@ -69,8 +69,8 @@ def _build_model(
         where="config",
     )
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    if config.start is not None:
-        load_start(model, config.start)
+    if config.from_checkpoint is not None:
+        load_start(model, config.from_checkpoint)
         return model
     load_trunk(model.vision, config.vision)
     if text is not None:
@@ -236,7 +236,7 @@ def load_start(model: VLAbSViT, folder: str) -> None:
 
     Positions are resampled; a head of another kind and what only the model has (feedback, prior) stay random.
     """
-    state = _read_weights(Path(folder), key="start")
+    state = _read_weights(Path(folder), key="from_checkpoint")
     vision = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
     own = model.state_dict()
     try:
@@ -249,7 +249,7 @@ def load_start(model: VLAbSViT, folder: str) -> None:
         load_pretrained(model, state, new=differing, dropped=differing)
     except (RuntimeError, InputError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"start {folder}: not the weights of the configured model: {reason:.300}") from error
+        raise InputError(f"from_checkpoint {folder}: not the weights of the configured model: {reason:.300}") from error
 
 
 def _is_head(key: str) -> bool:

@@ -36,7 +36,7 @@ def build_model(config: RunnableConfig, facts: Facts) -> nn.Module:
     if isinstance(config, PretrainConfig):
         return build_classifier(config, facts.labels).train()
     # From scratch, so that no weights are read; a pretrained encoder's sizes are put in afterwards.
-    scratch = replace(config, start=None, text=replace(config.text, model=None, tokenizer="none"))
+    scratch = replace(config, from_checkpoint=None, text=replace(config.text, model=None, tokenizer="none"))
     words = facts.text if isinstance(facts.text, Words) else Words(facts.text.vocab_size, 1, 0, 2)
     if isinstance(config, VQAConfig):
         model = build_vqa_model(scratch, facts.labels, words)

@@ -68,15 +68,15 @@ class VLCheckpoint(NamedTuple):
 def describe_training(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
     """What a run trains on, and where its weights come from: the chain that makes a result zero-shot or not."""
     manifest = read_manifest(config.data.root)
-    start = None if config.start is None else read_json(Path(config.start) / TRAINING, dict)
+    start = None if config.from_checkpoint is None else read_json(Path(config.from_checkpoint) / TRAINING, dict)
     return {
         "task": "vqa" if isinstance(config, VQAConfig) else "retrieval",
         "dataset": manifest.get("dataset", manifest.get("kind")),
         "splits": list(config.data.train_splits),
         "selected_on": config.data.select_split,
         "sources": manifest.get("sources", {}),
-        "vision_weights": None if config.start else config.vision.weights,
-        "text_model": None if config.start else config.text.model,
+        "vision_weights": None if config.from_checkpoint else config.vision.weights,
+        "text_model": None if config.from_checkpoint else config.text.model,
         "start": start,
     }
 
@@ -157,11 +157,12 @@ def _check_size(architecture: dict[str, Any], folder: Path) -> None:
         )
 
 
-def check_same_tokenizer(start: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``InputError`` where the checkpoint to start from reads texts with another vocabulary."""
-    if load_tokenizer(start).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
         raise InputError(
-            f"start {start}: its tokenizer has another vocabulary than text.tokenizer, so its weights read other words"
+            f"from_checkpoint {folder}: its tokenizer has another vocabulary than text.tokenizer, so its weights read "
+            "other words"
         )
 
 

@@ -65,8 +65,8 @@ class RetrievalTask:
             self.select_set = make_gallery(data.root, data.select_split, self.tokenizer, self.preprocessing)
             check_disjoint(self.train_set, self.select_set)
         self.training = describe_training(config)
-        if config.start is not None:
-            check_same_tokenizer(config.start, self.tokenizer)
+        if config.from_checkpoint is not None:
+            check_same_tokenizer(config.from_checkpoint, self.tokenizer)
         torch.manual_seed(config.run.seed)
         self.model = build_retrieval_model(config, self.tokenizer)
         say_what_is_left_out(config, self.model.vision, has_prior=True)

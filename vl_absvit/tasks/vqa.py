@@ -72,8 +72,8 @@ class VQATask:
             annotations = read_annotations(data.root, [data.select_split])
             self._annotations = [record for record in annotations if record["question_id"] in answerable]
         self.training = describe_training(config)
-        if config.start is not None:
-            check_same_tokenizer(config.start, self.tokenizer)
+        if config.from_checkpoint is not None:
+            check_same_tokenizer(config.from_checkpoint, self.tokenizer)
         torch.manual_seed(config.run.seed)
         self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
         say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)

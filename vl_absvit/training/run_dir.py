@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from vl_absvit.config import RENAMED
 from vl_absvit.data.files import flush_to_disk, write_text
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig
@@ -124,11 +125,12 @@ def _check_folder(run: RunFolder, content: dict[str, Any], resume: bool) -> None
             f"run.output {folder} already holds a run; choose another folder, or go on with --run.resume true"
         )
     try:
-        before = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        written = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{folder / 'config.yaml'} is not a run's config: {reason}") from error
     now = flatten(content)
+    before = {RENAMED.get(key, key): value for key, value in written.items()}
     different = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE]
     if different:
         changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in different)
