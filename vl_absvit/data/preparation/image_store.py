@@ -22,6 +22,14 @@ class CheckedImage(NamedTuple):
     size: tuple[int | None, int | None]  # width and height in pixels; None unless good
 
 
+class Found(NamedTuple):
+    """How many of a split's images have a file."""
+
+    found: int
+    missing: int
+    first_missing: str | None  # its file, had it been there
+
+
 class ImageStore:
     """The table ``image`` of a scratch database, which other tables may be joined with.
 
@@ -40,9 +48,13 @@ class ImageStore:
         self._database.run("UPDATE image SET state = NULL, reason = NULL WHERE state != 'good'")
 
     def add(self, images: Iterable[tuple[int, str]]) -> None:
-        """List images by id and file; of two with the same id, the first is kept."""
+        """List images by id and file, each id once; one that was in another file before is to be checked again."""
         with self._database.transaction():
-            self._database.run_for_each("INSERT OR IGNORE INTO image (image_id, file) VALUES (?, ?)", images)
+            self._database.run_for_each(
+                "INSERT INTO image (image_id, file) VALUES (?, ?) ON CONFLICT (image_id) DO UPDATE "
+                "SET file = excluded.file, state = NULL WHERE file != excluded.file",
+                images,
+            )
 
     def unchecked(self, above: int, limit: int) -> list[tuple[int, str]]:
         """Id and file of the next images that were not yet found good, by id, starting above the id ``above``."""
@@ -69,6 +81,16 @@ class ImageStore:
     def count(self, state: str | None) -> int:
         """Images in this state; None counts those still to be checked."""
         return self._database.one("SELECT COUNT(*) FROM image WHERE state IS ?", state)[0]
+
+    def found_of(self, query: str) -> dict[str, Found]:
+        """Split -> how many of the images are there that a query for ``split`` and ``image_id`` names."""
+        counts = self._database.all(
+            "SELECT split, COUNT(DISTINCT image_id) FILTER (WHERE state IS NOT 'missing'), "
+            "COUNT(DISTINCT image_id) FILTER (WHERE state = 'missing'), "
+            "MIN(file) FILTER (WHERE state = 'missing') "
+            f"FROM ({query}) JOIN image USING (image_id) GROUP BY split ORDER BY split"
+        )
+        return {split: Found(*of_split) for split, *of_split in counts}
 
     def on_bad_images(self, query: str) -> dict[str, dict[str, int]]:
         """Split -> reason -> how many rows of a query for ``split`` and ``image_id`` are about bad images."""

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from vl_absvit.cli import progress
 from vl_absvit.data.bounded import read_picture
@@ -58,9 +58,55 @@ def find_images(images: ImageStore, *, allow_missing: bool) -> list[str]:
     Raises:
         InputError: some are missing, and that is not allowed.
     """
+    mark_missing(images)
+    return judge_missing(images, allow_missing=allow_missing)
+
+
+class Lookup(Protocol):
+    """What looked for the files of images below a folder."""
+
+    has_pictures: bool  # of any name
+
+    def looked_for(self, file: str) -> str:
+        """Words for where a file that is missing was looked for, and what would have fitted."""
+
+
+def check_layout(images: ImageStore, query: str, lookup: Lookup, *, allow_missing: bool) -> list[str]:
+    """Tell splits without any image from those that lack a few: folders are elsewhere, or named otherwise.
+
+    Call it after ``mark_missing``.
+
+    Args:
+        query: of ``split`` and ``image_id``, as ``ImageStore.found_of`` takes it.
+
+    Returns:
+        A warning for every split of which no image is there.
+
+    Raises:
+        InputError: there are such splits, and that is not allowed; or pictures are there and none belongs to any split.
+    """
+    of_split = images.found_of(query)
+    empty = [
+        f"none of the {found.missing:,} images of {split} is there: {lookup.looked_for(found.first_missing)}"
+        for split, found in of_split.items()
+        if not found.found
+    ]
+    if empty and not allow_missing:
+        raise InputError(f"{empty[0]}; --allow-missing-images prepares the {images.noun} without them")
+    if len(empty) == len(of_split) and lookup.has_pictures:
+        raise InputError(f"{empty[0]}; all {images.noun} would be without their image")
+    return [f"{words}; nothing of it can be trained on or evaluated" for words in empty]
+
+
+def mark_missing(images: ImageStore) -> None:
+    """Record which images have no file."""
     for chunk in _unchecked(images):
         absent = [image for image in chunk if not (images.raw / image[1]).exists()]
         images.record(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
+
+
+def judge_missing(images: ImageStore, *, allow_missing: bool) -> list[str]:
+    """The second half of ``find_images``: refuse or warn."""
     missing = images.count("missing")
     if not missing:
         return []

@@ -12,11 +12,12 @@ from typing import Any
 from vl_absvit.cli import progress
 from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
 from vl_absvit.data.preparation import vqav2_source as source
+from vl_absvit.data.preparation.coco_images import CocoImages
 from vl_absvit.data.preparation.folder import make_request
-from vl_absvit.data.preparation.images import check_images, find_images
+from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images
-from vl_absvit.data.preparation.vqav2_store import Store
+from vl_absvit.data.preparation.vqav2_store import OF_SPLIT, Store
 from vl_absvit.data.preparation.vqav2_tables import write_annotated_questions, write_questions
 from vl_absvit.errors import ConfigError, InputError
 
@@ -53,9 +54,13 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
     splits = source.find_files(options.root)
 
     def fill(work: Work) -> Content:
-        store = Store(work.database, work.images)
+        store, pictures = Store(work.database, work.images), CocoImages(options.root)
         _take_in(store, splits)
-        warnings = find_images(work.images, allow_missing=options.allow_missing_images)
+        store.list_images(splits, pictures)
+        mark_missing(work.images)
+        allowed = options.allow_missing_images
+        warnings = check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
+        warnings += judge_missing(work.images, allow_missing=allowed)
         checked = check_images(work.images, workers, store.skipped_questions)
         warnings += checked.warnings
         vocabulary = _vocabulary(store, options)
@@ -86,7 +91,7 @@ def _request(options: PrepareOptions, splits: Sequence[source.SplitFiles]) -> di
 
 
 def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
-    """Questions, annotations and the list of images, checked against each other."""
+    """Questions and annotations, checked against each other."""
     with progress() as bar:
         for files in splits:
             records = bar.track(source.read_questions(files.questions), description=files.questions.name)
@@ -96,7 +101,6 @@ def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
                 store.add_annotations(files, records)
             store.check_join(files)
     store.check_ids_between_splits()
-    store.list_images(splits)
 
 
 def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:

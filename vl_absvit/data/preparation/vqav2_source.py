@@ -68,11 +68,6 @@ def find_files(raw: Path) -> list[SplitFiles]:
     return found
 
 
-def image_file(folder: str, image_id: int) -> str:
-    """Official name of an image, relative to the downloads: ``val2014/COCO_val2014_000000000042.jpg``."""
-    return f"{folder}/COCO_{folder}_{image_id:012d}.jpg"
-
-
 def read_questions(path: Path) -> Iterator[Question]:
     """The records of a question file, in its order.
 

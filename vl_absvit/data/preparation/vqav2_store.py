@@ -1,13 +1,15 @@
 """VQAv2's questions and annotations in the scratch database: checked against each other, joined with the images."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from vl_absvit.data.preparation.coco_images import CocoImages, official_file
 from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.vqav2_source import Annotation, Question, SplitFiles, image_file
+from vl_absvit.data.preparation.vqav2_source import Annotation, Question, SplitFiles
 from vl_absvit.errors import InputError
 
 _SCHEMA = """
@@ -25,6 +27,8 @@ _JOINED = """
      FROM question LEFT JOIN annotation USING (split, question_id))
     JOIN image USING (image_id)
 """
+OF_SPLIT = "SELECT split, image_id FROM question"
+"""Which images each split is about."""
 
 
 class Row(NamedTuple):
@@ -111,27 +115,31 @@ class Store:
         if found:
             raise InputError(f"question {found[0]} is both in {found[1]} and in {found[2]}; ids must be unique")
 
-    def list_images(self, files: Sequence[SplitFiles]) -> None:
+    def list_images(self, files: Sequence[SplitFiles], pictures: CocoImages) -> None:
         """Fill the table of images from the questions. What was not found good before is to be checked again.
 
         Raises:
             InputError: one image id belongs to two folders, so that splits would share it.
         """
+        for earlier, later in itertools.combinations(files, 2):
+            if earlier.folder != later.folder:
+                self._check_no_shared_image(earlier, later)
         self._images.forget_all_but_good()
         for split, folder, _, _ in files:
             ids = self._database.all("SELECT DISTINCT image_id FROM question WHERE split = ?", split)
-            self._images.add((image_id, image_file(folder, image_id)) for (image_id,) in ids)
-        for split, folder, path, _ in files:
-            found = self._database.one(
-                "SELECT question_id, image_id, file FROM question JOIN image USING (image_id) "
-                "WHERE split = ? AND file NOT GLOB ? LIMIT 1",
-                split,
-                f"{folder}/*",
-            )
-            if found:
-                question_id, image_id, file = found
-                other = file.split("/")[0]
-                raise InputError(f"{path}: question {question_id} is about image {image_id}, which is also in {other}")
+            names = ((image_id, official_file(folder, image_id)) for (image_id,) in ids)
+            self._images.add((image_id, pictures.find(name) or name) for image_id, name in names)
+
+    def _check_no_shared_image(self, earlier: SplitFiles, later: SplitFiles) -> None:
+        found = self._database.one(
+            "SELECT question_id, image_id FROM question WHERE split = ? AND image_id IN "
+            "(SELECT image_id FROM question WHERE split = ?) LIMIT 1",
+            later.split,
+            earlier.split,
+        )
+        if found:
+            where = f"{later.questions}: question {found[0]}"
+            raise InputError(f"{where} is about image {found[1]}, which is also in {earlier.folder}")
 
     def hold_out(self, number: int | None, seed: int) -> int:
         """Choose the val images whose questions become ``minival``; how many they are.
@@ -183,7 +191,7 @@ class Store:
 
     def skipped_questions(self) -> dict[str, dict[str, int]]:
         """Split -> reason -> number of the questions on bad images."""
-        return self._images.on_bad_images("SELECT split, image_id FROM question")
+        return self._images.on_bad_images(OF_SPLIT)
 
 
 def _members(split: str) -> str:

@@ -1,0 +1,157 @@
+"""COCO's pictures as people keep them: wherever they lie below a folder, the id alone finds one.
+
+Names are ``COCO_train2014_000000000009.jpg`` in ``train2014``, or since 2017 ``000000000009.jpg`` in ``train2017``. The
+release of 2017 has the same pictures under the same ids and divides them otherwise: most of ``val2014`` is in
+``train2017``. The folders may lie in the folder given or some levels below it (``images/``, ``coco/images/``,
+``Images/mscoco/``), or all pictures together in one.
+"""
+
+import bisect
+import functools
+import os
+import re
+from array import array
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+DEPTH = 4
+"""Levels below the folder given that are looked into."""
+_NAME = re.compile(r"((?:COCO_(train|val|test)20[0-9]{2}_)?)([0-9]{12})(\.(?:jpe?g|png))", re.IGNORECASE)
+_PICTURE = re.compile(r".+\.(?:jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
+_USUAL_PLACES = ("", "images", "coco", "coco/images")
+
+
+class _Alike(NamedTuple):
+    """Pictures of one folder whose names differ in their number alone."""
+
+    folder: str  # relative to the root, "" for the root itself
+    prefix: str  # "COCO_train2014_" or ""
+    part: str | None  # which of train, val and test the names say
+    suffix: str
+    ids: array  # ascending
+
+    def file(self, image_id: int) -> str | None:
+        """The picture of this id, relative to the root."""
+        place = bisect.bisect_left(self.ids, image_id)
+        if place == len(self.ids) or self.ids[place] != image_id:
+            return None
+        return str(PurePosixPath(self.folder, f"{self.prefix}{image_id:012d}{self.suffix}"))
+
+
+class CocoImages:
+    """COCO's pictures below a folder, by id.
+
+    Every folder is listed once, without opening a picture; eight bytes are held for each.
+
+    Attributes:
+        has_pictures: whether any picture is below the folder, however it is named.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._stranger: str | None = None  # a picture that is not named as COCO's are
+        self._groups: list[_Alike] = []
+        self._folders = 0
+        for folder, names in _walk(root, "", DEPTH):
+            self._folders += 1
+            self._take(folder, names)
+        self.has_pictures = bool(self._groups or self._stranger)
+        self._in_order_for = functools.cache(self._order)
+
+    def find(self, file: str) -> str | None:
+        """Where a picture is, relative to the root; None if it is nowhere.
+
+        Of several, the one with the official name in the official folder comes first. A name that says another part
+        (val, where train is asked for) is not it.
+
+        Args:
+            file: its official name: "train2014/COCO_train2014_000000000009.jpg", see ``official_file``.
+        """
+        folder, prefix, image_id = _parse(file)
+        for group in self._in_order_for(folder, prefix):
+            if found := group.file(image_id):
+                return found
+        return None
+
+    def looked_for(self, file: str) -> str:
+        """Words for what was looked for and where, what is there instead, and which folder would have fitted.
+
+        Args:
+            file: official name of a picture that was not found.
+        """
+        folder, prefix, image_id = _parse(file)
+        names = " or ".join(dict.fromkeys((f"{prefix}{image_id:012d}.jpg", f"{image_id:012d}.jpg")))
+        words = f"looked for {names} in {self._root} and {self._folders - 1:,} folders below it ({DEPTH} levels)"
+        example = self._stranger or next((group.file(group.ids[0]) for group in self._groups), None)
+        words += f", which have pictures such as {example}" if example else ", where no picture is at all"
+        fitting = _fitting_nearby(self._root, folder, image_id)
+        return f"{words}; {fitting} would fit" if fitting else words
+
+    def _take(self, folder: str, names: list[str]) -> None:
+        alike: dict[tuple[str, str], array] = {}
+        for name in names:
+            if found := _NAME.fullmatch(name):
+                alike.setdefault((found[1], found[4]), array("q")).append(int(found[3]))
+            elif self._stranger is None:
+                self._stranger = str(PurePosixPath(folder, name))
+        for (prefix, suffix), ids in sorted(alike.items()):
+            self._groups.append(_Alike(folder, prefix, _part(prefix), suffix, array("q", sorted(ids))))
+
+    def _order(self, folder: str, prefix: str) -> list[_Alike]:
+        """The groups that may hold a picture of this folder and prefix, those with the official names first."""
+
+        def strangeness(group: _Alike) -> tuple[bool, bool]:
+            return group.prefix != prefix, PurePosixPath(group.folder).name != folder
+
+        fitting = [
+            group for group in self._groups if None in (group.part, _part(prefix)) or group.part == _part(prefix)
+        ]
+        return sorted(fitting, key=strangeness)
+
+
+def official_file(folder: str, image_id: int) -> str:
+    """Official name of a picture: ``val2014/COCO_val2014_000000000042.jpg``, ``val2017/000000000139.jpg``."""
+    prefix = "" if folder.endswith("2017") else f"COCO_{folder}_"
+    return f"{folder}/{prefix}{image_id:012d}.jpg"
+
+
+def _parse(file: str) -> tuple[str, str, int]:
+    """Folder, prefix and id of an official name."""
+    path = PurePosixPath(file)
+    found = _NAME.fullmatch(path.name)
+    assert found, f"{file} is no name of COCO's"
+    return path.parent.name, found[1], int(found[3])
+
+
+def _part(prefix: str) -> str | None:
+    found = re.match(r"COCO_(train|val|test)", prefix, re.IGNORECASE)
+    return found and found[1].lower()
+
+
+def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, list[str]]]:
+    """Every folder from the root down, relative to it, and the names of the pictures in it; ordered by name."""
+    pictures, below = [], []
+    try:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if _PICTURE.fullmatch(entry.name):
+                    pictures.append(entry.name)
+                elif depth and not entry.name.startswith(".") and entry.is_dir():
+                    below.append(entry.name)
+    except PermissionError:  # such as lost+found
+        return
+    yield folder, sorted(pictures)
+    for name in sorted(below):
+        yield from _walk(root, str(PurePosixPath(folder, name)), depth - 1)
+
+
+def _fitting_nearby(root: Path, folder: str, image_id: int) -> Path | None:
+    """A folder beside or above the root that has the picture in one of the usual places."""
+    above = root.resolve().parent
+    files = [official_file(part, image_id) for part in (folder, "train2017", "val2017", "test2017")]
+    for candidate in [above, *sorted(above.iterdir())]:
+        for place in _USUAL_PLACES:
+            if any(os.path.isfile(candidate / place / file) for file in files):
+                return candidate
+    return None
