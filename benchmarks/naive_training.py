@@ -8,6 +8,7 @@ one first, T tokens, N image tokens, D width, A answers.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,7 +45,8 @@ class NaiveCaptions(NamedTuple):
     """A batch of retrieval."""
 
     pairs: Pairs  # B x C, a sample's captions next to each other
-    caption_ids: Tensor  # (B,), of the own captions
+    caption_ids: np.ndarray  # (B,), of the own captions
+    captioned_ids: np.ndarray  # (B,), of their images
 
 
 def question_batch(samples: Sequence[VQASample], answers: int, device: torch.device) -> NaiveQuestions:
@@ -60,8 +62,8 @@ def caption_batch(samples: Sequence[RetrievalSample], device: torch.device) -> N
     """Captions padded to a fixed length, each with the image of its sample."""
     repeated = [sample for sample in samples for _ in sample.texts]
     texts = [text for sample in samples for text in sample.texts]
-    caption_ids = torch.tensor([sample.caption_id for sample in samples], device=device)
-    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), caption_ids)
+    ids = (np.array([getattr(sample, name) for sample in samples]) for name in ("caption_id", "image_id"))
+    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), *ids)
 
 
 def _pairs(
@@ -102,7 +104,7 @@ def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) ->
         FirstLook(None, out.first[own], []),
         RetrievalBatch(
             images[own], torch.arange(samples, device=own.device), image_ids[own], token_ids[own], is_token[own],
-            batch.caption_ids,
+            batch.caption_ids, batch.captioned_ids,
         ),
         pool="max", temperature=config.prior.temperature, seed=config.run.seed,
     )  # fmt: skip

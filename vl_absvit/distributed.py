@@ -1,13 +1,22 @@
 """Collectives: the only place that talks to ``torch.distributed``.
 
-Without a process group every function is the identity.
+Without a process group every function is the identity. Numbers and objects of the host travel between hosts and never
+make one wait for its device; how many rows each rank has is such a number.
 """
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for another: one may save, or score, on its own for longer than the libraries' 10 minutes."""
+
+_HOST_GROUPS: dict["dist.ProcessGroup", "dist.ProcessGroup"] = {}
+"""The group between hosts, beside the one that it belongs to; at most one."""
 
 
 def world_size() -> int:
@@ -44,22 +53,23 @@ class _AllGather(torch.autograd.Function):
         return gradient.chunk(world_size())[rank()]
 
 
-def gather_with_grad(local: Tensor) -> Tensor:
+def gather_with_grad(local: Tensor, rows: Sequence[int] | None = None) -> Tensor:
     """Rows of every rank, in rank order; ranks may hold different numbers of rows.
 
     Gradients flow back to the rank that owns a row, summed over the ranks that used it: where every rank computes the
     same loss of all rows, DDP's mean over ranks turns the parameters' gradient into that of one process with the full
     batch.
+
+    Args:
+        rows: that each rank holds, where that is known; None asks the ranks.
     """
     if world_size() == 1:
         return local
-    count = torch.tensor([len(local)], device=local.device)
-    counts = [torch.empty_like(count) for _ in range(world_size())]
-    dist.all_gather(counts, count)
-    counts = [int(c) for c in counts]
-    padding = local.new_zeros(max(counts) - len(local), *local.shape[1:])
+    if rows is None:
+        rows = gather_objects([len(local)])
+    padding = local.new_zeros(max(rows) - len(local), *local.shape[1:])
     gathered = _AllGather.apply(torch.cat([local, padding])).chunk(world_size())
-    return torch.cat([rows[:n] for rows, n in zip(gathered, counts, strict=True)])
+    return torch.cat([part[:count] for part, count in zip(gathered, rows, strict=True)])
 
 
 def gather_objects(local: list[Any]) -> list[Any]:
@@ -67,14 +77,16 @@ def gather_objects(local: list[Any]) -> list[Any]:
     if world_size() == 1:
         return local
     parts: list[list[Any]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(parts, local)
+    dist.all_gather_object(parts, local, group=_between_hosts())
     return [item for part in parts for item in part]
 
 
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """Mean of a tensor over all ranks, without gradient."""
-    if world_size() == 1:
-        return value.detach()
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+def _between_hosts() -> "dist.ProcessGroup | None":
+    """A group of all processes that exchanges what is in host memory; None, the usual one, where that does."""
+    usual = dist.group.WORLD
+    if dist.get_backend() == dist.Backend.GLOO:
+        return None
+    if usual not in _HOST_GROUPS:
+        _HOST_GROUPS.clear()
+        _HOST_GROUPS[usual] = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return _HOST_GROUPS[usual]

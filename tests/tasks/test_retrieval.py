@@ -116,7 +116,7 @@ def test_hard_captions_are_never_of_the_same_image_and_likelier_the_more_similar
 
 def test_a_batch_of_one_image_has_no_hard_captions():
     with pytest.raises(ConfigError, match="captions of another image"):
-        draw_hard_captions(torch.zeros(2, 2), torch.tensor([5, 5]), 1.0, 0)
+        drawn_of([[[5, 5], [5, 5]]])
 
 
 def drawn_of(images: list[list[list[int]]]) -> list[list[int]]:
@@ -128,7 +128,7 @@ def drawn_of(images: list[list[list[int]]]) -> list[list[int]]:
         chosen = torch.tensor(own)
         passes.append(Compared(priors[chosen], tokens[chosen], torch.arange(len(own)), chosen))
         texts = F.pad(chosen.repeat_interleave(2).unsqueeze(1), (0, min(own)), value=99)  # of different lengths
-        batches.append(RetrievalBatch(None, None, chosen, texts, texts != 99, chosen))
+        batches.append(RetrievalBatch(None, None, chosen, texts, texts != 99, np.array(own), np.array(own)))
     found = step_hard_captions(
         passes, batches, candidates=2, pad_id=99, pool="max", temperature=0.5, seed=3
     )  # fmt: skip

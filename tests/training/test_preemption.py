@@ -18,8 +18,6 @@ from vl_absvit.training.preemption import Preemption, command_to_go_on
 
 pytestmark = pytest.mark.slow  # whole runs
 
-NOWHERE = torch.device("cpu")
-
 
 def signalling(function, call: int, number: int = signal.SIGTERM, afterwards: bool = False):
     """``function``, whose ``call``-th call (from 1) is met by a signal."""
@@ -110,9 +108,9 @@ def test_a_second_signal_is_death_unless_it_is_the_first_one_passed_on(monkeypat
 def test_outside_of_training_signals_mean_what_they_meant():
     before = signal.getsignal(signal.SIGTERM)
     with Preemption() as asked:
-        assert not asked.is_asked_for(NOWHERE)
+        assert not asked.is_asked_for()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.is_asked_for(NOWHERE)
+        assert asked.is_asked_for()
     assert signal.getsignal(signal.SIGTERM) == before
     assert outcome(lambda: os.kill(os.getpid(), signal.SIGTERM)) == -signal.SIGTERM
 

@@ -7,6 +7,7 @@ vocabulary, C captions per sample.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,8 @@ class RetrievalBatch(NamedTuple):
     image_ids: Tensor  # (I,) long
     token_ids: Tensor  # (B * C, T) long; a sample's captions are adjacent, the image's own first
     is_token: Tensor  # (B * C, T) bool, True = real token
-    caption_ids: Tensor  # (B,) long, of the images' own captions
+    caption_ids: np.ndarray  # (B,) int64, of the images' own captions, and
+    captioned_ids: np.ndarray  # (B,) int64, of their images: both stay in host memory, where they are looked at
 
 
 class _DistinctImages(NamedTuple):
@@ -85,7 +87,8 @@ def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> Ret
         **_distinct_images(samples)._asdict(),
         token_ids=token_ids,
         is_token=is_token,
-        caption_ids=torch.tensor([sample.caption_id for sample in samples]),
+        caption_ids=np.array([sample.caption_id for sample in samples]),
+        captioned_ids=np.array([sample.image_id for sample in samples]),
     )
 
 

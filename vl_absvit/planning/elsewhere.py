@@ -28,7 +28,7 @@ def cuda_kernels() -> Iterator[None]:
 @contextmanager
 def one_of(processes: int) -> Iterator[None]:
     """Collectives gather as many copies of this process's tensors and objects as there are processes."""
-    with _replaced(distributed, dist=_Copies(processes)):
+    with _replaced(distributed, dist=_Copies(processes), _between_hosts=lambda: None):
         yield
 
 
@@ -85,5 +85,5 @@ class _Copies:
     def all_reduce(self, tensor: Tensor) -> None:
         pass
 
-    def all_gather_object(self, parts: list, local: object) -> None:
+    def all_gather_object(self, parts: list, local: object, group: None = None) -> None:
         parts[:] = [local] * len(parts)

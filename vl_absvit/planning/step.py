@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -61,7 +62,8 @@ def make_batch(config: RunnableConfig, facts: Facts, samples: int, device: torch
         pad = facts.text.pad_token_id
         token_ids = torch.where(is_token, int(pad == 0), pad)  # any word will do
         if isinstance(config, RetrievalConfig):
-            return RetrievalBatch(images, rows, rows, token_ids, is_token, rows)
+            captioned = np.arange(max(samples, 2))  # other processes have other images
+            return RetrievalBatch(images, rows, rows, token_ids, is_token, np.arange(samples), captioned)
         return VQABatch(images, rows, rows, token_ids, is_token, torch.zeros(samples, facts.labels), rows)
 
 

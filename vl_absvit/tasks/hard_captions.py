@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import FirstLook
@@ -42,8 +43,9 @@ def hard_captions(
         seed: of the run.
     """
     mine = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids)
-    (rows,) = choose([mine], [batch.caption_ids], pool=pool, temperature=temperature, seed=seed)
-    return _gather(own).take(rows)
+    known = exchange([batch])
+    (rows,) = choose([mine], known, pool=pool, temperature=temperature, seed=seed)
+    return _gather(own, known).take(rows)
 
 
 class HardCaptions(NamedTuple):
@@ -71,22 +73,44 @@ def step_hard_captions(
         candidates: captions per sample.
         pad_id: fills shorter texts.
     """
-    chosen = choose(
-        passes, [batch.caption_ids for batch in batches], pool=pool, temperature=temperature, seed=seed
-    )  # fmt: skip
-    length = max(gather_objects([batch.token_ids.shape[1] for batch in batches]))
+    known = exchange(batches)
+    chosen = choose(passes, known, pool=pool, temperature=temperature, seed=seed)
+    length = known.text_length
     padded = []
     for batch in batches:
         missing = 0, length - batch.token_ids.shape[1]
         own_ids, own_is_token = batch.token_ids[::candidates], batch.is_token[::candidates].long()
         padded.append((F.pad(own_ids, missing, value=pad_id), F.pad(own_is_token, missing)))
-    token_ids, is_token = (gather_with_grad(torch.cat(parts)) for parts in zip(*padded, strict=True))
+    token_ids, is_token = (gather_with_grad(torch.cat(parts), known.samples) for parts in zip(*padded, strict=True))
     return [HardCaptions(token_ids[rows], is_token[rows].bool()) for rows in chosen]
+
+
+class Known(NamedTuple):
+    """What the hosts know of a step's captions, so that nothing of it has to be read from a device."""
+
+    samples: list[int]  # of every rank, in all its passes
+    caption_ids: list[int]  # (A,), of the samples' own captions in the order of the batch
+    captioned_ids: list[int]  # (A,), of their images
+    text_length: int  # of the longest text, padding included
+
+
+def exchange(batches: Sequence[RetrievalBatch]) -> Known:
+    """What all ranks know of their passes; ``batches`` are those of this rank's."""
+    mine = [(batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.token_ids.shape[1]) for batch in batches]
+    ranks = gather_objects([mine])
+    # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
+    in_order = [passes[number] for number in range(len(batches)) for passes in ranks]
+    return Known(
+        samples=[sum(len(captions) for captions, _, _ in passes) for passes in ranks],
+        caption_ids=[caption for captions, _, _ in in_order for caption in captions],
+        captioned_ids=[image for _, images, _ in in_order for image in images],
+        text_length=max(length for _, _, length in in_order),
+    )
 
 
 def choose(
     passes: Sequence[Compared],
-    caption_ids: Sequence[Tensor],
+    known: Known,
     *,
     pool: Literal["max", "mean", "cls"],
     temperature: float,
@@ -96,19 +120,23 @@ def choose(
 
     Args:
         passes: priors of the samples' own captions, and first looks.
-        caption_ids: of the samples, (B,) per pass.
+        known: of the same passes, and those of the other ranks.
 
     Returns:
         Rows of the samples of all ranks, of which each has its passes below each other, (P, B).
+
+    Raises:
+        ConfigError: all captions are of one image.
     """
-    ids = gather_with_grad(torch.cat(list(caption_ids)))
+    if len(set(known.captioned_ids)) == 1:
+        raise ConfigError("loss.itm needs captions of another image in every batch; increase optim.batch_size")
     with torch.no_grad():
         scores = global_similarity(*joined(passes), pool)
     similarity, image_ids = scores.similarity[:, scores.own_column].T, scores.column_ids[scores.own_column]
-    # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
-    order = torch.arange(len(ids), device=ids.device).view(world_size(), len(passes), -1).transpose(0, 1).flatten()
+    order = torch.arange(len(image_ids), device=image_ids.device)
+    order = order.view(world_size(), len(passes), -1).transpose(0, 1).flatten()  # of the batch
     drawn = draw_hard_captions(
-        similarity[order][:, order], image_ids[order], temperature, seed=_seed(seed, ids[order].tolist())
+        similarity[order][:, order], image_ids[order], temperature, seed=_seed(seed, known.caption_ids)
     )
     return order[drawn].view(len(passes), world_size(), -1)[:, rank()]
 
@@ -118,18 +146,16 @@ def draw_hard_captions(similarity: Tensor, image_ids: Tensor, temperature: float
 
     Args:
         similarity: of the A samples' images (rows) to their captions, (A, A).
-        image_ids: of the samples, (A,).
+        image_ids: of the samples, (A,), at least two different ones.
         seed: of the draw.
 
     Returns:
         Rows of the captions, (A,).
     """
     is_own = image_ids.unsqueeze(1) == image_ids
-    if is_own.all(dim=1).any():
-        raise ConfigError("loss.itm needs captions of another image in every batch; increase optim.batch_size")
     generator = torch.Generator().manual_seed(seed)
     gumbel = -torch.log(-torch.log(torch.rand(similarity.shape, generator=generator).clamp(1e-12, 1 - 1e-7)))
-    logits = similarity.float() / temperature + gumbel.to(similarity.device)
+    logits = similarity.float() / temperature + to_device(gumbel, similarity.device)
     return logits.masked_fill(is_own, -torch.inf).argmax(dim=1)
 
 
@@ -139,11 +165,11 @@ def join(first: Texts, second: Texts) -> Texts:
     return Texts(*(torch.cat(parts) for parts in zip(_pad(first, length), _pad(second, length), strict=True)))
 
 
-def _gather(own: Texts) -> Texts:
+def _gather(own: Texts, known: Known) -> Texts:
     """The texts of all ranks, with gradient."""
-    texts = _pad(own, max(gather_objects([own.is_token.shape[1]])))
-    is_token = gather_with_grad(texts.is_token.long()).bool()
-    return Texts(gather_with_grad(texts.tokens), is_token, gather_with_grad(texts.prior))
+    texts, rows = _pad(own, known.text_length), known.samples
+    is_token = gather_with_grad(texts.is_token.long(), rows).bool()
+    return Texts(gather_with_grad(texts.tokens, rows), is_token, gather_with_grad(texts.prior, rows))
 
 
 def _pad(texts: Texts, length: int) -> Texts:

@@ -135,14 +135,11 @@ def global_similarity(
         column_ids: image ids of the rows of ``tokens``, (I,).
         pool: what stands for an image.
     """
-    similarity = prior_similarity(gather_with_grad(prior), tokens, pool)  # (A, I)
+    ranks = gather_objects([(len(prior), len(tokens))])
+    texts, images = [own for own, _ in ranks], [own for _, own in ranks]
+    similarity = prior_similarity(gather_with_grad(prior, texts), tokens, pool)  # (A, I)
     return GlobalSimilarity(
-        gather_with_grad(similarity.T.contiguous()).T,
-        gather_with_grad(column_ids),
-        gather_with_grad(own_column + _columns_before(len(tokens))),
+        gather_with_grad(similarity.T.contiguous(), images).T,
+        gather_with_grad(column_ids, images),
+        gather_with_grad(own_column + sum(images[: rank()]), texts),
     )
-
-
-def _columns_before(own: int) -> int:
-    """Number of columns that the ranks before this one contribute."""
-    return sum(gather_objects([own])[: rank()])

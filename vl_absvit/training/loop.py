@@ -87,8 +87,7 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
                 if not math.isfinite(grad_norm):
                     means = mean_terms(parts, accelerator)
                     raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
-                # Asked here, where the device has just been waited for, the processes' common answer costs least.
-                stop = preemption.is_asked_for(device)
+                stop = preemption.is_asked_for()
                 prepared_optimizer.step()
                 prepared_optimizer.zero_grad()
                 state = state._replace(step=state.step + 1)
@@ -111,7 +110,7 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
                     save_last(run, task, gather_optimizer_state(accelerator, model, optimizer), state)
                 if is_due and not stop:
                     state = evaluate(task, accelerator, run, state, epoch)
-                    stop = state.step < total_steps and preemption.is_asked_for(device)
+                    stop = state.step < total_steps and preemption.is_asked_for()
                     logged_step, logged_time = state.step, time.monotonic()
                 if stop:
                     LOGGER.info(

@@ -10,9 +10,7 @@ import sys
 import time
 from types import FrameType
 
-import torch
-
-from vl_absvit.distributed import mean_over_ranks
+from vl_absvit.distributed import gather_objects
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # One request may arrive twice: sent to all processes of a job, and passed on by the launcher among them.
@@ -41,10 +39,9 @@ class Preemption:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def is_asked_for(self, device: torch.device) -> bool:
+    def is_asked_for(self) -> bool:
         """Whether a signal has reached any process: one answer for all of them, which all call this."""
-        here = torch.tensor(float(self._asked_at is not None), device=device)
-        return mean_over_ranks(here).item() > 0
+        return any(gather_objects([self._asked_at is not None]))
 
 
 def command_to_go_on() -> str:
