@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for another: one may save, or score, on its own for longer than the libraries' 10 minutes."""
+"""How long a process waits for another: the main one may save or score for longer than the libraries' 10 minutes."""
 
 _HOST_GROUPS: dict["dist.ProcessGroup", "dist.ProcessGroup"] = {}
 """The group between hosts, beside the one that it belongs to; at most one."""
