@@ -305,6 +305,10 @@ class RunConfig:
     """How often per epoch the selection split is evaluated and ``last`` is saved."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
     """Experiment trackers that also receive the metrics."""
+    project: str | None = None
+    """W&B's project; null takes ``WANDB_PROJECT``, else ``vl_absvit``."""
+    name: str | None = None
+    """Name of the run in W&B; null takes ``WANDB_NAME``, else the run folder's name."""
     resume: bool = False
     """Go on from ``checkpoints/last``; without it a folder that already holds a run is an error."""
 

@@ -37,8 +37,9 @@ from vl_absvit.training.engines import (
 from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
-from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, config_as_dict, flatten, open_run
+from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, open_run
 from vl_absvit.training.state import RunState, go_on, save_last
+from vl_absvit.training.trackers import start_trackers
 
 
 def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
@@ -210,8 +211,6 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
         cpu=on_cpu and not asks_for_deepspeed(),
         kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and asks_for_deepspeed() else None,
         mixed_precision="bf16" if is_bf16 else "no",
-        log_with=trackers or None,
-        project_dir=None if config is None else config.output,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
@@ -220,15 +219,6 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
         )
     set_up_engine(accelerator, is_bf16)
     return accelerator
-
-
-def start_trackers(accelerator: Accelerator, config: RunnableConfig, step: int) -> None:
-    """Open the trackers with the run's config; TensorBoard drops what a resumed run will write again."""
-    flat = {
-        key: value if isinstance(value, (int, float, str)) else str(value)
-        for key, value in flatten(config_as_dict(config)).items()
-    }
-    accelerator.init_trackers("trackers", config=flat, init_kwargs={"tensorboard": {"purge_step": step + 1}})
 
 
 def is_evaluation_step(step: int, steps_per_epoch: int, per_epoch: int) -> bool:

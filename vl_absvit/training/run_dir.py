@@ -20,7 +20,9 @@ from vl_absvit.training.environment import changes, environment
 LOGGER = logging.getLogger("vl_absvit")
 SELECT = "select/"  # before the names of an evaluation's metrics
 # What may change between a run and its resumption: neither batches nor results depend on these.
-FREE_TO_CHANGE = ("run.output", "run.resume", "run.log_every", "run.trackers", "data.num_workers")
+FREE_TO_CHANGE = (
+    "run.output", "run.resume", "run.log_every", "run.trackers", "run.project", "run.name", "data.num_workers",
+)  # fmt: skip
 
 
 class RunFolder:
