@@ -10,6 +10,8 @@ from typing import Literal
 from vl_absvit.errors import ConfigError
 from vl_absvit.variants import VARIANTS, TopDown
 
+Precision = Literal["fp32", "bf16"]
+"""Of the arithmetic of a forward pass; ``precision.py`` says what they mean."""
 # Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
 # one of ``--start-method``.
 RENAMED = {"start": "from_checkpoint"}
@@ -297,7 +299,7 @@ class RunConfig:
     """Run folder: config, metrics, console log and checkpoints."""
     seed: int = 0
     """Seed of initialization, order and augmentation."""
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Precision = "bf16"
     """Arithmetic of the forward pass; weights and optimizer states stay fp32."""
     log_every: int = 20
     """Optimizer steps between two lines of ``metrics.jsonl``."""

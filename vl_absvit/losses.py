@@ -1,4 +1,4 @@
-"""Losses as pure functions. Shapes: B texts, I images, P pairs, C candidates, A answers.
+"""Losses as pure functions, always in fp32. Shapes: B texts, I images, P pairs, C candidates, A answers.
 
 The reconstruction loss stands beside the decoders it trains, in ``models/top_down.py``.
 """
@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vl_absvit.precision import always_fp32
 
+
+@always_fp32
 def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
     """Binary cross-entropy on soft scores, summed over answers, mean over the batch [METER].
 
@@ -17,18 +20,20 @@ def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
         logits: (B, A).
         soft_answers: score of every answer in [0, 1], (B, A).
     """
-    return F.binary_cross_entropy_with_logits(logits.float(), soft_answers, reduction="none").sum(dim=1).mean()
+    return F.binary_cross_entropy_with_logits(logits, soft_answers, reduction="none").sum(dim=1).mean()
 
 
+@always_fp32
 def ranking_loss(scores: Tensor) -> Tensor:
     """Cross-entropy of every image's own caption among its candidates [METER, retrieval].
 
     Args:
         scores: of the own caption, first, and of the false ones, (B, C).
     """
-    return -scores.float().log_softmax(dim=1)[:, 0].mean()
+    return -scores.log_softmax(dim=1)[:, 0].mean()
 
 
+@always_fp32
 def itm_loss(logits: Tensor, is_match: Tensor) -> Tensor:
     """Cross-entropy of image-text matching, mean over pairs.
 
@@ -36,9 +41,10 @@ def itm_loss(logits: Tensor, is_match: Tensor) -> Tensor:
         logits: of "does not match" and "matches", (P, 2).
         is_match: (P,) bool.
     """
-    return F.cross_entropy(logits.float(), is_match.long())
+    return F.cross_entropy(logits, is_match.long())
 
 
+@always_fp32
 def prior_loss(
     similarity: Tensor,
     text_image_ids: Tensor,
@@ -60,7 +66,7 @@ def prior_loss(
         blank_negatives: count as many blank images, of similarity 0, as there are images as negatives. InfoNCE does
             not change when all cosines of a prior sink together; below 0 the modulation's clamp silences every token.
     """
-    logits = similarity.float() / temperature
+    logits = similarity / temperature
     is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
     repeats = (text_image_ids.unsqueeze(1) == image_ids) & ~is_own  # (B, I)
     logits = logits.masked_fill(repeats, -torch.inf)

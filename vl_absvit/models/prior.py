@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.precision import always_fp32
+
 
 def first_token(tokens: Tensor, is_token: Tensor) -> Tensor:
     """The ``<s>`` token, the paper's [cls]: (B, T, D), (B, T) -> (B, D)."""
@@ -38,6 +40,7 @@ def padded_mean(tokens: Tensor, is_token: Tensor) -> Tensor:
 SENTENCE_VECTORS = {"cls": first_token, "masked_mean": masked_mean, "eos": end_token, "padded_mean": padded_mean}
 
 
+@always_fp32
 def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
     """Cosine of every prior with every image.
 
@@ -47,7 +50,7 @@ def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean",
         pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
 
     Returns:
-        (B, I), in [-1, 1].
+        (B, I), in [-1, 1] and fp32.
     """
     prior = F.normalize(prior, dim=-1)
     if pool == "max":

@@ -134,7 +134,7 @@ class VLAbSViT(
 
     def compare(self, prior: Tensor, first: FirstLook) -> Tensor:
         """The dual encoder: cosine of every prior (B, D) with every first look, (B, I), in fp32."""
-        return prior_similarity(prior.float(), first.tokens.float(), self.pool)
+        return prior_similarity(prior, first.tokens, self.pool)
 
     def read(self, first: FirstLook, pairs: Pairs, need_weights: bool = False) -> VLOutput:
         """Look again with each text in mind, fuse what is seen with what is read, and judge."""

@@ -14,6 +14,7 @@ from vl_absvit.distributed import gather_objects, gather_with_grad, rank
 from vl_absvit.losses import prior_loss
 from vl_absvit.models.absvit import AbSViT, TwoLooks
 from vl_absvit.models.prior import prior_similarity
+from vl_absvit.precision import always_fp32, at_least_fp32
 
 
 def look_as_far_as(
@@ -88,7 +89,7 @@ class StepPriorLoss(NamedTuple):
 
     def at(self, mine: Compared) -> Tensor:
         """The loss; its gradient is the whole step's, of which the mean over passes is taken."""
-        tangent = (mine.prior.float() * self.of_prior).sum() + (mine.tokens.float() * self.of_tokens).sum()
+        tangent = (mine.prior * self.of_prior).sum() + (mine.tokens * self.of_tokens).sum()
         return self.value + tangent - tangent.detach()
 
 
@@ -104,7 +105,7 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
     """
     with torch.enable_grad():
         all_passes = joined(passes)
-        prior, tokens = (each.float().requires_grad_() for each in (all_passes.prior, all_passes.tokens))
+        prior, tokens = (at_least_fp32(each).requires_grad_() for each in (all_passes.prior, all_passes.tokens))
         loss = global_prior_loss(all_passes._replace(prior=prior, tokens=tokens), config)
         of_prior, of_tokens = (len(passes) * each for each in torch.autograd.grad(loss, (prior, tokens)))
     texts, images = [len(each.prior) for each in passes], [len(each.tokens) for each in passes]
@@ -120,6 +121,7 @@ class GlobalSimilarity(NamedTuple):
     own_column: Tensor  # (A,) the column each text is about
 
 
+@always_fp32
 def global_similarity(
     prior: Tensor, tokens: Tensor, own_column: Tensor, column_ids: Tensor, pool: Literal["max", "mean", "cls"]
 ) -> GlobalSimilarity:

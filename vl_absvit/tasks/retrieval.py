@@ -24,6 +24,7 @@ from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.absvit import FirstLook
 from vl_absvit.models.build import build_retrieval_model, image_statistics
 from vl_absvit.models.vl_model import Pairs, Texts
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     TRAINING,
@@ -144,9 +145,8 @@ class RetrievalTask:
         """Recalls on the selection split in percent, the whole model ranking the dual encoder's shortlist."""
         if self.select_set is None:
             return None
-        size, is_bf16 = self.config.select_shortlist, self.config.run.precision == "bf16"
-        device = next(model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=is_bf16), progress() as bar:
+        size, device = self.config.select_shortlist, next(model.parameters()).device
+        with arithmetic(self.config.run.precision, device), progress() as bar:
             scores = score_gallery(
                 model, self.select_set, look="second", size=size, num_workers=self.config.data.num_workers, bar=bar
             )

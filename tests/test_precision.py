@@ -1,0 +1,59 @@
+"""What bf16 is and is not: the forward pass's products, never what is compared."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vl_absvit.losses import itm_loss, prior_loss, ranking_loss, vqa_loss
+from vl_absvit.models.prior import prior_similarity
+from vl_absvit.precision import always_fp32, arithmetic
+
+CPU = torch.device("cpu")
+
+
+def test_products_of_fp32_weights_are_bf16_where_asked_for_and_nowhere_else():
+    x, weight = torch.randn(2, 4), torch.randn(3, 4)
+    with arithmetic("bf16", CPU):
+        assert F.linear(x, weight).dtype == torch.bfloat16
+        with arithmetic("fp32", CPU):
+            assert F.linear(x, weight).dtype == torch.float32
+        assert F.linear(x, weight).dtype == torch.bfloat16
+    assert F.linear(x, weight).dtype == torch.float32 and weight.dtype == torch.float32
+
+
+def test_tensors_without_content_have_no_autocast_and_need_none():
+    with torch.device("meta"), arithmetic("bf16", torch.device("meta")):
+        assert always_fp32(F.linear)(torch.empty(2, 4), torch.empty(3, 4)).shape == (2, 3)
+
+
+def test_what_is_compared_never_sees_less_than_fp32():
+    seen = always_fp32(lambda *args, **named: [*args, *named.values()])
+    half, double, ids = torch.ones(1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.float64), torch.ones(1).long()
+    with arithmetic("bf16", CPU):
+        values = seen(half, double, ids, "max", named=half)
+    assert [getattr(value, "dtype", value) for value in values] == [
+        torch.float32, torch.float64, torch.int64, "max", torch.float32
+    ]  # fmt: skip
+
+
+IDS = torch.arange(4)
+POOLS = "max", "mean", "cls"
+COMPARISONS = {
+    "vqa": lambda x: vqa_loss(x, torch.full((4, 4), 0.3)),
+    "ranking": ranking_loss,
+    "itm": lambda x: itm_loss(x[:, :2], IDS > 1),
+    "prior": lambda x: prior_loss(x, IDS, IDS, IDS, temperature=0.07),
+    "similarity": lambda x: torch.stack([prior_similarity(x, torch.stack([x + 1, x * x]), pool) for pool in POOLS]),
+}
+
+
+@pytest.mark.parametrize("compare", COMPARISONS.values(), ids=COMPARISONS)
+def test_losses_and_similarities_under_autocast_are_bit_by_bit_those_of_fp32(compare):
+    x = torch.randn(4, 4, requires_grad=True)
+    results, gradients = [], []
+    for precision in ("fp32", "bf16"):
+        with arithmetic(precision, CPU):
+            results.append(compare(x))
+        gradients.append(torch.autograd.grad(results[-1].sum(), x)[0])
+    assert results[1].dtype == torch.float32
+    assert torch.equal(*results) and torch.equal(*gradients)

@@ -1,0 +1,55 @@
+"""What fp32 and bf16 mean, for training and for whatever else runs a model: decided here alone.
+
+Weights, gradients and optimizer states are fp32. In bf16 the forward pass runs under autocast, which takes matrix
+products in bf16. What is compared (similarities, losses, scores) is fp32 either way: of bf16's eight bits many would
+tie.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from itertools import chain
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from vl_absvit.config import Precision
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def arithmetic(precision: Precision, device: torch.device) -> AbstractContextManager:
+    """Inside, forward passes on ``device`` compute as ``precision`` says, whatever holds outside.
+
+    Autocast keeps what it casts of a parameter until the outermost of such contexts ends: a context holds passes
+    without gradient or one with gradient, never both, and no optimizer step.
+    """
+    return _autocast(device.type, enabled=precision == "bf16")
+
+
+def always_fp32(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function of tensors compute in fp32 (or fp64, where that is what comes), under autocast, too."""
+
+    @wraps(function)
+    def exact(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(each.device for each in chain(args, kwargs.values()) if isinstance(each, Tensor))
+        with _autocast(device.type, enabled=False):
+            return function(*map(_widened, args), **{name: _widened(each) for name, each in kwargs.items()})
+
+    return exact
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """A floating-point tensor in fp32, or in fp64 where that is what comes."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:
+    if not torch.amp.is_autocast_available(device_type):  # as for tensors without content
+        return nullcontext()
+    return torch.autocast(device_type, torch.bfloat16, enabled=enabled)
+
+
+def _widened(value: Any) -> Any:
+    return at_least_fp32(value) if isinstance(value, Tensor) and value.is_floating_point() else value
