@@ -153,7 +153,7 @@ def read_seconds(folder: Path | None) -> dict[str, int]:
 
 def prior_only_accuracy(data: Path, annotations: Sequence[dict]) -> float:
     """Accuracy on ``annotations`` of the best constant answer per question type, in percent."""
-    train = read_questions(data, ["train"]).with_format("arrow")[:]
+    train = read_questions(data, ["train"]).data
     columns = [train.column(name).to_pylist() for name in ("question_type", "labels", "scores")]
     vocabulary = read_vocabulary(data)
     constants = best_constant_answers(zip(*columns, strict=True), vocabulary.answers)

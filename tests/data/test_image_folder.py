@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vl_absvit.data import image_folder, kept
 from vl_absvit.data.image_folder import ImageFolderDataset, MosaicDataset
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import InputError
@@ -147,3 +148,27 @@ def test_an_evaluation_mosaic_repeats_one_image(root):
     sample = mosaic[4]
     assert len(set(sample.labels)) == 1
     assert all(torch.equal(cell, dataset(root)[4].image) for cell in cells_of(sample.image, 2))
+
+
+def test_small_plain_images_are_kept_by_the_one_rule_of_all_data_sets(root, monkeypatch):
+    opened, open_rgb = [], image_folder.open_rgb
+    monkeypatch.setattr(image_folder, "open_rgb", lambda file: opened.append(file) or open_rgb(file))
+    for augmentation, limit, times in (
+        ("none", 9 * 3 * 8 * 8 * 4, 1),
+        ("none", 9 * 3 * 8 * 8 * 4 - 1, 2),
+        ("randaugment", 2**30, 2),
+    ):
+        monkeypatch.setattr(kept, "KEPT_BYTES", limit)
+        opened.clear()
+        made = dataset(root, augmentation=augmentation)
+        made[0], made[0]
+        assert len(opened) == times
+
+
+def test_loader_processes_keep_no_images(root, monkeypatch):
+    made = dataset(root)
+    monkeypatch.setattr(kept, "get_worker_info", lambda: object())
+    first, second = made[0], made[0]
+    assert first.image is not second.image and torch.equal(first.image, second.image)
+    monkeypatch.undo()
+    assert made[0].image is made[0].image

@@ -11,7 +11,7 @@ from transformers import RobertaTokenizerFast
 
 from tests.data.character_tokenizer import character_tokenizer
 from tests.data.preparation.raw_vqav2 import annotation, image_path, question, write_small_vqav2, write_split
-from vl_absvit.data import pictures
+from vl_absvit.data import kept
 from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.loaders import evaluation_loader, training_loader
 from vl_absvit.data.pictures import check_disjoint
@@ -75,7 +75,7 @@ def test_small_plain_images_are_opened_once_and_augmented_ones_every_time(prepar
         data = dataset(prepared, tokenizer, transform=transform)
         data[0], data[1]
         assert opened == [1] * times
-    monkeypatch.setattr(pictures, "KEPT_BYTES", 4 * 3 * 16 * 16 * 4 - 1)  # one byte less than all four images need
+    monkeypatch.setattr(kept, "KEPT_BYTES", 4 * 3 * 16 * 16 * 4 - 1)  # one byte less than all four images need
     data = dataset(prepared, tokenizer)
     opened.clear()
     data[0], data[1]

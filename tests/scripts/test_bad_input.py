@@ -116,7 +116,7 @@ def moved_images(folder):
     [
         (cut_short("train.parquet"), "train.parquet: cannot be read as the table that was prepared: Parquet magic"),
         (emptied("images.parquet"), "images.parquet: cannot be read as the table that was prepared: Parquet file size"),
-        (removed("train.parquet"), "Unable to find"),
+        (removed("train.parquet"), "train.parquet is missing"),
         (removed("images.parquet"), "images.parquet is missing"),
         (copied("images.parquet", "train.parquet"), "train.parquet: expected a table with the column 'question_id'"),
         (copied("train.parquet", "images.parquet"), "images.parquet: expected a table with the column 'file'"),

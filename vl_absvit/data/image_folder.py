@@ -14,14 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vl_absvit.data.images import open_rgb
+from vl_absvit.data.kept import KeptImages
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import InputError
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-KEPT_BYTES = 2**30
-"""Tensors of a data set that is smaller than this, and not augmented, are kept in memory once made."""
 
 
 class ImageBatch(NamedTuple):
@@ -98,7 +97,6 @@ class ImageFolderDataset(Dataset):
         self, root: str | Path, splits: Sequence[str], transform: ImageTransform, augmented: bool = False, seed: int = 0
     ) -> None:
         self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
-        self._kept: dict[int, Tensor] = {}
         self.classes: list[str] = []
         folders: list[tuple[Path, int]] = []
         for split in splits:
@@ -109,6 +107,7 @@ class ImageFolderDataset(Dataset):
             self.classes = classes
             folders += [(folder / name, label) for label, name in enumerate(classes)]
         self.files = ImageFiles(folders)
+        self._kept = KeptImages(len(self.files), augmented)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -122,8 +121,7 @@ class ImageFolderDataset(Dataset):
             with seeded(self._seed, self._epoch, index):
                 return ImageSample(self._transform(picture), [label], index)
         image = self._transform(picture)
-        if image.numel() * image.element_size() * len(self) <= KEPT_BYTES:
-            self._kept[index] = image
+        self._kept.keep({index: image})
         return ImageSample(image, [label], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:

@@ -7,14 +7,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
+from vl_absvit.data.kept import KeptImages
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import ConfigError
-
-KEPT_BYTES = 2**30
-"""Images of a data set that is smaller than this as tensors, and not augmented, are kept in memory once made."""
 
 
 def transformed(picture: Image.Image, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
@@ -36,29 +33,24 @@ class ImageLoader:
             num_images: distinct images that will be asked for, which says whether memory can hold them all.
             seed: of augmentation.
         """
-        self._table, self._transform, self._num_images = table, transform, num_images
-        self._seed, self._epoch = seed, 0
-        self._kept: dict[int, Tensor] = {}
+        self._table, self._transform, self._seed, self._epoch = table, transform, seed, 0
+        self._kept = KeptImages(num_images, transform.is_random)
 
     def load(self, image_ids: Iterable[int]) -> dict[int, Tensor]:
         """Tensors of the named images, which are ``available`` in the table; each is decoded once."""
         image_ids = list(dict.fromkeys(image_ids))
         new = [image_id for image_id in image_ids if image_id not in self._kept]
-        tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept}
-        for image_id, picture in zip(new, self._table.open(new), strict=True):
-            tensors[image_id] = transformed(picture, self._transform, self._seed, self._epoch, image_id)
-        if new and self._may_keep(tensors[new[0]]):
-            self._kept |= {image_id: tensors[image_id] for image_id in new}
+        made = {
+            image_id: transformed(picture, self._transform, self._seed, self._epoch, image_id)
+            for image_id, picture in zip(new, self._table.open(new), strict=True)
+        }
+        tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept} | made
+        self._kept.keep(made)
         return tensors
 
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch. Loader processes learn of it when they are started, not later."""
         self._epoch = epoch
-
-    def _may_keep(self, image: Tensor) -> bool:
-        """Loader processes live for one epoch; what they kept would be lost."""
-        fits = image.nbytes * self._num_images <= KEPT_BYTES
-        return fits and not self._transform.is_random and get_worker_info() is None
 
 
 class _WithImages(Protocol):

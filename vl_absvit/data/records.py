@@ -1,9 +1,9 @@
 """A prepared folder as its readers see it: the manifest, the tables of questions, captions and images, one image.
 
-The tables are Parquet files, memory-mapped through ``datasets``; only ids are held in memory.
+Of the tables, which are Parquet files, the columns that are asked for are held in memory; embedded pictures are read
+when they are asked for. Nothing is written.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, concatenate_datasets, disable_progress_bars, logging
-from datasets.exceptions import DatasetGenerationError
+from datasets import Dataset
 from PIL import Image
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
+from vl_absvit.data.parquet import LargeValues, read_columns
 from vl_absvit.errors import InputError
 
 VQA, CAPTIONS, VQA_HAT = "vqav2", "captions", "vqa_hat"
 """What a folder was prepared for: ``kind`` in its manifest."""
+ASKING = ("question_id", "image_id", "question")
+"""Columns of every split of questions."""
+ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
+"""Further columns of a split that has answers."""
 
 
 class ImageRecord(NamedTuple):
@@ -92,20 +96,23 @@ def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
     return [Path(root) / f"{split}.parquet" for split in splits]
 
 
-def read_questions(root: str | Path, splits: Sequence[str]) -> Dataset:
+def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[str] = ANSWERING) -> Dataset:
     """The questions of one or more splits, in the order named, by question id within each.
+
+    Args:
+        columns: to read of those that a split has only where it has answers; ``question_id``, ``image_id`` and
+            ``question`` are always there.
 
     Raises:
         InputError: the data is not VQA's, a split does not exist, or some have answers and some have not.
     """
     check_kind(root, VQA, VQA_HAT)
-    columns = ("question_id", "image_id", "question")
-    tables = [_open_tables(root, [file], columns) for file in split_files(root, splits)]
-    if len({"answers" in table.column_names for table in tables}) > 1:
+    tables = [read_columns(file, ASKING, columns) for file in split_files(root, splits)]
+    if len({tuple(table.column_names) for table in tables}) > 1:
         raise InputError(
             f"{root}: the splits {', '.join(splits)} cannot be read together: only some of them have answers"
         )
-    return concatenate_datasets(tables)
+    return _in_memory(tables)
 
 
 def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, Any]]:
@@ -114,10 +121,11 @@ def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, 
     Raises:
         InputError: a split does not exist or has no answers.
     """
-    questions = read_questions(root, splits)
+    scored = ["question_type", "answer_type", "answers"]
+    questions = read_questions(root, splits, scored)
     if "answers" not in questions.column_names:
         raise InputError(f"{root}: the split {', '.join(splits)} has no answers")
-    return questions.select_columns(["question_id", "question_type", "answer_type", "answers"]).to_list()
+    return questions.select_columns(["question_id", *scored]).to_list()
 
 
 def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
@@ -128,8 +136,12 @@ def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
     """
     check_kind(root, CAPTIONS)
     columns = ["caption_id", "image_id", "caption"]
-    tables = [_open_tables(root, [file], columns) for file in split_files(root, splits)]
-    return concatenate_datasets([table.select_columns(columns) for table in tables])
+    return _in_memory([read_columns(file, columns) for file in split_files(root, splits)])
+
+
+def _in_memory(tables: Sequence[pa.Table]) -> Dataset:
+    """Tables one after the other; a fingerprint that is given saves the reading of all of them to compute one."""
+    return Dataset(pa.concat_tables(tables), fingerprint="prepared")
 
 
 class ImageTable:
@@ -148,15 +160,17 @@ class ImageTable:
         files = sorted(Path(root).glob("images*.parquet"))
         if not files:
             raise InputError(f"{root}: images.parquet is missing")
-        table = _open_tables(root, files, ("image_id", "file", "bytes", "width", "height"))
-        self._table = table.select_columns(["image_id", "file", "bytes"])
-        _check_inside(self._table.data.column("file"), files[0])
-        has_file = self._table.data.column("file").is_valid().to_numpy()
-        self._rows = np.flatnonzero(has_file)
-        self.available: np.ndarray = self._table.data.column("image_id").to_numpy()[self._rows]
-        sides = [table.data.column(side).to_numpy()[self._rows] for side in ("width", "height")]
-        self._sizes = np.stack(sides, axis=-1).astype(int)
-        embedded = self._table.data.column("bytes").null_count < len(self._table)
+        table = pa.concat_tables([read_columns(file, ("image_id", "file", "width", "height")) for file in files])
+        _check_inside(table.column("file"), files[0])
+        self._rows = np.flatnonzero(table.column("file").is_valid().to_numpy())
+        table = table.take(self._rows)
+        self.available: np.ndarray = table.column("image_id").to_numpy()
+        self._files = table.column("file").combine_chunks()
+        self._sizes = np.stack([table.column(side).to_numpy() for side in ("width", "height")], axis=-1).astype(int)
+        contents = LargeValues(files, "bytes")
+        # A table holds all pictures or none of them.
+        embedded = bool(len(self._rows)) and contents.take(self._rows[:1])[0] is not None
+        self._contents = contents if embedded else None
         if len(self._rows) and not embedded and not self._raw_root.is_dir():
             raise InputError(
                 f"{root}: its images were in {self._raw_root}, which does not exist; "
@@ -165,8 +179,10 @@ class ImageTable:
 
     def records(self, image_ids: Sequence[int]) -> list[ImageRecord]:
         """Where the named images are; each must be ``available``."""
-        rows = self._table[self._rows[np.searchsorted(self.available, image_ids)]]
-        return [ImageRecord(*row) for row in zip(rows["image_id"], rows["file"], rows["bytes"], strict=True)]
+        places = np.searchsorted(self.available, image_ids)
+        contents = self._contents.take(self._rows[places]) if self._contents else [None] * len(places)
+        files = [self._files[place].as_py() for place in places.tolist()]
+        return [ImageRecord(*row) for row in zip(self.available[places].tolist(), files, contents, strict=True)]
 
     def sizes(self, image_ids: Sequence[int]) -> np.ndarray:
         """Width and height of the named images, upright, as found at preparation; each must be ``available``.
@@ -216,27 +232,3 @@ def _check_inside(names: pa.ChunkedArray, where: Path) -> None:
     climbing = names.filter(pc.match_substring_regex(names, r"^/|(^|/)\.\.(/|$)|\x00"))
     if len(climbing):
         raise InputError(f"{where}: expected files inside the raw data's folder, got {climbing[0].as_py()!r:.80}")
-
-
-def _open_tables(root: str | Path, files: Sequence[Path], columns: Sequence[str]) -> Dataset:
-    """Parquet files as one memory-mapped table.
-
-    Its Arrow copy lies in ``root/.cache``, or in the user's cache if ``root`` cannot be written.
-
-    Raises:
-        InputError: a file is missing or damaged, or lacks one of ``columns``.
-    """
-    disable_progress_bars()
-    logging.set_verbosity(logging.CRITICAL)  # it would print a traceback where our one line follows
-    cache = str(Path(root) / ".cache") if os.access(root, os.W_OK) else None
-    try:
-        table = Dataset.from_parquet([str(file) for file in files], cache_dir=cache)
-    except FileNotFoundError as error:
-        raise InputError(f"{root}: {error}") from error
-    except (pa.ArrowException, DatasetGenerationError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(f"{files[0]}: cannot be read as the table that was prepared: {reason}") from error
-    missing = [column for column in columns if column not in table.column_names]
-    if missing:
-        raise InputError(f"{files[0]}: expected a table with the column {missing[0]!r}, got {table.column_names}")
-    return table

@@ -58,15 +58,13 @@ class VQADataset(Dataset):
         """
         prepare_tokenizer(tokenizer)
         table = ImageTable(root)
-        self._questions = read_questions(root, splits)
+        self._questions = read_questions(root, splits, ("labels", "scores"))
         self._tokenizer, self._max_tokens, self._vocabulary_size = tokenizer, max_tokens, vocabulary_size
         name = f"{root}: {'+'.join(splits)}"
 
         self.has_answers = "labels" in self._questions.column_names
         if training and not self.has_answers:
             raise InputError(f"{name} has no answers to train on")
-        columns = ["question_id", "image_id", "question"] + ["labels", "scores"] * self.has_answers
-        self._questions = self._questions.select_columns(columns)
         image_ids = self._column("image_id")
         has_image = np.isin(image_ids, table.available)
         keep = has_image.copy()

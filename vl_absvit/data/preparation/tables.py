@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from vl_absvit.data.preparation.image_store import CheckedImage, ImageStore
 
 _ROWS_PER_GROUP = 8_192
-_BYTES_PER_GROUP = 16 << 20
+_BYTES_PER_GROUP = 1 << 20  # of pictures: for one of them, its whole group is read
 _BYTES_PER_FILE = 512 << 20
 
 QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
@@ -54,7 +54,7 @@ def write_images(folder: Path, images: ImageStore, *, embed: bool) -> None:
 
 
 def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
-    """Take rows until the file is large enough, a row group for every few megabytes."""
+    """Take rows until the file is large enough, a row group for every megabyte."""
     written = 0
     # Images are compressed already; statistics and dictionaries would repeat some of them.
     how = dict(compression="none", use_dictionary=False, write_statistics=False)
