@@ -1,4 +1,4 @@
-"""Make one web page of an attention export: every question with its answers and its maps over its picture.
+"""Make one web page of an attention export: every question or caption with what the model says, and its maps.
 
 python scripts/attention_report.py --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.attention.exported import ExportedQuestion, read_index, read_question
+from vl_absvit.attention.exported import ExportedQuestion, kind_of, read_exported, read_index
 from vl_absvit.attention.report import SHOWN_AT_FIRST, TITLES, choose_shown, in_order, write_report
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room
@@ -35,16 +35,17 @@ class People(NamedTuple):
 def main() -> None:
     arguments = parse_arguments()
     make_room(arguments.output)
-    entries = read_index(arguments.maps)
-    chosen = entries[: arguments.limit]
+    entries = read_index(arguments.maps, "question" if arguments.hat else None)
+    chosen, texts = entries[: arguments.limit], f"{kind_of(entries[0])}s"
     notes = []
     if len(chosen) < len(entries):
-        notes.append(f"The first {len(chosen):,} of {len(entries):,} exported questions.")
+        notes.append(f"The first {len(chosen):,} of {len(entries):,} exported {texts}.")
     with progress() as bar:
-        questions = [read_question(arguments.maps, entry) for entry in bar.track(chosen, description="reading")]
-    show = choose_shown(in_order(kind for question in questions for kind in question.maps), arguments.show)
+        records = [read_exported(arguments.maps, entry) for entry in bar.track(chosen, description="reading")]
+    show = choose_shown(in_order(kind for record in records for kind in record.maps), arguments.show)
     people = People({}, {})
     if arguments.hat:
+        questions = [record for record in records if isinstance(record, ExportedQuestion)]
         check_same_questions(questions, arguments.hat)
         people = compare(questions, read_human_maps(arguments.hat), show[0])
         notes.append(
@@ -52,11 +53,9 @@ def main() -> None:
             f"“{TITLES.get(show[0], show[0])}” with them, in the part of the picture that the model sees."
         )
     with progress() as bar:
-        tracked = bar.track(questions, description="embedding")
+        tracked = bar.track(records, description="embedding")
         report = write_report(tracked, arguments.output, *people, note=" ".join(notes), show=show)
-    print(
-        f"{report.questions:,} questions, {report.pictures:,} pictures, {report.size / 1e6:.1f} MB: {arguments.output}"
-    )
+    print(f"{report.texts:,} {texts}, {report.pictures:,} pictures, {report.size / 1e6:.1f} MB: {arguments.output}")
     for note in notes:
         print(note)
 
@@ -65,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument("--maps", required=True, metavar="DIR", help="folder written by scripts/export_attention.py")
     parser.add_argument("--output", required=True, metavar="FILE", help="page to write, such as report.html")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions of the export")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions or captions of the export")
     parser.add_argument(
         "--show",
         nargs="+",

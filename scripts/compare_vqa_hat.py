@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parse_arguments()
     make_room(arguments.output)
     questions = read_hat_questions(arguments.hat)
-    index = read_index(arguments.maps)
+    index = read_index(arguments.maps, "question")
     scores = compare(match(index, questions, arguments), arguments)
     (prepared,) = read_manifest(arguments.hat)["splits"].values()
     known = {question.question_id for question in questions}

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
-from vl_absvit.attention.render import panel
+from vl_absvit.attention.render import panel, remarks_on_answer
 from vl_absvit.attention.report import TITLES
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
@@ -217,9 +217,8 @@ def draw(
             images.open([each.image_id])[0],
             {TITLES[name]: grid for name, grid in each.maps.items()},
             each.box,
-            question=record["question"],
-            predicted=predicted[each.question_id],
-            truth=record["multiple_choice_answer"],
+            text=record["question"],
+            remarks=remarks_on_answer(predicted[each.question_id], record["multiple_choice_answer"]),
         )
         picture.save(folder / f"{each.question_id}.png")
 

@@ -24,6 +24,10 @@ ENTRY = {
 }
 
 
+CAPTION = {name: ENTRY[name] for name in ("image_id", "image", "image_size")}
+CAPTION |= {"caption_id": 20, "caption": "a red ball", "match": 0.875, "score": -1.5}
+
+
 def blob(rows: int, columns: int, row: float, column: float, spread: float = 1.5) -> np.ndarray:
     """A map that is strongest at one cell."""
     y, x = np.mgrid[0:rows, 0:columns]
@@ -42,7 +46,16 @@ def draw_picture(file: Path, size: tuple[int, int] = SIZE) -> None:
 
 def add_question(folder: Path, id: str, maps: dict[str, np.ndarray] | None = None, **fields: object) -> None:
     """Append a question to an export: ``ENTRY`` with other fields, its maps, and its picture if it is not there yet."""
-    entry = {"id": id} | ENTRY | fields
+    _add(folder, {"id": id} | ENTRY | fields, maps)
+
+
+def add_caption(folder: Path, id: str, **fields: object) -> None:
+    """The same for a caption: ``CAPTION`` with other fields."""
+    _add(folder, {"id": id} | CAPTION | fields)
+
+
+def _add(folder: Path, entry: dict, maps: dict[str, np.ndarray] | None = None) -> None:
+    id = entry["id"]
     entry.setdefault("box", list(seen_box(*entry["image_size"], 32)))
     if not (folder / entry["image"]).exists():
         draw_picture(folder / entry["image"], tuple(entry["image_size"]))

@@ -10,7 +10,7 @@ from tests.damage import cut_short, emptied, removed
 from tests.exported import ENTRY, blob, draw_picture
 from vl_absvit.attention import export
 from vl_absvit.attention.export import ExportFolder
-from vl_absvit.attention.exported import read_index, read_question
+from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.attention.geometry import seen_box
 from vl_absvit.errors import InputError
 
@@ -49,7 +49,7 @@ def test_a_complete_export_is_what_readers_expect_in_the_order_asked_for(output)
     add(output, "c", "a")
     ExportFolder(output).complete(["a", "b", "c"])
     assert [entry["id"] for entry in read_index(output)] == ["a", "b", "c"]
-    question = read_question(output, read_index(output)[0])
+    question = read_exported(output, read_index(output)[0])
     assert list(question.maps) == ["cross", "difference"]
     assert all(np.array_equal(question.maps[name], grid) for name, grid in MAPS.items())
     names = [f"{id}.{suffix}" for id in "abc" for suffix in ("npz", "png")]
@@ -92,7 +92,7 @@ def test_a_question_whose_files_are_gone_or_cut_short_counts_as_not_exported(out
     damage(output)
     assert ExportFolder(output).start(DESCRIPTION) == {"a"}
     add(output, "b").complete(["a", "b"])
-    assert len(read_index(output)) == 2 and read_question(output, read_index(output)[1]).maps
+    assert len(read_index(output)) == 2 and read_exported(output, read_index(output)[1]).maps
 
 
 @pytest.mark.parametrize("torn", ['{"id": "b", "npz"', '{"id": "b"}', "[1]", '"b"', "\xff"])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.damage import cut_short, emptied, removed, replaced
-from tests.exported import ENTRY, add_question, blob
-from vl_absvit.attention.exported import read_index, read_question
+from tests.exported import CAPTION, ENTRY, add_caption, add_question, blob
+from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.errors import InputError
 
 
 def read(folder):
-    return [read_question(folder, entry) for entry in read_index(folder)]
+    return [read_exported(folder, entry) for entry in read_index(folder)]
 
 
 def test_a_question_is_read_back_as_it_was_written(tmp_path):
@@ -32,6 +32,48 @@ def test_a_question_of_ones_own_has_nothing_but_its_answer(tmp_path):
     add_question(tmp_path, "own", **unknown)
     [question] = read(tmp_path)
     assert all(getattr(question, name) is None for name in unknown)
+
+
+def test_a_caption_is_read_back_as_it_was_written(tmp_path):
+    add_caption(tmp_path, "20")
+    add_caption(tmp_path, "own", caption_id=None, image_id=None)
+    caption, own = read(tmp_path)
+    assert caption.image == tmp_path / "pictures/1.png" and list(caption.maps) == [
+        "prior_mask",
+        "bottom_up",
+        "top_down",
+    ]
+    assert {
+        name: getattr(caption, name) for name in ("caption_id", "caption", "match", "score")
+    }.items() <= CAPTION.items()
+    assert own.caption_id is own.image_id is None and len(read_index(tmp_path, "caption")) == 2
+    with pytest.raises(InputError, match="index.jsonl: expected an export of questions, got one of captions"):
+        read_index(tmp_path, "question")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("caption", 3, "expected a string under 'caption', got 3"),
+        ("match", 1.5, "expected a number from 0 to 1 under 'match', got 1.5"),
+        ("match", True, "expected a number from 0 to 1 under 'match', got True"),
+        ("score", None, "expected a number under 'score', got None"),
+    ],
+)
+def test_a_wrong_field_of_a_caption_is_named(tmp_path, field, value, message):
+    add_caption(tmp_path, "20", **{field: value})
+    with pytest.raises(InputError) as error:
+        read(tmp_path)
+    assert f"{tmp_path / 'index.jsonl'}:1: {message}" in str(error.value)
+
+
+def test_questions_among_captions_are_refused(tmp_path):
+    add_caption(tmp_path, "1")
+    add_question(tmp_path, "2")
+    with pytest.raises(
+        InputError, match="index.jsonl:2: expected an integer or null under 'caption_id', got no such key"
+    ):
+        read(tmp_path)
 
 
 def test_questions_keep_their_order_and_blank_lines_count_for_nothing(tmp_path):
@@ -79,10 +121,10 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path, field, value, message):
     ("damage", "message"),
     [
         (removed("index.jsonl"), "index.jsonl: no such file; see scripts/export_attention.py"),
-        (emptied("index.jsonl"), "index.jsonl: expected a line per question, got none"),
+        (emptied("index.jsonl"), "index.jsonl: expected a line per question or caption, got none"),
         (replaced("index.jsonl", "{"), "index.jsonl:1: expected JSON"),
         (replaced("index.jsonl", "[1]"), "index.jsonl:1: expected an object, got a list"),
-        (replaced("index.jsonl", '{"id": "1"}'), "expected an integer or null under 'question_id', got no such key"),
+        (replaced("index.jsonl", '{"id": "1"}'), "expected an integer or null under 'image_id', got no such key"),
         (removed("1.npz"), "1.npz: no such file"),
         (emptied("1.npz"), "1.npz: expected an archive of maps"),
         (cut_short("1.npz"), "1.npz: expected an archive of maps"),

@@ -47,9 +47,9 @@ def split_questions(root, split, vocabulary_size=4):
 def test_a_prepared_question_comes_with_its_file_its_answers_and_its_size(prepared, raw):
     questions = split_questions(prepared, "train")
     asked = questions.asked(4)
-    assert questions.ids[4] == asked.id == "2001" and (asked.question_id, asked.image_id) == (2001, 2)
+    assert questions.ids[4] == asked.id == "2001" and (asked.text_id, asked.image_id) == (2001, 2)
     assert asked.image == image_path(raw, "train", 2) and asked.content is None
-    assert asked.question == "Is thing 2001 red?" and asked.answer_type == "yes/no"
+    assert asked.text == "Is thing 2001 red?" and asked.answer_type == "yes/no"
     assert asked.answers == ["yes"] * 10 and asked.truth == "yes"
     assert questions.image_size(4) == questions.open(4).size == (12, 8)
 
@@ -74,7 +74,7 @@ def test_questions_whose_image_was_missing_are_left_out_and_the_others_keep_thei
     image_path(copy, "train", 2).unlink()
     questions = split_questions(prepare(copy, tmp_path / "out", allow_missing_images=True), "train")
     assert [id[0] for id in questions.ids] == list("111333444")
-    assert all(questions.asked(row).question == f"Is thing {id} red?" for row, id in enumerate(questions.ids))
+    assert all(questions.asked(row).text == f"Is thing {id} red?" for row, id in enumerate(questions.ids))
 
 
 def test_a_picture_that_is_another_than_at_preparation_is_refused(tmp_path):
@@ -100,8 +100,8 @@ def test_own_questions_are_samples_like_any_other(tmp_path):
     assert batch.is_token.sum(dim=1).tolist() == [4, 5, 3]
     assert torch.equal(batch.images[1], TRANSFORM(Image.open(tmp_path / "b.png")))
     asked = questions.asked(1)
-    assert asked.id == "y" and asked.image == tmp_path / "b.png" and asked.question == "?"
-    assert asked.question_id is asked.image_id is asked.answers is asked.truth is None
+    assert asked.id == "y" and asked.image == tmp_path / "b.png" and asked.text == "?"
+    assert asked.text_id is asked.image_id is asked.answers is asked.truth is None
 
 
 @pytest.mark.parametrize("size", [(101, 67), (67, 101)])

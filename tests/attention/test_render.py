@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vl_absvit.attention.render import overlay, panel, spread
+from vl_absvit.attention.render import overlay, panel, remarks_on_answer, spread
 
 
 def test_a_spread_map_keeps_its_cells_values_at_their_centres():
@@ -40,7 +40,7 @@ def test_the_overlay_is_brightest_at_the_strongest_cell_and_strength_0_is_the_pi
 def test_a_panel_has_a_tile_per_map_whatever_the_picture_and_the_question(size, question):
     picture = Image.new("RGB", size, "red")
     maps = {"bottom-up": np.eye(4), "prior mask": np.zeros((4, 4))}
-    made = panel(picture, maps, (0, 0, *size), question=question, predicted="red", truth=None)
+    made = panel(picture, maps, (0, 0, *size), text=question, remarks=remarks_on_answer("red", None))
     assert 3 * min(size[0] * 264 / size[1], 528) <= made.width < 3 * 528 + 100
     assert 100 < made.height < 264 + 250
 
@@ -48,8 +48,10 @@ def test_a_panel_has_a_tile_per_map_whatever_the_picture_and_the_question(size, 
 @pytest.mark.parametrize(("maps", "columns", "rows"), [(1, 2, 1), (3, 4, 1), (4, 3, 2), (7, 4, 2), (8, 3, 3)])
 def test_at_most_four_pictures_are_side_by_side_and_rows_are_alike(maps, columns, rows):
     grids = {str(k): np.eye(4) for k in range(maps)}
-    made = panel(Image.new("RGB", (264, 264)), grids, (0, 0, 264, 264), question="?", predicted="red", truth="red")
-    one = panel(Image.new("RGB", (264, 264)), {}, (0, 0, 264, 264), question="?", predicted="red", truth="red")
+    made = panel(
+        Image.new("RGB", (264, 264)), grids, (0, 0, 264, 264), text="?", remarks=remarks_on_answer("red", "red")
+    )
+    one = panel(Image.new("RGB", (264, 264)), {}, (0, 0, 264, 264), text="?", remarks=remarks_on_answer("red", "red"))
     assert made.width == one.width + (columns - 1) * (264 + 14)
     assert made.height == one.height + (rows - 1) * (264 + 32)
 
@@ -58,7 +60,7 @@ def test_a_panel_is_drawn_in_the_colours_asked_for():
     def saturation(**colours):
         grids = {"a": np.eye(4)}
         picture = Image.new("RGB", (96, 96), (90, 90, 90))
-        made = panel(picture, grids, (0, 0, 96, 96), question="", predicted="", truth=None, **colours)
+        made = panel(picture, grids, (0, 0, 96, 96), text="", remarks=[], **colours)
         tile = np.asarray(made, dtype=int)[60:300, 310:550]
         return (tile.max(axis=-1) - tile.min(axis=-1)).mean()
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.exported import add_question, blob, draw_picture
-from vl_absvit.attention.exported import read_index, read_question
+from tests.exported import add_caption, add_question, blob, draw_picture
+from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.attention.report import write_report
 from vl_absvit.errors import ConfigError, InputError
 
@@ -54,7 +54,7 @@ def report(tmp_path):
     """Write the report of what is in the folder, and read it as a page."""
 
     def write(**options):
-        records = [read_question(tmp_path, entry) for entry in read_index(tmp_path)]
+        records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
         write_report(records, tmp_path / "report.html", **options)
         return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
@@ -67,15 +67,16 @@ def grid_of(sent):
 
 def test_a_question_arrives_with_everything_that_was_exported(tmp_path, report):
     add_question(tmp_path, "7", box=[16.0, 0.0, 80.0, 64.0])
-    [question] = report().content["questions"]
-    maps = question.pop("maps")
+    [card] = report().content["cards"]
+    maps = card.pop("maps")
     assert list(maps) == ["prior_mask", "bottom_up", "top_down"]
     assert maps["prior_mask"]["box"] == pytest.approx([16 / 96, 0, 80 / 96, 1])
-    assert question == {
+    assert card == {
+        "about": "question",
         "id": "7",
         "image": 1,
         "type": "other",
-        "question": "What colour is the ball?",
+        "text": "What colour is the ball?",
         "prediction": "red",
         "confidence": 0.75,
         "accuracy": 100.0,
@@ -84,32 +85,42 @@ def test_a_question_arrives_with_everything_that_was_exported(tmp_path, report):
         "size": [96, 64],
         "human": None,
         "agreement": None,
+        "match": None,
     }
+
+
+def test_a_caption_arrives_with_its_match_and_its_score(tmp_path, report):
+    add_caption(tmp_path, "7")
+    content = report().content
+    (card,) = content["cards"]
+    assert content["about"] == card["about"] == "caption" and list(card.pop("maps")) == content["show"]
+    known = {"id": "7", "image": 1, "text": "a red ball", "match": 0.875, "score": -1.5, "picture": 0, "size": [96, 64]}
+    assert card == known | {"about": "caption"} | dict.fromkeys(("human", "agreement", "type", "accuracy"))
 
 
 def test_a_map_is_sent_between_its_smallest_and_largest_value(tmp_path, report):
     add_question(tmp_path, "1", {"cross": np.array([[-1.0, 0.0, 1.0], [3.0, 3.0, 3.0]], dtype=np.float32)})
-    sent = report().content["questions"][0]["maps"]["cross"]
+    sent = report().content["cards"][0]["maps"]["cross"]
     assert grid_of(sent).tolist() == [[0, 64, 128], [255, 255, 255]]
     assert (sent["low"], sent["high"]) == (-1.0, 3.0)
 
 
 def test_a_map_without_differences_is_weak_everywhere_and_says_its_value(tmp_path, report):
     add_question(tmp_path, "1", {"prior_mask": np.full((2, 2), 0.25, dtype=np.float32)})
-    sent = report().content["questions"][0]["maps"]["prior_mask"]
+    sent = report().content["cards"][0]["maps"]["prior_mask"]
     assert not grid_of(sent).any() and sent["low"] == sent["high"] == 0.25
 
 
 def test_answers_that_are_equally_frequent_keep_their_order(tmp_path, report):
     add_question(tmp_path, "1", answers=["b", "a", "c", "a", "c"])
-    assert report().content["questions"][0]["answers"] == [["a", 2], ["c", 2], ["b", 1]]
+    assert report().content["cards"][0]["answers"] == [["a", 2], ["c", 2], ["b", 1]]
 
 
 def test_hostile_text_stays_text(tmp_path, report):
     add_question(tmp_path, "1", question=HOSTILE, prediction=HOSTILE)
     page = report(title=HOSTILE, note=HOSTILE)
-    [question] = page.content["questions"]
-    assert question["question"] == question["prediction"] == page.content["title"] == page.content["note"] == HOSTILE
+    [question] = page.content["cards"]
+    assert question["text"] == question["prediction"] == page.content["title"] == page.content["note"] == HOSTILE
     assert [tag for tag, _ in page.elements].count("script") == 2 and ("img", {"src": "x"}) not in page.elements
     assert not [tag for tag, given in page.elements if any(name.startswith("on") for name in given)]
 
@@ -130,7 +141,7 @@ def test_a_picture_is_embedded_once_and_small(tmp_path, report):
     add_question(tmp_path, "2", image="pictures/2.png", image_size=[1200, 900])
     add_question(tmp_path, "3", image="pictures/2.png", image_size=[1200, 900])
     content = report().content
-    assert [question["picture"] for question in content["questions"]] == [0, 1, 1]
+    assert [card["picture"] for card in content["cards"]] == [0, 1, 1]
     sizes = [Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).size for uri in content["pictures"]]
     assert sizes == [(96, 64), (384, 288)]
 
@@ -155,7 +166,7 @@ def test_a_human_map_covers_the_whole_picture_and_is_averaged(tmp_path, report):
     add_question(tmp_path, "2", question_id=None)
     drawn = np.zeros((128, 192))
     drawn[:, 96:] = 200
-    first, second = report(human={11: drawn, 99: drawn}, agreement={11: 0.5}).content["questions"]
+    first, second = report(human={11: drawn, 99: drawn}, agreement={11: 0.5}).content["cards"]
     assert first["human"]["box"] == [0, 0, 1, 1] and first["human"]["high"] == 200 and first["agreement"] == 0.5
     grid = grid_of(first["human"])
     assert grid.shape == (21, 32) and not grid[:, :16].any() and (grid[:, 16:] == 255).all()
@@ -165,7 +176,7 @@ def test_a_human_map_covers_the_whole_picture_and_is_averaged(tmp_path, report):
 def test_the_counts_are_those_of_the_page(tmp_path):
     for id in ("1", "2", "3"):
         add_question(tmp_path, id, question_id=int(id))
-    records = [read_question(tmp_path, entry) for entry in read_index(tmp_path)]
+    records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
     written = write_report(iter(records), tmp_path / "new/report.html", human={2: blob(4, 4, 0, 0)})
     assert written[:3] == (3, 1, 1) and written.size == (tmp_path / "new/report.html").stat().st_size
 
@@ -175,7 +186,7 @@ def test_the_counts_are_those_of_the_page(tmp_path):
     [
         ({"image": "pictures/text.png"}, {}, InputError, "text.png: not an image"),
         ({"image_size": [64, 96]}, {}, InputError, "expected 64 x 96 pixels as exported, got 96 x 64"),
-        ({}, {"show": ["prior"]}, ConfigError, "no question has a map 'prior'; there are prior_mask, bottom_up, top_"),
+        ({}, {"show": ["prior"]}, ConfigError, "the export has no map 'prior'; there are prior_mask, bottom_up, top_"),
     ],
 )
 def test_a_report_that_cannot_be_made_leaves_the_old_one(tmp_path, report, fields, options, error, message):

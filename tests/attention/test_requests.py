@@ -33,8 +33,21 @@ def test_lines_become_requests_named_by_their_id_or_their_number(folder):
     requests = read_requests(path)
     assert [request.id for request in requests] == ["first", "3", "7"]
     assert [request.image for request in requests] == [folder / name for name in ("a.png", "b.png", "a.png")]
-    assert [request.question for request in requests] == ["What?", "Où ça?", "Why?"]
+    assert [request.text for request in requests] == ["What?", "Où ça?", "Why?"]
     assert requests[1].where == f"{path}:3"
+
+
+def test_a_caption_may_stand_where_questions_do(folder):
+    path = write(folder, {"image": "a.png", "caption": "a ring"}, {"image": "a.png", "question": "a star"})
+    assert [request.text for request in read_requests(path, "caption")] == ["a ring", "a star"]
+    for line, message in [
+        ({"image": "a.png", "caption": "a", "question": "b"}, "expected the keys image, caption, id, got 'question'"),
+        ({"image": "a.png"}, "expected a caption, got None"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            read_requests(write(folder, line), "caption")
+    with pytest.raises(InputError, match="expected the keys image, question, id, got 'caption'"):
+        read_requests(write(folder, {"image": "a.png", "caption": "a ring"}))
 
 
 def test_a_picture_is_looked_for_beside_the_file_and_then_in_the_current_folder(folder, tmp_path, monkeypatch):

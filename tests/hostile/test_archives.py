@@ -58,4 +58,4 @@ def test_what_a_question_says_cannot_become_part_of_a_page(tmp_path):
     assert outcome.code == 0, outcome.err
     written = page.read_text(encoding="utf-8")
     assert "alert(1)" in written and "<script>alert" not in written and "<img src=x" not in written
-    assert content_of(page)["questions"][0]["question"] == text
+    assert content_of(page)["cards"][0]["text"] == text

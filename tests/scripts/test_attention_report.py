@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.browser import chromium_page
-from tests.exported import add_question, blob
+from tests.exported import add_caption, add_question, blob
 from tests.run_script import run_script
-from vl_absvit.attention.exported import read_index, read_question
+from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.attention.render import spread
 from vl_absvit.attention.report import write_report
 
@@ -228,10 +228,27 @@ def test_nothing_is_wider_than_a_phone_and_darkness_is_respected(page):
     assert pixels(title).mean() < 80
 
 
+def test_captions_show_their_match_and_no_controls_of_answers(visit, tmp_path):
+    for id, match in (("1", 0.25), ("2", 0.75)):
+        add_caption(tmp_path, id, match=match)
+    assert run_script("scripts/attention_report.py", "--maps", tmp_path, "--output", tmp_path / "report.html") == 0
+    page = visit.page
+    visit.complaints.clear()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.locator("canvas.map").first.wait_for()
+    said = page.locator(".card").first.locator(".said").all_inner_texts()
+    assert [line.split("\n") for line in said] == [["model", "match 25.0 %", "ranking score -1.50"]]
+    assert page.locator("#counts dt").all_inner_texts() == ["captions", "pictures", "mean match"]
+    assert not page.locator("#type").is_visible() and not page.locator("#verdict").is_visible()
+    page.locator("#order").select_option("best match")
+    assert page.locator(".card .about").all_inner_texts() == ["caption 2 · image 1", "caption 1 · image 1"]
+    assert visit.complaints == []
+
+
 def test_people_are_shown_beside_the_model_where_they_were_asked(visit, tmp_path):
     for id in ("10", "11", "12"):
         add_question(tmp_path, id, PEAK, question=f"Question {id}?", question_id=int(id))
-    records = [read_question(tmp_path, entry) for entry in read_index(tmp_path)]
+    records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
     human, agreement = {11: blob(8, 12, 4, 3), 12: blob(8, 12, 4, 9)}, {11: -0.25, 12: 0.5}
     write_report(records, tmp_path / "report.html", human, agreement, show=["cross"])
     page = visit.page
@@ -259,7 +276,7 @@ def test_a_part_of_an_export_says_so(export, tmp_path, visit, capfd):
     ("code", "options", "message"),
     [
         (2, ["--limit", 0], "--limit must be at least 1"),
-        (2, ["--show", "prior"], "no question has a map 'prior'; there are prior_mask, cross"),
+        (2, ["--show", "prior"], "the export has no map 'prior'; there are prior_mask, cross"),
         (1, ["--maps", "nowhere"], "nowhere/index.jsonl: no such file"),
     ],
 )

@@ -46,7 +46,7 @@ def read_maps(folder, question_id):
 
 
 def test_agreement_is_the_mean_rank_correlation_within_what_the_model_sees(export, hat, tmp_path, capfd):
-    shown = {question["id"]: question for question in make(export, hat)["questions"]}
+    shown = {question["id"]: question for question in make(export, hat)["cards"]}
     assert shown["12"]["agreement"] is shown["None"]["agreement"] is None
     model = PRIOR["prior_mask"].ravel()
     # The middle 8 of 12 columns; what lies left of them only is constant there.
@@ -58,7 +58,7 @@ def test_agreement_is_the_mean_rank_correlation_within_what_the_model_sees(expor
 
 
 def test_the_human_map_is_the_mean_over_people_on_the_whole_picture(export, hat, tmp_path):
-    shown = {question["id"]: question["human"] for question in make(export, hat)["questions"]}
+    shown = {question["id"]: question["human"] for question in make(export, hat)["cards"]}
     mean = np.mean([area_average(grey, (32, 32)) for grey in read_maps(tmp_path, 21)], axis=0)
     assert shown["21"]["box"] == [0, 0, 1, 1] and shown["21"]["shape"] == [32, 32]
     assert shown["21"]["high"] == pytest.approx(mean.max(), abs=1e-3)
@@ -68,7 +68,7 @@ def test_the_human_map_is_the_mean_over_people_on_the_whole_picture(export, hat,
 def test_the_first_map_to_show_is_the_one_compared(export, hat):
     content = make(export, hat, "--show", "cross", "prior_mask")
     assert "“cross-attention”" in content["note"] and content["show"] == ["cross", "prior_mask"]
-    assert content["questions"][0]["agreement"] != make(export, hat)["questions"][0]["agreement"]
+    assert content["cards"][0]["agreement"] != make(export, hat)["cards"][0]["agreement"]
 
 
 def test_another_question_under_the_same_id_is_refused(hat, tmp_path, complaint):

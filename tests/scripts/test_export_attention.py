@@ -18,26 +18,35 @@ from tests.data.preparation.raw_vqa_hat import write_small_hat
 from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
 from tests.distributed_helper import run_on_ranks
 from tests.run_script import ROOT, run_script
-from tests.tiny_vqa import tiny_vision, tiny_vqa_config
+from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit import cli
-from vl_absvit.attention.exported import read_index, read_question
+from vl_absvit.attention.exported import read_exported, read_index
+from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.data.records import read_annotations, read_questions
+from vl_absvit.data.records import read_annotations, read_captions, read_questions
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.tasks import attention_export
 from vl_absvit.tasks.attention import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
+from vl_absvit.tasks.checkpoint import load_parts
+from vl_absvit.tasks.retrieval import RetrievalTask, make_gallery
+from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint, make_dataset, predict_answers
 
 SCRIPT = "scripts/export_attention.py"
+GIVE = "give --data and --split, or --requests, or --image and --question, or --image and --caption"
 
 
 @pytest.fixture(scope="module")
 def saved(world, tmp_path_factory) -> Path:
-    """Checkpoints of an AbSViT and of a plain ViT."""
+    """Checkpoints of an AbSViT and of a plain ViT that answer, and of an AbSViT that matches captions."""
     folder = tmp_path_factory.mktemp("saved")
-    for name in ("absvit", "none"):
-        task = VQATask(tiny_vqa_config(world, folder, vision=tiny_vision(top_down=name)))
+    tasks = {
+        "absvit": VQATask(tiny_vqa_config(world, folder)),
+        "none": VQATask(tiny_vqa_config(world, folder, vision=tiny_vision(top_down="none"))),
+        "matching": RetrievalTask(tiny_retrieval_config(world, folder)),
+    }
+    for name, task in tasks.items():
         torch.manual_seed(0)
         for parameter in task.model.parameters():
             torch.nn.init.normal_(parameter, std=0.3)  # every one matters, and some priors agree with some patches
@@ -94,7 +103,7 @@ def test_every_question_of_a_split_is_there_in_order_with_its_answer_and_its_map
     explained = explain(checkpoint.model, batch, MapChoice(MAPS, block=-1))
     confidence = explained.logits.sigmoid().max(dim=1).values.tolist()
     for row, (entry, record) in enumerate(zip(index, records, strict=True)):
-        question = read_question(tmp_path / "out", entry)
+        question = read_exported(tmp_path / "out", entry)
         assert question.prediction == predictions[row]["answer"]
         assert question.confidence == pytest.approx(confidence[row], rel=1e-5)
         assert question.accuracy == scores.per_question[question.question_id]
@@ -116,7 +125,7 @@ def test_batches_and_loader_processes_do_not_change_what_is_exported(export, tmp
     for one, other in zip(*(read_index(tmp_path / name) for name in "ab"), strict=True):
         assert one["id"] == other["id"] and one["prediction"] == other["prediction"]
         assert other["png"] is None and not (tmp_path / "b" / f"{other['id']}.png").exists()
-        maps = [read_question(tmp_path / name, entry).maps for name, entry in (("a", one), ("b", other))]
+        maps = [read_exported(tmp_path / name, entry).maps for name, entry in (("a", one), ("b", other))]
         for name in MAPS:
             np.testing.assert_allclose(maps[0][name], maps[1][name], rtol=1e-4, atol=1e-5)
 
@@ -125,7 +134,7 @@ def test_the_maps_asked_for_come_in_their_order_and_heads_and_block_matter(expor
     options = {"no_overlays": True, "split": "minival", "maps": ["cross", "bottom_up"]}
     assert export("a", **options) == 0
     assert export("b", **options, heads="max", block=0) == 0
-    a, b = (read_question(tmp_path / name, read_index(tmp_path / name)[0]).maps for name in "ab")
+    a, b = (read_exported(tmp_path / name, read_index(tmp_path / name)[0]).maps for name in "ab")
     assert list(a) == list(b) == ["cross", "bottom_up"]
     assert (b["cross"] > a["cross"]).all() and not np.allclose(a["bottom_up"], b["bottom_up"])
 
@@ -133,7 +142,7 @@ def test_the_maps_asked_for_come_in_their_order_and_heads_and_block_matter(expor
 def test_a_plain_vit_has_fewer_maps(export, tmp_path, complaint, saved, world):
     assert export(model="none", split="minival") == 0
     for entry in read_index(tmp_path / "out"):
-        assert set(read_question(tmp_path / "out", entry).maps) == set(MAPS) - {*OF_PRIOR, *OF_SECOND_LOOK}
+        assert set(read_exported(tmp_path / "out", entry).maps) == set(MAPS) - {*OF_PRIOR, *OF_SECOND_LOOK}
     arguments = words(saved, world, tmp_path / "other", model="none", maps=["cross", "prior_mask"])
     assert "no map 'prior_mask': the model's encoder, ViT, uses no prior" in complaint(2, SCRIPT, *arguments)
     assert not (tmp_path / "other").exists()
@@ -163,7 +172,7 @@ def test_pictures_inside_the_tables_are_kept_beside_their_maps(export, world, tm
     assert export(data=tmp_path / "embedded", split="minival") == 0
     for entry in read_index(tmp_path / "out"):
         assert entry["image"] == f"images/{entry['image_id']}.jpg"
-        assert read_question(tmp_path / "out", entry).image == tmp_path / "out" / entry["image"]
+        assert read_exported(tmp_path / "out", entry).image == tmp_path / "out" / entry["image"]
 
 
 @pytest.fixture
@@ -194,7 +203,7 @@ def test_own_questions_keep_their_order_and_lie_where_their_pictures_were_cut(ex
     index = read_index(tmp_path / "out")
     assert [entry["id"] for entry in index] == ["1", "why", "3"]
     for entry, size, box in zip(index, ([90, 40], [40, 90], [90, 40]), (None, [0, 25, 40, 65], None), strict=True):
-        question = read_question(tmp_path / "out", entry)
+        question = read_exported(tmp_path / "out", entry)
         assert question.question_id is question.image_id is question.answers is question.accuracy is None
         assert entry["image_size"] == size and entry["box"] == (box or [pytest.approx(25), 0, pytest.approx(65), 40])
         assert Image.open(tmp_path / "out" / entry["png"]).width > 264
@@ -203,7 +212,76 @@ def test_own_questions_keep_their_order_and_lie_where_their_pictures_were_cut(ex
 def test_a_single_question_is_an_export_of_one(export, pictures, tmp_path):
     assert export(image=pictures / "wide.png", question="What is it?", maps=["prior_mask"]) == 0
     (entry,) = read_index(tmp_path / "out")
-    assert entry["question"] == "What is it?" and list(read_question(tmp_path / "out", entry).maps) == ["prior_mask"]
+    assert entry["question"] == "What is it?" and list(read_exported(tmp_path / "out", entry).maps) == ["prior_mask"]
+
+
+# Captions.
+
+
+def test_captions_have_the_scores_that_retrieval_ranks_by_and_their_maps(export, world, saved, tmp_path):
+    data, options = world / "prepared/coco", {"model": "matching", "batch_size": 5}
+    assert export(data=data, **options) == 0
+    checkpoint, records = load_parts(saved / "matching", "matching"), read_captions(data, ["val"])
+    gallery = make_gallery(data, "val", checkpoint.tokenizer, checkpoint.preprocessing)
+    with cli.progress() as bar:
+        pairs = score_gallery(checkpoint.model, gallery, look="second", size=None, bar=bar).pairs
+    index = read_index(tmp_path / "out", "caption")
+    assert [entry["caption_id"] for entry in index] == gallery.caption_ids.tolist() == records["caption_id"][:]
+    samples = CaptionDataset(
+        data,
+        ["val"],
+        checkpoint.tokenizer,
+        checkpoint.preprocessing.max_tokens,
+        checkpoint.preprocessing.transform(),
+        0,
+    )
+    rows = range(4)
+    explained = explain(checkpoint.model, samples.collate(samples.__getitems__(rows)), MapChoice(MAPS, block=-1))
+    for row, (entry, record) in enumerate(zip(index, records, strict=True)):
+        caption = read_exported(tmp_path / "out", entry)
+        assert (caption.caption, caption.image_id) == (record["caption"], record["image_id"])
+        assert caption.score == pytest.approx(pairs[gallery.image_of_caption[row], row], abs=1e-4)
+        assert list(caption.maps) == list(MAPS) and caption.image_size == (96, 96)
+        if row in rows:
+            assert caption.match == pytest.approx(explained.logits.itm[row].softmax(dim=0)[1].item(), abs=1e-5)
+            for name, grid in caption.maps.items():
+                np.testing.assert_allclose(grid, explained.maps[name][row], rtol=1e-4, atol=1e-6)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / index[1]["npz"]).unlink()
+    assert export(data=data, **options) == 0 and contents(tmp_path / "out") == whole
+
+
+def test_a_caption_of_ones_own_may_be_called_a_question(export, pictures, tmp_path):
+    options = {"model": "matching", "image": pictures / "wide.png"}
+    assert export("a", caption="a red ring", **options) == 0
+    assert export("b", question="a red ring", **options) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    lines = [
+        {"image": "wide.png", "caption": "a red ring"},
+        {"image": "wide.png", "question": "a blue star", "id": "b"},
+    ]
+    assert export("c", model="matching", requests=write_requests(pictures, *lines)) == 0
+    one, other = (read_exported(tmp_path / "c", entry) for entry in read_index(tmp_path / "c"))
+    (alone,) = (read_exported(tmp_path / "a", entry) for entry in read_index(tmp_path / "a"))
+    assert one.caption_id is one.image_id is None and (one.caption, other.caption) == ("a red ring", "a blue star")
+    assert one.match == pytest.approx(alone.match, abs=1e-5) and one.score != other.score
+    assert run_script("scripts/attention_report.py", "--maps", tmp_path / "c", "--output", tmp_path / "c.html") == 0
+
+
+def test_questions_and_captions_are_not_taken_for_each_other(export, saved, world, pictures, tmp_path, complaint):
+    for code, options, message in [
+        (2, {"image": pictures / "wide.png", "caption": "A"}, "absvit is a VQA model's, which answers a --question"),
+        (1, {"data": world / "prepared/coco"}, "expected prepared data of the kind vqav2 or vqa_hat, got 'captions'"),
+        (1, {"model": "matching"}, "expected prepared data of the kind captions, got 'vqav2'"),
+    ]:
+        assert message in complaint(code, SCRIPT, *words(saved, world, tmp_path / "out", **options))
+        assert not (tmp_path / "out").exists()
+    prepare_hat(write_small_hat(tmp_path / "raw"), tmp_path / "hat")
+    assert export(model="matching", image=pictures / "wide.png", caption="A", no_overlays=True) == 0
+    for script in ("compare_vqa_hat", "attention_report"):
+        places = ("--maps", tmp_path / "out", "--hat", tmp_path / "hat", "--output", tmp_path / "scores")
+        line = complaint(1, f"scripts/{script}.py", *places)
+        assert line.endswith("index.jsonl: expected an export of questions, got one of captions")
 
 
 # Going on.
@@ -310,10 +388,12 @@ def test_the_help_names_every_map_and_which_a_plain_vit_has(capsys):
         (2, {"heads": "min"}, "argument --heads: invalid choice: 'min'"),
         (2, {"colormap": "jett"}, "matplotlib has no colormap 'jett'"),
         (2, {"batch_size": 0}, "--batch-size must be at least 1"),
-        (2, {"split": None}, "give --data and --split, or --requests, or --image and --question"),
-        (2, {"image": "a.png"}, "give --data and --split, or --requests, or --image and --question"),
-        (2, {"requests": "a", "split": "val"}, "give --data and --split, or --requests, or --image and --question"),
+        (2, {"split": None}, GIVE),
+        (2, {"image": "a.png"}, GIVE),
+        (2, {"requests": "a", "split": "val"}, GIVE),
         (2, {"image": "a.png", "question": "  "}, "--question is empty"),
+        (2, {"image": "a.png", "caption": ""}, "--caption is empty"),
+        (2, {"image": "a.png", "caption": "A", "question": "A"}, GIVE),
         (1, {"image": "absent.png", "question": "What?"}, "there is no picture absent.png"),
         (1, {"image": __file__, "question": "What?"}, "test_export_attention.py: not an image"),
         (1, {"requests": "absent.jsonl"}, "absent.jsonl: No such file"),

@@ -2,21 +2,24 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from tests.tiny_vqa import tiny_vision, tiny_vqa_config
+from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
+from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.top_down import feed_back
 from vl_absvit.tasks.attention import MAPS, OF_SECOND_LOOK, MapChoice, choose_maps, explain
 from vl_absvit.tasks.base import epoch_batches
+from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 
 SIDE = 2  # patches
 CHOICE = MapChoice(MAPS, block=0)
 
 
-def make_task(world, tmp_path, **vision):
+def make_task(world, tmp_path, task=VQATask, config=tiny_vqa_config, **vision):
     """A model in double precision whose every parameter matters."""
-    task = VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(depth=3, **vision)))
+    task = task(config(world, tmp_path, vision=tiny_vision(depth=3, **vision)))
     for parameter in task.model.double().eval().parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return task
@@ -38,6 +41,19 @@ def batch(task):
 def out(task, batch):
     """The forward pass of training."""
     return task.model(batch.images, batch.token_ids, batch.is_token, batch.image_index)
+
+
+@pytest.fixture
+def captions(world, tmp_path):
+    """A retrieval model, and captions with their own images."""
+    task = make_task(world, tmp_path, RetrievalTask, tiny_retrieval_config)
+    preprocessing = task.preprocessing
+    data = CaptionDataset(
+        task.config.data.root, ["val"], task.tokenizer, preprocessing.max_tokens, preprocessing.transform(), negatives=0
+    )
+    batch = data.collate(data.__getitems__(range(6)))
+    assert len(batch.images) < len(batch.token_ids) == 6
+    return task.model, batch._replace(images=batch.images.double())
 
 
 def grid(per_patch):
@@ -114,23 +130,36 @@ def test_the_cross_map_is_the_mean_over_real_text_tokens_heads_and_layers(task, 
 
 
 def test_the_gradient_map_agrees_with_finite_differences_of_the_answers_logit(task, batch, out):
+    answer = out.logits.argmax(dim=1, keepdim=True)
+    check_by_finite_differences(task.model, batch, out, lambda pooled: task.model.head(pooled).gather(1, answer)[:, 0])
+
+
+def test_the_gradient_map_of_a_caption_is_that_of_the_logit_of_matches(captions):
+    model, batch = captions
+    out = model(batch.images, batch.token_ids, batch.is_token, batch.image_index)
+    weight, bias = model.head.itm.weight, model.head.itm.bias  # the head itself is never double
+    check_by_finite_differences(model, batch, out, lambda pooled: F.linear(pooled, weight, bias)[:, 1])
+
+
+def check_by_finite_differences(model, batch, out, said):
     """One fusion layer: the text's output as a function of attention weights that are given, not computed."""
-    fusion, layer = task.model.fusion, task.model.fusion.text_layers[0]
-    texts = task.model.encode_texts(batch.token_ids, batch.is_token)
+    fusion, layer = model.fusion, model.fusion.text_layers[0]
+    texts = model.encode_texts(batch.token_ids, batch.is_token)
     seen = fusion.image_transform(out.looks.second.tokens) + fusion.token_types.weight[1]
     x = fusion.text_transform(texts.tokens) + fusion.token_types.weight[0]
     pooled_image = fusion(texts.tokens, texts.is_token, out.looks.second.tokens).pooled[:, fusion.width :]
     weights = fusion(texts.tokens, texts.is_token, out.looks.second.tokens, need_weights=True).text_to_image[0]
     x = layer.self_attention(x, x, batch.is_token).tokens
-    cross, answer = layer.cross_attention, out.logits.argmax(dim=1, keepdim=True)
+    cross = layer.cross_attention
     values = cross.value(seen).unflatten(-1, (2, -1)).transpose(1, 2)
 
     def logit(attention):
         mixed = (attention @ values).transpose(1, 2).flatten(2)
         text = layer.feed_forward(cross.norm(x + cross.out(mixed)))
-        return task.model.head(torch.cat([fusion.text_pooler(text), pooled_image], dim=1)).gather(1, answer)[:, 0]
+        return said(torch.cat([fusion.text_pooler(text), pooled_image], dim=1))
 
-    torch.testing.assert_close(logit(weights), out.logits.max(dim=1).values)
+    pooled = fusion(texts.tokens, texts.is_token, out.looks.second.tokens).pooled
+    torch.testing.assert_close(logit(weights), said(pooled))
     positive = torch.zeros_like(weights)
     for place in [(head, word, patch) for head in range(2) for word in (0, 1) for patch in range(1, 5)]:
         step = torch.zeros_like(weights)
@@ -139,9 +168,28 @@ def test_the_gradient_map_agrees_with_finite_differences_of_the_answers_logit(ta
         positive[:, *place] = (slope * weights[:, *place]).clamp(min=0)
     assert (positive[:, :, 1] == 0).all()  # what is not pooled has no say
     expected = positive.mean(dim=1).sum(dim=1)[:, 1:] / batch.is_token.sum(dim=1, keepdim=True)
-    result = explain(task.model, batch, CHOICE).maps["cross_gradient"]
+    result = explain(model, batch, CHOICE).maps["cross_gradient"]
     torch.testing.assert_close(result, grid(expected), rtol=1e-4, atol=1e-9)
     assert (result > 0).any()
+
+
+def test_a_caption_has_every_map_that_a_question_has_and_the_scores_of_the_forward_pass(captions):
+    model, batch = captions
+    out = model(batch.images, batch.token_ids, batch.is_token, batch.image_index)
+    explained = explain(model, batch, CHOICE)
+    torch.testing.assert_close(explained.logits, out.logits, rtol=1e-5, atol=1e-5)
+    assert list(explained.maps) == list(MAPS) and not any(each.requires_grad for each in explained.logits)
+    torch.testing.assert_close(explained.maps["prior_mask"], grid(out.looks.prior_mask[:, 1:]))
+    top_down = grid(out.looks.second.states[1][:, 1:].norm(dim=-1))
+    bottom_up = grid(out.looks.first.states[1][batch.image_index, 1:].norm(dim=-1))
+    torch.testing.assert_close(explained.maps["difference"], top_down - bottom_up)
+    last, states = model.vision.blocks[-1], out.looks.second.states[-2]
+    torch.testing.assert_close(explained.maps["top_down_cls"], naive_cls_attention(last, states, "mean"))
+    texts = model.encode_texts(batch.token_ids, batch.is_token)
+    fused = model.fusion(texts.tokens, texts.is_token, out.looks.second.tokens, need_weights=True)
+    (layer,) = fused.text_to_image
+    cross = [each[:, is_token, 1:].mean(dim=(0, 1)) for each, is_token in zip(layer, batch.is_token, strict=True)]
+    torch.testing.assert_close(explained.maps["cross"], grid(torch.stack(cross)))
 
 
 def test_questions_that_share_a_first_look_have_the_maps_that_each_would_have_alone(task, batch):

@@ -1,6 +1,6 @@
-"""An attention export as its readers see it: ``index.jsonl``, and per question one archive of maps.
+"""An attention export as its readers see it: ``index.jsonl``, and per question or caption one archive of maps.
 
-Every line of the index is an object about one question; ``EXPECTED`` says what it holds. The archive has one float
+Every line of the index is an object about one of them; ``EXPECTED`` says what it holds. The archive has one float
 grid (h, w) per kind of map, the part ``box`` of the original picture that the grids cover, and the picture's
 ``image_size``, both in pixels of the upright picture.
 """
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vl_absvit.attention.geometry import Box
+from vl_absvit.attention.requests import TextKind
 from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
 from vl_absvit.data.strict_json import parse, shown
@@ -23,7 +24,7 @@ from vl_absvit.errors import InputError
 NOT_MAPS = ("box", "image_size")
 """What an archive holds beside its maps."""
 MAX_ARCHIVE_BYTES = 256 << 20
-"""Of one question's maps, unpacked; with grids of 64 x 64 cells it is a megabyte."""
+"""Of one text's maps, unpacked; with grids of 64 x 64 cells it is a megabyte."""
 PIXELS_APART = 0.5
 """How far index and archive may disagree about the box: one is rounded to float32."""
 
@@ -46,6 +47,24 @@ class ExportedQuestion(NamedTuple):
     maps: dict[str, np.ndarray]  # kind -> (h, w)
 
 
+class ExportedCaption(NamedTuple):
+    """One caption, how well the model finds that it matches, and where it looked."""
+
+    id: str
+    caption_id: int | None  # None: a caption of one's own
+    image_id: int | None
+    image: Path  # the picture's file
+    caption: str
+    match: float  # probability that caption and picture belong together, in [0, 1]
+    score: float  # by which retrieval ranks
+    image_size: tuple[int, int]  # width and height of the upright picture
+    box: Box  # part of the picture that the maps cover
+    maps: dict[str, np.ndarray]  # kind -> (h, w)
+
+
+Exported = ExportedQuestion | ExportedCaption
+
+
 def _is_whole(value: object) -> bool:
     return type(value) is int
 
@@ -66,20 +85,12 @@ def _or_null(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or is_right(value)
 
 
-EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+Fields = dict[str, tuple[str, Callable[[Any], bool]]]
+_SHARE = ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+_OF_BOTH: Fields = {
     "id": ("a string", _is_text),
-    "question_id": ("an integer or null", _or_null(_is_whole)),
     "image_id": ("an integer or null", _or_null(_is_whole)),
     "image": ("a string", _is_text),
-    "question": ("a string", _is_text),
-    "prediction": ("a string", _is_text),
-    "confidence": ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1),
-    "answers": (
-        "a list of strings, not empty, or null",
-        _or_null(lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value))),
-    ),
-    "answer_type": ("a string or null", _or_null(_is_text)),
-    "accuracy": ("a number from 0 to 100 or null", _or_null(lambda value: _is_number(value) and 0 <= value <= 100)),
     "image_size": (
         "two positive integers",
         lambda value: (
@@ -98,11 +109,33 @@ EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "npz": ("the name of a file beside the index", _is_file_name),
 }
+_OF_QUESTIONS: Fields = {
+    "question_id": ("an integer or null", _or_null(_is_whole)),
+    "question": ("a string", _is_text),
+    "prediction": ("a string", _is_text),
+    "confidence": _SHARE,
+    "answers": (
+        "a list of strings, not empty, or null",
+        _or_null(lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value))),
+    ),
+    "answer_type": ("a string or null", _or_null(_is_text)),
+    "accuracy": ("a number from 0 to 100 or null", _or_null(lambda value: _is_number(value) and 0 <= value <= 100)),
+}
+_OF_CAPTIONS: Fields = {
+    "caption_id": ("an integer or null", _or_null(_is_whole)),
+    "caption": ("a string", _is_text),
+    "match": _SHARE,
+    "score": ("a number", _is_number),
+}
+EXPECTED: dict[TextKind, Fields] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
 """Field of an index line -> what it must be, in words and as a test."""
 
 
-def read_index(folder: str | Path) -> list[dict[str, Any]]:
+def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[str, Any]]:
     """Every line of an export's index, checked.
+
+    Args:
+        kind: what the export has to be about; None where that does not matter.
 
     Raises:
         InputError: there is no index, it is empty, a line is not as ``EXPECTED`` says, or an id comes twice.
@@ -115,17 +148,24 @@ def read_index(folder: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: no such file; see scripts/export_attention.py") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    entries, first_line = [], {}
+    entries: list[dict[str, Any]] = []
+    first_line: dict[str, int] = {}
+    found: TextKind | None = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        entry = _parse(line, f"{path}:{number}")
+        where = f"{path}:{number}"
+        entry = _parse(line, where)
+        found = found or kind_of(entry)
+        if kind not in (None, found):
+            raise InputError(f"{path}: expected an export of {kind}s, got one of {found}s")
+        _check_fields(entry, EXPECTED[found], where)
         if entry["id"] in first_line:
             raise InputError(f"{path}:{number}: the id {entry['id']!r} is also on line {first_line[entry['id']]}")
         first_line[entry["id"]] = number
         entries.append(entry)
     if not entries:
-        raise InputError(f"{path}: expected a line per question, got none")
+        raise InputError(f"{path}: expected a line per question or caption, got none")
     return entries
 
 
@@ -136,16 +176,24 @@ def _parse(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: expected JSON: {error}") from error
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object, got {form_name(entry)}")
-    for name, (form, is_right) in EXPECTED.items():
+    return entry
+
+
+def kind_of(entry: dict[str, Any]) -> TextKind:
+    """What a line of an index is about."""
+    return "caption" if "caption" in entry and "prediction" not in entry else "question"
+
+
+def _check_fields(entry: dict[str, Any], expected: Fields, where: str) -> None:
+    for name, (form, is_right) in expected.items():
         if name not in entry:
             raise InputError(f"{where}: expected {form} under {name!r}, got no such key")
         if not is_right(entry[name]):
             raise InputError(f"{where}: expected {form} under {name!r}, got {shown(entry[name])}")
-    return entry
 
 
-def read_question(folder: str | Path, entry: dict[str, Any]) -> ExportedQuestion:
-    """A question of the index with its maps.
+def read_exported(folder: str | Path, entry: dict[str, Any]) -> Exported:
+    """A question or caption of the index with its maps.
 
     The picture's path counts from the export's folder if such a file exists, else from the current folder.
 
@@ -156,22 +204,20 @@ def read_question(folder: str | Path, entry: dict[str, Any]) -> ExportedQuestion
     maps = read_maps(folder, entry)
     image = next((file for file in (folder / entry["image"], Path(entry["image"])) if file.is_file()), None)
     if image is None:
-        raise InputError(f"{folder / 'index.jsonl'}: question {entry['id']}: there is no picture {entry['image']}")
-    values = {name: entry[name] for name in ExportedQuestion._fields if name in entry}
-    return ExportedQuestion(
-        **values
-        | {
-            "image": image,
-            "answers": None if entry["answers"] is None else tuple(entry["answers"]),
-            "image_size": tuple(entry["image_size"]),
-            "box": tuple(entry["box"]),
-            "maps": maps,
-        }
-    )
+        raise InputError(
+            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}"
+        )
+    form = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
+    values = {name: _as_tuple(entry[name]) for name in form._fields if name in entry}
+    return form(**values | {"image": image, "maps": maps})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The maps of a question of the index by kind, (h, w) each.
+    """The maps of a line of the index by kind, (h, w) each.
 
     Raises:
         InputError: the archive is missing, damaged, or about another picture.

@@ -29,6 +29,12 @@ def seen_box(width: int, height: int, image_size: int, resized_to: int | None = 
     return left * x_scale, top * y_scale, (left + image_size) * x_scale, (top + image_size) * y_scale
 
 
+def scaled(box: Box, factor: float) -> Box:
+    """The same part of a picture that is enlarged by ``factor``."""
+    x0, y0, x1, y1 = box
+    return factor * x0, factor * y0, factor * x1, factor * y1
+
+
 def cell_centres(box: Box, rows: int, columns: int) -> np.ndarray:
     """Centre of every cell of a grid that covers ``box``, as (x, y): (rows, columns, 2)."""
     x0, y0, x1, y1 = box

@@ -94,16 +94,16 @@ def cross_map(weights: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean"
 def cross_gradient_map(
     weights: Sequence[Tensor], gradients: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean"
 ) -> Tensor:
-    """Which of the words' attention speaks for an answer: the positive part of gradient x attention.
+    """Which of the words' attention speaks for an answer or a match: the positive part of gradient x attention.
 
-    As in [Chefer, Eq. 5] the weights A of a layer become the mean over heads of (dy/dA * A)+, with y the answer's
-    logit; here their mean over fusion layers and real text tokens is the map, without the propagation of relevance
-    through layers that follows there. The pooled text reads the first token alone, so that in the last layer the others
-    have no gradient.
+    As in [Chefer, Eq. 5] the weights A of a layer become the mean over heads of (dy/dA * A)+, with y the logit of the
+    answer, or of "matches" for a caption; here their mean over fusion layers and real text tokens is the map, without
+    the propagation of relevance through layers that follows there. The pooled text reads the first token alone, so that
+    in the last layer the others have no gradient.
 
     Args:
         weights: text-to-image attention of every fusion layer, (B, H, T, N) each.
-        gradients: of each row's answer with respect to ``weights``, of the same shapes.
+        gradients: of each row's answer or match with respect to ``weights``, of the same shapes.
         is_token: True at real text tokens, the special ones at both ends among them, (B, T).
 
     Returns:

@@ -1,6 +1,6 @@
-"""What an export is about: the questions of a prepared split, or questions of one's own about any picture.
+"""What an export is about: the questions or captions of a prepared split, or texts of one's own about any picture.
 
-Both are samples for a ``DataLoader``, and know what else the export says about each. Shapes: Q questions.
+All are samples for a ``DataLoader``, and know what else the export says about each. Shapes: Q questions or captions.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ import pyarrow as pa
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
-from vl_absvit.attention.requests import Request
+from vl_absvit.attention.requests import Request, TextKind
+from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
@@ -30,22 +31,23 @@ log = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
-    """A question, and what is known about it before the model has looked."""
+    """A text about a picture, and what is known about it before the model has looked."""
 
     id: str  # names its files
-    question_id: int | None
+    text_id: int | None  # of the question or caption in the prepared tables
     image_id: int | None
     image: Path  # the picture's file; there only if ``content`` is None
     content: bytes | None  # the file's bytes, where they are in the prepared tables
-    question: str
-    answers: list[str] | None  # as people gave them
-    answer_type: str | None
-    truth: str | None  # the answer most people gave
+    text: str  # the question or caption
+    answers: list[str] | None = None  # as people gave them
+    answer_type: str | None = None
+    truth: str | None = None  # the answer most people gave
 
 
 class Questions(Protocol):
-    """What an export asks of its questions; ``row`` counts them from 0."""
+    """What an export asks of its questions or captions; ``row`` counts them from 0."""
 
+    kind: TextKind
     samples: BatchedDataset
     ids: list[str]  # Q, in the index's order
     image_ids: np.ndarray  # (Q,), tells images apart
@@ -56,33 +58,28 @@ class Questions(Protocol):
     def open(self, row: int) -> Image.Image: ...
 
 
-class SplitQuestions:
-    """The questions of a prepared split that have an image."""
+class _OfSplit:
+    """The questions or captions of a prepared split that have an image."""
 
-    def __init__(self, root: str | Path, split: str, samples: VQADataset) -> None:
+    def __init__(self, root: str | Path, split: str, samples: BatchedDataset, text_ids: np.ndarray) -> None:
         """
         Args:
-            samples: the same split as a data set.
+            samples: the same split as a data set, with ``image_ids``.
+            text_ids: of its samples, (Q,).
         """
         self.samples, self.image_ids = samples, samples.image_ids
-        self.ids = [str(question_id) for question_id in samples.question_ids.tolist()]
+        self.ids = [str(text_id) for text_id in text_ids.tolist()]
         self._root, self._split = Path(root), split
         self._images, self._raw_root = ImageTable(root), Path(read_manifest(root)["root"]).resolve()
-        self._table = read_questions(root, [split])
-        self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
 
     def describe(self) -> dict[str, str]:
-        """What tells these questions from others, as JSON."""
+        """What tells these texts from others, as JSON."""
         return {"manifest": fingerprint(self._root / "manifest.json")["sha256"], "split": self._split}
 
-    def asked(self, row: int) -> Asked:
-        """What is known about a question."""
-        record = self._table[int(self._rows[row])]
-        (file,) = self._images.records([record["image_id"]])
-        return Asked(
-            self.ids[row], record["question_id"], record["image_id"], self._raw_root / file.file, file.content,
-            record["question"], record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
-        )  # fmt: skip
+    def _file(self, row: int) -> tuple[Path, bytes | None]:
+        """The picture's file, and its bytes where the tables hold them."""
+        (file,) = self._images.records([self.image_ids[row]])
+        return self._raw_root / file.file, file.content
 
     def image_size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright picture, as prepared."""
@@ -103,8 +100,46 @@ class SplitQuestions:
         return picture
 
 
+class SplitQuestions(_OfSplit):
+    """The questions of a prepared split that have an image."""
+
+    kind: TextKind = "question"
+
+    def __init__(self, root: str | Path, split: str, samples: VQADataset) -> None:
+        super().__init__(root, split, samples, samples.question_ids)
+        self._table = read_questions(root, [split])
+        self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
+
+    def asked(self, row: int) -> Asked:
+        """What is known about a question."""
+        record = self._table[int(self._rows[row])]
+        return Asked(
+            self.ids[row], record["question_id"], record["image_id"], *self._file(row), record["question"],
+            record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
+        )  # fmt: skip
+
+
+class SplitCaptions(_OfSplit):
+    """The captions of a prepared split that have an image, each about its own."""
+
+    kind: TextKind = "caption"
+
+    def __init__(self, root: str | Path, split: str, samples: CaptionDataset) -> None:
+        """
+        Args:
+            samples: the same split as a data set, without false captions.
+        """
+        super().__init__(root, split, samples, samples.caption_ids)
+        self._captions = samples
+
+    def asked(self, row: int) -> Asked:
+        """What is known about a caption."""
+        caption_id, image_id = int(self._captions.caption_ids[row]), int(self.image_ids[row])
+        return Asked(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
+
+
 class OwnQuestions:
-    """Questions of one's own as a data set of VQA samples."""
+    """Questions or captions of one's own as a data set of VQA samples."""
 
     def __init__(
         self,
@@ -112,27 +147,29 @@ class OwnQuestions:
         tokenizer: PreTrainedTokenizerBase,
         max_tokens: int,
         transform: ImageTransform,
+        kind: TextKind = "question",
     ) -> None:
         """
         Args:
-            max_tokens: longest question, special tokens included.
+            max_tokens: longest text, special tokens included.
             transform: from pictures to the model's inputs.
         """
+        self.kind: TextKind = kind
         prepare_tokenizer(tokenizer)
         self._requests, self._tokenizer, self._max_tokens, self._transform = requests, tokenizer, max_tokens, transform
         self.samples: BatchedDataset = self
         self.ids = [request.id for request in requests]
         number_of: dict[Path, int] = {}
         self.image_ids = np.array([number_of.setdefault(request.image, len(number_of)) for request in requests])
-        if truncated := count_truncated(pa.chunked_array([[r.question for r in requests]]), tokenizer, max_tokens):
-            log.warning("%d questions are longer than %d tokens and are cut", truncated, max_tokens)
+        if truncated := count_truncated(pa.chunked_array([[r.text for r in requests]]), tokenizer, max_tokens):
+            log.warning("%d %ss are longer than %d tokens and are cut", truncated, kind, max_tokens)
 
     def __len__(self) -> int:
         return len(self._requests)
 
     def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
         """Several samples at once; every distinct picture is decoded once."""
-        texts = encode([self._requests[row].question for row in indices], self._tokenizer, self._max_tokens)
+        texts = encode([self._requests[row].text for row in indices], self._tokenizer, self._max_tokens)
         first_row = {self.image_ids[row]: row for row in reversed(indices)}
         image_of = {image_id: self._transform(self.open(row)) for image_id, row in first_row.items()}
         return [
@@ -148,23 +185,23 @@ class OwnQuestions:
         """Nothing is augmented."""
 
     def describe(self) -> dict[str, str]:
-        """What tells these questions and pictures from others, as JSON; opens every picture.
+        """What tells these texts and pictures from others, as JSON; opens every picture.
 
         Raises:
             InputError: one cannot be opened.
         """
         digest = hashlib.sha256()
         for request in self._requests:
-            digest.update(json.dumps([request.id, str(request.image), request.question]).encode())
+            digest.update(json.dumps([request.id, str(request.image), request.text]).encode())
         for row in np.unique(self.image_ids, return_index=True)[1]:
             picture = self.open(row)
             digest.update(f"{picture.size}".encode() + picture.tobytes())
         return {"requests": digest.hexdigest()}
 
     def asked(self, row: int) -> Asked:
-        """What is known about a question."""
+        """What is known about a text."""
         request = self._requests[row]
-        return Asked(request.id, None, None, request.image, None, request.question, None, None, None)
+        return Asked(request.id, None, None, request.image, None, request.text)
 
     def image_size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright picture."""

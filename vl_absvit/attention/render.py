@@ -1,16 +1,17 @@
-"""Maps as pictures: an overlay on the original picture, and a panel of overlays under their question.
+"""Maps as pictures: an overlay on the original picture, and a panel of overlays under their question or caption.
 
 A map is a grid (h, w) that covers a box of the picture, in pixels; see ``geometry.py``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vl_absvit.attention.geometry import Box, cell_centres
+from vl_absvit.attention.geometry import Box, cell_centres, scaled
 
 TILE, GAP, MARGIN = 264, 14, 22
 """Height of a picture in a panel, the space between two, and the space around all, in pixels."""
@@ -22,7 +23,26 @@ CAPTION = 32
 PER_ROW = 4
 """Pictures side by side, at most."""
 MAX_LINES = 3
-"""Lines of a panel's question; a longer one ends in an ellipsis."""
+"""Lines of a panel's text; a longer one ends in an ellipsis."""
+
+
+class Remark(NamedTuple):
+    """Something said below a panel's pictures, such as "model red"."""
+
+    about: str
+    words: str
+    colour: str = INK
+
+
+def remarks_on_answer(predicted: str, truth: str | None) -> list[Remark]:
+    """What the model answered, in a colour that says whether it is right, and what people did.
+
+    Args:
+        truth: the answer most people gave; None where it is unknown.
+    """
+    if truth is None:
+        return [Remark("model", predicted)]
+    return [Remark("model", predicted, RIGHT if predicted == truth else WRONG), Remark("people", truth)]
 
 
 def overlay(
@@ -71,26 +91,23 @@ def panel(
     maps: Mapping[str, np.ndarray],
     box: Box,
     *,
-    question: str,
-    predicted: str,
-    truth: str | None,
+    text: str,
+    remarks: Sequence[Remark],
     colormap: str = "inferno",
 ) -> Image.Image:
-    """The picture and an overlay per map side by side, with the question above and the answers below.
+    """The picture and an overlay per map side by side, with the text above and remarks below.
 
     Args:
         picture: RGB, upright.
         maps: title -> map, (h, w), in order.
         box: part of the picture that the maps cover.
-        question: cut after a few lines.
-        predicted: the model's answer.
-        truth: the answer most people gave; None where it is unknown.
+        text: the question or caption; cut after a few lines.
         colormap: as in ``overlay``.
     """
     scale = min(TILE / picture.height, WIDEST / picture.width)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     large = picture.resize(size, Image.Resampling.LANCZOS)
-    large_box = tuple(edge * scale for edge in box)
+    large_box = scaled(box, scale)
     tiles = {"image": large}
     for title, grid in maps.items():
         tiles[title] = overlay(large, grid, large_box, colormap=colormap)
@@ -98,7 +115,7 @@ def panel(
     rows, row_height = -(-len(tiles) // PER_ROW), size[1] + CAPTION
     columns = -(-len(tiles) // rows)
     width = 2 * MARGIN + columns * size[0] + (columns - 1) * GAP
-    lines = _wrap(question, _font(21, bold=True), width - 2 * MARGIN)
+    lines = _wrap(text, _font(21, bold=True), width - 2 * MARGIN)
     top = MARGIN + 28 * len(lines) + 10
     bottom = top + rows * row_height
     page = Image.new("RGB", (width, bottom + 40 + MARGIN), PAPER)
@@ -108,20 +125,18 @@ def panel(
         left, upper = MARGIN + k % columns * (size[0] + GAP), top + k // columns * row_height
         page.paste(tile, (left, upper))
         canvas.text((left + size[0] / 2, upper + size[1] + 16), title, fill=FAINT, font=_font(15), anchor="mm")
-    _write_answers(canvas, (MARGIN, bottom + 24), predicted, truth)
+    _write_remarks(canvas, (MARGIN, bottom + 24), remarks)
     return page
 
 
-def _write_answers(canvas: ImageDraw.ImageDraw, place: tuple[int, int], predicted: str, truth: str | None) -> None:
-    colour = INK if truth is None else RIGHT if predicted == truth else WRONG
-    words = [("model ", FAINT, False), (predicted, colour, True)]
-    if truth is not None:
-        words += [("     people ", FAINT, False), (truth, INK, True)]
+def _write_remarks(canvas: ImageDraw.ImageDraw, place: tuple[float, float], remarks: Sequence[Remark]) -> None:
     x, y = place
-    for text, fill, bold in words:
-        font = _font(18, bold=bold)
-        canvas.text((x, y), text, fill=fill, font=font, anchor="lm")
-        x += font.getlength(text)
+    for remark in remarks:
+        for text, fill, bold in ((f"{remark.about} ", FAINT, False), (remark.words, remark.colour, True)):
+            font = _font(18, bold=bold)
+            canvas.text((x, y), text, fill=fill, font=font, anchor="lm")
+            x += font.getlength(text)
+        x += _font(18).getlength("     ")
 
 
 def _mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:

@@ -106,16 +106,16 @@ function rangeOf({ low, high }) {
 // ---------------------------------------------------------------- cards
 
 /** What a card can show, in order: the picture, where people looked, the maps. */
-function tilesOf(question) {
+function tilesOf(record) {
   const tiles = [{ title: "picture", kind: null, map: null }];
-  if (question.human) tiles.push({ title: content.human, kind: null, map: question.human });
+  if (record.human) tiles.push({ title: content.human, kind: null, map: record.human });
   for (const { name, title } of content.kinds)
-    if (name in question.maps) tiles.push({ title, kind: name, map: question.maps[name] });
+    if (name in record.maps) tiles.push({ title, kind: name, map: record.maps[name] });
   return tiles;
 }
 
-function makeTile(question, tile) {
-  const [width, height] = question.size;
+function makeTile(record, tile) {
+  const [width, height] = record.size;
   const frame = element("div", "frame");
   frame.style.aspectRatio = `${width} / ${height}`;
   frame.style.width = `min(100%, ${(TILE_HEIGHT * width) / height}rem)`;
@@ -124,50 +124,62 @@ function makeTile(question, tile) {
   return { ...tile, frame, figure: element("figure", "tile", frame, caption) };
 }
 
-function makeCard(question, position) {
-  const verdict = verdictOf(question);
-  const heading = element("h2", "", question.question || "(no question)");
-  heading.dir = "auto";
-  const about = [`question ${question.id}`];
-  if (question.image !== null) about.push(`image ${question.image}`);
-  if (question.type !== null) about.push(question.type);
-
-  const predicted = element("b", `answer ${verdict}`, question.prediction || "(nothing)");
-  const share = element("span", "confidence", `${number(100 * question.confidence, 0)} % sure`);
+/** What was said about a question, by the model and by people. */
+function answerLines(record, verdict) {
+  const predicted = element("b", `answer ${verdict}`, record.prediction || "(nothing)");
+  const share = element("span", "confidence", `${number(100 * record.confidence, 0)} % sure`);
   const model = element("p", "said", element("span", "who", "model"), predicted, share);
   if (verdict !== "unknown") {
     const mark = element("span", `verdict ${verdict}`, `${MARKS[verdict]} ${VERDICTS[verdict]}`);
-    if (verdict === "partly") mark.append(`, ${number(question.accuracy, 0)} %`);
+    if (verdict === "partly") mark.append(`, ${number(record.accuracy, 0)} %`);
     model.append(mark);
   }
   const people = element("p", "said", element("span", "who", "people"));
-  for (const [answer, times] of question.answers ?? [])
+  for (const [answer, times] of record.answers ?? [])
     people.append(element("span", "given", element("bdi", "", answer || "(nothing)"), element("i", "", `×${times}`)));
-  if (question.answers === null) people.append(element("span", "faint", "answers not known"));
-  if (question.agreement !== null)
-    people.append(element("span", "agreement", `agreement ${number(question.agreement, 2)}`));
+  if (record.answers === null) people.append(element("span", "faint", "answers not known"));
+  if (record.agreement !== null)
+    people.append(element("span", "agreement", `agreement ${number(record.agreement, 2)}`));
+  return [model, people];
+}
 
-  const tiles = tilesOf(question).map((tile) => makeTile(question, tile));
+/** Whether the model finds that a caption matches its picture. */
+function matchLines(record) {
+  const match = element("b", "answer", `match ${number(100 * record.match, 1)} %`);
+  const score = element("span", "confidence", `ranking score ${number(record.score, 2)}`);
+  return [element("p", "said", element("span", "who", "model"), match, score)];
+}
+
+function makeCard(record, position) {
+  const verdict = verdictOf(record);
+  const heading = element("h2", "", record.text || `(no ${record.about})`);
+  heading.dir = "auto";
+  const about = [`${record.about} ${record.id}`];
+  if (record.image !== null) about.push(`image ${record.image}`);
+  if (record.type !== null) about.push(record.type);
+
+  const said = record.about === "caption" ? matchLines(record) : answerLines(record, verdict);
+  const tiles = tilesOf(record).map((tile) => makeTile(record, tile));
   const row = element("div", "tiles", ...tiles.map((tile) => tile.figure));
-  const card = element("article", "card", element("p", "about", about.join(" · ")), heading, model, people, row);
-  return { question, verdict, position, card, tiles, words: question.question.toLowerCase() };
+  const card = element("article", "card", element("p", "about", about.join(" · ")), heading, ...said, row);
+  return { record, verdict, position, card, tiles, words: record.text.toLowerCase() };
 }
 
 const isShown = (tile) => tile.kind === null || shownKinds.has(tile.kind);
 
 /** Put pictures and maps into the frames of a card that comes near the screen. */
-function fill({ question, tiles }) {
+function fill({ record, tiles }) {
   for (const tile of tiles) {
     if (!isShown(tile) || tile.frame.childElementCount) continue;
     const picture = element("img", "");
-    picture.src = content.pictures[question.picture];
-    picture.alt = tile.map ? "" : "the picture that the question is about";
+    picture.src = content.pictures[record.picture];
+    picture.alt = tile.map ? "" : `the picture that the ${record.about} is about`;
     tile.frame.append(picture);
     if (tile.map === null) continue;
     const canvas = element("canvas", "map");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${tile.title}, from ${rangeOf(tile.map)}`);
-    drawMap(canvas, tile.map, question.size);
+    drawMap(canvas, tile.map, record.size);
     tile.frame.append(canvas);
   }
 }
@@ -179,21 +191,23 @@ function clear({ tiles }) {
 
 // ---------------------------------------------------------------- the page
 
-const cards = content.questions.map(makeCard);
+const cards = content.cards.map(makeCard);
 const cardOf = new Map(cards.map((card) => [card.card, card]));
 
 const byNumber = (value, direction) => (a, b) => {
-  const [left, right] = [value(a.question), value(b.question)];
+  const [left, right] = [value(a.record), value(b.record)];
   if (left === null || right === null) return (left === null) - (right === null); // the unknown comes last
   return direction * (left - right);
 };
 const ORDERS = {
   exported: ["as exported", () => 0],
-  id: ["id", (a, b) => a.question.id.localeCompare(b.question.id, "en", { numeric: true })],
-  "least accurate": ["least accurate first", byNumber((question) => question.accuracy, 1)],
-  "most accurate": ["most accurate first", byNumber((question) => question.accuracy, -1)],
-  "least agreement": ["least agreement first", byNumber((question) => question.agreement, 1)],
-  "most agreement": ["most agreement first", byNumber((question) => question.agreement, -1)],
+  id: ["id", (a, b) => a.record.id.localeCompare(b.record.id, "en", { numeric: true })],
+  "least accurate": ["least accurate first", byNumber((record) => record.accuracy, 1), "accuracy"],
+  "most accurate": ["most accurate first", byNumber((record) => record.accuracy, -1), "accuracy"],
+  "worst match": ["worst match first", byNumber((record) => record.match, 1), "match"],
+  "best match": ["best match first", byNumber((record) => record.match, -1), "match"],
+  "least agreement": ["least agreement first", byNumber((record) => record.agreement, 1), "agreement"],
+  "most agreement": ["most agreement first", byNumber((record) => record.agreement, -1), "agreement"],
 };
 
 function options(select, choices) {
@@ -210,15 +224,16 @@ function makeHeader() {
   byId("title").textContent = content.title;
   byId("note").textContent = content.note;
   byId("note").hidden = content.note === "";
-  const known = (name) => content.questions.map((question) => question[name]).filter((value) => value !== null);
+  const known = (name) => content.cards.map((record) => record[name]).filter((value) => value !== null);
   const facts = [
-    ["questions", number(cards.length, 0)],
+    [`${content.about}s`, number(cards.length, 0)],
     ["pictures", number(content.pictures.length, 0)],
   ];
   const over = (name, values) =>
-    values.length < cards.length ? `${name} over ${number(values.length, 0)} questions` : name;
-  const [accuracies, agreements, human] = ["accuracy", "agreement", "human"].map(known);
+    values.length < cards.length ? `${name} over ${number(values.length, 0)} ${content.about}s` : name;
+  const [accuracies, matches, agreements, human] = ["accuracy", "match", "agreement", "human"].map(known);
   if (accuracies.length) facts.push([over("accuracy", accuracies), `${number(mean(accuracies), 1)} %`]);
+  if (matches.length) facts.push(["mean match", `${number(100 * mean(matches), 1)} %`]);
   if (human.length) facts.push(["with human maps", number(human.length, 0)]);
   if (agreements.length) facts.push([over("mean agreement", agreements), number(mean(agreements), 2)]);
   for (const [name, value] of facts) byId("counts").append(element("div", "", element("dt", "", name), element("dd", "", value)));
@@ -232,16 +247,15 @@ function makeControls() {
     box.checked = shownKinds.has(name);
     byId("kinds").append(element("label", "", box, title));
   }
-  const typeOf = (card) => JSON.stringify(card.question.type);
+  const typeOf = (card) => JSON.stringify(card.record.type);
   const types = [...new Set(cards.map(typeOf))].sort();
   const nameOf = (type) => JSON.parse(type) ?? "not known";
   options(byId("type"), [["", "all"], ...counted(typeOf, types).map(([type, n]) => [type, `${nameOf(type)} (${n})`])]);
   const verdicts = counted((card) => card.verdict, Object.keys(VERDICTS));
   options(byId("verdict"), [["", "all"], ...verdicts.map(([name, n]) => [name, `${VERDICTS[name]} (${n})`])]);
-  const knows = (name) => content.questions.some((question) => question[name] !== null);
-  const possible = Object.entries(ORDERS).filter(
-    ([name]) => (knows("accuracy") || !name.endsWith("accurate")) && (knows("agreement") || !name.endsWith("agreement")),
-  );
+  const knows = (name) => content.cards.some((record) => record[name] !== null);
+  const possible = Object.entries(ORDERS).filter(([, [, , needed]]) => needed === undefined || knows(needed));
+  for (const name of ["type", "verdict"]) byId(name).parentElement.hidden = content.about === "caption";
   options(byId("order"), possible.map(([value, [text]]) => [value, text]));
 
   const scale = byId("scale").getContext("2d");
@@ -250,7 +264,7 @@ function makeControls() {
     scale.fillRect(step, 0, 1, 1);
   }
   const seesAll = (map) => map.box[0] <= 0 && map.box[1] <= 0 && map.box[2] >= 1 && map.box[3] >= 1;
-  byId("unseen").hidden = content.questions.every((question) => Object.values(question.maps).every(seesAll));
+  byId("unseen").hidden = content.cards.every((record) => Object.values(record.maps).every(seesAll));
 }
 
 function showStrength() {
@@ -273,12 +287,12 @@ function showCards() {
   for (const card of cards) {
     const isRight =
       card.words.includes(words) &&
-      (type === "" || JSON.stringify(card.question.type) === type) &&
+      (type === "" || JSON.stringify(card.record.type) === type) &&
       (verdict === "" || card.verdict === verdict);
     card.card.hidden = !isRight;
     shown += isRight;
   }
-  byId("shown").textContent = `${number(shown, 0)} of ${number(cards.length, 0)} questions`;
+  byId("shown").textContent = `${number(shown, 0)} of ${number(cards.length, 0)} ${content.about}s`;
   byId("empty").hidden = shown > 0;
 }
 

@@ -1,4 +1,4 @@
-"""An attention export as one web page: every question with its answers, and its maps over its picture.
+"""An attention export as one web page: every question or caption with what the model says, and its maps.
 
 The page is one file that asks nothing of any network: pictures, maps, colours, style and script are all inside. Maps
 travel as 8-bit grids, and the page draws them; ``report.html``, ``report.css`` and ``report.js`` beside this file are
@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from vl_absvit.attention.exported import ExportedQuestion
+from vl_absvit.attention.exported import Exported, ExportedCaption
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, write_text
 from vl_absvit.errors import ConfigError, InputError
@@ -49,7 +49,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 class WrittenReport(NamedTuple):
     """What the page holds."""
 
-    questions: int
+    texts: int  # questions or captions
     pictures: int
     human_maps: int
     size: int  # of the file, in bytes
@@ -75,12 +75,12 @@ def choose_shown(kinds: Sequence[str], show: Sequence[str] | None) -> list[str]:
         return [kind for kind in SHOWN_AT_FIRST if kind in kinds] or list(kinds)
     for kind in show:
         if kind not in kinds:
-            raise ConfigError(f"no question has a map {kind!r}; there are {', '.join(kinds) or 'none'}")
+            raise ConfigError(f"the export has no map {kind!r}; there are {', '.join(kinds) or 'none'}")
     return list(show)
 
 
 def write_report(
-    records: Iterable[ExportedQuestion],
+    records: Iterable[Exported],
     output: str | Path,
     human: Mapping[int, np.ndarray] | None = None,
     agreement: Mapping[int, float] | None = None,
@@ -98,23 +98,25 @@ def write_report(
         show: kinds of maps to show when the page is opened, as for ``choose_shown``; the reader can choose others.
 
     Raises:
-        InputError: there is no question, a picture cannot be read or has another size than the export says, or
+        InputError: there is no record, a picture cannot be read or has another size than the export says, or
             ``output`` cannot be written.
-        ConfigError: no question has a kind of map that is in ``show``.
+        ConfigError: no record has a kind of map that is in ``show``.
     """
     output = Path(output)
     make_room(output)
     pictures: dict[tuple[Path, tuple[int, int]], int] = {}
-    encoded, questions, found = [], [], []
+    encoded: list[str] = []
+    cards: list[dict[str, Any]] = []
+    found: list[str] = []
     for record in records:
         key = record.image, record.image_size
         if key not in pictures:
             pictures[key] = len(encoded)
             encoded.append(_encode_picture(record))
-        questions.append(_question(record, pictures[key], human or {}, agreement or {}))
+        cards.append(_card(record, pictures[key], human or {}, agreement or {}))
         found += record.maps
-    if not questions:
-        raise InputError(f"{output}: there is no question to report on")
+    if not cards:
+        raise InputError(f"{output}: there is no question or caption to report on")
     kinds = in_order(found)
     content = {
         "title": title,
@@ -124,35 +126,43 @@ def write_report(
         "human": HUMAN,
         "colours": _base64(_colours()),
         "pictures": encoded,
-        "questions": questions,
+        "about": cards[0]["about"],
+        "cards": cards,
     }
     write_text(output, _fill_template(title, content))
-    with_human = sum(question["human"] is not None for question in questions)
-    return WrittenReport(len(questions), len(encoded), with_human, output.stat().st_size)
+    with_human = sum(card["human"] is not None for card in cards)
+    return WrittenReport(len(cards), len(encoded), with_human, output.stat().st_size)
 
 
-def _question(
-    record: ExportedQuestion, picture: int, human: Mapping[int, np.ndarray], agreement: Mapping[int, float]
+def _card(
+    record: Exported, picture: int, human: Mapping[int, np.ndarray], agreement: Mapping[int, float]
 ) -> dict[str, Any]:
     """A record as the page's script reads it."""
     width, height = record.image_size
     box = tuple(edge / side for edge, side in zip(record.box, (width, height, width, height), strict=True))
-    people = human.get(record.question_id)
-    return {
+    card = {
         "id": record.id,
         "image": record.image_id,
+        "picture": picture,
+        "size": record.image_size,
+        "maps": {kind: _map(grid, box) for kind, grid in record.maps.items()},
+        "human": None,
+        **dict.fromkeys(("agreement", "type", "accuracy", "match")),
+    }
+    if isinstance(record, ExportedCaption):
+        return card | {"about": "caption", "text": record.caption, "match": record.match, "score": record.score}
+    if record.question_id in human:
+        card["human"] = _map(_shrink(human[record.question_id]), WHOLE)
+    return card | {
+        "about": "question",
+        "text": record.question,
         "type": record.answer_type,
-        "question": record.question,
         "prediction": record.prediction,
         "confidence": record.confidence,
         "accuracy": record.accuracy,
         # The most frequent first; of equally frequent ones, the one that was given first.
         "answers": None if record.answers is None else Counter(record.answers).most_common(),
-        "picture": picture,
-        "size": record.image_size,
-        "maps": {kind: _map(grid, box) for kind, grid in record.maps.items()},
-        "human": None if people is None else _map(_shrink(people), WHOLE),
-        "agreement": agreement.get(record.question_id),
+        "agreement": None if record.question_id is None else agreement.get(record.question_id),
     }
 
 
@@ -183,20 +193,24 @@ def _shrink(grid: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(grid.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX))
 
 
-def _encode_picture(record: ExportedQuestion) -> str:
+def _encode_picture(record: Exported) -> str:
     """The picture as a data URI, its longer side at most ``PICTURE_SIDE``."""
     try:
         picture = open_rgb(record.image)
     except InputError as error:
-        raise InputError(f"question {record.id}: {error}") from error
+        raise InputError(f"{_name(record)}: {error}") from error
     if picture.size != record.image_size:
         came, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
-        raise InputError(f"question {record.id}: {record.image}: expected {expected} pixels as exported, got {came}")
+        raise InputError(f"{_name(record)}: {record.image}: expected {expected} pixels as exported, got {came}")
     scale = min(1.0, PICTURE_SIDE / max(picture.size))
     small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{_base64(stream.getvalue())}"
+
+
+def _name(record: Exported) -> str:
+    return f"{'caption' if isinstance(record, ExportedCaption) else 'question'} {record.id}"
 
 
 def _colours() -> bytes:

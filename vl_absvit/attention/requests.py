@@ -1,8 +1,8 @@
-"""Questions of one's own about pictures of one's own, as lines of a file."""
+"""Questions or captions of one's own about pictures of one's own, as lines of a file."""
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
@@ -10,22 +10,25 @@ from vl_absvit.data.strict_json import MAX_CHARACTERS, parse, shown
 from vl_absvit.errors import InputError
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_KEYS = ("image", "question", "id")
+TextKind = Literal["question", "caption"]
+"""What a text about a picture is: asked, or said."""
+EXAMPLES = {"question": "What is it?", "caption": "a red ring"}
 
 
 class Request(NamedTuple):
-    """A question of one's own."""
+    """A question or caption of one's own."""
 
     id: str
     image: Path
-    question: str
+    text: str
     where: str  # it was read, for messages
 
 
-def read_requests(path: str | Path) -> list[Request]:
+def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request]:
     """The lines of a JSON Lines file: ``{"image": path, "question": text}``, and an ``id`` if not the line's number.
 
-    A relative path counts from the file's folder if such a picture exists there, else from the current folder.
+    A caption is under ``caption``, or else under ``question``. A relative path counts from the file's folder if such a
+    picture exists there, else from the current folder.
 
     Raises:
         InputError: the file cannot be read or has no line, or a line is not of this form; names the line.
@@ -43,9 +46,9 @@ def read_requests(path: str | Path) -> list[Request]:
     requests: list[Request] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            requests.append(_parse(line, path, number))
+            requests.append(_parse(line, path, number, kind))
     if not requests:
-        raise InputError(f'{path}: expected lines such as {{"image": "a.jpg", "question": "What is it?"}}, got none')
+        raise InputError(f'{path}: expected lines such as {{"image": "a.jpg", "{kind}": "{EXAMPLES[kind]}"}}, got none')
     place = {}
     for request in requests:
         # Names that differ in case alone are the same file on some systems.
@@ -55,20 +58,20 @@ def read_requests(path: str | Path) -> list[Request]:
     return requests
 
 
-def make_request(image: str | Path, question: object, where: str, id: object = "1") -> Request:
+def make_request(image: str | Path, text: object, where: str, id: object = "1", kind: TextKind = "question") -> Request:
     """A checked request.
 
     Raises:
-        InputError: the question is empty or endless, the id is no name for a file, or the picture cannot be read.
+        InputError: the text is empty or endless, the id is no name for a file, or the picture cannot be read.
     """
-    if not isinstance(question, str) or not question.strip():
-        raise InputError(f"{where}: expected a question, got {shown(question)}")
-    if len(question) > MAX_CHARACTERS:
-        raise InputError(f"{where}: the question has {len(question):,} characters, the limit is {MAX_CHARACTERS:,}")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{where}: expected a {kind}, got {shown(text)}")
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"{where}: the {kind} has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}")
     try:
-        question.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: expected a question that UTF-8 can hold: {error.reason}") from error
+        raise InputError(f"{where}: expected a {kind} that UTF-8 can hold: {error.reason}") from error
     id = str(id) if type(id) is int else id
     if not isinstance(id, str) or not _FILE_NAME.fullmatch(id):
         raise InputError(
@@ -77,10 +80,10 @@ def make_request(image: str | Path, question: object, where: str, id: object = "
         )
     if not Path(image).is_file():
         raise InputError(f"{where}: there is no picture {image}")
-    return Request(id, Path(image).resolve(), question, where)
+    return Request(id, Path(image).resolve(), text, where)
 
 
-def _parse(line: str, path: Path, number: int) -> Request:
+def _parse(line: str, path: Path, number: int, kind: TextKind) -> Request:
     where = f"{path}:{number}"
     try:
         content = parse(line)
@@ -88,12 +91,14 @@ def _parse(line: str, path: Path, number: int) -> Request:
         raise InputError(f"{where}: expected JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: expected an object, got {form_name(content)}")
-    if unknown := [key for key in content if key not in _KEYS]:
-        raise InputError(f"{where}: expected the keys {', '.join(_KEYS)}, got {shown(unknown[0])}")
+    text_key = "question" if kind not in content and "question" in content else kind
+    keys = ("image", text_key, "id")
+    if unknown := [key for key in content if key not in keys]:
+        raise InputError(f"{where}: expected the keys {', '.join(keys)}, got {shown(unknown[0])}")
     image = content.get("image")
     if not isinstance(image, str) or not image or "\0" in image:
         raise InputError(f"{where}: expected the path of a picture under 'image', got {shown(image)}")
     beside = path.parent / image
     return make_request(
-        beside if beside.is_file() else image, content.get("question"), where, content.get("id", number)
+        beside if beside.is_file() else image, content.get(text_key), where, content.get("id", number), kind
     )

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vl_absvit.attention.geometry import Box, cell_centres
+from vl_absvit.attention.geometry import Box, cell_centres, scaled
 from vl_absvit.attention.render import FAINT, GAP, INK, MARGIN, PAPER, overlay
 
 TILE, WIDEST = 168, 252
@@ -51,7 +51,7 @@ def sheet(
         for column, (title, grid) in enumerate(tiles.items()):
             left = MARGIN + column * step_x
             axes = figure.add_axes((left / width, 1 - (top + size[1]) / height, size[0] / width, size[1] / height))
-            _draw(axes, large, grid, tuple(edge * scale for edge in box))
+            _draw(axes, large, grid, scaled(box, scale))
             write(left + size[0] / 2, top + size[1] + CAPTION / 2, title, color=FAINT, size=9, ha="center")
     write(MARGIN, height - MARGIN - CAPTION / 2, _shorten(note, width // 6), color=FAINT, size=8)
     with warnings.catch_warnings():

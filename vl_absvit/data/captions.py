@@ -96,6 +96,10 @@ class CaptionDataset(Dataset):
         """A batch of samples, padded with the tokenizer's pad id."""
         return collate_retrieval(samples, pad_id=self._pad_id)
 
+    def caption(self, row: int) -> str:
+        """One sample's own caption as it was written."""
+        return self._captions.texts([row])[0]
+
     def set_epoch(self, epoch: int) -> None:
         """Augment images and draw false captions as in this epoch.
 

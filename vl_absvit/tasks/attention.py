@@ -1,6 +1,6 @@
-"""Where a VQA model looks: every kind of map, from the forward pass that answers the question.
+"""Where a model looks: every kind of map, from the forward pass that answers a question or judges a caption.
 
-Shapes: B questions, I images, A answers, N image tokens, h x w patches.
+Shapes: B questions or captions, I images, A answers, N image tokens, h x w patches.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,11 @@ from vl_absvit.attention.maps import (
     norm_map,
     prior_mask_map,
 )
-from vl_absvit.data.collate import VQABatch
+from vl_absvit.data.collate import RetrievalBatch, VQABatch
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import AbSViT, FirstLook
 from vl_absvit.models.attention import Projections, TopDownBlock
+from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.top_down import per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
 
@@ -57,9 +58,9 @@ class MapChoice(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What the model answers and where it looked."""
+    """What the model says and where it looked."""
 
-    logits: Tensor  # (B, A)
+    logits: Tensor | MatchScores  # (B, A) of answers, or of B captions
     maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for
 
 
@@ -89,11 +90,14 @@ def choose_maps(
 
 
 @torch.no_grad()
-def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice, first: FirstLook | None = None) -> Explanation:
-    """Answer a batch of questions as in training, and make maps of what the model looked at on the way.
+def explain(
+    model: VLAbSViT, batch: VQABatch | RetrievalBatch, choice: MapChoice, first: FirstLook | None = None
+) -> Explanation:
+    """Answer a batch of questions, or judge one of captions, as in training, and make maps of where the model looked.
 
     Args:
         model: in evaluation mode; nothing is left in its gradients.
+        batch: of retrieval, without false captions.
         choice: made by ``choose_maps``.
         first: the first look at the batch's images, where it is there already.
     """
@@ -105,7 +109,7 @@ def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice, first: FirstLoo
         # The graph begins at the fusion, whatever part of the model is trainable.
         texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
         out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
-    gradients = _gradients_of_answers(out) if need_gradient else None
+    gradients = _gradients_of_what_is_said(out) if need_gradient else None
 
     def bottom_up() -> Tensor:
         return per_text(norm_map(first.states, choice.block), index)
@@ -131,17 +135,20 @@ def explain(model: VLAbSViT, batch: VQABatch, choice: MapChoice, first: FirstLoo
         "difference": lambda: difference_map(top_down(), bottom_up()),
         "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, choice.heads),
     }
-    return Explanation(out.logits.detach(), {name: makers[name]() for name in choice.names})
+    is_matching = isinstance(out.logits, MatchScores)
+    logits = MatchScores(*map(Tensor.detach, out.logits)) if is_matching else out.logits.detach()
+    return Explanation(logits, {name: makers[name]() for name in choice.names})
 
 
-def _gradients_of_answers(out: VLOutput) -> tuple[Tensor, ...]:
-    """Gradient of each question's highest logit with respect to the fusion's text-to-image attention, per layer.
+def _gradients_of_what_is_said(out: VLOutput) -> tuple[Tensor, ...]:
+    """Gradient with respect to the fusion's text-to-image attention, per layer, of what is said of each text.
 
-    Questions do not see each other, so that the gradient of the sum is each one's own.
+    That is a question's highest logit, or the logit of a caption's "matches", as in Li et al., "Align before Fuse",
+    NeurIPS 2021. Texts do not see each other, so that the gradient of the sum is each one's own.
     """
     with torch.enable_grad():
-        answers = out.logits.gather(1, out.logits.argmax(dim=1, keepdim=True))
-        return torch.autograd.grad(answers.sum(), out.text_to_image)
+        said = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
+        return torch.autograd.grad(said.sum(), out.text_to_image)
 
 
 def _cls_map(block: TopDownBlock, projections: Projections, heads: Heads) -> Tensor:

@@ -13,7 +13,7 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from torch import Tensor
 
-from vl_absvit.attention.geometry import Box, seen_box
+from vl_absvit.attention.geometry import Box, scaled, seen_box
 from vl_absvit.attention.maps import THIRD_FROM_END
 from vl_absvit.attention.render import overlay
 from vl_absvit.data.collate import VQASample, collate_vqa
@@ -123,7 +123,7 @@ class LiveModel:
         first = self._model.vision.look_once(image[None].to(self._device))
         scale = PICTURE_SIDE / max(picture.size)
         small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
-        box = tuple(scale * edge for edge in seen_box(*picture.size, self._image_size))
+        box = scaled(seen_box(*picture.size, self._image_size), scale)
         return _Seen(small, box, image, first)
 
     def _keep(self, content: bytes, seen: _Seen) -> None:

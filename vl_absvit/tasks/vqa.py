@@ -198,7 +198,11 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint:
 
     Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
     """
-    parts = load_parts(folder, "vqa")
+    return with_answers(load_parts(folder, "vqa"), folder)
+
+
+def with_answers(parts: VLCheckpoint, folder: str | Path) -> VQACheckpoint:
+    """The parts of a VQA run's checkpoint folder, and the answers of its head; raises ``InputError`` as above."""
     vocabulary = AnswerVocabulary.load(Path(folder) / ANSWERS)
     answers = parts.model.architecture["head"]["num_answers"]
     if answers != len(vocabulary):
