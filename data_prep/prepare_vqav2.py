@@ -1,9 +1,10 @@
-"""Prepare VQAv2 for training: python data_prep/prepare_vqav2.py --root RAW --output OUT
+"""Prepare VQAv2 or a relative for training: python data_prep/prepare_vqav2.py --root RAW --output OUT
 
 RAW holds the official downloads under their official names, each JSON plain or gzipped; splits may be absent:
   v2_OpenEnded_mscoco_{train2014,val2014,test2015,test-dev2015}_questions.json
   v2_mscoco_{train2014,val2014}_annotations.json
-  train2014/ val2014/ test2015/ (images)
+  train2014/ val2014/ test2015/ (images; names and folders of 2017 will do)
+or those of VQA v1, OK-VQA, VQA-CP or VizWiz. All may lie in folders below RAW, such as annotations/ and coco/images/.
 An interrupted run goes on where it stopped when the command is given again.
 """
 
@@ -13,12 +14,15 @@ from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.preparation.command import run_preparation
+from vl_absvit.data.preparation.vqa_sets import DATA_SETS
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the official downloads")
+    parser.add_argument("--images", type=Path, help="folder of the images, or of their folders (default: RAW)")
+    parser.add_argument("--dataset", choices=DATA_SETS, help="which data set (default: what the files are)")
     parser.add_argument(
         "--vocabulary", type=Path, help="take this vocabulary (our answers.json, LXMERT's or openvqa's list)"
     )

@@ -21,8 +21,8 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import LargeValues, read_columns
 from vl_absvit.errors import InputError
 
-VQA, CAPTIONS, VQA_HAT = "vqav2", "captions", "vqa_hat"
-"""What a folder was prepared for: ``kind`` in its manifest."""
+VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
+"""What a folder was prepared for: ``kind`` in its manifest. VQAv2's relatives are of the kind ``VQA``."""
 ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""
 ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
@@ -71,7 +71,7 @@ def read_vocabulary(root: str | Path) -> AnswerVocabulary:
     Raises:
         InputError: there is none, or it is not the one that the labels were made with.
     """
-    check_kind(root, VQA)
+    check_kind(root, VQAV2, VQA)
     path, manifest = Path(root) / "answers.json", read_manifest(root)
     vocabulary = AnswerVocabulary.load(path)
     made_with = (manifest.get("vocabulary") or {}).get("sha256")
@@ -106,7 +106,7 @@ def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[st
     Raises:
         InputError: the data is not VQA's, a split does not exist, or some have answers and some have not.
     """
-    check_kind(root, VQA, VQA_HAT)
+    check_kind(root, VQAV2, VQA, VQA_HAT)
     tables = [read_columns(file, ASKING, columns) for file in split_files(root, splits)]
     if len({tuple(table.column_names) for table in tables}) > 1:
         raise InputError(

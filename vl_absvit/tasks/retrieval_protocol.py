@@ -10,7 +10,8 @@ from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.variants import Variant
 
-IMAGES_OF = {"vqav2": "coco", "coco": "coco", "visual_genome": "coco", "snli_ve": "flickr30k"}
+_ON_COCO = ("vqav2", "vqa_v1", "okvqa", "vqacp_v1", "vqacp_v2", "coco", "visual_genome")
+IMAGES_OF = dict.fromkeys(_ON_COCO, "coco") | {"snli_ve": "flickr30k"}
 """Data sets whose images are another's, wholly or in part: a model trained on VQAv2 has seen COCO."""
 
 

@@ -53,7 +53,7 @@ class CocoImages:
         self._stranger: str | None = None  # a picture that is not named as COCO's are
         self._groups: list[_Alike] = []
         self._folders = 0
-        for folder, names in _walk(root, "", DEPTH):
+        for folder, names in walk_pictures(root):
             self._folders += 1
             self._take(folder, names)
         self.has_pictures = bool(self._groups or self._stranger)
@@ -129,7 +129,7 @@ def _part(prefix: str) -> str | None:
     return found and found[1].lower()
 
 
-def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, list[str]]]:
+def walk_pictures(root: Path, folder: str = "", depth: int = DEPTH) -> Iterator[tuple[str, list[str]]]:
     """Every folder from the root down, relative to it, and the names of the pictures in it; ordered by name."""
     pictures, below = [], []
     try:
@@ -143,7 +143,7 @@ def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, list[str]]
         return
     yield folder, sorted(pictures)
     for name in sorted(below):
-        yield from _walk(root, str(PurePosixPath(folder, name)), depth - 1)
+        yield from walk_pictures(root, str(PurePosixPath(folder, name)), depth - 1)
 
 
 def _fitting_nearby(root: Path, folder: str, image_id: int) -> Path | None:

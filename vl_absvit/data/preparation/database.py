@@ -55,28 +55,33 @@ class Database:
         self.run("COMMIT")
 
     @contextmanager
-    def taking_in(self, file: Path) -> Iterator[None]:
+    def taking_in(self, file: Path, part: str = "") -> Iterator[None]:
         """A transaction that takes in a source file and remembers that it did: see ``has_taken_in``."""
         with self.transaction():
             yield
-            self.run("INSERT INTO finished VALUES (?)", file.name)
+            self.run("INSERT INTO finished VALUES (?)", file.name + part)
 
-    def has_taken_in(self, file: Path) -> bool:
-        """Whether this file was taken in, perhaps before an interruption."""
-        return self.one("SELECT 1 FROM finished WHERE file = ?", file.name) is not None
+    def has_taken_in(self, file: Path, part: str = "") -> bool:
+        """Whether this file was taken in, perhaps before an interruption.
 
-    def take_in(self, file: Path, statement: str, rows: Iterable[Sequence[Any]], noun: str) -> None:
+        Args:
+            part: which of the things that a file holds, where it holds several.
+        """
+        return self.one("SELECT 1 FROM finished WHERE file = ?", file.name + part) is not None
+
+    def take_in(self, file: Path, statement: str, rows: Iterable[Sequence[Any]], noun: str, part: str = "") -> None:
         """Insert the rows of a source file, unless that was done before an interruption.
 
         Args:
             noun: what a row is, its first value being its id.
+            part: see ``has_taken_in``.
 
         Raises:
             InputError: an id occurs twice.
         """
-        if self.has_taken_in(file):
+        if self.has_taken_in(file, part):
             return
-        with self.taking_in(file):
+        with self.taking_in(file, part):
             for row in rows:
                 if not self.insert(statement, row):
                     raise InputError(f"{file}: the {noun} {row[0]} occurs twice")

@@ -38,7 +38,10 @@ def plain_or_gzip(path: Path) -> Path | None:
 
 
 def read_records(path: Path, key: str) -> Iterator[tuple[str, dict]]:
-    """The objects of the list under ``key`` at the top level, each with the words that say where it is.
+    """The objects of the list under ``key`` at the top level, or of the list that is the top level itself.
+
+    Yields:
+        The words that say where a record is, and the record.
 
     Raises:
         InputError: not JSON, not gzip, an item that is no object, or no record at all.
@@ -46,20 +49,28 @@ def read_records(path: Path, key: str) -> Iterator[tuple[str, dict]]:
     number = 0
     try:
         text = _Text(unpack(path))
-        for name in text.keys():
-            if name != key or text.next() != "[":
-                text.skip()
-                continue
-            for record in text.items():
-                number += 1
-                where = f"{path}: record {number} of {key!r}"
-                if not isinstance(record, dict):
-                    raise InputError(f"{where}: expected an object, got {form_name(record)}")
-                yield where, record
+        is_list = text.next() == "["
+        for record in text.whole_list() if is_list else _items_under(text, key):
+            number += 1
+            where = f"{path}: record {number}" + ("" if is_list else f" of {key!r}")
+            if not isinstance(record, dict):
+                expected = f"{path}: expected a list of objects" if is_list else f"{where}: expected an object"
+                raise InputError(f"{expected}, got {form_name(record)}")
+            yield where, record
     except (ValueError, EOFError, zlib.error, OSError) as error:
         raise _clear(error, path, f", after record {number} of {key!r}") from error
     if not number:
-        raise InputError(f'{path}: expected an object {{"{key}": [...]}} with at least one record, found none')
+        raise InputError(
+            f'{path}: expected an object {{"{key}": [...]}} or a list, with at least one record, found none'
+        )
+
+
+def _items_under(text: "_Text", key: str) -> Iterator[Any]:
+    for name in text.keys():
+        if name == key and text.next() == "[":
+            yield from text.items()
+        else:
+            text.skip()
 
 
 def read_value(path: Path, key: str, default: Any) -> Any:
@@ -150,8 +161,12 @@ class _Text:
                 seen.add(name)
                 self._take(":")
                 yield name
-        if self.next():
-            raise ValueError(f"expected nothing more {self._here()}")
+        self._end()
+
+    def whole_list(self) -> Iterator[Any]:
+        """The values of the list that is the whole text."""
+        yield from self.items()
+        self._end()
 
     def items(self) -> Iterator[Any]:
         """The values of the list that is next."""
@@ -210,6 +225,10 @@ class _Text:
                 return
             self._take(",")
         raise ValueError(f"a list or an object of more than {_MOST_PARTS:,} values {self._here()}")
+
+    def _end(self) -> None:
+        if self.next():
+            raise ValueError(f"expected nothing more {self._here()}")
 
     def _take(self, mark: str) -> None:
         if self.next() != mark:

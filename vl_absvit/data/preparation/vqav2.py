@@ -1,4 +1,4 @@
-"""The official VQAv2 downloads to the folder that training reads.
+"""The official downloads of VQAv2, or of a relative, to the folder that training reads.
 
 An interrupted run goes on from the files it has taken in and the images it has checked.
 """
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import progress
-from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer
-from vl_absvit.data.preparation import vqav2_source as source
-from vl_absvit.data.preparation.coco_images import CocoImages
+from vl_absvit.data.answers import AnswerVocabulary, Normaliser, build_vocabulary, meter_normalise, normalise_answer
 from vl_absvit.data.preparation.folder import make_request
 from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images
+from vl_absvit.data.preparation.vqa_sets import Files, SplitFiles, find_files
 from vl_absvit.data.preparation.vqav2_store import OF_SPLIT, Store
 from vl_absvit.data.preparation.vqav2_tables import write_annotated_questions, write_questions
+from vl_absvit.data.records import VQA, VQAV2
 from vl_absvit.errors import ConfigError, InputError
 
 
@@ -27,6 +27,10 @@ class PrepareOptions:
     """What the prepared folder depends on, besides the downloads."""
 
     root: Path
+    images: Path | None = None
+    """Folder of the images, or of their folders, if it is not the root."""
+    dataset: str | None = None
+    """A name of ``vqa_sets.DATA_SETS``; None finds out by the files."""
     vocabulary: Path | None = None
     """Take this vocabulary instead of counting answers."""
     min_count: int = 9
@@ -51,73 +55,93 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
     Raises:
         InputError: something is wrong with the downloads, or ``output`` is there from other options or other files.
     """
-    splits = source.find_files(options.root)
+    files = find_files(options.root, options.dataset)
+    images = options.images or options.root
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder; expected the images there")
+    given = _given_vocabulary(options)
 
     def fill(work: Work) -> Content:
-        store, pictures = Store(work.database, work.images), CocoImages(options.root)
-        _take_in(store, splits)
-        store.list_images(splits, pictures)
+        store, pictures = Store(work.database, work.images), files.described.pictures(images)
+        _take_in(store, files)
+        vocabulary = given or _counted_vocabulary(store, options)
+        store.list_images(files.splits, pictures)
         mark_missing(work.images)
         allowed = options.allow_missing_images
-        warnings = check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
+        warnings = files.left_alone + check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
         warnings += judge_missing(work.images, allow_missing=allowed)
         checked = check_images(work.images, workers, store.skipped_questions)
         warnings += checked.warnings
-        vocabulary = _vocabulary(store, options)
         minival_images = store.hold_out(options.minival_images, options.seed)
         if not minival_images:
             warnings.append("minival is empty: val is absent, not annotated or has too few images")
         if not vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
         write_images(work.folder, work.images, embed=options.embed_images)
-        tables = _write_splits(work.folder, store, splits, vocabulary, options)
-        warnings += _deviations(splits, tables)
+        tables = _write_splits(work.folder, store, files.splits, vocabulary, options)
+        warnings += _deviations(files, tables)
         more = {
+            "dataset": files.dataset,
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
             "minival": {"seed": options.seed, "images": minival_images},
         }
         return Content(tables, checked, warnings, more)
 
-    return prepare(output, _request(options, splits), fill, root=options.root, noun="questions")
+    return prepare(output, _request(options, files), fill, root=images, noun="questions")
 
 
-def _request(options: PrepareOptions, splits: Sequence[source.SplitFiles]) -> dict[str, Any]:
+def _request(options: PrepareOptions, files: Files) -> dict[str, Any]:
     """What decides the result: where the images are, the options, the content of the source files."""
-    files = [file for split in splits for file in (split.questions, split.annotations) if file]
-    files += [options.vocabulary] if options.vocabulary else []
-    settings = {name: value for name, value in asdict(options).items() if name not in ("root", "vocabulary")}
+    sources = [file for split in files.splits for file in (split.questions, split.annotations) if file]
+    sources += [options.vocabulary] if options.vocabulary else []
+    not_settings = ("root", "images", "dataset", "vocabulary")
+    settings = {name: value for name, value in asdict(options).items() if name not in not_settings}
     settings["vocabulary"] = options.vocabulary and options.vocabulary.name
-    return make_request("vqav2", options.root, settings, files)
+    kind = VQAV2 if files.dataset == VQAV2 else VQA
+    return make_request(kind, options.images or options.root, settings, dict.fromkeys(sources))
 
 
-def _take_in(store: Store, splits: Sequence[source.SplitFiles]) -> None:
+def _take_in(store: Store, found: Files) -> None:
     """Questions and annotations, checked against each other."""
     with progress() as bar:
-        for files in splits:
-            records = bar.track(source.read_questions(files.questions), description=files.questions.name)
-            store.add_questions(files, records)
+        for files in found.splits:
+            records = found.described.read_questions(files.questions)
+            store.add_questions(files, bar.track(records, description=files.questions.name))
             if files.annotations:
-                records = bar.track(source.read_annotations(files.annotations), description=files.annotations.name)
-                store.add_annotations(files, records)
+                records = found.described.read_annotations(files.annotations)
+                store.add_annotations(files, bar.track(records, description=files.annotations.name))
             store.check_join(files)
     store.check_ids_between_splits()
 
 
-def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:
-    """The vocabulary asked for, or that of the annotations; None if there are neither.
+def _given_vocabulary(options: PrepareOptions) -> AnswerVocabulary | None:
+    """The vocabulary asked for, if one is; read first, so that nobody waits for images to learn of its faults.
 
     Raises:
-        InputError: no answer is frequent enough, or the vocabulary given was normalised otherwise.
+        InputError: it cannot be read, or was normalised otherwise.
     """
-    normaliser = "meter-1" if options.meter_compatible else "vqa-official-1"
-    if options.vocabulary:
-        vocabulary = AnswerVocabulary.from_published(options.vocabulary, normaliser)
-        if vocabulary.normaliser != normaliser:
-            raise InputError(
-                f"{options.vocabulary}: was normalised by {vocabulary.normaliser}, this run goes by {normaliser}; "
-                "give --meter-compatible if and only if it was given then"
-            )
-        return vocabulary
+    if not options.vocabulary:
+        return None
+    normaliser = _normaliser(options)
+    vocabulary = AnswerVocabulary.from_published(options.vocabulary, normaliser)
+    if vocabulary.normaliser != normaliser:
+        raise InputError(
+            f"{options.vocabulary}: was normalised by {vocabulary.normaliser}, this run goes by {normaliser}; "
+            "give --meter-compatible if and only if it was given then"
+        )
+    return vocabulary
+
+
+def _normaliser(options: PrepareOptions) -> Normaliser:
+    return "meter-1" if options.meter_compatible else "vqa-official-1"
+
+
+def _counted_vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:
+    """The frequent answers of train and val; None if neither is annotated.
+
+    Raises:
+        InputError: no answer is frequent enough.
+    """
     normalise = meter_normalise if options.meter_compatible else normalise_answer
     counts: Counter[str] = Counter()
     for answer, count in store.common_answers():
@@ -130,13 +154,13 @@ def _vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | Non
             f"{options.root}: no answer occurs {options.min_count} times, the most frequent one "
             f"{max(counts.values())} times; lower --min-count"
         )
-    return AnswerVocabulary(tuple(answers), options.min_count, normaliser)
+    return AnswerVocabulary(tuple(answers), options.min_count, _normaliser(options))
 
 
 def _write_splits(
     folder: Path,
     store: Store,
-    splits: Sequence[source.SplitFiles],
+    splits: Sequence[SplitFiles],
     vocabulary: AnswerVocabulary | None,
     options: PrepareOptions,
 ) -> dict[str, dict[str, int]]:
@@ -160,15 +184,16 @@ def _write_splits(
     return tables
 
 
-def _deviations(splits: Sequence[source.SplitFiles], tables: dict[str, dict[str, int]]) -> list[str]:
+def _deviations(found: Files, tables: dict[str, dict[str, int]]) -> list[str]:
     """Words for every split that is not as large as the official one, or not annotated where it could be."""
     warnings = []
-    for files in splits:
+    for files in found.splits:
         parts = ("minival", "val") if files.split == "val" else (files.split,)
         questions = sum(tables[part]["questions"] for part in parts if part in tables)
-        expected = source.OFFICIAL[files.split][2]
-        if questions != expected:
-            warnings.append(f"{files.split}: {questions:,} questions are usable, the official split has {expected:,}")
+        if files.count not in (None, questions):
+            warnings.append(
+                f"{files.split}: {questions:,} questions are usable, the official split has {files.count:,}"
+            )
         if files.split == "val" and not files.annotations:
             warnings.append("val: there are no annotations, so it is treated like test")
     return warnings

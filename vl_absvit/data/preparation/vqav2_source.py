@@ -1,11 +1,14 @@
-"""The official VQAv2 downloads: their file names, and their records one at a time, each checked."""
+"""Questions and annotations as VQAv2 and its relatives on COCO have them: one record at a time, each checked."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vl_absvit.data.json_files import form_name
-from vl_absvit.data.preparation.json_stream import integer, plain_or_gzip, read_records, string, value
+from vl_absvit.data.preparation.coco_images import official_file
+from vl_absvit.data.preparation.json_stream import integer, read_records, string, value
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
 # Our name of a split -> (the official subset's name, the folder of its images, its official number of questions).
@@ -16,21 +19,14 @@ OFFICIAL = {
     "test-dev": ("test-dev2015", "test2015", 107_394),
 }
 ANSWERS_PER_QUESTION = 10
-
-
-class SplitFiles(NamedTuple):
-    """The official files of one split."""
-
-    split: str
-    folder: str  # of its images
-    questions: Path
-    annotations: Path | None
+_COCO_SPLITS = ("train2014", "val2014")
 
 
 class Question(NamedTuple):
     question_id: int
     image_id: int
     question: str
+    image: str | None = None  # its file's official name, where the split alone does not tell
 
 
 class Annotation(NamedTuple):
@@ -42,32 +38,6 @@ class Annotation(NamedTuple):
     answers: list[str]  # ten, raw
 
 
-def find_files(raw: Path) -> list[SplitFiles]:
-    """The splits that are there, train first.
-
-    Raises:
-        InputError: the folder or all question files are missing, or an annotation file has no question file.
-    """
-    if not raw.is_dir():
-        raise InputError(f"{raw}: no such folder; expected the official VQAv2 downloads there")
-    found = []
-    for split, (subset, folder, _) in OFFICIAL.items():
-        questions = plain_or_gzip(raw / f"v2_OpenEnded_mscoco_{subset}_questions.json")
-        annotations = plain_or_gzip(raw / f"v2_mscoco_{subset}_annotations.json")
-        if annotations and not questions:
-            raise InputError(f"{annotations}: there is no v2_OpenEnded_mscoco_{subset}_questions.json beside it")
-        if split == "train" and questions and not annotations:
-            raise InputError(f"{questions}: there is no v2_mscoco_train2014_annotations.json beside it")
-        if questions:
-            found.append(SplitFiles(split, folder, questions, annotations))
-    if not found:
-        raise InputError(
-            f"{raw}: expected at least one v2_OpenEnded_mscoco_<subset>_questions.json (or .json.gz), found none; "
-            f"subsets are {', '.join(subset for subset, _, _ in OFFICIAL.values())}"
-        )
-    return found
-
-
 def read_questions(path: Path) -> Iterator[Question]:
     """The records of a question file, in its order.
 
@@ -75,14 +45,48 @@ def read_questions(path: Path) -> Iterator[Question]:
         InputError: names the file and the record.
     """
     for where, record in read_records(path, "questions"):
-        question = Question(
-            integer(record, "question_id", where),
-            integer(record, "image_id", where),
-            string(record, "question", where),
+        yield checked_question(
+            Question(
+                integer(record, "question_id", where),
+                integer(record, "image_id", where),
+                string(record, "question", where),
+            ),
+            path,
         )
-        if not question.question.strip():
-            raise InputError(f"{path}: question {question.question_id} is empty")
-        yield question
+
+
+def read_questions_with_split(path: Path) -> Iterator[Question]:
+    """As ``read_questions``, of VQA-CP: each record says in ``coco_split`` where its image is.
+
+    Raises:
+        InputError: names the file and the record.
+    """
+    for where, record in read_records(path, "questions"):
+        folder, image_id = string(record, "coco_split", where), integer(record, "image_id", where)
+        if folder not in _COCO_SPLITS:
+            raise InputError(
+                f"{where}: expected coco_split to be one of {', '.join(_COCO_SPLITS)}, got {shown(folder)}"
+            )
+        yield checked_question(
+            Question(
+                integer(record, "question_id", where),
+                image_id,
+                string(record, "question", where),
+                official_file(folder, image_id),
+            ),
+            path,
+        )
+
+
+def checked_question(question: Question, path: Path) -> Question:
+    """The question itself.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not question.question.strip():
+        raise InputError(f"{path}: question {question.question_id} is empty")
+    return question
 
 
 def read_annotations(path: Path) -> Iterator[Annotation]:
@@ -91,20 +95,46 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "annotations"):
-        question_id = integer(record, "question_id", where)
-        where = f"{path}: annotation of question {question_id}"
+    for where, record, question_id in _annotations(path):
         yield Annotation(
             question_id,
             integer(record, "image_id", where),
             string(record, "question_type", where),
             string(record, "answer_type", where),
             string(record, "multiple_choice_answer", where),
-            _ten_answers(record, where),
+            ten_answers(record, where),
         )
 
 
-def _ten_answers(record: dict, where: str) -> list[str]:
+def read_annotations_without_choice(path: Path) -> Iterator[Annotation]:
+    """As ``read_annotations``, of OK-VQA: the most frequent answer stands for the ``multiple_choice_answer`` it lacks.
+
+    Raises:
+        InputError: names the file and the record.
+    """
+    for where, record, question_id in _annotations(path):
+        answers = ten_answers(record, where)
+        yield Annotation(
+            question_id,
+            integer(record, "image_id", where),
+            string(record, "question_type", where),
+            string(record, "answer_type", where),
+            most_frequent(answers),
+            answers,
+        )
+
+
+def most_frequent(answers: list[str]) -> str:
+    """The answer that most people gave; of several, the one that comes first."""
+    return Counter(answers).most_common(1)[0][0]
+
+
+def ten_answers(record: dict, where: str) -> list[str]:
+    """The texts of the ten answers of a record.
+
+    Raises:
+        InputError: they are not ten, or not of the form ``{"answer": text}``.
+    """
     answers = value(record, "answers", where)
     if not isinstance(answers, list):
         raise InputError(f"{where}: expected answers to be a list, got {form_name(answers)}")
@@ -114,3 +144,9 @@ def _ten_answers(record: dict, where: str) -> list[str]:
         if not isinstance(answer, dict):
             raise InputError(f'{where}: expected answers of the form {{"answer": "..."}}, got {form_name(answer)}')
     return [string(answer, "answer", where) for answer in answers]
+
+
+def _annotations(path: Path) -> Iterator[tuple[str, dict, int]]:
+    for where, record in read_records(path, "annotations"):
+        question_id = integer(record, "question_id", where)
+        yield f"{path}: annotation of question {question_id}", record, question_id

@@ -1,21 +1,24 @@
-"""VQAv2's questions and annotations in the scratch database: checked against each other, joined with the images."""
+"""Questions and annotations of VQA in the scratch database: checked against each other, joined with the images."""
 
 import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from vl_absvit.data.preparation.coco_images import CocoImages, official_file
+from vl_absvit.data.preparation.coco_images import official_file
 from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.vqav2_source import Annotation, Question, SplitFiles
+from vl_absvit.data.preparation.vqa_sets import Pictures, SplitFiles
+from vl_absvit.data.preparation.vqav2_source import Annotation, Question
 from vl_absvit.errors import InputError
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS question (
         split TEXT, question_id INTEGER, image_id INTEGER, question TEXT,
         PRIMARY KEY (split, question_id)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS named_image (image_id INTEGER PRIMARY KEY, file TEXT);
     CREATE TABLE IF NOT EXISTS annotation (
         split TEXT, question_id INTEGER, image_id INTEGER, question_type TEXT, answer_type TEXT,
         multiple_choice_answer TEXT, answers TEXT, place INTEGER,
@@ -59,7 +62,19 @@ class Store:
             InputError: a question id occurs twice.
         """
         statement = f"INSERT INTO question VALUES ('{files.split}', ?, ?, ?)"
-        self._database.take_in(files.questions, statement, questions, "question")
+        rows = (self._with_image_named(question, files.questions)[:3] for question in questions)
+        self._database.take_in(files.questions, statement, rows, "question")
+
+    def _with_image_named(self, question: Question, path: Path) -> Question:
+        """Keep the name of the question's image, if it has one; the question itself."""
+        if question.image is not None:
+            values = (question.image_id, question.image)
+            if not self._database.insert("INSERT INTO named_image VALUES (?, ?)", values):
+                (earlier,) = self._database.one("SELECT file FROM named_image WHERE image_id = ?", question.image_id)
+                if earlier != question.image:
+                    where = f"{path}: question {question.question_id}: image {question.image_id}"
+                    raise InputError(f"{where} is {question.image}, and elsewhere {earlier}")
+        return question
 
     def add_annotations(self, files: SplitFiles, annotations: Iterable[Annotation]) -> None:
         """Take in an annotation file, as ``add_questions``."""
@@ -67,7 +82,8 @@ class Store:
         rows = (
             (*annotation[:-1], json.dumps(annotation.answers), place) for place, annotation in enumerate(annotations)
         )
-        self._database.take_in(files.annotations, statement, rows, "annotation of question")
+        part = " (annotations)" if files.annotations == files.questions else ""
+        self._database.take_in(files.annotations, statement, rows, "annotation of question", part)
 
     def check_join(self, files: SplitFiles) -> None:
         """Every question of an annotated split has its annotation, and the other way round, about the same image.
@@ -115,20 +131,28 @@ class Store:
         if found:
             raise InputError(f"question {found[0]} is both in {found[1]} and in {found[2]}; ids must be unique")
 
-    def list_images(self, files: Sequence[SplitFiles], pictures: CocoImages) -> None:
+    def list_images(self, files: Sequence[SplitFiles], pictures: Pictures) -> None:
         """Fill the table of images from the questions. What was not found good before is to be checked again.
 
         Raises:
             InputError: one image id belongs to two folders, so that splits would share it.
         """
         for earlier, later in itertools.combinations(files, 2):
-            if earlier.folder != later.folder:
+            if earlier.folder and later.folder and earlier.folder != later.folder:
                 self._check_no_shared_image(earlier, later)
         self._images.forget_all_but_good()
-        for split, folder, _, _ in files:
-            ids = self._database.all("SELECT DISTINCT image_id FROM question WHERE split = ?", split)
-            names = ((image_id, official_file(folder, image_id)) for (image_id,) in ids)
+        for split in files:
+            names = self._official_names(split)
             self._images.add((image_id, pictures.find(name) or name) for image_id, name in names)
+
+    def _official_names(self, files: SplitFiles) -> Iterator[tuple[int, str]]:
+        """Id and official file of every image of a split."""
+        ids = "SELECT DISTINCT image_id FROM question WHERE split = ?"
+        if files.folder is None:
+            yield from self._database.all(f"SELECT * FROM named_image WHERE image_id IN ({ids})", files.split)
+            return
+        for (image_id,) in self._database.all(ids, files.split):
+            yield image_id, official_file(files.folder, image_id)
 
     def _check_no_shared_image(self, earlier: SplitFiles, later: SplitFiles) -> None:
         found = self._database.one(
@@ -168,9 +192,10 @@ class Store:
         return number
 
     def common_answers(self) -> Iterator[tuple[str, int]]:
-        """Every raw ``multiple_choice_answer`` and its count, in order of first occurrence, train before val."""
+        """Every raw ``multiple_choice_answer`` of train and val and its count, by first occurrence, train first."""
         yield from self._database.all(
-            "SELECT multiple_choice_answer, COUNT(*) FROM annotation GROUP BY multiple_choice_answer "
+            "SELECT multiple_choice_answer, COUNT(*) FROM annotation WHERE split IN ('train', 'val') "
+            "GROUP BY multiple_choice_answer "
             "ORDER BY MIN(CASE split WHEN 'train' THEN 0 ELSE 1 END * 1000000000000 + place)"
         )
 

@@ -1,0 +1,247 @@
+"""VQAv2 and its relatives: what their files are called, where they lie, and which data set a folder holds."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from vl_absvit.data.preparation import vizwiz_source as vizwiz
+from vl_absvit.data.preparation import vqav2_source as coco
+from vl_absvit.data.preparation.coco_images import CocoImages
+from vl_absvit.data.preparation.images import Lookup
+from vl_absvit.data.preparation.json_stream import plain_or_gzip, read_records
+from vl_absvit.data.preparation.vqav2_source import OFFICIAL, Annotation, Question
+from vl_absvit.errors import InputError
+
+_JSON_DEPTH = 3
+_JSON_FOLDER = re.compile(r"annotations?|questions?|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*", re.IGNORECASE)
+"""Folders that JSON files may lie in, and levels of them: ``coco/annotations/``, ``VQAv2/Questions/``."""
+_IMAGE_FOLDER = re.compile(r"(train|val|test)20[0-9]{2}|\..*")
+
+
+class Pictures(Lookup, Protocol):
+    """Finds the pictures of a data set below a folder."""
+
+    def find(self, file: str) -> str | None:
+        """Where the picture of an official name is, relative to the folder; None if it is nowhere."""
+
+
+class Subset(NamedTuple):
+    """One official part of a data set."""
+
+    questions: str  # file name
+    annotations: str | None  # file name; that of the questions where one file has both
+    folder: str | None  # of its images; None where each question names its own
+    count: int | None  # official number of questions
+
+
+class VQASet(NamedTuple):
+    """A data set: its parts, and how they are read."""
+
+    title: str
+    subsets: dict[str, Subset]  # by our name of the split
+    read_questions: Callable[[Path], Iterator[Question]]
+    read_annotations: Callable[[Path], Iterator[Annotation]]
+    pictures: Callable[[Path], Pictures]
+
+
+class SplitFiles(NamedTuple):
+    """The files of one split that are there."""
+
+    split: str
+    folder: str | None  # of its images; None where each question names its own
+    questions: Path
+    annotations: Path | None
+    count: int | None  # official number of questions
+
+
+class Files(NamedTuple):
+    """What a folder holds."""
+
+    dataset: str  # of DATA_SETS
+    splits: list[SplitFiles]  # train first
+    left_alone: list[str]  # words about other files that are there
+
+    @property
+    def described(self) -> VQASet:
+        """The data set's description."""
+        return DATA_SETS[self.dataset]
+
+
+def _on_coco(version: str, counts: dict[str, int]) -> dict[str, Subset]:
+    """The official parts on COCO, with names that begin with ``version``."""
+    return {
+        split: Subset(
+            f"{version}OpenEnded_mscoco_{OFFICIAL[split][0]}_questions.json",
+            f"{version}mscoco_{OFFICIAL[split][0]}_annotations.json",
+            OFFICIAL[split][1],
+            count,
+        )
+        for split, count in counts.items()
+    }
+
+
+def _changing_priors(version: str, counts: dict[str, int | None]) -> dict[str, Subset]:
+    names = "vqacp_{}_{}_{}.json".format
+    return {
+        split: Subset(names(version, split, "questions"), names(version, split, "annotations"), None, count)
+        for split, count in counts.items()
+    }
+
+
+_COCO = (coco.read_questions, coco.read_annotations, CocoImages)
+_COCO_CP = (coco.read_questions_with_split, coco.read_annotations, CocoImages)
+_V1 = {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}
+
+DATA_SETS: dict[str, VQASet] = {
+    "vqav2": VQASet("VQAv2", _on_coco("v2_", {split: count for split, (_, _, count) in OFFICIAL.items()}), *_COCO),
+    "vqa_v1": VQASet("VQA v1", _on_coco("", _V1), *_COCO),
+    "okvqa": VQASet(
+        "OK-VQA",
+        _on_coco("", {"train": 9_009, "val": 5_046}),
+        coco.read_questions,
+        coco.read_annotations_without_choice,
+        CocoImages,
+    ),
+    "vqacp_v2": VQASet("VQA-CP v2", _changing_priors("v2", {"train": 438_183, "test": 219_928}), *_COCO_CP),
+    "vqacp_v1": VQASet("VQA-CP v1", _changing_priors("v1", {"train": None, "test": None}), *_COCO_CP),
+    "vizwiz": VQASet(
+        "VizWiz",
+        {
+            split: Subset(f"{split}.json", f"{split}.json", None, count)
+            for split, count in (("train", 20_523), ("val", 4_319), ("test", 8_000))
+        },
+        vizwiz.read_questions,
+        vizwiz.read_annotations,
+        vizwiz.VizWizImages,
+    ),
+}
+_TOLD_BY_NAMES = [name for name in DATA_SETS if name != "vizwiz"]
+"""Data sets whose files have names of their own; a ``train.json`` may be anyone's."""
+
+
+def find_files(raw: Path, dataset: str | None = None) -> Files:
+    """The files of a data set in a folder, or below it in folders of the usual names; of two, the one above.
+
+    Args:
+        dataset: which one; None finds out by names and, where data sets share names, by content. VQAv2's come first.
+
+    Raises:
+        InputError: the folder is missing, holds no data set or several, or an annotation file has no question file.
+    """
+    if not raw.is_dir():
+        raise InputError(f"{raw}: no such folder; expected the official VQAv2 downloads there")
+    folders = list(_folders(raw, lambda name: _JSON_FOLDER.fullmatch(name)))
+    found = {name: _splits_of(DATA_SETS[name], folders) for name in ([dataset] if dataset else _TOLD_BY_NAMES)}
+    held = [name for name, splits in found.items() if splits and _is_of(name, splits)]
+    if not held and not dataset:
+        found["vizwiz"] = _splits_of(DATA_SETS["vizwiz"], folders)
+        held = ["vizwiz"] * bool(found["vizwiz"] and _is_of("vizwiz", found["vizwiz"]))
+    if not any(found.values()):
+        _check_complete(DATA_SETS[dataset or "vqav2"], [], folders)
+    if not held:
+        raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset)}")
+    if len(held) > 1 and held[0] != "vqav2":
+        names = " and of ".join(DATA_SETS[name].title for name in held)
+        raise InputError(f"{raw}: holds files of {names}; say by --dataset {' or '.join(held)} which to prepare")
+    chosen = held[0]
+    _check_complete(DATA_SETS[chosen], found[chosen], folders)
+    left = [f"files of {DATA_SETS[name].title} are there, too; --dataset {name} prepares them" for name in held[1:]]
+    return Files(chosen, found[chosen], left + _multiple_choice(folders, chosen))
+
+
+def _folders(folder: Path, is_looked_into: Callable[[str], Any]) -> Iterator[Path]:
+    """The folder and those below it whose names are fitting, level by level."""
+    level = [folder]
+    for _ in range(_JSON_DEPTH + 1):
+        yield from level
+        level = sorted(Path(path) for above in level for name, path in _folders_in(above) if is_looked_into(name))
+
+
+def _folders_in(folder: Path) -> list[tuple[str, str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [(each.name, each.path) for each in entries if each.is_dir()]
+    except PermissionError:  # such as lost+found
+        return []
+
+
+def _fitting(raw: Path, dataset: str | None) -> str:
+    """Words for the folder below that has what was not found."""
+    names = [subset.questions for subset in DATA_SETS[dataset or "vqav2"].subsets.values()]
+    for folder in _folders(raw, lambda name: not _IMAGE_FOLDER.fullmatch(name)):
+        if any(_find(name, [folder]) for name in names):
+            return f"; {folder} has some: give it as --root"
+    return ""
+
+
+def _find(name: str | None, folders: list[Path]) -> Path | None:
+    found = (plain_or_gzip(folder / name) for folder in folders) if name else ()
+    return next((path for path in found if path), None)
+
+
+def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
+    """The splits of a data set that are there."""
+    splits = []
+    for split, subset in described.subsets.items():
+        questions, annotations = _find(subset.questions, folders), _find(subset.annotations, folders)
+        if questions and questions == annotations and not vizwiz.has_answers(questions):
+            annotations = None
+        if questions:
+            splits.append(SplitFiles(split, subset.folder, questions, annotations, subset.count))
+    return splits
+
+
+def _is_of(dataset: str, splits: list[SplitFiles]) -> bool:
+    """Whether files named as a data set's are its own: VQA v1 and OK-VQA share names, VizWiz's are anyone's."""
+    if dataset == "vizwiz":
+        return vizwiz.is_vizwiz(splits[0].questions)
+    if dataset not in ("vqa_v1", "okvqa"):
+        return True
+    annotated = next((files.annotations for files in splits if files.annotations), None)
+    if annotated is None:
+        return dataset == "vqa_v1"  # OK-VQA has no part without answers
+    has_choice = "multiple_choice_answer" in next(read_records(annotated, "annotations"))[1]
+    return has_choice == (dataset == "vqa_v1")
+
+
+def _nothing_found(dataset: str | None) -> str:
+    if dataset is None:
+        subsets = ", ".join(subset for subset, _, _ in OFFICIAL.values())
+        others = ", ".join(described.title for name, described in DATA_SETS.items() if name != "vqav2")
+        return (
+            "expected at least one v2_OpenEnded_mscoco_<subset>_questions.json (or .json.gz), or the files of "
+            f"{others}, there or in questions/ and annotations/, found none; subsets are {subsets}"
+        )
+    described = DATA_SETS[dataset]
+    names = ", ".join(subset.questions for subset in described.subsets.values())
+    told = {
+        "vqa_v1": ", with a multiple_choice_answer in each annotation, which OK-VQA's lack",
+        "okvqa": ", without multiple_choice_answer in the annotations, which VQA v1's have",
+        "vizwiz": ', whose records begin with {"image": "VizWiz_..."}',
+    }
+    return (
+        f"expected files of {described.title}, {names} (or .json.gz), there or in questions/ and annotations/"
+        f"{told.get(dataset, '')}; found none"
+    )
+
+
+def _check_complete(described: VQASet, splits: list[SplitFiles], folders: list[Path]) -> None:
+    """Refuse annotations without questions, and a train split without annotations."""
+    there = {files.split: files for files in splits}
+    for split, subset in described.subsets.items():
+        annotations = _find(subset.annotations, folders)
+        if annotations and split not in there:
+            raise InputError(f"{annotations}: there is no {subset.questions} beside it")
+        if split == "train" and split in there and not there[split].annotations:
+            raise InputError(f"{there[split].questions}: there is no {subset.annotations} beside it")
+
+
+def _multiple_choice(folders: list[Path], dataset: str) -> list[str]:
+    """Words about VQA v1's second form of the same questions."""
+    if dataset != "vqa_v1":
+        return []
+    names = (f"MultipleChoice_mscoco_{subset}_questions.json" for subset, _, _ in OFFICIAL.values())
+    there = [name for name in names if _find(name, folders)]
+    return [f"{', '.join(there)}: left alone, the open-ended questions are prepared"] if there else []
