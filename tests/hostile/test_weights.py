@@ -14,7 +14,8 @@ from tests.hostile.corpus import Attack, bad_checkpoints, bad_safetensors, pickl
 from tests.tiny_released import tiny_tokenizer
 from vl_absvit.config import VisionConfig
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_vision, load_trunk
+from vl_absvit.models.build import build_vision
+from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.tasks.checkpoint import load_tokenizer
 
 CONVERT = "scripts/convert_released.py"
@@ -54,7 +55,7 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(checkpoints, tmp_path
 
 def trunk_from(file: Path) -> None:
     config = VisionConfig(**TINY, weights=str(file))
-    load_trunk(build_vision(config, num_classes=0), config)
+    load_trunk(build_vision(config, num_classes=0), config.weights, config.model)
 
 
 @pytest.mark.parametrize("name", list(bad_safetensors()))

@@ -13,6 +13,7 @@ import vl_absvit.models  # noqa: F401  (registers the models)
 from vl_absvit.config import DataConfig, FusionConfig, PretrainConfig, RunConfig, TextConfig, VisionConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.build import build_classifier, build_vision, build_vqa_model, image_statistics
+from vl_absvit.models.labels import match_labels
 from vl_absvit.variants import VARIANTS
 
 SIZE = {"width": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
@@ -78,7 +79,8 @@ def test_a_plain_vit_starts_the_trunk_of_every_baseline(twin, top_down):
 def test_every_baseline_starts_from_the_checkpoint_of_every_other(start, top_down, tmp_path):
     def build(top_down, **parts):
         vision = VisionConfig(model="absvit_tiny_patch16_224", image_size=32, top_down=top_down, **SIZE)
-        return build_vqa_model(replace(vqa_config(vision), **parts), 7, Tokens())
+        answers = match_labels("abcdefg", "abcdefg") if parts else None
+        return build_vqa_model(replace(vqa_config(vision), **parts), 7, Tokens(), answers)
 
     before = build(start)
     for weight in before.parameters():

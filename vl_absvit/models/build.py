@@ -1,27 +1,29 @@
 """From a configuration to modules: the only part of the model that knows the config's field names."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models.vision_transformer import checkpoint_filter_fn
-from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig, RobertaModel
+from torch import nn
+from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 
 from vl_absvit.config import FusionConfig, PretrainConfig, RetrievalConfig, TextConfig, VisionConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.absvit import BASE, SMALL, TINY, AbSViT
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, PretrainingHead, SNLIHead, VQAHead
+from vl_absvit.models.labels import LabelMatch
+from vl_absvit.models.load_report import load_table
 from vl_absvit.models.prior import PriorProjection
+from vl_absvit.models.start_weights import load_start, load_trunk, read_roberta
 from vl_absvit.models.text_encoder import TextEncoder, longest_text
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.variants import VARIANTS
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -29,17 +31,20 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_LAYERS = 200
 
 
-def build_vqa_model(config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
+def build_vqa_model(
+    config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase, answers: LabelMatch | None = None
+) -> VLAbSViT:
     """A model for VQA finetuning with its start weights.
 
     Args:
         config: the run's configuration.
         num_answers: size A of the answer vocabulary.
         tokenizer: the text encoder's tokenizer.
+        answers: the vocabulary beside that of the checkpoint to start from; None where that has no answers.
     """
     # Without a prior that steers there is none: nothing is compared with it.
     sentence = config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
-    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer)
+    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer, answers)
 
 
 def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
@@ -48,12 +53,18 @@ def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenize
 
 
 def _build_model(
-    config: VQAConfig | RetrievalConfig, head: dict, sentence: str | None, tokenizer: PreTrainedTokenizerBase
+    config: VQAConfig | RetrievalConfig,
+    head: dict,
+    sentence: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+    answers: LabelMatch | None = None,
 ) -> VLAbSViT:
     """Start weights of the whole model where the config names them, else of vision and text; the rest is random."""
     roberta = _roberta_config(config.text, tokenizer)
-    # Read first: a config.json that does not describe the weights beside it takes no memory this way.
-    text = _read_roberta(config.text.model) if config.text.model and config.from_checkpoint is None else None
+    text, entries = {}, []
+    if config.text.model and config.from_checkpoint is None:
+        # Read first: a config.json that does not describe the weights beside it takes no memory this way.
+        text, entries = read_roberta(config.text.model)
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
     model = build_from_architecture(
         {
@@ -70,11 +81,12 @@ def _build_model(
     )
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     if config.from_checkpoint is not None:
-        load_start(model, config.from_checkpoint)
-        return model
-    load_trunk(model.vision, config.vision)
-    if text is not None:
+        entries = load_start(model, config.from_checkpoint, answers)
+    elif config.vision.weights is not None:
+        entries = load_trunk(model.vision, config.vision.weights, config.vision.model) + entries
+    if text:
         model.text.roberta.load_state_dict(text)
+    log.info(load_table(model, entries))
     return model
 
 
@@ -137,12 +149,19 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
     )
 
 
-def build_classifier(config: PretrainConfig, num_classes: int) -> Classifier:
-    """A classifier for pretraining with the start weights of its trunk."""
+def build_classifier(config: PretrainConfig, num_classes: int, classes: LabelMatch | None = None) -> Classifier:
+    """A classifier for pretraining with its start weights.
+
+    Args:
+        classes: the classes beside those of the classifier in ``vision.weights``; None where that names none.
+    """
     # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
     model = build_random_classifier(config.vision, num_classes, pooling=config.pooling, norm_follows=False)
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    load_trunk(model.vision, config.vision)
+    entries = []
+    if config.vision.weights is not None:
+        entries = load_trunk(model.vision, config.vision.weights, config.vision.model, classes)
+    log.info(load_table(model, entries))
     return model
 
 
@@ -206,101 +225,6 @@ def _check_name(config: VisionConfig) -> None:
     names = timm.list_models("absvit_*")
     if config.model not in names:
         raise ConfigError(f"vision.model: {config.model!r} is not one of {', '.join(names)}")
-
-
-def load_trunk(vision: AbSViT, config: VisionConfig) -> None:
-    """Start weights of the trunk from ``vision.weights``.
-
-    Positions and patches are resampled, new parameters stay random.
-    """
-    if config.weights is None:
-        return
-    if config.weights == "timm":
-        state = _timm_weights(config.model)
-    else:
-        state = _read_weights(Path(config.weights), key="vision.weights")
-    whole_model = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
-    state = whole_model or state
-    try:
-        state = checkpoint_filter_fn(state, vision)
-        load_pretrained(vision, state, new=("decoders.", "head.", "prior"), dropped=("decoders.", "head.", "prior"))
-    except (RuntimeError, InputError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"vision.weights {config.weights}: not the weights of the configured {config.model}: {reason:.300}"
-        ) from error
-
-
-def load_start(model: VLAbSViT, folder: str) -> None:
-    """Start weights of a whole model from a checkpoint folder.
-
-    Positions are resampled; a head of another kind and what only the model has (feedback, prior) stay random.
-    """
-    state = _read_weights(Path(folder), key="from_checkpoint")
-    vision = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
-    own = model.state_dict()
-    try:
-        vision = checkpoint_filter_fn(vision, model.vision)
-        state = {key: value for key, value in state.items() if not key.startswith("vision.")}
-        state |= {f"vision.{key}": value for key, value in vision.items()}
-        same_head = all(key in own and own[key].shape == value.shape for key, value in state.items() if _is_head(key))
-        state = {key: value for key, value in state.items() if same_head or not _is_head(key)}
-        differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior")
-        load_pretrained(model, state, new=differing, dropped=differing)
-    except (RuntimeError, InputError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"from_checkpoint {folder}: not the weights of the configured model: {reason:.300}") from error
-
-
-def _is_head(key: str) -> bool:
-    return key.startswith("head.")
-
-
-def load_pretrained(
-    module: nn.Module, state: dict[str, Tensor], *, new: tuple[str, ...], dropped: tuple[str, ...]
-) -> None:
-    """Load ``state``, allowing only the named differences.
-
-    ``new`` keeps its initialization, ``dropped`` is ignored where unknown.
-    """
-    result = module.load_state_dict(state, strict=False)
-    missing = [key for key in result.missing_keys if not key.startswith(new)]
-    unexpected = [key for key in result.unexpected_keys if not key.startswith(dropped)]
-    if missing or unexpected:
-        raise InputError(f"missing {missing[:3]} ({len(missing)}), unexpected {unexpected[:3]} ({len(unexpected)})")
-
-
-def _timm_weights(model: str) -> dict[str, Tensor]:
-    """ImageNet weights of the plain twin, from where the model's ``pretrained_cfg`` says."""
-    try:
-        return timm.create_model(model, pretrained=True, num_classes=0, top_down="none").state_dict()
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"vision.weights timm: no weights for {model} to be had: {_first_line(error)}") from error
-
-
-def _read_weights(path: Path, key: str) -> dict[str, Tensor]:
-    """The tensors of a file, or of the checkpoint folder ``path``; ``key`` of the config is named in errors."""
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{key}: no such file: {file}")
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise InputError(f"{key} {file}: not a safetensors file: {error}") from error
-
-
-def _read_roberta(name: str) -> dict[str, Tensor]:
-    """Weights of a RoBERTa without pooler and language-model head; transformers would make up missing ones."""
-    try:
-        loaded, report = RobertaModel.from_pretrained(
-            name, add_pooling_layer=False, output_loading_info=True, use_safetensors=True
-        )
-    except Exception as error:  # as much as the library raises for a config.json that it half understands
-        raise InputError(f"text.model {name}: its weights cannot be read: {_first_line(error)}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise InputError(f"text.model {name}: {len(missing)} weights are missing, e.g. {missing[0]}")
-    return loaded.state_dict()
 
 
 def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:

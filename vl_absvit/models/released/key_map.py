@@ -7,17 +7,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from vl_absvit.errors import InputError
-
-PARTS = {  # the longest prefix that fits names the part
-    "vision.": "vision trunk",
-    "vision.decoders.": "feedback decoders",
-    "vision.prior": "prior",
-    "vision.head.": "head",
-    "text.": "text encoder",
-    "prior.": "prior",
-    "fusion.": "fusion",
-    "head.": "head",
-}
+from vl_absvit.models.load_report import part_of
 
 
 class Entry(NamedTuple):
@@ -103,11 +93,6 @@ class KeyMap:
                 f"{where}: {len(unknown)} of {len(state)} keys are no part of the released models, e.g. {unknown[0]}"
             )
         return ours, entries
-
-
-def part_of(name: str) -> str:
-    """The part of our model that a parameter belongs to."""
-    return PARTS[max((prefix for prefix in PARTS if name.startswith(prefix)), key=len)]
 
 
 def explain(entries: list[Entry], reasons: Mapping[str, str]) -> list[Entry]:

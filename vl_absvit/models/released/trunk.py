@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.released.key_map import Entry, Option, part_of
+from vl_absvit.models.block_forms import in_our_form
+from vl_absvit.models.load_report import part_of
+from vl_absvit.models.released.key_map import Entry, Option
 
 KEYS = {
     "cls_token": "vision.cls_token",
@@ -106,36 +107,9 @@ def count_heads(width: int, given: int | None, standard: tuple[int, ...], part: 
 
 
 def settle(state: dict[str, Tensor], depth: int, where: str) -> tuple[dict[str, Tensor], list[Entry]]:
-    """The same function without LayerScale and with all biases: the one form of block that we have.
-
-    LayerScale multiplies what a linear layer gives, so it goes into that layer's weights (computed in fp64, kept in the
-    weights' own precision); a bias that is not there is zero.
-
-    Returns:
-        The state, and the entries of the biases that are new.
-
-    Raises:
-        InputError: a scale has not as many numbers as its layer has outputs.
-    """
-    state, new = dict(state), []
-    for block in (f"vision.blocks.{number}" for number in range(depth)):
-        for scale, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
-            gamma = state.pop(f"{block}.{scale}.gamma", None)
-            for name in (f"{block}.{layer}.weight", f"{block}.{layer}.bias"):
-                if gamma is not None and name in state:
-                    state[name] = _scaled(state[name], gamma, f"{where}: {block}.{scale}")
-        weight, bias = (f"{block}.attn.qkv.{name}" for name in ("weight", "bias"))
-        if weight in state and bias not in state:
-            state[bias] = torch.zeros(state[weight].shape[:1], dtype=state[weight].dtype)
-            new.append(Entry("new", bias, part_of(bias), state[bias].numel(), NO_BIAS))
-    return state, new
-
-
-def _scaled(value: Tensor, gamma: Tensor, where: str) -> Tensor:
-    """The rows of a weight, or the numbers of a bias, times the scale of each output."""
-    if gamma.shape != value.shape[:1] or gamma.ndim != 1:
-        raise InputError(f"{where}: a scale of shape {tuple(gamma.shape)} for a layer of shape {tuple(value.shape)}")
-    return (value.double() * gamma.double().view(-1, *[1] * (value.ndim - 1))).to(value.dtype)
+    """The same encoder in our form of block (``block_forms.py``), and the entries of the biases that are new."""
+    state, new = in_our_form(state, "vision.blocks.", depth, where)
+    return state, [Entry("new", name, part_of(name), state[name].numel(), NO_BIAS) for name in new]
 
 
 def options_of_form(released: Mapping[str, Tensor]) -> list[Option]:

@@ -14,9 +14,10 @@ from transformers import RobertaConfig
 
 from vl_absvit.errors import InputError
 from vl_absvit.models.build import CLIP_MEAN, CLIP_STD, FORMAT, build_from_architecture
+from vl_absvit.models.load_report import part_of
 from vl_absvit.models.released import imagenet, trunk
 from vl_absvit.models.released.history import describe_history
-from vl_absvit.models.released.key_map import Conversion, Entry, Option, check_complete, explain, part_of
+from vl_absvit.models.released.key_map import Conversion, Entry, Option, check_complete, explain
 from vl_absvit.models.released.vision_language_keys import KEYS, REASONS, kind_of_head
 
 SECOND_IMAGE_TYPE = "head.second_image_type"

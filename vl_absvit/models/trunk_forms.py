@@ -1,0 +1,161 @@
+"""Visual encoders of other programs in the names of timm's plain ViT.
+
+Known are timm's own names, DeiT's (distilled, too), MAE's and DINO's, which are the same with additions, and those of
+transformers' ViT and DeiT. Whatever else is in a file is an error. LayerNorm's epsilon is timm's, 1e-6, whatever the
+other program had. Shapes: N patches, D width.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vl_absvit.errors import InputError
+from vl_absvit.models.block_forms import in_our_form
+
+PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddings\.projection)\.weight"
+NO_USE = {  # what such files hold beside the trunk: pattern -> what it is
+    r"head_dist\..+": "DeiT's classifier of the distillation token",
+    r"dist_token": "DeiT's distillation token",
+    r"mask_token": "the token of masked patches",
+    r"decoder_.+": "MAE's decoder",
+    r"pre_logits\..+": "a layer before an older classifier",
+    r"pooler\..+": "transformers' pooler",
+}
+LAYER = r"(?:encoder\.layer|layers)\.([0-9]{1,4})\."
+TRANSFORMERS = {  # transformers' name (on disk, or in memory since version 5) -> timm's
+    r"embeddings\.cls_token": "cls_token",
+    r"embeddings\.distillation_token": "dist_token",
+    r"embeddings\.mask_token": "mask_token",
+    r"embeddings\.position_embeddings": "pos_embed",
+    r"embeddings\.patch_embeddings\.projection\.(weight|bias)": r"patch_embed.proj.\1",
+    LAYER + r"attention\.(?:attention\.(query|key|value)|([qkv])_proj)\.(weight|bias)": r"blocks.\1.attn.\2\3.\4",
+    LAYER + r"attention\.(?:output\.dense|o_proj)\.(weight|bias)": r"blocks.\1.attn.proj.\2",
+    LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(weight|bias)": r"blocks.\1.mlp.fc1.\2",
+    LAYER + r"(?:output\.dense|mlp\.fc2)\.(weight|bias)": r"blocks.\1.mlp.fc2.\2",
+    LAYER + r"layernorm_before\.(weight|bias)": r"blocks.\1.norm1.\2",
+    LAYER + r"layernorm_after\.(weight|bias)": r"blocks.\1.norm2.\2",
+    r"layernorm\.(weight|bias)": r"norm.\1",
+}
+FUSED = "transformers' queries, keys and values in one"
+WITHOUT_DISTILLATION = "without the row of DeiT's distillation token"
+NO_BIASES = "the file has none: zeros"
+WITHOUT_CLS = "the file's table has no row for CLS: zeros, which add nothing to that token"
+
+
+class Dropped(NamedTuple):
+    """Something in a file that a plain ViT has no place for."""
+
+    name: str  # in the file
+    numbers: int
+    reason: str
+    tensors: int = 1  # 0 for rows of a tensor that was taken
+
+
+class PlainViT(NamedTuple):
+    """A state of timm's ``VisionTransformer`` with CLS token and positions; grid and patch size as in the file."""
+
+    state: dict[str, Tensor]
+    remarks: dict[str, str]  # what was done to some of it, by name
+    prefix: str  # what stood before the names in the file
+    dropped: list[Dropped]
+
+
+def as_plain_vit(state: Mapping[str, Tensor]) -> PlainViT:
+    """The ViT in a state of another program.
+
+    Raises ``InputError`` where there is none, more than one, or one of another form.
+    """
+    prefix = _prefix(state)
+    inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    beside = f"beside the trunk, which is {prefix}*"
+    dropped = [Dropped(key, value.numel(), beside) for key, value in state.items() if not key.startswith(prefix)]
+    inside, remarks = _in_timms_names(inside)
+    useful: dict[str, Tensor] = {}
+    for key, value in inside.items():
+        reason = next((why for pattern, why in NO_USE.items() if re.fullmatch(pattern, key)), None)
+        if reason is None:
+            useful[key] = value
+        else:
+            dropped.append(Dropped(prefix + key, value.numel(), reason))
+    if "pos_embed" in useful:
+        positions, remark = _with_cls_row(useful["pos_embed"], has_distillation="dist_token" in inside)
+        if remark == WITHOUT_DISTILLATION:
+            dropped.append(Dropped(f"{prefix}pos_embed[:, 1]", positions.shape[2], NO_USE["dist_token"], tensors=0))
+        if remark:
+            useful["pos_embed"], remarks["pos_embed"] = positions, remark
+    useful, settled = _in_our_blocks(useful)
+    return PlainViT(useful, remarks | settled, prefix, dropped)
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    """What stands before the names of the one ViT in a state; of DINO's two, the teacher is the one."""
+    found = sorted({match["prefix"] or "" for key in state if (match := re.fullmatch(PATCHES, key))})
+    if len(found) == 2 and found[0].replace("student", "teacher") == found[1]:
+        found = found[1:]
+    if not found:
+        examples = ", ".join(list(state)[:3]) or "nothing"
+        raise InputError(
+            f"no ViT in it that is known: there is no patch_embed.proj.weight, but {examples}; a ViT of timm, DeiT, "
+            "MAE, DINO or transformers is read as it is, another one once timm has loaded it and "
+            "safetensors.torch.save_file has written its state_dict()"
+        )
+    if len(found) > 1:
+        names = " and ".join(f"{prefix}.*" if prefix else "the top level" for prefix in found)
+        raise InputError(f"{len(found)} ViTs in it, under {names}: expected one; write the one you want into a file")
+    return f"{found[0]}." if found[0] else ""
+
+
+def _in_timms_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state, where it is transformers', with timm's names, and a remark on what is no mere renaming."""
+    if "embeddings.patch_embeddings.projection.weight" not in state:
+        return dict(state), {}
+    named: dict[str, Tensor] = {}
+    for key, value in state.items():
+        matches = ((re.fullmatch(pattern, key), name) for pattern, name in TRANSFORMERS.items())
+        name = next((match.expand(name) for match, name in matches if match), key)
+        name = re.sub(r"\.attn\.([qkv])(?:uery|ey|alue)\.", r".attn.\1.", name)
+        if name in named:
+            raise InputError(f"{key} and another key are both {name} in timm")
+        named[name] = value
+    remarks = {}
+    for name in [name for name in named if ".attn.q." in name]:
+        parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
+        if all(part in named for part in parts):
+            fused = name.replace(".attn.q.", ".attn.qkv.")
+            named[fused], remarks[fused] = torch.cat([named.pop(part) for part in parts]), FUSED
+    return named, remarks
+
+
+def _with_cls_row(positions: Tensor, has_distillation: bool) -> tuple[Tensor, str]:
+    """A position table with one row for CLS before those of a square grid, (1, 1 + N, D), and what was done to it."""
+    if positions.ndim != 3:
+        raise InputError(f"pos_embed: expected a table of rows and columns, got {tuple(positions.shape)}")
+    others = positions.shape[1] - math.isqrt(positions.shape[1]) ** 2
+    if has_distillation and others == 2:
+        return torch.cat([positions[:, :1], positions[:, 2:]], dim=1), WITHOUT_DISTILLATION
+    if others == 1 and not has_distillation:
+        return positions, ""
+    if others == 0:
+        return torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1), WITHOUT_CLS
+    tokens = "CLS and the distillation token" if has_distillation else "CLS"
+    raise InputError(
+        f"pos_embed has {positions.shape[1]} rows: expected those of a square grid, with or without rows for {tokens}"
+    )
+
+
+def _in_our_blocks(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same function without LayerScale and with biases of queries, keys and values, and remarks on both."""
+    blocks = {int(match[1]) for key in state if (match := re.fullmatch(r"blocks\.([0-9]{1,4})\..+", key))}
+    has_scales = any(re.fullmatch(r"blocks\.[0-9]+\.ls[12]\.gamma", key) for key in state)
+    has_biases = any(key.endswith(".attn.qkv.bias") for key in state)
+    if not blocks or (has_biases and not has_scales):
+        return state, {}
+    settled, zeros = in_our_form(state, "blocks.", max(blocks) + 1, "LayerScale")
+    if has_biases:  # and some are missing: no form of its own, but damage
+        settled = {key: value for key, value in settled.items() if key not in zeros}
+    remarks = {key: "LayerScale multiplied in" for key in settled if settled[key] is not state.get(key)}
+    return settled, remarks | {key: NO_BIASES for key in zeros if key in settled}
