@@ -19,7 +19,7 @@ from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import load_table
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.start_weights import load_start, load_trunk, read_roberta
-from vl_absvit.models.text_encoder import TextEncoder, longest_text
+from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.variants import VARIANTS
 
@@ -227,15 +227,29 @@ def _check_name(config: VisionConfig) -> None:
         raise ConfigError(f"vision.model: {config.model!r} is not one of {', '.join(names)}")
 
 
+def read_roberta_config(name: str) -> RobertaConfig:
+    """The architecture of ``text.model``, a folder or hub name; ``ConfigError`` where it is no RoBERTa."""
+    try:
+        roberta = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the library's checks of single fields raise whatever they like
+        raise ConfigError(f"text.model {name}: no RoBERTa there: {_first_line(error)}") from error
+    if not isinstance(roberta, RobertaConfig):
+        raise ConfigError(
+            f"text.model {name}: expected a RoBERTa, got {roberta.model_type}; those whose config.json says model_type "
+            "roberta work, such as roberta-base, roberta-large and distilroberta-base"
+        )
+    if type(roberta.pad_token_id) is not int:
+        raise ConfigError(f"text.model {name}: expected a pad_token_id, from which RoBERTa counts positions, got none")
+    check_layers(roberta.num_hidden_layers, f"text.model {name}")
+    return roberta
+
+
 def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
     if config.model is not None:
-        try:
-            roberta = AutoConfig.from_pretrained(config.model, trust_remote_code=False)
-        except Exception as error:  # the library's checks of single fields raise whatever they like
-            raise ConfigError(f"text.model {config.model}: no RoBERTa there: {_first_line(error)}") from error
-        if not isinstance(roberta, RobertaConfig):
-            raise ConfigError(f"text.model {config.model}: expected a RoBERTa, got {roberta.model_type}")
-        check_layers(roberta.num_hidden_layers, f"text.model {config.model}")
+        roberta = read_roberta_config(config.model)
+        if reason := unfit(tokenizer, roberta):
+            pair = f"text.tokenizer {config.tokenizer or config.model} does not fit text.model {config.model}"
+            raise ConfigError(f"{pair}: {reason}")
     else:
         roberta = RobertaConfig(
             vocab_size=len(tokenizer),

@@ -95,13 +95,7 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
     state, origin = read_weights(Path(folder), option)
     source = Source(f"{option} {origin}")
     with _named_in_errors(f"{option} {folder}: not the weights of the configured model"):
-        vision = {key.removeprefix("vision."): value for key, value in state.items() if key.startswith("vision.")}
-        vision, remarks, resampled = _on_grid(Tensors(vision, {}, set()), model.vision)
-        state = {key: value for key, value in state.items() if not key.startswith("vision.")}
-        state |= {f"vision.{key}": value for key, value in vision.items()}
-        tensors = Tensors(
-            state, {f"vision.{key}": text for key, text in remarks.items()}, {f"vision.{key}" for key in resampled}
-        )
+        tensors = _on_grid(Tensors(state, {}, set()), model.vision, prefix="vision.")
         tensors, entries = _without_another_head(tensors, model, is_vqa=answers is not None, source=source)
         if answers is not None:
             if f"{ANSWER_LAYER}weight" not in tensors.values:
@@ -168,22 +162,25 @@ def _load(module: nn.Module, tensors: Tensors, source: Source, differing: tuple[
     return entries
 
 
-def _on_grid(tensors: Tensors, vision: AbSViT) -> Tensors:
+def _on_grid(tensors: Tensors, vision: AbSViT, prefix: str = "") -> Tensors:
     """Position table and patch kernels (of any number of pixels) resampled to those of ``vision``, where they differ.
 
     The positions by timm's bicubic interpolation, the kernels so that they see in resized patches what they saw before
     (FlexiViT, arXiv:2212.08013).
+
+    Args:
+        prefix: of the encoder's names.
     """
     values, remarks, resampled = dict(tensors.values), dict(tensors.remarks), set(tensors.resampled)
-    kernel, own = values.get(PATCHES), vision.patch_embed.proj.weight
+    kernel, own = values.get(prefix + PATCHES), vision.patch_embed.proj.weight
     if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == own[0].numel():  # timm's earliest ViTs
-        values[PATCHES] = kernel = kernel.reshape(-1, *own.shape[1:])
+        values[prefix + PATCHES] = kernel = kernel.reshape(-1, *own.shape[1:])
     if kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != own.shape[2:]:
-        values[PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
-    positions, grid = values.get(POSITIONS), vision.patch_embed.grid_size
+        values[prefix + PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
+    positions, grid = values.get(prefix + POSITIONS), vision.patch_embed.grid_size
     if positions is not None and positions.ndim == 3 and positions.shape[1] != vision.pos_embed.shape[1]:
-        values[POSITIONS] = resample_abs_pos_embed(positions, new_size=list(grid), num_prefix_tokens=1)
-    for name, before in ((PATCHES, kernel), (POSITIONS, positions)):
+        values[prefix + POSITIONS] = resample_abs_pos_embed(positions, new_size=list(grid), num_prefix_tokens=1)
+    for name, before in ((prefix + PATCHES, kernel), (prefix + POSITIONS, positions)):
         if before is not None and values[name].shape != before.shape:
             resampled.add(name)
             shapes = f"{tuple(before.shape)} -> {tuple(values[name].shape)}"

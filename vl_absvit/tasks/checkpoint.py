@@ -1,20 +1,24 @@
 """What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizerFast
 
-from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.build import build_from_architecture, read_roberta_config
+from vl_absvit.models.text_encoder import unfit
 from vl_absvit.models.vl_model import VLAbSViT
+
+log = logging.getLogger(__name__)
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
 HEADS = {
@@ -25,6 +29,11 @@ HEADS = {
     "nlvr2": "an NLVR2 model",
     "snli": "an SNLI-VE model",
 }
+
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+MAX_SPARE = 128
+"""Tokens that a text encoder may know beyond its tokenizer's: their tables are filled up to multiples of 8 to 128."""
 
 
 class Preprocessing(NamedTuple):
@@ -109,8 +118,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
     training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
     architecture = read_json(folder / "config.json", dict)
-    kind = architecture.get("head", {})
-    kind = kind.get("kind") if isinstance(kind, dict) else kind
+    kind = _kind_of_head(architecture)
     if head is None:
         head = kind if kind in HEADS else "vqa"
     if kind in HEADS and kind != head:
@@ -140,7 +148,20 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
         raise InputError(
             f"checkpoint {folder}: the tokenizer has the token id {largest}, the model knows {known} tokens"
         )
+    if reason := unfit(tokenizer, model.text.roberta.config):
+        raise InputError(f"checkpoint {folder}: {reason}")
     return VLCheckpoint(model.eval(), tokenizer, preprocessing, training)
+
+
+def head_of(folder: str) -> str | None:
+    """The kind of head that a checkpoint folder holds, one of ``HEADS``; None where it does not say."""
+    kind = _kind_of_head(read_json(Path(folder) / "config.json", dict))
+    return kind if kind in HEADS else None
+
+
+def _kind_of_head(architecture: dict[str, Any]) -> Any:
+    head = architecture.get("head", {})
+    return head.get("kind") if isinstance(head, dict) else head
 
 
 def _check_size(architecture: dict[str, Any], folder: Path) -> None:
@@ -164,6 +185,64 @@ def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> Non
             f"from_checkpoint {folder}: its tokenizer has another vocabulary than text.tokenizer, so its weights read "
             "other words"
         )
+    text = read_json(Path(folder) / "config.json", dict).get("text")
+    ids = {key: text.get(key) if isinstance(text, dict) else None for key in SPECIAL_IDS}
+    if reason := unfit(tokenizer, RobertaConfig(**ids)):
+        raise InputError(f"from_checkpoint {folder}: {reason}")
+
+
+def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer that a run reads texts with, which has to be the text encoder's.
+
+    Raises:
+        InputError: there is none.
+        ConfigError: ``text.model`` is no RoBERTa, or was trained with another tokenizer.
+    """
+    tokenizer = load_tokenizer(text.tokenizer or text.model)
+    if text.model is None:
+        return tokenizer
+    roberta, pair = read_roberta_config(text.model), f"text.tokenizer {text.tokenizer or text.model}"
+    own = _own_tokenizer(text.model) if text.tokenizer not in (None, text.model) else tokenizer
+    if own is None:
+        spare = roberta.vocab_size - len(tokenizer)
+        if not 0 <= spare < MAX_SPARE:
+            raise ConfigError(
+                f"{pair} has {len(tokenizer):,} tokens, the text encoder of text.model {text.model} "
+                f"{roberta.vocab_size:,}: they do not belong together"
+            )
+    elif difference := _difference(tokenizer.get_vocab(), own.get_vocab()):
+        raise ConfigError(
+            f"{pair} has another vocabulary than the tokenizer in text.model {text.model}, which that was trained "
+            f"with: {difference}; without text.tokenizer its own is taken"
+        )
+    token_ids = tokenizer("a")["input_ids"]
+    for name, place, expected in (("<s>", 0, roberta.bos_token_id), ("</s>", -1, roberta.eos_token_id)):
+        if expected is not None and token_ids[place] != expected:
+            raise ConfigError(
+                f"{pair} puts token {token_ids[place]} at the {'end' if place else 'beginning'} of a text, where "
+                f"text.model {text.model} expects {name}, token {expected}"
+            )
+    return tokenizer
+
+
+def _own_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer beside a text encoder, if there is one that can be read."""
+    if Path(model).is_dir() and not any((Path(model) / name).exists() for name in TOKENIZER_FILES):
+        return None
+    try:
+        return load_tokenizer(model)
+    except InputError as error:
+        log.warning("text.model %s: its own tokenizer is not compared with text.tokenizer: %s", model, error)
+        return None
+
+
+def _difference(mine: dict[str, int], expected: dict[str, int]) -> str | None:
+    """An example of a token that two vocabularies number differently; None if they are the same."""
+    for token in sorted(mine.keys() | expected.keys(), key=lambda token: expected.get(token, len(expected))):
+        if mine.get(token) != expected.get(token):
+            here, there = (f"token {ids[token]}" if token in ids else "unknown" for ids in (mine, expected))
+            return f"{len(mine):,} against {len(expected):,} tokens, {token!r:.60} is {here} here and {there} there"
+    return None
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

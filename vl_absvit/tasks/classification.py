@@ -1,5 +1,6 @@
 """Image classification with a trainable query as prior: pretraining of the visual encoder [AbS 2.5]."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,11 @@ from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
+from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.tasks.base import say_what_is_left_out
+
+log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS, STATISTICS = "config.json", "model.safetensors", "preprocessor_config.json"
 POOLINGS = {"token": ("token", False), "avg": ("avg", False), POOLING_THEN_NORM: ("avg", True)}
@@ -56,7 +60,8 @@ class ClassificationTask:
             if config.mosaic > 1:
                 self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
         torch.manual_seed(seed)
-        self.model = build_classifier(config, len(self.train_set.classes))
+        classes = match_classes(config.vision.weights, self.train_set.classes)
+        self.model = build_classifier(config, len(self.train_set.classes), classes)
         say_what_is_left_out(config, self.model.vision, has_prior=False)
 
     def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
@@ -124,6 +129,33 @@ class ClassificationTask:
             raise InputError(f"{self.config.data.root} has other classes than checkpoint {folder}")
 
 
+def match_classes(weights: str | None, classes: Sequence[str]) -> LabelMatch | None:
+    """The classes of a run beside those of the pretrained classifier that ``vision.weights`` names, and a line on both.
+
+    None where that is something else, or nobody knows its classes.
+    """
+    file = None if weights is None else Path(weights) / CONFIG
+    if file is None or not file.is_file():
+        return None
+    try:
+        before = _classes_in(read_json(file, dict))
+    except InputError:  # other programs' configurations need not be as strict as ours
+        return None
+    if before is None:
+        return None
+    match = match_labels(before, classes)
+    if not match.is_identity:
+        log.info("vision.weights %s has other classes: %s", weights, match.describe("classes"))
+    return match
+
+
+def _classes_in(content: dict) -> list[str] | None:
+    """The names of a classifier's rows in its ``config.json``, if it is one of ours."""
+    classes = content.get("classes")
+    is_list = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
+    return classes if is_list and content.get("format") == 1 and content.get("pooling") in POOLINGS else None
+
+
 class ClassifierCheckpoint(NamedTuple):
     """A pretrained encoder with the head that it was pretrained with."""
 
@@ -139,9 +171,8 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
     """
     folder = Path(folder)
     content = read_json(folder / CONFIG, dict)
-    classes = content.get("classes")
-    is_list = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
-    if content.get("format") != 1 or not is_list or content.get("pooling") not in POOLINGS:
+    classes = _classes_in(content)
+    if classes is None:
         raise InputError(
             f"{folder / CONFIG}: expected a pretrained classifier of format 1 with its vision, pooling and classes, "
             f"got {sorted(content)[:6]}"

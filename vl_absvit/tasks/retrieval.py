@@ -32,8 +32,8 @@ from vl_absvit.tasks.checkpoint import (
     VLCheckpoint,
     check_same_tokenizer,
     describe_training,
-    load_tokenizer,
     save_parts,
+    tokenizer_of,
 )
 from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
@@ -55,7 +55,7 @@ class RetrievalTask:
     def __init__(self, config: RetrievalConfig) -> None:
         self.config = config
         data, text = config.data, config.text
-        self.tokenizer = load_tokenizer(text.tokenizer or text.model)
+        self.tokenizer = tokenizer_of(text)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
         self.train_set = CaptionDataset(
             data.root, data.train_splits, self.tokenizer, text.max_tokens,

@@ -1,5 +1,6 @@
 """Visual question answering: prepared data, the whole model, its losses, and the official accuracy."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.config import VQAConfig
-from vl_absvit.data.answers import AnswerVocabulary
+from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.pictures import check_disjoint
@@ -24,6 +25,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models.build import build_vqa_model, image_statistics
+from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.base import say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
@@ -31,11 +33,14 @@ from vl_absvit.tasks.checkpoint import (
     VLCheckpoint,
     check_same_tokenizer,
     describe_training,
+    head_of,
     load_parts,
-    load_tokenizer,
     save_parts,
+    tokenizer_of,
 )
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
+
+log = logging.getLogger(__name__)
 
 ANSWERS = "answers.json"
 
@@ -59,7 +64,7 @@ class VQATask:
         self.config = config
         data, text = config.data, config.text
         self.vocabulary = read_vocabulary(data.root)
-        self.tokenizer = load_tokenizer(text.tokenizer or text.model)
+        self.tokenizer = tokenizer_of(text)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
         self.train_set = self._training_set()
         self.select_set, self._annotations = None, []
@@ -72,10 +77,12 @@ class VQATask:
             annotations = read_annotations(data.root, [data.select_split])
             self._annotations = [record for record in annotations if record["question_id"] in answerable]
         self.training = describe_training(config)
+        answers = None
         if config.from_checkpoint is not None:
             check_same_tokenizer(config.from_checkpoint, self.tokenizer)
+            answers = match_answers(config.from_checkpoint, self.vocabulary)
         torch.manual_seed(config.run.seed)
-        self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer)
+        self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer, answers)
         say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
 
     def _training_set(self) -> VQADataset | StreamedQuestions:
@@ -162,6 +169,33 @@ class VQATask:
                 f"{self.config.data.root} has another answer vocabulary ({len(self.vocabulary)} answers, "
                 f"sha256 {self.vocabulary.sha256:.12}) than checkpoint {folder} ({len(saved)}, {saved.sha256:.12})"
             )
+
+
+def match_answers(folder: str, vocabulary: AnswerVocabulary) -> LabelMatch | None:
+    """A vocabulary beside that of the checkpoint to start from, and a line on what differs.
+
+    Answers are the same where their texts are, or where the official evaluator takes them for the same.
+
+    Args:
+        folder: the checkpoint's.
+
+    Returns:
+        None where the checkpoint answers no questions.
+
+    Raises:
+        InputError: nobody knows which answer each row of its head stands for.
+    """
+    if head_of(folder) != "vqa":
+        return None
+    if not (Path(folder) / ANSWERS).is_file():
+        raise InputError(
+            f"from_checkpoint {folder}: there is no {ANSWERS}, so nobody knows which answer a row of its head stands "
+            f"for; put the {ANSWERS} of the data that it was trained on there"
+        )
+    answers = match_labels(AnswerVocabulary.load(Path(folder) / ANSWERS).answers, vocabulary.answers, normalise_answer)
+    if not answers.is_identity:
+        log.info("from_checkpoint %s has other answers: %s", folder, answers.describe("answers"))
+    return answers
 
 
 @torch.no_grad()

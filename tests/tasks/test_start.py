@@ -1,0 +1,126 @@
+"""Starting from a checkpoint of other answers: rows of the head follow their answers; it is said which were known."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
+from vl_absvit.data.answers import AnswerVocabulary
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.errors import InputError
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import VQATask
+
+
+@pytest.fixture(scope="module")
+def start(world, tmp_path_factory) -> Path:
+    """A checkpoint of a VQA model, no number of which is 0 or 1."""
+    folder = tmp_path_factory.mktemp("start")
+    task = VQATask(tiny_vqa_config(world, folder))
+    for weight in task.model.parameters():
+        nn.init.normal_(weight, std=0.2)
+    task.save(folder)
+    return folder
+
+
+def begin(world, start, data=None) -> VQATask:
+    config = tiny_vqa_config(world, start)
+    data = config.data if data is None else replace(config.data, root=str(data))
+    return VQATask(replace(config, data=data, from_checkpoint=str(start)))
+
+
+def with_answers(world, folder: Path, answers: list[str]) -> Path:
+    """The prepared world with these answers in this order."""
+    (folder / "answers.json").write_text(json.dumps(answers))
+    options = PrepareOptions(root=world / "demo/vqav2", vocabulary=folder / "answers.json", minival_images=1)
+    prepare_vqav2(options, folder / "prepared", workers=1)
+    return folder / "prepared"
+
+
+def test_answers_in_another_order_answer_alike(world, start, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    before = begin(world, start)
+    assert "has other answers" not in caplog.text, "the same answers change nothing"
+    answers = list(before.vocabulary.answers)
+    after = begin(world, start, with_answers(world, tmp_path, answers[::-1]))
+    assert after.vocabulary.answers == tuple(answers[::-1])
+    assert torch.equal(after.model.head[3].weight, before.model.head[3].weight.flip(0))
+    assert torch.equal(after.model.head[3].bias, before.model.head[3].bias.flip(0))
+    assert after.evaluate(after.model.eval()) == before.evaluate(before.model.eval())
+    line = f"{len(answers)} of {len(answers)} answers known to the start weights, their rows of the head kept; 0 new"
+    assert line in caplog.text
+
+
+def test_known_answers_keep_their_rows_and_the_hidden_layer_stays(world, start, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    before = begin(world, start)
+    answers = list(before.vocabulary.answers)
+    after = begin(world, start, with_answers(world, tmp_path, ["something new", *answers[5:2:-1], "another"]))
+    for number in (0, 1):
+        assert torch.equal(after.model.head[number].weight, before.model.head[number].weight)
+    for name in ("weight", "bias"):
+        mine, theirs = (getattr(task.model.head[3], name) for task in (after, before))
+        assert torch.equal(mine[1:4], theirs[[5, 4, 3]])
+    assert torch.equal(after.model.head[3].bias[[0, 4]], torch.zeros(2)), "a new answer's row is as it was made"
+    assert "3 of 5 answers known to the start weights, their rows of the head kept; 2 new" in caplog.text
+    assert f"{len(answers) - 3} dropped" in caplog.text and "'something new', 'another'" in caplog.text
+
+
+def test_a_head_whose_answers_nobody_knows_is_refused(world, start, tmp_path):
+    folder = Path(shutil.copytree(start, tmp_path / "start"))
+    (folder / "answers.json").unlink()
+    with pytest.raises(InputError, match="there is no answers.json, so nobody knows which answer a row of its head"):
+        begin(world, folder)
+    AnswerVocabulary(("yes", "no"), 9, "vqa-official-1").save(folder / "answers.json")
+    with pytest.raises(InputError, match=r"head.3.weight: expected the shape \(2, 32\) of 2 labels, got"):
+        begin(world, folder)
+
+
+def test_answers_are_no_matter_where_another_head_is_trained(world, start, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    folder = Path(shutil.copytree(start, tmp_path / "start"))
+    (folder / "answers.json").unlink()
+    config = replace(tiny_retrieval_config(world, tmp_path), from_checkpoint=str(folder))
+    task = RetrievalTask(config)
+    assert "a head of another kind" in caplog.text
+    (tmp_path / "retrieval").mkdir()
+    task.save(tmp_path / "retrieval")
+    caplog.clear()
+    begin(world, tmp_path / "retrieval")
+    assert "a head of another kind" in caplog.text
+
+
+def test_special_tokens_of_other_ids_are_refused(world, start, tmp_path):
+    folder = Path(shutil.copytree(start, tmp_path / "start"))
+    content = json.loads((folder / "config.json").read_text())
+    content["text"]["eos_token_id"] = 7
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="from_checkpoint .*: </s> is token 7 of the text encoder, the tokenizer has"):
+        begin(world, folder)
+
+
+def test_a_pretraining_goes_on_with_the_rows_of_its_classes(world, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    before = ClassificationTask(tiny_pretrain_config(world, tmp_path))
+    for weight in before.model.parameters():
+        nn.init.normal_(weight, std=0.2)
+    before.save(tmp_path)
+    config = tiny_pretrain_config(world, tmp_path, vision=tiny_vision(gain=1.0, weights=str(tmp_path)))
+    after = ClassificationTask(config)
+    assert all(torch.equal(value, after.model.state_dict()[name]) for name, value in before.model.state_dict().items())
+    assert "has other classes" not in caplog.text
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["classes"] = [*content["classes"][:0:-1], "unknown"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    after = ClassificationTask(config)
+    count = len(content["classes"])
+    assert torch.equal(after.model.vision.head.weight[1:], before.model.vision.head.weight[: count - 1].flip(0))
+    assert not torch.equal(after.model.vision.head.weight[0], before.model.vision.head.weight[-1])
+    assert f"{count - 1} of {count} classes known to the start weights" in caplog.text
