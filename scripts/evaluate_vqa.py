@@ -1,6 +1,7 @@
 """Answer every question of a split: EvalAI predictions, and accuracy where the split has answers.
 
-python scripts/evaluate_vqa.py --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output predictions.json
+python scripts/evaluate_vqa.py --checkpoint DIR --data OUT --split val,minival --output predictions.json
+The official val is val and minival together, which was drawn from it.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
@@ -15,7 +16,7 @@ def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
-    parser.add_argument("--split", required=True, help="split to answer, such as val or test-dev")
+    parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
     parser.add_argument(
         "--batch-size", type=int, default=64, help="questions per process and forward pass (default: 64)"
@@ -27,27 +28,28 @@ def main() -> None:
 
     from vl_absvit.data.json_files import make_room
     from vl_absvit.data.loaders import evaluation_loader
-    from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary
+    from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
-    from vl_absvit.evaluation.submission import QUESTIONS, check_submission, write_submission
+    from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
     from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
     from vl_absvit.training.loop import make_accelerator
 
+    splits = split_names(arguments.split)
     accelerator = make_accelerator()
     checkpoint = load_checkpoint(arguments.checkpoint)
-    is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
+    manifest = read_manifest(arguments.data)
+    is_labelled = manifest.get("vocabulary") is not None
     vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
     make_room(arguments.output)
     if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
-    dataset = make_dataset(
-        arguments.data, [arguments.split], checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing
-    )
+    dataset = make_dataset(arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing)
     if dataset.without_image:
         raise InputError(
-            f"{arguments.data}: {dataset.without_image} questions of {arguments.split} have no image, and "
-            "predictions must have every question of the split; see skipped_images in manifest.json"
+            f"{arguments.data}: {dataset.without_image:,} of {dataset.without_image + len(dataset):,} questions of "
+            f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
+            "predictions must have every question of the split; bring the images and prepare again"
         )
     model = checkpoint.model.to(accelerator.device)
     loader = evaluation_loader(
@@ -66,12 +68,11 @@ def main() -> None:
         write_submission(arguments.output, predictions)
         print(f"{len(predictions)} answers in {arguments.output}")
         if dataset.has_answers:
-            print_scores(vqa_scores(read_annotations(arguments.data, [arguments.split]), predictions))
+            print_scores(vqa_scores(read_annotations(arguments.data, splits), predictions))
         else:
             print(f"{arguments.split} has no answers to score against")
-            _, official = QUESTIONS.get(arguments.split, ("", len(predictions)))
-            if len(predictions) != official:
-                print(f"the official {arguments.split} has {official:,} questions; the evaluation server wants all")
+        for words in remarks(manifest, splits, len(predictions)):
+            print(words)
     accelerator.end_training()
 
 

@@ -63,7 +63,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
     from vl_absvit.attention.questions import OwnQuestions, SplitCaptions, SplitQuestions
     from vl_absvit.attention.requests import make_request, read_requests
     from vl_absvit.data.captions import CaptionDataset
-    from vl_absvit.data.records import read_manifest, read_vocabulary
+    from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
 
     tokenizer, preprocessing = checkpoint.tokenizer, checkpoint.preprocessing
@@ -73,7 +73,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
     if arguments.data is not None and kind == "caption":
         captions = CaptionDataset(
             arguments.data,
-            [arguments.split],
+            split_names(arguments.split),
             tokenizer,
             preprocessing.max_tokens,
             preprocessing.transform(),
@@ -83,7 +83,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
     if arguments.data is not None:
         is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
         vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
-        samples = make_dataset(arguments.data, [arguments.split], tokenizer, len(vocabulary), preprocessing)
+        samples = make_dataset(arguments.data, split_names(arguments.split), tokenizer, len(vocabulary), preprocessing)
         return SplitQuestions(arguments.data, arguments.split, samples)
     if arguments.requests is not None:
         requests = read_requests(arguments.requests, kind)
@@ -99,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
         "--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA or retrieval run"
     )
     parser.add_argument("--data", metavar="OUT", help="folder written by data_prep/prepare_{vqav2,vqa_hat,captions}.py")
-    parser.add_argument("--split", help="split of --data, such as val")
+    parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")
     parser.add_argument("--requests", metavar="FILE", help="questions or captions of one's own, as JSON lines")
     parser.add_argument("--image", metavar="FILE", help="a picture to ask about")
     parser.add_argument("--question", metavar="TEXT", help="what to ask about --image")

@@ -1,12 +1,11 @@
 """Score VQA predictions as the official evaluator does, or check those for the evaluation server before they are sent.
 
 python scripts/score_vqa.py --annotations A.json[.gz] --questions Q.json[.gz] --results R.json --output scores.json
-python scripts/score_vqa.py --validate test-dev --results R.json \\
-    --questions v2_OpenEnded_mscoco_test-dev2015_questions.json
+python scripts/score_vqa.py --validate test-dev --results R.json --questions v2_OpenEnded_mscoco_test2015_questions.json
 
---validate refuses a file unless it answers every question of the split once (train 443,757, val 214,354, test 447,793,
-test-dev 107,394), in plain JSON and UTF-8, with nothing else in it, each answer as those of the vocabulary are written.
-It says how often and where something is wrong, and mends nothing.
+--validate refuses a file unless it answers every question of the split once (train 443,757, val 214,354, and 447,793 of
+test2015 for both test-dev and test-std), in plain JSON and UTF-8, with nothing else in it, each answer as those of the
+vocabulary are written. It says how often and where something is wrong, and mends nothing.
 """
 
 import argparse
@@ -16,6 +15,7 @@ from vl_absvit.data.json_files import form_name, read_json, write_json
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.submission import (
     QUESTIONS,
+    SENT_AS,
     check_questions,
     check_submission,
     check_upload,
@@ -29,7 +29,8 @@ def main() -> None:
     args = parse_arguments()
     if args.validate:
         asked = check_questions(read_json(args.questions, dict), args.validate, where=args.questions)
-        print(f"{check_upload(args.results, asked):,} answers, one to every question of {QUESTIONS[args.validate][0]}")
+        number, (subset, _) = check_upload(args.results, asked), QUESTIONS[SENT_AS[args.validate]]
+        print(f"{number:,} answers, one to every question of {subset}")
         return
     annotations = read_list_under("annotations", args.annotations)
     check_annotations(annotations, where=args.annotations)
@@ -50,9 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--questions", help="official questions of the same split, .json or .json.gz")
     parser.add_argument("--results", help='predictions, [{"question_id": int, "answer": str}, ...]')
     parser.add_argument("--output", help="scores.json to write")
-    parser.add_argument(
-        "--validate", choices=QUESTIONS, help="only check --results, which are to be sent for this split"
-    )
+    parser.add_argument("--validate", choices=SENT_AS, help="only check --results, which are to be sent for this split")
     args = parser.parse_args()
     needed = ("questions", "results") if args.validate else ("annotations", "questions", "results", "output")
     missing = [f"--{name}" for name in needed if getattr(args, name) is None]

@@ -40,7 +40,7 @@ def prepared(raw):
 
 
 def split_questions(root, split, vocabulary_size=4):
-    samples = VQADataset(root, [split], vocabulary_size, character_tokenizer(), 64, TRANSFORM, training=False)
+    samples = VQADataset(root, split.split(","), vocabulary_size, character_tokenizer(), 64, TRANSFORM, training=False)
     return SplitQuestions(root, split, samples)
 
 
@@ -52,6 +52,14 @@ def test_a_prepared_question_comes_with_its_file_its_answers_and_its_size(prepar
     assert asked.text == "Is thing 2001 red?" and asked.answer_type == "yes/no"
     assert asked.answers == ["yes"] * 10 and asked.truth == "yes"
     assert questions.image_size(4) == questions.open(4).size == (12, 8)
+
+
+def test_several_splits_are_asked_together_in_the_order_named(prepared):
+    questions = split_questions(prepared, "val,minival")
+    apart = [split_questions(prepared, split) for split in ("val", "minival")]
+    assert questions.ids == apart[0].ids + apart[1].ids and questions.describe()["split"] == "val,minival"
+    for row, one, place in ((0, apart[0], 0), (-1, apart[1], -1)):
+        assert questions.asked(row) == one.asked(place)
 
 
 def test_questions_without_answers_are_about_pictures_too(prepared, tmp_path):

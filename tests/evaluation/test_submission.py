@@ -1,6 +1,7 @@
 """Predictions are refused unless every question of the split has exactly one, and sent only in the server's form."""
 
 import json
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ from vl_absvit.evaluation.submission import (
     check_questions,
     check_submission,
     check_upload,
+    remarks,
     write_submission,
 )
 
@@ -141,8 +143,16 @@ def test_the_official_splits_are_known():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"questions": predicted(1, 2)}, "expected the 107,394 questions of test-dev2015, got 2"),
-        ({"questions": predicted(1), "data_subtype": "test2015"}, "of test-dev2015, these are of 'test2015'"),
+        ({"questions": predicted(1, 2)}, "expected the 447,793 questions of test2015, got 2"),
+        ({"questions": predicted(1), "data_subtype": "val2014"}, "of test2015, these are of 'val2014'$"),
+        (
+            {"questions": predicted(1), "data_subtype": "test-dev2015"},
+            "these are of 'test-dev2015'; EvalAI's phases test-dev and test-std both take answers to all 447,793",
+        ),
+        (
+            {"questions": predicted(*range(107_394))},
+            "got 107,394; EvalAI's phases .* refuse those to test-dev's 107,394",
+        ),
         ({"questions": predicted(1, 1)}, r"1 question\(s\) asked more than once, e.g. 1"),
         (
             {"questions": [{"question_id": "1"}]},
@@ -151,13 +161,64 @@ def test_the_official_splits_are_known():
         ([], "expected the official questions"),
     ],
 )
-def test_other_questions_than_the_official_ones_are_refused(content, message):
+@pytest.mark.parametrize("phase", ["test-dev", "test-std"])
+def test_other_questions_than_the_official_ones_are_refused(content, message, phase):
     with pytest.raises(InputError, match=message):
-        check_questions(content, "test-dev", "q.json")
+        check_questions(content, phase, "q.json")
 
 
-@pytest.mark.parametrize("split", ["test", "test-dev"])
-def test_as_many_questions_as_the_split_has_pass(split):
-    subset, number = QUESTIONS[split]
-    questions = predicted(*range(number))
-    assert check_questions({"questions": questions, "data_subtype": subset}, split, "q.json") == list(range(number))
+# Ids as test2015 has them: several questions per image; test-dev's are some of them.
+TEST = [(i // 5 + 1) * 1000 + i % 5 for i in range(447_793)]
+TEST_DEV = TEST[:107_394]
+
+
+@pytest.mark.slow
+def test_both_phases_take_answers_to_all_of_test2015_and_refuse_those_to_test_dev_alone(tmp_path):
+    official = {"questions": [{"question_id": question} for question in TEST], "data_subtype": "test2015"}
+    for phase in ("test", "test-dev", "test-std"):
+        assert check_questions(official, phase, "q.json") == TEST
+    whole, few = tmp_path / "test.json", tmp_path / "test-dev.json"
+    write_submission(whole, predicted(*TEST))
+    write_submission(few, predicted(*TEST_DEV))
+    assert check_upload(whole, TEST) == 447_793
+    with pytest.raises(InputError, match=r"test-dev.json: 107,394 answers; EvalAI's phases test-dev and test-std both"):
+        check_upload(few, TEST)
+
+
+def test_answers_to_test_dev_alone_are_refused_with_the_reason(upload, monkeypatch):
+    monkeypatch.setattr(submission, "QUESTIONS", {"test": ("test2015", 3), "test-dev": ("test-dev2015", 2)})
+    with pytest.raises(InputError, match="p.json: 2 answers; EvalAI's phases test-dev and test-std both take answers"):
+        upload(answered("yes", "no"), ids=(1, 2, 3))
+    assert upload(answered("yes", "no", "yes"), ids=(1, 2, 3)) == 3
+
+
+def prepared(**more):
+    return {"splits": {"train": {}, "minival": {}, "val": {}}, "dataset": "vqav2", **more}
+
+
+@pytest.mark.parametrize(
+    ("splits", "number", "words"),
+    [
+        (["val"], 20, ["score_vqa.py wants those of --split val,minival"]),
+        (["minival"], 20, ["score_vqa.py wants those of --split val,minival"]),
+        (["val", "minival"], 40, []),
+        (["train"], 40, []),
+        (["test-dev"], 107_394, ["for looking: EvalAI's phases .* alone; --split test answers them"]),
+        (["test"], 447_793, ["EvalAI's phases test-dev and test-std both take this file"]),
+        (["test"], 20, ["the official test2015 has 447,793 questions; EvalAI wants all"]),
+    ],
+)
+def test_what_there_is_to_know_before_predictions_are_sent_is_said(splits, number, words):
+    said = remarks(prepared(), splits, number)
+    assert len(said) == len(words) and all(re.search(*pair) for pair in zip(words, said, strict=True))
+
+
+def test_questions_that_were_left_out_with_their_images_are_counted():
+    manifest = prepared(skipped_questions={"val": {"truncated": 2, "empty file": 1}, "train": {"empty file": 9}})
+    assert remarks(manifest, ["val", "minival"], 40)[0].startswith("3 official questions are not among them")
+    assert remarks(manifest, ["test"], 447_793) == remarks(prepared(), ["test"], 447_793)
+
+
+def test_another_data_set_is_not_sent_as_vqav2():
+    assert remarks(prepared(dataset="vqa_v1"), ["test"], 20) == []
+    assert remarks({"splits": {"test-dev": {}}}, ["test-dev"], 20)  # prepared by an earlier version

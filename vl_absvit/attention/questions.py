@@ -21,7 +21,7 @@ from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.preparation.folder import fingerprint
-from vl_absvit.data.records import ImageTable, read_manifest, read_questions
+from vl_absvit.data.records import ImageTable, read_manifest, read_questions, split_names
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset
@@ -64,6 +64,7 @@ class _OfSplit:
     def __init__(self, root: str | Path, split: str, samples: BatchedDataset, text_ids: np.ndarray) -> None:
         """
         Args:
+            split: its name, or several with commas between them.
             samples: the same split as a data set, with ``image_ids``.
             text_ids: of its samples, (Q,).
         """
@@ -107,7 +108,7 @@ class SplitQuestions(_OfSplit):
 
     def __init__(self, root: str | Path, split: str, samples: VQADataset) -> None:
         super().__init__(root, split, samples, samples.question_ids)
-        self._table = read_questions(root, [split])
+        self._table = read_questions(root, split_names(split))
         self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
 
     def asked(self, row: int) -> Asked:

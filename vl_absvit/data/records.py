@@ -19,7 +19,7 @@ from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import LargeValues, read_columns
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
 """What a folder was prepared for: ``kind`` in its manifest. VQAv2's relatives are of the kind ``VQA``."""
@@ -83,6 +83,18 @@ def read_vocabulary(root: str | Path) -> AnswerVocabulary:
     return vocabulary
 
 
+def split_names(text: str) -> list[str]:
+    """The splits that a command line names, such as "val" or "val,minival".
+
+    Raises:
+        ConfigError: a name is empty or comes twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise ConfigError(f"--split: expected the names of splits, each once, with commas between them, got {text!r}")
+    return names
+
+
 def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
     """The tables of the named splits.
 
@@ -104,7 +116,8 @@ def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[st
             ``question`` are always there.
 
     Raises:
-        InputError: the data is not VQA's, a split does not exist, or some have answers and some have not.
+        InputError: the data is not VQA's, a split does not exist, two share a question as test and test-dev do, or
+            some have answers and some have not.
     """
     check_kind(root, VQAV2, VQA, VQA_HAT)
     tables = [read_columns(file, ASKING, columns) for file in split_files(root, splits)]
@@ -112,7 +125,10 @@ def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[st
         raise InputError(
             f"{root}: the splits {', '.join(splits)} cannot be read together: only some of them have answers"
         )
-    return _in_memory(tables)
+    questions = _in_memory(tables)
+    if len(tables) > 1 and pc.count_distinct(questions.data.column("question_id")).as_py() < len(questions):
+        raise InputError(f"{root}: the splits {', '.join(splits)} cannot be read together: they share questions")
+    return questions
 
 
 def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,13 @@ from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
 QUESTIONS = {split: (subset, number) for split, (subset, _, number) in OFFICIAL.items()}
-"""Split -> its official name and number of questions."""
+"""Split of VQAv2 -> its official name and number of questions."""
+SENT_AS = {"train": "train", "val": "val", "test": "test", "test-dev": "test", "test-std": "test"}
+"""What predictions can be sent for -> the split that they must answer: both phases of EvalAI take all of test2015."""
+_WHY_ALL = (
+    "EvalAI's phases test-dev and test-std both take answers to all "
+    f"{QUESTIONS['test'][1]:,} questions of test2015, and refuse those to test-dev's {QUESTIONS['test-dev'][1]:,} alone"
+)
 MAX_BYTES = 100 * 10**6
 """Of a file to be sent; answers to all of test2015 take a fifth of it."""
 MAX_CHARACTERS = 200
@@ -45,24 +51,28 @@ def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int]
     )
 
 
-def check_questions(content: object, split: str, where: str) -> list[int]:
-    """The ids of the official questions of a split.
+def check_questions(content: object, phase: str, where: str) -> list[int]:
+    """The ids of the official questions that predictions must answer.
 
     Args:
         content: of the official question file.
+        phase: a key of ``SENT_AS``.
         where: the file's name, for the message.
 
     Raises:
         InputError: these are not all questions of the split, each once.
     """
-    subset, number = QUESTIONS[split]
+    subset, number = QUESTIONS[SENT_AS[phase]]
     if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
         raise InputError(f'{where}: expected the official questions, {{"questions": [...]}}')
+    few, few_number = QUESTIONS["test-dev"]
     if (named := content.get("data_subtype", subset)) != subset:
-        raise InputError(f"{where}: expected the questions of {subset}, these are of {shown(named)}")
+        why = f"; {_WHY_ALL}" if named == few else ""
+        raise InputError(f"{where}: expected the questions of {subset}, these are of {shown(named)}{why}")
     ids = question_ids(content["questions"], where)
     if len(ids) != number:
-        raise InputError(f"{where}: expected the {number:,} questions of {subset}, got {len(ids):,}")
+        why = f"; {_WHY_ALL}" if len(ids) == few_number else ""
+        raise InputError(f"{where}: expected the {number:,} questions of {subset}, got {len(ids):,}{why}")
     return ids
 
 
@@ -101,7 +111,10 @@ def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
     with path.open("rb") as stream:
         if stream.read(3) == b"\xef\xbb\xbf":
             raise InputError(f"{path}: begins with a byte-order mark, which other readers of JSON refuse")
-    check_submission(predictions, question_ids, where=str(path))
+    asked = list(question_ids)
+    if len(predictions) == QUESTIONS["test-dev"][1] and len(asked) == QUESTIONS["test"][1]:
+        raise InputError(f"{path}: {len(predictions):,} answers; {_WHY_ALL}")
+    check_submission(predictions, asked, where=str(path))
     known = {"question_id", "answer"}
     answers = {prediction["question_id"]: prediction["answer"] for prediction in predictions}
     refuse(
@@ -121,6 +134,38 @@ def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
         },
     )
     return len(answers)
+
+
+def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
+    """What there is to know about predictions before they are scored or sent elsewhere.
+
+    Args:
+        manifest: of the prepared folder.
+        splits: those that were answered.
+        number: of predictions.
+    """
+    words = []
+    left_out = sum(
+        sum(by_reason.values())
+        for split, by_reason in manifest.get("skipped_questions", {}).items()
+        if split in ("val" if name == "minival" else name for name in splits)
+    )
+    if left_out:
+        words.append(
+            f"{left_out:,} official questions are not among them: their images cannot be used, see skipped_images in "
+            "manifest.json; the official files ask them, too"
+        )
+    if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
+        words.append("the official val is val and minival together: score_vqa.py wants those of --split val,minival")
+    if manifest.get("dataset", "vqav2") != "vqav2":
+        return words
+    if splits == ["test-dev"]:
+        words.append(f"these are for looking: {_WHY_ALL}; --split test answers them")
+    elif splits == ["test"] and number != QUESTIONS["test"][1]:
+        words.append(f"the official test2015 has {QUESTIONS['test'][1]:,} questions; EvalAI wants all")
+    elif splits == ["test"]:
+        words.append("EvalAI's phases test-dev and test-std both take this file; score_vqa.py --validate checks it")
+    return words
 
 
 def refuse(where: str, faults: Mapping[str, Sequence[object]]) -> None:

@@ -1,0 +1,68 @@
+"""``scripts/evaluate_vqa.py``: the official val is val and minival together, and scores as if never divided."""
+
+import json
+import re
+
+import pytest
+
+from tests.run_script import run_script
+from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.data.records import read_questions
+
+
+def answer(finetuned, data, split, output):
+    where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", data, "--split", split)
+    return run_script("scripts/evaluate_vqa.py", *where, "--output", output, "--num-workers", 0)
+
+
+def test_the_scoring_step_of_the_readme_works_as_written(finetuned, world, tmp_path, capsys):
+    undivided = PrepareOptions(root=world / "demo/vqav2", min_count=1, minival_images=0)
+    prepare_vqav2(undivided, tmp_path / "undivided", workers=1)
+    assert answer(finetuned, tmp_path / "undivided", "val", tmp_path / "undivided.json") == 0
+    assert answer(finetuned, world / "prepared", "val,minival", tmp_path / "val.json") == 0
+    both = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("val", "undivided")]
+    assert sorted(both[0], key=lambda each: each["question_id"]) == both[1] and len(both[1]) > 20
+    printed = [line.split()[-2] for line in capsys.readouterr().out.splitlines() if re.match(r"│ all ", line)]
+    raw = world / "demo/vqav2"
+    official = ("--annotations", raw / "v2_mscoco_val2014_annotations.json")
+    official += ("--questions", raw / "v2_OpenEnded_mscoco_val2014_questions.json")
+    results = ("--results", tmp_path / "val.json", "--output", tmp_path / "scores.json")
+    assert run_script("scripts/score_vqa.py", *official, *results) == 0
+    assert printed == [f"{json.loads((tmp_path / 'scores.json').read_text())['overall']:.2f}"] * 2
+
+
+def test_one_part_of_val_is_said_to_be_one(finetuned, world, tmp_path, capsys):
+    assert answer(finetuned, world / "prepared", "minival", tmp_path / "minival.json") == 0
+    assert "score_vqa.py wants those of --split val,minival" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "split", "message"),
+    [
+        (2, "val,", "--split: expected the names of splits, each once, with commas between them, got 'val,'"),
+        (2, "val,val", "--split: expected the names of splits, each once"),
+        (1, "test,test-dev", "the splits test, test-dev cannot be read together: they share questions"),
+        (1, "val,test", "the splits val, test cannot be read together: only some of them have answers"),
+        (1, "val,mini", "there is no split 'mini'"),
+    ],
+)
+def test_splits_that_do_not_go_together_are_one_line(evaluate, code, split, message):
+    assert message in evaluate(code, split=split)
+
+
+def test_missing_images_are_counted_with_what_becomes_of_their_questions(evaluate, world, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in (world / "demo/vqav2").iterdir():
+        (raw / path.name).symlink_to(path) if path.is_file() else (raw / path.name).mkdir()
+    for path in (world / "demo/vqav2").glob("*2014/*.jpg"):
+        (raw / path.parent.name / path.name).symlink_to(path)
+    gone = sorted((raw / "val2014").iterdir())[0]
+    gone.unlink()
+    options = PrepareOptions(root=raw, min_count=1, minival_images=1, allow_missing_images=True)
+    manifest = prepare_vqav2(options, tmp_path / "data", workers=1)
+    missing = sum(manifest["splits"][split]["without_image"] for split in ("val", "minival"))
+    total = len(read_questions(tmp_path / "data", ["val", "minival"]))
+    message = evaluate(1, data=tmp_path / "data", split="val,minival")
+    assert f"{missing:,} of {total:,} questions of val,minival have no image, which was missing when they" in message
+    assert "nothing is answered" in message
