@@ -1,10 +1,15 @@
-"""Prepare Flickr30K's or COCO's captions with Karpathy's splits for training:
+"""Prepare the captions of Flickr30K, Flickr8k or COCO for training:
 
     python data_prep/prepare_captions.py --dataset flickr30k --root RAW --karpathy dataset_flickr30k.json --output OUT
+    python data_prep/prepare_captions.py --dataset flickr30k --root RAW --captions results.csv \\
+        --karpathy dataset_flickr30k.json --output OUT
+    python data_prep/prepare_captions.py --dataset flickr8k --root RAW --captions Flickr8k.token.txt \\
+        --splits Flickr_8k.trainImages.txt Flickr_8k.devImages.txt Flickr_8k.testImages.txt --output OUT
+    python data_prep/prepare_captions.py --dataset flickr30k --root RAW \\
+        --captions flickr30k_train.json flickr30k_val.json flickr30k_test.json --output OUT
 
-Karpathy's file may stay gzipped (.json.gz). RAW holds the images:
-  flickr30k-images/1000092795.jpg ...                    Flickr30K
-  train2014/COCO_train2014_000000000009.jpg, val2014/    COCO
+--captions takes results_20130124.token, results.csv, a table "image,caption", or a JSON list for each split as ALBEF,
+BLIP and LAVIS have them. Any file may stay gzipped (.gz). The images lie in RAW or, up to four levels, below it.
 An interrupted run goes on where it stopped when the command is given again.
 """
 
@@ -13,15 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.data.preparation.caption_sets import OFFICIAL
 from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
 from vl_absvit.data.preparation.command import run_preparation
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("--dataset", choices=("flickr30k", "coco"), required=True, help="which data set it is")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the image folders")
-    parser.add_argument("--karpathy", type=Path, required=True, help="Karpathy's file of captions and splits")
+    parser.add_argument("--dataset", choices=tuple(OFFICIAL), required=True, help="which data set it is")
+    parser.add_argument("--root", type=Path, required=True, help="folder that the images lie below")
+    parser.add_argument("--karpathy", type=Path, metavar="FILE", help="Karpathy's file: captions and splits")
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="lists of captions; --karpathy then divides",
+    )
+    parser.add_argument(
+        "--splits", type=Path, nargs="+", default=(), metavar="FILE", help="lists of each split's images, to divide"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, if not --root")
     parser.add_argument("--embed-images", action="store_true", help="write the images' bytes into the tables")
     run_preparation(parser, CaptionOptions, prepare_captions, summary)
 

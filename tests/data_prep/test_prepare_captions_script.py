@@ -34,7 +34,18 @@ def test_a_missing_image_ends_with_code_1_and_one_line(options, tmp_path, capsys
     assert "warning: 1 images are missing" in capsys.readouterr().err
 
 
+def test_captions_and_splits_of_lists_come_from_the_command_line(options, tmp_path, capsys):
+    (tmp_path / "raw" / "coco_val.json").write_text(
+        '[{"image": "val2014/COCO_val2014_000000000020.jpg", "caption": ["a", "b"]}]'
+    )
+    asked = [*options[:4], "--captions", tmp_path / "raw/coco_val.json", "--output", tmp_path / "out"]
+    assert run_script(SCRIPT, *asked, "--images", tmp_path / "raw" / "val2014") == 0
+    assert capsys.readouterr().out.splitlines() == ["val      2 captions of 1 images"]
+    assert run_script(SCRIPT, *options[:4], "--output", tmp_path / "out") == 2
+    assert "got neither" in capsys.readouterr().err
+
+
 def test_wrong_options_end_with_code_2(options, capsys):
-    for wrong in ((), (*options, "--dataset", "flickr8k"), (*options, "--embed-image")):
+    for wrong in ((), (*options, "--dataset", "flickr9k"), (*options, "--embed-image")):
         assert run_script(SCRIPT, *wrong) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

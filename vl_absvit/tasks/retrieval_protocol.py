@@ -1,5 +1,6 @@
 """What a retrieval number means: the protocol in words, and everything that the scores depend on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.variants import Variant
 
 _ON_COCO = ("vqav2", "vqa_v1", "okvqa", "vqacp_v1", "vqacp_v2", "coco", "visual_genome")
-IMAGES_OF = dict.fromkeys(_ON_COCO, "coco") | {"snli_ve": "flickr30k"}
+IMAGES_OF = dict.fromkeys(_ON_COCO, "coco") | {"snli_ve": "flickr30k", "flickr8k": "flickr30k"}
 """Data sets whose images are another's, wholly or in part: a model trained on VQAv2 has seen COCO."""
+
+
+def is_zero_shot(dataset: str, trained_on: Iterable[str]) -> bool:
+    """Whether a model trained on these data sets has never been trained on images of ``dataset``."""
+    return IMAGES_OF.get(dataset, dataset) not in {IMAGES_OF.get(name, name) for name in trained_on}
 
 
 def describe_protocol(
@@ -26,10 +32,10 @@ def describe_protocol(
     dataset = read_manifest(data)["dataset"]
     trained_on = datasets_trained_on(checkpoint.training)
     images, captions = len(gallery.image_ids), len(gallery.caption_ids)
-    is_zero_shot = dataset not in {IMAGES_OF.get(name, name) for name in trained_on}
+    zero_shot = is_zero_shot(dataset, trained_on)
     variant = checkpoint.model.vision.variant
     resolution = checkpoint.preprocessing.image_size
-    kind = "zero-shot" if is_zero_shot else "finetuned"
+    kind = "zero-shot" if zero_shot else "finetuned"
     history = f"trained on {', then '.join(_describe(link) for link in _chain(checkpoint.training))}"
     return {
         "dataset": dataset,
@@ -39,7 +45,7 @@ def describe_protocol(
         "resolution": resolution,
         "look": look,
         "shortlist": "none" if look == "first" else "all" if size is None else size,
-        "zero_shot": is_zero_shot,
+        "zero_shot": zero_shot,
         "model": variant.label,
         "training": checkpoint.training,
         "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions at {resolution} px; "

@@ -1,6 +1,6 @@
 """Captions and their images in the scratch database: checked against each other, read split by split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ _SCHEMA = """
         place INTEGER PRIMARY KEY, caption_id INTEGER UNIQUE, image_id INTEGER, caption TEXT, is_repeated INTEGER);
 """
 _JOINED = "caption JOIN captioned USING (image_id) JOIN image USING (image_id)"
+OF_SPLIT = "SELECT split, image_id FROM captioned"
+"""Which images each split is about."""
 
 
 class SplitCounts(NamedTuple):
@@ -64,10 +66,19 @@ class CaptionStore:
             return f"image {image_id} ({file}) is both in {split} and in {image.split}"
         return f"image {image_id} ({file}) occurs twice"
 
-    def list_images(self) -> None:
-        """Fill the table of images. What was not found good before is to be checked again."""
+    def files(self) -> Iterator[str]:
+        """The official files of all images."""
+        yield from (file for (file,) in self._database.all("SELECT file FROM captioned"))
+
+    def list_images(self, find: Callable[[str], str | None]) -> None:
+        """Fill the table of images. What was not found good before is to be checked again.
+
+        Args:
+            find: where the image of an official file is; None if nowhere.
+        """
         self._images.forget_all_but_good()
-        self._images.add(self._database.all("SELECT image_id, file FROM captioned"))
+        listed = self._database.all("SELECT image_id, file FROM captioned")
+        self._images.add((image_id, find(file) or file) for image_id, file in listed)
 
     def rows(self, split: str) -> Iterator[tuple[int, int, str]]:
         """Caption id, image id and text in file order, without repeated captions and those of bad images."""

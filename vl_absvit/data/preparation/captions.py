@@ -1,8 +1,9 @@
-"""Captions with Karpathy's splits, Flickr30K's or COCO's, to the folder that training reads.
+"""Captions of Flickr30K, Flickr8k or COCO, in the forms that go around, to the folder that training reads.
 
 An interrupted run goes on from the captions it has taken in and the images it has checked.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 import pyarrow as pa
 
 from vl_absvit.cli import progress
-from vl_absvit.data.preparation.caption_store import CaptionStore, SplitCounts
+from vl_absvit.data.preparation.caption_lists import read_captions, read_splits, split_of_list
+from vl_absvit.data.preparation.caption_sets import OFFICIAL, DatasetName
+from vl_absvit.data.preparation.caption_store import OF_SPLIT, CaptionStore, SplitCounts
+from vl_absvit.data.preparation.coco_images import CocoImages, is_named_as_cocos
+from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.folder import make_request
-from vl_absvit.data.preparation.images import check_images, find_images
-from vl_absvit.data.preparation.karpathy_source import OFFICIAL, DatasetName, Ids, find_ids, read_images
+from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
+from vl_absvit.data.preparation.karpathy_source import Ids, find_ids, read_images
+from vl_absvit.data.preparation.listed_captions import ListedCaptions
+from vl_absvit.data.preparation.named_images import NamedImages
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images, write_rows
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
 
 _SCHEMA = pa.schema([("caption_id", pa.int64()), ("image_id", pa.int64()), ("caption", pa.string())])
 
@@ -27,11 +34,36 @@ class CaptionOptions:
 
     dataset: DatasetName
     root: Path
-    """Folder of the image folders: ``flickr30k-images``, or COCO's ``train2014`` and ``val2014``."""
-    karpathy: Path
-    """``dataset_flickr30k.json`` or ``dataset_coco.json``, plain or gzipped."""
+    """Folder that the images lie below."""
+    karpathy: Path | None = None
+    """``dataset_flickr30k.json`` or its like, plain or gzipped: captions and splits, or splits alone."""
+    captions: Sequence[Path] = ()
+    """Lists of captions; the splits come from ``karpathy`` or ``splits``, else from the names of the lists."""
+    splits: Sequence[Path] = ()
+    """Lists of the images of one split each."""
+    images: Path | None = None
+    """Folder that the images lie below, where that is not ``root``."""
     embed_images: bool = False
     allow_missing_images: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.karpathy and not self.captions:
+            raise ConfigError("expected the captions by --karpathy or --captions, got neither")
+        if self.splits and (self.karpathy or not self.captions):
+            raise ConfigError("--splits divides the images of --captions where there is no --karpathy")
+        names = [file.name for file in self.sources]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two of the files have the same name: {', '.join(sorted(names))}; rename one")
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files of captions and splits."""
+        return [*([self.karpathy] if self.karpathy else []), *self.captions, *self.splits]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the images lie below."""
+        return self.root if self.images is None else self.images
 
 
 def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dict[str, Any]:
@@ -40,35 +72,75 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
     Raises:
         InputError: something is wrong with the files, or ``output`` is there from other options or other files.
     """
-    if not options.root.is_dir():
-        raise InputError(f"{options.root}: no such folder; expected the images of {options.dataset} there")
-    ids = find_ids(options.karpathy, options.dataset)
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder}: no such folder; expected the images of {options.dataset} there")
+    ids = find_ids(options.karpathy, options.dataset) if options.karpathy else Ids(of_images=True, of_captions=True)
 
     def fill(work: Work) -> Content:
-        store = CaptionStore(work.database, work.images)
-        _take_in(store, options, ids)
-        warnings = _without_ids(ids) + find_images(work.images, allow_missing=options.allow_missing_images)
+        store, allowed = CaptionStore(work.database, work.images), options.allow_missing_images
+        warnings = _without_ids(ids) + _take_in(store, work.database, options, ids)
+        pictures = _pictures(options, store)
+        store.list_images(pictures.find)
+        mark_missing(work.images)
+        warnings += check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
+        warnings += judge_missing(work.images, allow_missing=allowed)
         checked = check_images(work.images, workers, store.skipped_captions)
         write_images(work.folder, work.images, embed=options.embed_images)
         splits = _write_splits(work.folder, store, options.dataset)
         warnings += checked.warnings + _repetitions(splits) + _deviations(splits, options.dataset)
         return Content({split: counts._asdict() for split, counts in splits.items()}, checked, warnings, more={})
 
-    return prepare(output, _request(options), fill, root=options.root, noun="captions")
+    return prepare(output, _request(options), fill, root=options.folder, noun="captions")
 
 
 def _request(options: CaptionOptions) -> dict[str, Any]:
-    """What decides the result: where the images are, the options, the content of the caption file."""
-    settings = {name: value for name, value in asdict(options).items() if name not in ("dataset", "root", "karpathy")}
-    return {"dataset": options.dataset, **make_request("captions", options.root, settings, [options.karpathy])}
+    """What decides the result: where the images are, the options, the content of the files."""
+    settings = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
+    return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
 
 
-def _take_in(store: CaptionStore, options: CaptionOptions, ids: Ids) -> None:
-    """Captions and the list of images."""
+def _take_in(store: CaptionStore, database: Database, options: CaptionOptions, ids: Ids) -> list[str]:
+    """The captions; words for what is odd about lists of them."""
+    dataset, karpathy = options.dataset, options.karpathy
     with progress() as bar:
-        records = bar.track(read_images(options.karpathy, options.dataset, ids), description=options.karpathy.name)
-        store.add(options.karpathy, records)
-    store.list_images()
+        if not options.captions:
+            records = bar.track(read_images(karpathy, dataset, ids), description=karpathy.name)
+            store.add(karpathy, records)
+            return []
+        listed, names_tell = ListedCaptions(database), not (karpathy or options.splits)
+        for path in options.captions:
+            split = split_of_list(path, dataset) if names_tell else None
+            listed.add(path, split, bar.track(read_captions(path, dataset), description=path.name))
+        if karpathy:
+            store.add(karpathy, listed.as_in(karpathy, read_images(karpathy, dataset, ids)))
+        else:
+            split_of = None if names_tell else read_splits(options.splits, dataset)
+            store.add(options.captions[0], listed.numbered(dataset, split_of))
+    return _oddities(listed, store, options)
+
+
+def _oddities(listed: ListedCaptions, store: CaptionStore, options: CaptionOptions) -> list[str]:
+    """Words for what was mended and what was left out.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    divided, images = sum(1 for _ in store.files()), listed.count_images()
+    lists = ", ".join(path.name for path in options.captions)
+    if not divided:
+        dividing = ", ".join(path.name for path in options.sources if path not in options.captions)
+        raise InputError(f"none of the {images:,} images of {lists} is in {dividing}")
+    warnings = [f"the caption of {file} lacked the mark before it and was mended" for file in listed.repaired()]
+    if divided < images:
+        warnings.append(f"{images - divided:,} of the {images:,} images of {lists} are in no split and left out")
+    return warnings
+
+
+def _pictures(options: CaptionOptions, store: CaptionStore) -> CocoImages | NamedImages:
+    """What finds the images: COCO's by their ids, others by their names."""
+    if options.dataset == "coco" and all(map(is_named_as_cocos, store.files())):
+        return CocoImages(options.folder)
+    return NamedImages(options.folder, store.files())
 
 
 def _write_splits(folder: Path, store: CaptionStore, dataset: DatasetName) -> dict[str, SplitCounts]:

@@ -116,6 +116,11 @@ def official_file(folder: str, image_id: int) -> str:
     return f"{folder}/{prefix}{image_id:012d}.jpg"
 
 
+def is_named_as_cocos(file: str) -> bool:
+    """Whether a file has the name of one of COCO's pictures, so that it can be found by its id."""
+    return _NAME.fullmatch(PurePosixPath(file).name) is not None
+
+
 def _parse(file: str) -> tuple[str, str, int]:
     """Folder, prefix and id of an official name."""
     path = PurePosixPath(file)

@@ -114,7 +114,9 @@ class Database:
     def all(self, query: str, *values: Any) -> Iterator[Any]:
         """The rows of a query's result, one at a time."""
         with self._failing_clearly():
-            yield from self._connection.execute(query, values)
+            # "yield from" would close the cursor at the end, of a database that may be closed already.
+            for row in self._connection.execute(query, values):  # noqa: UP028
+                yield row
 
     @contextmanager
     def _failing_clearly(self) -> Iterator[None]:

@@ -6,22 +6,15 @@ keys, such as tokens, are not read.
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from vl_absvit.data.json_files import form_name
+from vl_absvit.data.preparation.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside
 from vl_absvit.data.preparation.json_stream import integer, read_records, read_value, string, value
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
-DatasetName = Literal["flickr30k", "coco"]
-
-# Data set -> split -> official number of images.
-OFFICIAL: dict[str, dict[str, int]] = {
-    "flickr30k": {"train": 29_000, "val": 1_014, "test": 1_000},
-    "coco": {"train": 82_783, "restval": 30_504, "val": 5_000, "test": 5_000},
-}
-_FLICKR_FOLDER = "flickr30k-images"
-_IMAGE_KEYS = {"flickr30k": "imgid", "coco": "cocoid"}
+_IMAGE_KEYS = {"flickr30k": "imgid", "flickr8k": "imgid", "coco": "cocoid"}
 
 
 class CaptionedImage(NamedTuple):
@@ -67,7 +60,7 @@ def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[Captione
         image_id = _id(record, _IMAGE_KEYS[dataset], ids.of_images, number, where)
         filename = string(record, "filename", where)
         where = f"{path}: image {image_id} ({filename})"
-        folder = _FLICKR_FOLDER if dataset == "flickr30k" else string(record, "filepath", where)
+        folder = FOLDERS.get(dataset) or string(record, "filepath", where)
         split = string(record, "split", where)
         if split not in OFFICIAL[dataset]:
             splits = ", ".join(OFFICIAL[dataset])
@@ -113,8 +106,7 @@ def _file(folder: str, filename: str, where: str) -> str:
     Raises:
         InputError: it would lead out of the folder, or is none.
     """
-    for part in (PurePosixPath(folder), PurePosixPath(filename)):
-        if not part.name or part.is_absolute() or ".." in part.parts or "\0" in str(part):
-            came = f"{folder!r:.60} / {filename!r:.60}"
-            raise InputError(f"{where}: expected a file inside the images' folder, got {came}")
+    if not (is_inside(PurePosixPath(folder)) and is_inside(PurePosixPath(filename))):
+        came = f"{folder!r:.60} / {filename!r:.60}"
+        raise InputError(f"{where}: expected a file inside the images' folder, got {came}")
     return str(PurePosixPath(folder, filename))

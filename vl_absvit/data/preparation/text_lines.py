@@ -1,0 +1,41 @@
+"""Lines of text files from elsewhere, plain or gzipped: one at a time, each with its number."""
+
+import codecs
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vl_absvit.data.bounded import unpack
+from vl_absvit.data.strict_json import MAX_CHARACTERS
+from vl_absvit.errors import InputError
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, without their ends; only line feeds, with or without a return, end a line.
+
+    Yields:
+        The words that say where a line is, and the line.
+
+    Raises:
+        InputError: there is no such file, it is not text in UTF-8 or not gzip, or a line has no end.
+    """
+    rest, number = "", 0
+    try:
+        decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        for piece in unpack(path):
+            *lines, rest = (rest + decode(piece)).split("\n")
+            if len(rest) > MAX_CHARACTERS:
+                raise InputError(f"{path}: line {number + len(lines) + 1} has more than {MAX_CHARACTERS:,} characters")
+            for line in lines:
+                number += 1
+                if line.strip():
+                    yield f"{path}: line {number}", line.removesuffix("\r")
+        rest += decode(b"", True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8, after line {number}: {error}") from error
+    except (EOFError, zlib.error, OSError) as error:
+        raise InputError(f"{path}: cannot be read, after line {number}: {error}") from error
+    if rest.strip():
+        yield f"{path}: line {number + 1}", rest.removesuffix("\r")
