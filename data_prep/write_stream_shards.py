@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
 from vl_absvit.errors import ConfigError
 
@@ -19,6 +19,7 @@ from vl_absvit.errors import ConfigError
 def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="PREPARED", help="prepared VQA data")
+    add_images_option(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="STREAM", help="folder to write")
     parser.add_argument("--split", nargs="+", default=["train"], metavar="S", help="splits to train on (default train)")
     parser.add_argument("--shards", type=int, default=64, help="files (default 64)")
@@ -28,7 +29,10 @@ def main() -> None:
         raise ConfigError(f"expected --shards >= 1 and --seed >= 0, got {arguments.shards} and {arguments.seed}")
     if len(set(arguments.split)) < len(arguments.split):
         raise ConfigError(f"--split names a split more than once: {' '.join(arguments.split)}")
-    options = StreamOptions(data=arguments.data, splits=arguments.split, shards=arguments.shards, seed=arguments.seed)
+    options = StreamOptions(
+        data=arguments.data, images=arguments.images, splits=arguments.split, shards=arguments.shards,
+        seed=arguments.seed,
+    )  # fmt: skip
     was_there, start = (arguments.output / "manifest.json").is_file(), time.monotonic()
     with progress() as bar:
 

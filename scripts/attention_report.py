@@ -41,7 +41,8 @@ def main() -> None:
     if len(chosen) < len(entries):
         notes.append(f"The first {len(chosen):,} of {len(entries):,} exported {texts}.")
     with progress() as bar:
-        records = [read_exported(arguments.maps, entry) for entry in bar.track(chosen, description="reading")]
+        tracked = bar.track(chosen, description="reading")
+        records = [read_exported(arguments.maps, entry, arguments.images) for entry in tracked]
     show = choose_shown(in_order(kind for record in records for kind in record.maps), arguments.show)
     people = People({}, {})
     if arguments.hat:
@@ -63,6 +64,9 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument("--maps", required=True, metavar="DIR", help="folder written by scripts/export_attention.py")
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the pictures, if they are neither where they were nor moved with DIR"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="page to write, such as report.html")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions or captions of the export")
     parser.add_argument(

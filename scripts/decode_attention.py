@@ -35,7 +35,7 @@ from vl_absvit.attention.decoding import (
     judge_decoder,
     shared_scale,
 )
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import write_json
@@ -86,7 +86,7 @@ def main() -> None:
     if arguments.image is not None and vision.uses_prior != bool(arguments.text):
         needs = "at least one --text, which steers it" if vision.uses_prior else "no --text: none has a say"
         raise ConfigError(f"command line: the checkpoint's encoder, {vision.variant.label}, takes {needs}")
-    images = ImageTable(arguments.data)
+    images = ImageTable(arguments.data, arguments.images)
     fit_ids, held_out_ids = choose_images(arguments, images)
     subjects = name_subjects(arguments, images, vision.uses_prior)
     # A text that the model cannot read stops here, before the fit.
@@ -119,6 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="OUT", help="folder written by a script of data_prep"
     )
+    add_images_option(parser)
     parser.add_argument(
         "--split", required=True, help="split whose images are drawn and judge the decoder, such as val"
     )

@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.errors import InputError
 
 
@@ -35,7 +35,9 @@ def main() -> None:
     accelerator = make_accelerator()
     make_room(arguments.output)
     checkpoint = load_parts(arguments.checkpoint, "matching")
-    gallery = make_gallery(arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing)
+    gallery = make_gallery(
+        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images
+    )
     if gallery.without_image:
         raise InputError(
             f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, and recall is "
@@ -83,6 +85,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a retrieval run")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_captions.py")
+    add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to rank, such as test")
     parser.add_argument("--look", choices=("first", "second"), default="second", help="dual encoder, or whole model")
     parser.add_argument(

@@ -8,7 +8,7 @@ Also under torchrun or accelerate launch. Tokenizer, vocabulary and image prepro
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.errors import InputError
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
+    add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
     parser.add_argument(
@@ -44,7 +45,10 @@ def main() -> None:
     make_room(arguments.output)
     if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
-    dataset = make_dataset(arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing)
+    dataset = make_dataset(
+        arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing,
+        images=arguments.images,
+    )  # fmt: skip
     if dataset.without_image:
         raise InputError(
             f"{arguments.data}: {dataset.without_image:,} of {dataset.without_image + len(dataset):,} questions of "

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,13 +78,17 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
             preprocessing.max_tokens,
             preprocessing.transform(),
             negatives=0,
+            images=arguments.images,
         )
-        return SplitCaptions(arguments.data, arguments.split, captions)
+        return SplitCaptions(arguments.data, arguments.split, captions, arguments.images)
     if arguments.data is not None:
         is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
         vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
-        samples = make_dataset(arguments.data, split_names(arguments.split), tokenizer, len(vocabulary), preprocessing)
-        return SplitQuestions(arguments.data, arguments.split, samples)
+        samples = make_dataset(
+            arguments.data, split_names(arguments.split), tokenizer, len(vocabulary), preprocessing,
+            images=arguments.images,
+        )  # fmt: skip
+        return SplitQuestions(arguments.data, arguments.split, samples, arguments.images)
     if arguments.requests is not None:
         requests = read_requests(arguments.requests, kind)
     else:
@@ -99,6 +103,7 @@ def parse_arguments() -> argparse.Namespace:
         "--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA or retrieval run"
     )
     parser.add_argument("--data", metavar="OUT", help="folder written by data_prep/prepare_{vqav2,vqa_hat,captions}.py")
+    add_images_option(parser)
     parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")
     parser.add_argument("--requests", metavar="FILE", help="questions or captions of one's own, as JSON lines")
     parser.add_argument("--image", metavar="FILE", help="a picture to ask about")

@@ -23,7 +23,7 @@ from rich.table import Table
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.render import panel, remarks_on_answer
 from vl_absvit.attention.report import TITLES
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.records import ImageTable, read_annotations, read_questions, read_vocabulary
@@ -70,8 +70,11 @@ def main() -> None:
     prior_only = prior_only_accuracy(data, annotations)
 
     checkpoint = load_checkpoint(arguments.checkpoint)
-    images = ImageTable(data)
-    dataset = make_dataset(data, [split], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing)
+    images = ImageTable(data, arguments.images)
+    dataset = make_dataset(
+        data, [split], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing,
+        images=arguments.images,
+    )  # fmt: skip
     with progress() as bar:
         looked = look(checkpoint, dataset, images, arguments.batch_size)
         seen = list(bar.track(looked, total=len(dataset), description="looking"))
@@ -100,6 +103,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint of a VQA run")
     parser.add_argument("--data", type=Path, required=True, metavar="OUT", help="the prepared demo world")
+    add_images_option(parser)
     parser.add_argument("--split", default="val", help="split to report (default: val)")
     parser.add_argument("--objects", type=Path, required=True, metavar="FILE", help="the world's demo_objects.json")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="written by evaluate_vqa.py")

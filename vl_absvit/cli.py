@@ -104,6 +104,13 @@ class OptionParser(argparse.ArgumentParser):
         raise ConfigError(f"command line: {message}{hint}")
 
 
+def add_images_option(parser: argparse.ArgumentParser) -> None:
+    """``--images``, for a program that reads the pictures of prepared data."""
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the raw images (default: beside --data as prepared, or where it was)"
+    )
+
+
 def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
     """A run's config from ``--config FILE.yaml`` and dotted overrides such as ``--optim.batch_size 64``.
 

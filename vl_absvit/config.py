@@ -254,6 +254,9 @@ class DataConfig:
 
     root: str
     """Folder written by a script of ``data_prep`` (VQA), or an ImageFolder with ``train`` and ``val`` (pretraining)."""
+    images: str | None = None
+    """Folder of the raw images of prepared data; None looks for them beside ``root`` as they were at preparation, then
+    where they were."""
     train_splits: tuple[str, ...] = ("train",)
     """Splits to train on. Training on everything for a leaderboard is ``[train, minival, val]`` with
     ``select_split: null``."""
@@ -454,6 +457,10 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _require_no_stream(self.data)
+        _require(
+            self.data.images is None,
+            f"data.images is {self.data.images}, but in pretraining data.root is the folder of images itself",
+        )
         _require(
             self.data.samples_per_image == 1,
             f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",

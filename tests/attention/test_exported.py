@@ -1,12 +1,13 @@
 """An export is read back as it was written, and whatever is wrong with one is named with its place."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.damage import cut_short, emptied, removed, replaced
-from tests.exported import CAPTION, ENTRY, add_caption, add_question, blob
+from tests.exported import CAPTION, ENTRY, add_caption, add_question, blob, draw_picture
 from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.errors import InputError
 
@@ -49,6 +50,27 @@ def test_a_caption_is_read_back_as_it_was_written(tmp_path):
     assert own.caption_id is own.image_id is None and len(read_index(tmp_path, "caption")) == 2
     with pytest.raises(InputError, match="index.jsonl: expected an export of questions, got one of captions"):
         read_index(tmp_path, "question")
+
+
+def test_a_picture_that_was_moved_with_the_export_or_is_told_is_found(tmp_path):
+    old, export = tmp_path / "old/raw/val2014/1.png", tmp_path / "new/maps"
+    export.mkdir(parents=True)
+    draw_picture(old)
+    add_question(export, "1", image=str(old), image_from_here="../raw/val2014/1.png")
+    assert read(export)[0].image == old
+    draw_picture(tmp_path / "new/raw/val2014/1.png", (10, 10))  # another picture
+    assert read(export)[0].image == old
+    moved = (tmp_path / "old/raw").replace(tmp_path / "pictures")
+    draw_picture(tmp_path / "new/raw/val2014/1.png")
+    assert read(export)[0].image == tmp_path / "new/raw/val2014/1.png"
+    shutil.rmtree(tmp_path / "new/raw")
+    with pytest.raises(InputError, match=f"there is no picture {old}; if it was moved, say where with --images DIR"):
+        read(export)
+    [entry] = read_index(export)
+    for told in (moved, moved / "val2014"):
+        assert read_exported(export, entry, told).image == moved / "val2014/1.png"
+    with pytest.raises(InputError, match=f"there is no picture {old} in {tmp_path}"):
+        read_exported(export, entry, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_missing_folder_or_file_is_exit_code_1(finetune, options, message):
 
 def moved_images(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"root": "/nowhere"}))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"root": "/nowhere", "root_from_here": "gone"}))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def moved_images(folder):
         (replaced("manifest.json", "[]"), "manifest.json: expected an object at the top level, got a list"),
         (replaced("manifest.json", '{"format": 1, "root": 3, "splits": {}}'), "expected the raw data's folder under"),
         (replaced("manifest.json", '{"format": 1, "root": "x", "splits": 5}'), "and an object under 'splits'"),
-        (moved_images, "its images were in /nowhere, which does not exist"),
+        (moved_images, "/prepared/gone, which does not exist nor /nowhere, which does not exist; say where"),
     ],
 )
 def test_prepared_data_of_another_form_is_named(finetune, prepared, damage, message):

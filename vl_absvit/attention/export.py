@@ -6,6 +6,7 @@ export goes on where it stopped.
 """
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vl_absvit.attention.exported import IMAGE_FROM_HERE
 from vl_absvit.data.files import write_text, write_whole
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
@@ -90,6 +92,10 @@ class ExportFolder:
         if panel is not None:
             path = self.folder / entry["png"]
             write_whole(path, lambda stream: panel.save(stream, "PNG", compress_level=_PNG_EFFORT))
+
+    def place_of(self, picture: Path) -> dict[str, str]:
+        """Where a picture's file is, for the index: from the root of the file system, and from here."""
+        return {"image": str(picture), IMAGE_FROM_HERE: os.path.relpath(picture, self.folder.resolve())}
 
     def keep_picture(self, name: str, content: bytes) -> str:
         """A picture that is in no file of its own, as one; returns its path below the folder."""

@@ -5,6 +5,7 @@ grid (h, w) per kind of map, the part ``box`` of the original picture that the g
 ``image_size``, both in pixels of the upright picture.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,9 +19,12 @@ from vl_absvit.attention.geometry import Box
 from vl_absvit.attention.requests import TextKind
 from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
+from vl_absvit.data.raw_folder import is_same, size_of
 from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
+IMAGE_FROM_HERE = "image_from_here"
+"""A line of an index may also say where the picture is from the export's folder, should both be moved."""
 NOT_MAPS = ("box", "image_size")
 """What an archive holds beside its maps."""
 MAX_ARCHIVE_BYTES = 256 << 20
@@ -192,24 +196,42 @@ def _check_fields(entry: dict[str, Any], expected: Fields, where: str) -> None:
             raise InputError(f"{where}: expected {form} under {name!r}, got {shown(entry[name])}")
 
 
-def read_exported(folder: str | Path, entry: dict[str, Any]) -> Exported:
+def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
     """A question or caption of the index with its maps.
 
-    The picture's path counts from the export's folder if such a file exists, else from the current folder.
+    Args:
+        images: folder that has the picture, under the end of its path; None looks where the index says.
 
     Raises:
         InputError: the archive or the picture's file is missing, damaged, or about another picture.
     """
     folder = Path(folder)
     maps = read_maps(folder, entry)
-    image = next((file for file in (folder / entry["image"], Path(entry["image"])) if file.is_file()), None)
-    if image is None:
-        raise InputError(
-            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}"
-        )
+    image = _find_picture(folder, entry, images)
     form = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
     values = {name: _as_tuple(entry[name]) for name in form._fields if name in entry}
     return form(**values | {"image": image, "maps": maps})
+
+
+def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None) -> Path:
+    """The picture's file. Of several, the first whose sides are those of the index, else the first."""
+    if images is not None:
+        parts = Path(entry["image"]).parts
+        places = [Path(images, *parts[start:]) for start in range(1, len(parts))]
+    else:
+        from_here = entry.get(IMAGE_FROM_HERE)
+        places = [Path(os.path.normpath(folder.resolve() / from_here))] if isinstance(from_here, str) else []
+        places += [folder / entry["image"], Path(entry["image"])]
+    there = [place for place in places if place.is_file()]
+    for place in there:
+        if is_same(size_of(place), entry["image_size"]):
+            return place
+    if not there:
+        where = f" in {images}" if images is not None else "; if it was moved, say where with --images DIR"
+        raise InputError(
+            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}{where}"
+        )
+    return there[0]
 
 
 def _as_tuple(value: Any) -> Any:

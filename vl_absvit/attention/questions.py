@@ -21,7 +21,7 @@ from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.preparation.folder import fingerprint
-from vl_absvit.data.records import ImageTable, read_manifest, read_questions, split_names
+from vl_absvit.data.records import ImageTable, read_questions, split_names
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset
@@ -61,17 +61,20 @@ class Questions(Protocol):
 class _OfSplit:
     """The questions or captions of a prepared split that have an image."""
 
-    def __init__(self, root: str | Path, split: str, samples: BatchedDataset, text_ids: np.ndarray) -> None:
+    def __init__(
+        self, root: str | Path, split: str, samples: BatchedDataset, text_ids: np.ndarray, images: str | Path | None
+    ) -> None:
         """
         Args:
             split: its name, or several with commas between them.
             samples: the same split as a data set, with ``image_ids``.
             text_ids: of its samples, (Q,).
+            images: folder of the raw images; None looks where the manifest says.
         """
         self.samples, self.image_ids = samples, samples.image_ids
         self.ids = [str(text_id) for text_id in text_ids.tolist()]
         self._root, self._split = Path(root), split
-        self._images, self._raw_root = ImageTable(root), Path(read_manifest(root)["root"]).resolve()
+        self._images = ImageTable(root, images)
 
     def describe(self) -> dict[str, str]:
         """What tells these texts from others, as JSON."""
@@ -80,7 +83,7 @@ class _OfSplit:
     def _file(self, row: int) -> tuple[Path, bytes | None]:
         """The picture's file, and its bytes where the tables hold them."""
         (file,) = self._images.records([self.image_ids[row]])
-        return self._raw_root / file.file, file.content
+        return self._images.raw_root.resolve() / file.file, file.content
 
     def image_size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright picture, as prepared."""
@@ -106,8 +109,8 @@ class SplitQuestions(_OfSplit):
 
     kind: TextKind = "question"
 
-    def __init__(self, root: str | Path, split: str, samples: VQADataset) -> None:
-        super().__init__(root, split, samples, samples.question_ids)
+    def __init__(self, root: str | Path, split: str, samples: VQADataset, images: str | Path | None = None) -> None:
+        super().__init__(root, split, samples, samples.question_ids, images)
         self._table = read_questions(root, split_names(split))
         self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
 
@@ -125,12 +128,12 @@ class SplitCaptions(_OfSplit):
 
     kind: TextKind = "caption"
 
-    def __init__(self, root: str | Path, split: str, samples: CaptionDataset) -> None:
+    def __init__(self, root: str | Path, split: str, samples: CaptionDataset, images: str | Path | None = None) -> None:
         """
         Args:
             samples: the same split as a data set, without false captions.
         """
-        super().__init__(root, split, samples, samples.caption_ids)
+        super().__init__(root, split, samples, samples.caption_ids, images)
         self._captions = samples
 
     def asked(self, row: int) -> Asked:

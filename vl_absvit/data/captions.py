@@ -47,17 +47,19 @@ class CaptionDataset(Dataset):
         transform: ImageTransform,
         negatives: int,
         seed: int = 0,
+        images: str | Path | None = None,
     ) -> None:
         """
         Args:
             max_tokens: longest text, special tokens included.
             negatives: false captions per sample.
             seed: of augmentation and of the false captions.
+            images: folder of the raw images; None looks where the manifest says.
 
         Raises:
             InputError: a split does not exist or has no caption left, or there are too few false captions of an image.
         """
-        table = ImageTable(root)
+        table = ImageTable(root, images)
         self._captions = _Captions(root, splits, table, tokenizer, max_tokens)
         self.caption_ids, self.image_ids = self._captions.caption_ids, self._captions.image_ids
         self.without_image, self.truncated = self._captions.without_image, self._captions.truncated
@@ -167,15 +169,17 @@ class CaptionGallery:
         tokenizer: PreTrainedTokenizerBase,
         max_tokens: int,
         transform: ImageTransform,
+        images: str | Path | None = None,
     ) -> None:
         """
         Args:
             max_tokens: longest text, special tokens included.
+            images: folder of the raw images; None looks where the manifest says.
 
         Raises:
             InputError: the split does not exist or has no caption left.
         """
-        table = ImageTable(root)
+        table = ImageTable(root, images)
         self._captions = _Captions(root, [split], table, tokenizer, max_tokens)
         self.caption_ids = self._captions.caption_ids
         self.without_image, self.truncated = self._captions.without_image, self._captions.truncated

@@ -19,6 +19,7 @@ from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import LargeValues, read_columns
+from vl_absvit.data.raw_folder import Picture, find_raw
 from vl_absvit.errors import ConfigError, InputError
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
@@ -27,13 +28,14 @@ ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""
 ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
 """Further columns of a split that has answers."""
+_EXAMPLES = 8  # pictures by which a folder of raw images is recognised
 
 
 class ImageRecord(NamedTuple):
     """Where one image is: in a file below the raw data's root, or in the table itself."""
 
     image_id: int
-    file: str  # relative to the manifest's root
+    file: str  # relative to the folder of raw images
     content: bytes | None  # the file's bytes, if they were embedded
 
 
@@ -165,14 +167,18 @@ class ImageTable:
 
     Attributes:
         available: ids of the images that can be opened, ascending; those missing at preparation are not among them.
+        raw_root: folder that their files are in; where the table holds the pictures, only its name.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, images: str | Path | None = None) -> None:
         """
+        Args:
+            images: folder that the files of images are relative to; None looks where the manifest says.
+
         Raises:
-            InputError: the folder is not prepared data, or the raw images it refers to are no longer where they were.
+            InputError: the folder is not prepared data, or the raw images it refers to are nowhere to be found.
         """
-        self._raw_root = Path(read_manifest(root)["root"])
+        manifest = read_manifest(root)
         files = sorted(Path(root).glob("images*.parquet"))
         if not files:
             raise InputError(f"{root}: images.parquet is missing")
@@ -187,11 +193,14 @@ class ImageTable:
         # A table holds all pictures or none of them.
         embedded = bool(len(self._rows)) and contents.take(self._rows[:1])[0] is not None
         self._contents = contents if embedded else None
-        if len(self._rows) and not embedded and not self._raw_root.is_dir():
-            raise InputError(
-                f"{root}: its images were in {self._raw_root}, which does not exist; "
-                'bring them back or change "root" in manifest.json'
-            )
+        self.raw_root = Path(manifest["root"])
+        if len(self._rows) and not embedded:
+            self.raw_root = find_raw(Path(root), manifest, self._examples(), images)
+
+    def _examples(self) -> list[Picture]:
+        """Some pictures, evenly over the table."""
+        places = np.unique(np.linspace(0, len(self._rows) - 1, _EXAMPLES).round().astype(int)).tolist()
+        return [Picture(self._files[place].as_py(), tuple(self._sizes[place].tolist())) for place in places]
 
     def records(self, image_ids: Sequence[int]) -> list[ImageRecord]:
         """Where the named images are; each must be ``available``."""
@@ -210,7 +219,7 @@ class ImageTable:
 
     def open(self, image_ids: Sequence[int]) -> list[Image.Image]:
         """The named images as 8-bit RGB, upright."""
-        return [open_image(record, self._raw_root) for record in self.records(image_ids)]
+        return [open_image(record, self.raw_root) for record in self.records(image_ids)]
 
 
 def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:

@@ -45,19 +45,21 @@ class VQADataset(Dataset):
         transform: ImageTransform,
         training: bool,
         seed: int = 0,
+        images: str | Path | None = None,
     ) -> None:
         """
         Args:
             max_tokens: longest text, special tokens included.
             training: leave out questions without a target.
             seed: of augmentation.
+            images: folder of the raw images; None looks where the manifest says.
 
         Raises:
             InputError: a split does not exist, has no answers to train on or no question left, or its labels are not
                 within the vocabulary.
         """
         prepare_tokenizer(tokenizer)
-        table = ImageTable(root)
+        table = ImageTable(root, images)
         self._questions = read_questions(root, splits, ("labels", "scores"))
         self._tokenizer, self._max_tokens, self._vocabulary_size = tokenizer, max_tokens, vocabulary_size
         name = f"{root}: {'+'.join(splits)}"

@@ -134,7 +134,8 @@ def _write(
         for name, value in said._asdict().items():
             if isinstance(value, float) and not isfinite(value):
                 raise InputError(f"{questions.kind} {asked.id}: the model's {name} is {value}")
-        entry = _entry(asked, said, _picture_path(folder, asked), size, image_size, has_panel=picture is not None)
+        place = folder.place_of(asked.image) if asked.content is None else _kept_picture(folder, asked)
+        entry = _entry(asked, said, place, size, image_size, has_panel=picture is not None)
         drawn = None
         if picture is not None:
             titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
@@ -147,13 +148,22 @@ def _write(
 
 
 def _entry(
-    asked: Asked, said: Answered | Matched, image: str, size: tuple[int, int], image_size: int, has_panel: bool
+    asked: Asked,
+    said: Answered | Matched,
+    place: dict[str, str],
+    size: tuple[int, int],
+    image_size: int,
+    has_panel: bool,
 ) -> dict[str, Any]:
-    """A line of the index."""
+    """A line of the index.
+
+    Args:
+        place: where readers find the picture.
+    """
     return {
         "id": asked.id,
         "image_id": asked.image_id,
-        "image": image,
+        **place,
         **said.fields(asked),
         "image_size": list(size),
         "box": list(seen_box(*size, image_size)),
@@ -162,8 +172,6 @@ def _entry(
     }
 
 
-def _picture_path(folder: ExportFolder, asked: Asked) -> str:
-    """Where readers find the picture: its file, or a copy in the export where the tables hold it."""
-    if asked.content is None:
-        return str(asked.image)
-    return folder.keep_picture(f"{asked.image_id}{asked.image.suffix}", asked.content)
+def _kept_picture(folder: ExportFolder, asked: Asked) -> dict[str, str]:
+    """A copy in the export of a picture that the tables hold."""
+    return {"image": folder.keep_picture(f"{asked.image_id}{asked.image.suffix}", asked.content)}

@@ -60,10 +60,13 @@ class RetrievalTask:
         self.train_set = CaptionDataset(
             data.root, data.train_splits, self.tokenizer, text.max_tokens,
             self.preprocessing.transform(data.augmentation), config.negatives, config.run.seed,
+            data.images,
         )  # fmt: skip
         self.select_set = None
         if data.select_split is not None:
-            self.select_set = make_gallery(data.root, data.select_split, self.tokenizer, self.preprocessing)
+            self.select_set = make_gallery(
+                data.root, data.select_split, self.tokenizer, self.preprocessing, data.images
+            )
             check_disjoint(self.train_set, self.select_set)
         self.training = describe_training(config)
         if config.from_checkpoint is not None:
@@ -170,7 +173,15 @@ class RetrievalTask:
 
 
 def make_gallery(
-    root: str | Path, split: str, tokenizer: PreTrainedTokenizerBase, preprocessing: Preprocessing
+    root: str | Path,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    preprocessing: Preprocessing,
+    images: str | Path | None = None,
 ) -> CaptionGallery:
-    """A split of a prepared folder to rank, with inputs made as ``preprocessing`` says."""
-    return CaptionGallery(root, split, tokenizer, preprocessing.max_tokens, preprocessing.transform())
+    """A split of a prepared folder to rank, with inputs made as ``preprocessing`` says.
+
+    Args:
+        images: folder of the raw images; None looks where the folder's manifest says.
+    """
+    return CaptionGallery(root, split, tokenizer, preprocessing.max_tokens, preprocessing.transform(), images)

@@ -70,8 +70,9 @@ class VQATask:
         self.select_set, self._annotations = None, []
         if data.select_split is not None:
             self.select_set = make_dataset(
-                data.root, [data.select_split], self.tokenizer, len(self.vocabulary), self.preprocessing
-            )
+                data.root, [data.select_split], self.tokenizer, len(self.vocabulary), self.preprocessing,
+                images=data.images,
+            )  # fmt: skip
             check_disjoint(self.train_set, self.select_set)
             answerable = set(self.select_set.question_ids.tolist())
             annotations = read_annotations(data.root, [data.select_split])
@@ -90,7 +91,7 @@ class VQATask:
         if data.stream is None:
             return make_dataset(
                 data.root, data.train_splits, self.tokenizer, len(self.vocabulary), preprocessing,
-                augmentation=data.augmentation, training=True, seed=config.run.seed,
+                augmentation=data.augmentation, training=True, seed=config.run.seed, images=data.images,
             )  # fmt: skip
         stream = StreamedQuestions(
             data.stream, data.train_splits, self.vocabulary, self.tokenizer, preprocessing.max_tokens,
@@ -221,10 +222,15 @@ def make_dataset(
     augmentation: str = "none",
     training: bool = False,
     seed: int = 0,
+    images: str | Path | None = None,
 ) -> VQADataset:
-    """The named splits of a prepared folder, with inputs made as ``preprocessing`` says."""
+    """The named splits of a prepared folder, with inputs made as ``preprocessing`` says.
+
+    Args:
+        images: folder of the raw images; None looks where the folder's manifest says.
+    """
     transform, max_tokens = preprocessing.transform(augmentation), preprocessing.max_tokens
-    return VQADataset(root, list(splits), vocabulary_size, tokenizer, max_tokens, transform, training, seed)
+    return VQADataset(root, list(splits), vocabulary_size, tokenizer, max_tokens, transform, training, seed, images)
 
 
 def load_checkpoint(folder: str | Path) -> VQACheckpoint:

@@ -41,7 +41,7 @@ def test_the_manifest_says_what_was_asked_for_and_what_came_of_it(raw, tmp_path)
     manifest = begin(raw, tmp_path / "out", seed=3)
     assert manifest == read_manifest(tmp_path / "out")
     assert list(manifest) == [
-        "format", "kind", "root", "options", "sources",
+        "format", "kind", "root", "options", "sources", "root_from_here",
         "splits", "vocabulary", "missing_images", "skipped_images", "skipped_questions", "versions", "warnings",
     ]  # fmt: skip
     assert manifest["options"] == {"seed": 3} and manifest["missing_images"] == 1

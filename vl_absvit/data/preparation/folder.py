@@ -1,10 +1,12 @@
 """The folder that a preparation writes: whole or absent, and only ever from one request.
 
 Everything goes into ``OUT.partial``, which becomes ``OUT`` at the end. ``OUT.partial/request.json`` tells whether an
-interrupted run was about the same files and options; ``manifest.json`` tells it of a finished one.
+interrupted run was about the same files and options; ``manifest.json`` tells it of a finished one. Files are the same
+by their content, wherever they lie.
 """
 
 import hashlib
+import json
 import logging
 import os
 import platform
@@ -17,6 +19,7 @@ from typing import Any
 from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.files import flush_to_disk
 from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.raw_folder import FROM_HERE, ROOT
 from vl_absvit.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Ite
 def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """The manifest of a finished ``output``; None if there is none yet.
 
+    Where its raw pictures were is not compared.
+
     Raises:
         InputError: ``output`` is something else, or was made from another request.
     """
@@ -58,11 +63,19 @@ def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
         )
     for part, wanted in request.items():
         found = manifest.get(part)
-        if found != wanted:
+        if part not in (ROOT, FROM_HERE) and not _is_same(part, found, wanted):
             raise InputError(
                 f"{output}: was prepared from other {part}: {_difference(found, wanted)}; choose another --output"
             )
     return manifest
+
+
+def _is_same(part: str, found: Any, wanted: Any) -> bool:
+    """Whether a part of a request says the same; sources are told apart by their content alone."""
+    if part != "sources" or not isinstance(found, dict):
+        return found == wanted
+    ours, theirs = (sorted(json.dumps(each, sort_keys=True) for each in part.values()) for part in (wanted, found))
+    return ours == theirs
 
 
 def _difference(found: Any, wanted: Any) -> str:
@@ -90,7 +103,7 @@ def start_or_continue(partial: Path, request: dict[str, Any], noun: str = "prepa
     if partial.exists():
         if not (partial / _REQUEST).is_file():
             raise InputError(f"{partial}: exists and is not an interrupted {noun}; move it away")
-        if read_json(partial / _REQUEST) == request:
+        if _is_about_the_same(read_json(partial / _REQUEST, dict), request):
             log.info("going on with the interrupted %s in %s", noun, partial)
             return True
         log.info("starting over: %s was begun with other options or files", partial)
@@ -98,6 +111,14 @@ def start_or_continue(partial: Path, request: dict[str, Any], noun: str = "prepa
     partial.mkdir(parents=True)
     write_json(partial / _REQUEST, request)
     return False
+
+
+def _is_about_the_same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a request is that of an interrupted run, which may have been moved together with its raw pictures."""
+    places = {key for key in (ROOT, FROM_HERE) if key in wanted}
+    is_there = not places or any(found.get(key) == wanted[key] for key in places)
+    parts = {*found, *wanted} - {ROOT, FROM_HERE}
+    return is_there and all(found.get(part) == wanted.get(part) for part in parts)
 
 
 def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:

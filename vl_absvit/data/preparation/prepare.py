@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vl_absvit.data.json_files import write_json
 from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.folder import SCRATCH, finish, finished, partial_folder, start_or_continue, versions
 from vl_absvit.data.preparation.image_store import ImageStore
 from vl_absvit.data.preparation.images import CheckedImages, skipped_images
+from vl_absvit.data.raw_folder import place_of
+from vl_absvit.data.records import ImageTable
+from vl_absvit.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +49,10 @@ def prepare(
     Raises:
         InputError: ``output`` is there from another request, or ``fill`` finds something wrong.
     """
+    request = request | place_of(root, output)
     manifest = finished(output, request)
     if manifest is not None:
-        return manifest
+        return _with_pictures(manifest, output, root)
     start = time.monotonic()
     folder = partial_folder(output)
     start_or_continue(folder, request)
@@ -67,6 +72,28 @@ def prepare(
         }
     finish(folder, output, manifest)
     log.info("%s", _pace(content, noun, time.monotonic() - start))
+    return manifest
+
+
+def _with_pictures(manifest: dict[str, Any], output: Path, root: Path) -> dict[str, Any]:
+    """The manifest of a finished folder, which tells from now on where its pictures are if they were moved to ``root``.
+
+    Raises:
+        InputError: they are neither where it says nor there.
+    """
+    place = place_of(root, output)
+    if all(manifest.get(key) in (value, None) for key, value in place.items()):
+        return manifest
+    try:
+        found = ImageTable(output).raw_root
+    except InputError:
+        ImageTable(output, root)  # complains if they are not there either
+        manifest = manifest | place
+        write_json(output / "manifest.json", manifest, indent=1)
+        log.info("%s: its pictures are looked for in %s from now on", output, root)
+        return manifest
+    if found.resolve() != root.resolve():
+        log.info("%s: was prepared with the pictures in %s, which are still there", output, found)
     return manifest
 
 

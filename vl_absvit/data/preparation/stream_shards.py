@@ -29,7 +29,7 @@ from vl_absvit.data.preparation.folder import (
     start_or_continue,
     versions,
 )
-from vl_absvit.data.records import ImageTable, read_content, read_manifest, read_questions, read_vocabulary, split_files
+from vl_absvit.data.records import ImageTable, read_content, read_questions, read_vocabulary, split_files
 from vl_absvit.data.stream_folder import KIND, SCHEMA, questions_per_group
 from vl_absvit.errors import ConfigError, InputError
 
@@ -45,6 +45,8 @@ class StreamOptions:
 
     data: Path
     """Prepared VQA data, with or without embedded images."""
+    images: Path | None = None
+    """Folder of the raw images; None looks where the data's manifest says."""
     splits: Sequence[str] = ("train",)
     """Whose questions to write."""
     shards: int = 64
@@ -131,7 +133,7 @@ class _Questions:
         name = f"{options.data}: {'+'.join(options.splits)}"
         if "labels" not in self._table.column_names:
             raise InputError(f"{name} has no answers to train on")
-        self._raw, self._images = Path(read_manifest(options.data)["root"]), ImageTable(options.data)
+        self._images = ImageTable(options.data, options.images)
         image_ids = self._table.data.column("image_id").to_numpy()
         has_target = pc.list_value_length(self._table.data.column("labels")).to_numpy() > 0
         has_image = np.isin(image_ids, self._images.available)
@@ -151,7 +153,7 @@ class _Questions:
             first = self._first[image]
             of_image = self._table[self._rows[first : first + self.per_image[image]]]
             columns = (of_image[name] for name in ("question_id", "question", "labels", "scores"))
-            yield (record.image_id, record.file, read_content(record, self._raw), *columns)
+            yield (record.image_id, record.file, read_content(record, self._images.raw_root), *columns)
 
 
 def _request(options: StreamOptions) -> dict[str, Any]:
