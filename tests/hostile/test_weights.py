@@ -53,6 +53,19 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(checkpoints, tmp_path
     assert expected.get(name, refusal) in line
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hostile_checkpoint_is_no_trunk_and_runs_nothing(checkpoints, name):
+    files, target = checkpoints
+
+    def load() -> None:
+        with pytest.raises(InputError, match="^vision.weights .*[.]pth: ") as caught:
+            trunk_from(files[name])
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+
+    outcome = run_bounded(load, memory=MEMORY // 2)
+    assert outcome.code == 0 and not target.exists(), outcome.err
+
+
 def trunk_from(file: Path) -> None:
     config = VisionConfig(**TINY, weights=str(file))
     load_trunk(build_vision(config, num_classes=0), config.weights, config.model)

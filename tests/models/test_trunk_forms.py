@@ -163,6 +163,14 @@ def test_layer_scale_is_multiplied_in_and_biases_that_are_not_there_are_zero(tmp
     assert ("the file has none: zeros" in remarks) == ("qkv_bias" in changes)
 
 
+def test_a_norm_after_the_pooling_goes_on_every_token_and_it_is_said(tmp_path):
+    model = a_vit(global_pool="avg", fc_norm=True)
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    vision, entries = load(tmp_path / "vit.safetensors")
+    torch.testing.assert_close(features(vision), model.fc_norm(model.forward_features(IMAGES)))
+    assert sum("stands after the mean over patches" in entry.remark for entry in entries) == 2
+
+
 HF_SIZE = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32)
 HF_SIZE |= dict(patch_size=8, layer_norm_eps=1e-6)
 
@@ -275,6 +283,26 @@ def test_what_is_no_known_vit_is_one_line(tmp_path, changes, message):
         load(tmp_path / "vit.pth")
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"vision.weights {tmp_path / 'vit.pth'}: not the weights of the configured ")
+
+
+def test_a_file_of_torch_is_known_by_its_content(tmp_path):
+    model = a_vit()
+    for zipped in (True, False):
+        torch.save(model.state_dict(), tmp_path / "vit.weights", _use_new_zipfile_serialization=zipped)
+        assert torch.equal(features(load(tmp_path / "vit.weights")[0]), model.forward_features(IMAGES))
+
+
+def test_timms_own_weights_are_read_and_named(tmp_path, monkeypatch):
+    model, create = a_vit("vit_tiny_patch16_224"), timm.create_model
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    overlay = {"file": str(tmp_path / "vit.safetensors"), "num_classes": 5, "custom_load": False}
+    monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: create(
+        name, **(TWIN if kwargs.get("pretrained") else {}), **kwargs,
+        **({"pretrained_cfg_overlay": overlay} if kwargs.get("pretrained") else {}),
+    ))  # fmt: skip
+    vision, entries = load("timm")
+    assert torch.equal(features(vision), model.forward_features(IMAGES))
+    assert entries[0].source == f"vision.weights timm ({tmp_path / 'vit.safetensors'})"
 
 
 def test_a_file_with_more_than_tensors_in_it_says_how_to_convert_it(tmp_path):

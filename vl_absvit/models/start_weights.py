@@ -254,7 +254,8 @@ def _timm_weights(model: str) -> Weights:
         twin = timm.create_model(model, pretrained=True, num_classes=0, top_down="none")
     except (OSError, RuntimeError) as error:
         raise InputError(f"vision.weights timm: no weights for {model} to be had: {_first_line(error)}") from error
-    return Weights(twin.state_dict(), f"timm ({twin.pretrained_cfg.get('hf_hub_id') or twin.pretrained_cfg['url']})")
+    origin = next(filter(None, map(twin.pretrained_cfg.get, ("file", "hf_hub_id", "url"))), model)
+    return Weights(twin.state_dict(), f"timm ({origin})")
 
 
 def _roberta_name(key: str) -> str:

@@ -20,7 +20,7 @@ PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddin
 NO_USE = {  # what such files hold beside the trunk: pattern -> what it is
     r"head_dist\..+": "DeiT's classifier of the distillation token",
     r"dist_token": "DeiT's distillation token",
-    r"mask_token": "the token of masked patches",
+    r"mask_token|masked_embed": "the token of masked patches",
     r"decoder_.+": "MAE's decoder",
     r"pre_logits\..+": "a layer before an older classifier",
     r"pooler\..+": "transformers' pooler",
@@ -41,6 +41,7 @@ TRANSFORMERS = {  # transformers' name (on disk, or in memory since version 5) -
     r"layernorm\.(weight|bias)": r"norm.\1",
 }
 FUSED = "transformers' queries, keys and values in one"
+AFTER_POOLING = "the file's norm stands after the mean over patches; here it is on every token"
 WITHOUT_DISTILLATION = "without the row of DeiT's distillation token"
 NO_BIASES = "the file has none: zeros"
 WITHOUT_CLS = "the file's table has no row for CLS: zeros, which add nothing to that token"
@@ -81,6 +82,9 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> PlainViT:
             useful[key] = value
         else:
             dropped.append(Dropped(prefix + key, value.numel(), reason))
+    for name in ("weight", "bias"):
+        if f"fc_norm.{name}" in useful and f"norm.{name}" not in useful:
+            useful[f"norm.{name}"], remarks[f"norm.{name}"] = useful.pop(f"fc_norm.{name}"), AFTER_POOLING
     if "pos_embed" in useful:
         positions, remark = _with_cls_row(useful["pos_embed"], has_distillation="dist_token" in inside)
         if remark == WITHOUT_DISTILLATION:

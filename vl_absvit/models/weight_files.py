@@ -16,6 +16,8 @@ IN_FOLDERS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
+"""Of files of ``torch.save``, whatever their names; a file named ``.safetensors`` has to be one."""
 ENTRIES = ("model", "state_dict", "model_state_dict", "model_state", "teacher", "student", "module")
 """Under which training programs keep the weights beside the rest; the first that is there. DINO's own evaluation reads
 the teacher, too."""
@@ -45,18 +47,27 @@ def read_weights(path: Path, option: str) -> Weights:
         raise InputError(f"{option}: no such file: {file}")
     try:
         return _read_parts(file) if file.name.endswith(".index.json") else _read_file(file)
+    except OSError as error:
+        raise InputError(f"{option} {file}: cannot be read: {error.strerror or error}") from error
     except InputError as error:
         raise InputError(f"{option} {error}") from error
 
 
 def _read_file(file: Path) -> Weights:
-    return _read_torch(file) if file.suffix.lower() in TORCH_SUFFIXES else _read_safetensors(file)
+    return _read_torch(file) if _is_torch_file(file) else _read_safetensors(file)
+
+
+def _is_torch_file(file: Path) -> bool:
+    if file.suffix.lower() in (".safetensors", *TORCH_SUFFIXES):
+        return file.suffix.lower() != ".safetensors"
+    with file.open("rb") as stream:
+        return stream.read(4).startswith(TORCH_BEGINNINGS)
 
 
 def _read_safetensors(file: Path) -> Weights:
     try:
         return Weights(load_file(file), str(file))
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise InputError(f"{file}: not a safetensors file: {error}") from error
 
 
