@@ -39,6 +39,17 @@ def test_a_run_leaves_everything_in_its_folder(finetuned):
     }
 
 
+def test_the_log_says_once_what_became_of_every_start_weight(finetuned):
+    log = (finetuned / "vqa/console.log").read_text()
+    assert log.count("start weights: the model's ") == 1
+    source = f"  vision.weights {finetuned / 'pretrained/checkpoints/best/model.safetensors'}\n"
+    table = log[log.index(source) :]
+    assert (
+        table.index("    loaded     vision trunk ") < table.index("    dropped ") < table.index("  no file: random\n")
+    )
+    assert "vision.head.weight, vision.head.bias, ...: this model has none" in table
+
+
 def test_the_losses_go_down(finetuned):
     for run, term in (("pretrained", "classification"), ("vqa", "vqa")):
         values = [line[term] for line in metrics(finetuned / run) if term in line]

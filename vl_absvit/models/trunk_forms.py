@@ -17,6 +17,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.models.block_forms import in_our_form
 
 PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddings\.projection)\.weight"
+RELEASED = r"decoders\.[0-9]+\.linear2?\.weight"
 NO_USE = {  # what such files hold beside the trunk: pattern -> what it is
     r"head_dist\..+": "DeiT's classifier of the distillation token",
     r"dist_token": "DeiT's distillation token",
@@ -72,6 +73,8 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> PlainViT:
     """
     prefix = _prefix(state)
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    if any(re.fullmatch(RELEASED, key) for key in inside):
+        raise InputError("a file of the authors' release; scripts/convert_released.py makes a folder of it")
     beside = f"beside the trunk, which is {prefix}*"
     dropped = [Dropped(key, value.numel(), beside) for key, value in state.items() if not key.startswith(prefix)]
     inside, remarks = _in_timms_names(inside)
