@@ -62,12 +62,14 @@ def main() -> None:
     # Pictures that are uploaded, and all that is made of them, are in this folder.
     with TemporaryDirectory(prefix="vl_absvit_app_") as folder:
         gr = import_gradio(folder)
+        from vl_absvit.hub import find
         from vl_absvit.tasks.live import LiveModel
         from vl_absvit.tasks.vqa import load_checkpoint
 
-        checkpoint = load_checkpoint(arguments.checkpoint)
+        found = find(arguments.checkpoint, "--checkpoint")
+        checkpoint = load_checkpoint(found.path)
         size, answers = checkpoint.preprocessing.image_size, len(checkpoint.vocabulary)
-        about = f"{arguments.checkpoint}: {size} x {size} pixels, {answers:,} answers, on {device}"
+        about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, on {device}"
         page = make_page(gr, LiveModel(checkpoint, device), arguments.examples, about)
         page.launch(
             server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
@@ -86,7 +88,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
+    )
     parser.add_argument("--examples", nargs="+", default=[], metavar="FILE", help="pictures to pick from")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator if there is one, else cpu)")
     parser.add_argument(

@@ -34,6 +34,7 @@ from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
+from vl_absvit.hub import find
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
 
@@ -60,14 +61,15 @@ class Pair(NamedTuple):
 def main() -> None:
     arguments = parse_arguments()
     make_room(arguments.output / "scores.json")
-    checkpoint = load_steerable(arguments.checkpoint)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_steerable(found.path)
     vision = checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu").vision
     check_block(arguments.block, len(vision.blocks))
     reads_texts = isinstance(checkpoint, VLCheckpoint)
     if arguments.template is not None and not reads_texts:
         raise ConfigError("command line: --template makes texts of classes, but the checkpoint is a classifier")
     content = {
-        "checkpoint": str(arguments.checkpoint),
+        "checkpoint": found.name,
         "priors_are": "texts" if reads_texts else "class prototypes",
         "trained_alpha": vision.modulate.keywords["gain"],
         "block": arguments.block,

@@ -41,6 +41,7 @@ from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.records import ImageTable, read_questions
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.hub import find
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.decoding import (
     Decoded,
@@ -81,7 +82,8 @@ class Subject(NamedTuple):
 def main() -> None:
     arguments = parse_arguments()
     check_output(arguments.output)
-    checkpoint = load_decodable(arguments.checkpoint)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_decodable(found.path)
     vision = checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu").vision
     if arguments.image is not None and vision.uses_prior != bool(arguments.text):
         needs = "at least one --text, which steers it" if vision.uses_prior else "no --text: none has a say"
@@ -99,7 +101,7 @@ def main() -> None:
             decoded = decode_image(checkpoint, decoder, open_picture(subject.source, images), prior)
             pictures.append(write_picture(subject, decoded, arguments.output))
     content = {
-        "checkpoint": str(arguments.checkpoint),
+        "checkpoint": found.name,
         "top_down": vision.variant.label,
         "gain": vision.modulate.keywords["gain"],
         "data": str(arguments.data),
@@ -114,7 +116,11 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint of a VQA or retrieval run"
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder or hub name of a VQA or retrieval checkpoint",
     )
     parser.add_argument(
         "--data", type=Path, required=True, metavar="OUT", help="folder written by a script of data_prep"

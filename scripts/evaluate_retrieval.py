@@ -26,6 +26,7 @@ def main() -> None:
     from vl_absvit.distributed import gather_objects, is_main
     from vl_absvit.evaluation.chunk_store import FileChunkStore
     from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
+    from vl_absvit.hub import find
     from vl_absvit.tasks.checkpoint import load_parts
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
@@ -34,7 +35,8 @@ def main() -> None:
 
     accelerator = make_accelerator()
     make_room(arguments.output)
-    checkpoint = load_parts(arguments.checkpoint, "matching")
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_parts(found.path, "matching")
     gallery = make_gallery(
         arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images
     )
@@ -47,7 +49,7 @@ def main() -> None:
     model = checkpoint.model.to(accelerator.device, torch.bfloat16 if arguments.precision == "bf16" else None)
     settings = {name: getattr(arguments, name) for name in ("split", "look", "precision", "batch_size")}
     store = FileChunkStore(arguments.output)
-    goes_on = is_main() and store.start(request_of(arguments.checkpoint, arguments.data, shortlist=size, **settings))
+    goes_on = is_main() and store.start(request_of(found.path, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
     if goes_on:
         print(f"going on with the interrupted evaluation in {store.folder}")
@@ -68,7 +70,7 @@ def main() -> None:
             **describe_protocol(checkpoint, arguments.data, arguments.split, gallery, arguments.look, size),
             "pairs": judged,
             "precision": arguments.precision,
-            "checkpoint": str(arguments.checkpoint),
+            "checkpoint": found.name,
             "seconds": round(time.monotonic() - started, 2),
             "went_on_after_interruption": goes_on,
         }
@@ -83,7 +85,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a retrieval run")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a retrieval checkpoint, or hub name"
+    )
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_captions.py")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to rank, such as test")

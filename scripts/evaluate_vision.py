@@ -22,6 +22,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.hub import find
     from vl_absvit.tasks.classification import load_classifier
     from vl_absvit.tasks.vision_evaluation import (
         count_images,
@@ -34,9 +35,10 @@ def main() -> None:
 
     accelerator = make_accelerator()
     make_room(arguments.output)
-    checkpoint = load_classifier(arguments.checkpoint)
-    classes = judged_classes(checkpoint.classes, arguments.subset, arguments.checkpoint)
-    prepared = preparation(arguments.checkpoint, checkpoint, already_cut=arguments.corruptions)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_classifier(found.path)
+    classes = judged_classes(checkpoint.classes, arguments.subset, found.path)
+    prepared = preparation(found.path, checkpoint, already_cut=arguments.corruptions)
     corruptions, folders = None, {IN_WHOLE: arguments.data}
     if arguments.corruptions:
         corruptions = find_corruptions(arguments.data, arguments.allow_missing)
@@ -63,7 +65,7 @@ def main() -> None:
             for name, folder in folders.items()
         }  # fmt: skip
     if is_main():
-        result = describe(arguments, model.vision.variant, classes, prepared, corruptions, sum(images))
+        result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
         if corruptions is not None:
             result |= corruption_errors(outcomes, corruptions)
         result |= accuracies(outcomes, classes.names) | {"seconds": round(time.monotonic() - started, 2)}
@@ -74,7 +76,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint of a classifier")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder or hub name of a classifier"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="one folder of images per class")
     parser.add_argument(
         "--subset",
@@ -110,7 +114,9 @@ def check_alike(counts: dict[str, dict[str, int]], data: Path) -> None:
         )
 
 
-def describe(arguments: argparse.Namespace, variant, classes, prepared, corruptions, images: int) -> dict:
+def describe(
+    arguments: argparse.Namespace, checkpoint: str, variant, classes, prepared, corruptions, images: int
+) -> dict:
     """The entries of the result that say what was done."""
     from vl_absvit.evaluation.classification import clamped
     from vl_absvit.tasks.vision_evaluation import SUBSETS, look_in_words
@@ -137,9 +143,9 @@ def describe(arguments: argparse.Namespace, variant, classes, prepared, corrupti
     if corruptions is not None:
         crop += " (ImageNet-C's images have been cut before)"
     return {
-        "protocol": f"{variant.label} {arguments.checkpoint} on {what}; {crop}; {look}; ties count against the model",
+        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; ties count against the model",
         "notes": notes,
-        "checkpoint": str(arguments.checkpoint),
+        "checkpoint": checkpoint,
         "data": str(arguments.data),
         "subset": arguments.subset,
         "model": variant.label,

@@ -14,7 +14,9 @@ from vl_absvit.errors import InputError
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA run")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
+    )
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
@@ -33,12 +35,14 @@ def main() -> None:
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
     from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+    from vl_absvit.hub import find
     from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
     from vl_absvit.training.loop import make_accelerator
 
     splits = split_names(arguments.split)
     accelerator = make_accelerator()
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_checkpoint(found.path)
     manifest = read_manifest(arguments.data)
     is_labelled = manifest.get("vocabulary") is not None
     vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
@@ -71,6 +75,8 @@ def main() -> None:
         check_submission(predictions, dataset.question_ids.tolist())
         write_submission(arguments.output, predictions)
         print(f"{len(predictions)} answers in {arguments.output}")
+        if found.name != arguments.checkpoint:
+            print(f"by {found.name}")
         if dataset.has_answers:
             print_scores(vqa_scores(read_annotations(arguments.data, splits), predictions))
         else:

@@ -31,18 +31,20 @@ def main() -> None:
     arguments = parse_arguments()
     from vl_absvit.attention.export import ExportFolder
     from vl_absvit.distributed import gather_objects, is_main, rank
+    from vl_absvit.hub import find
     from vl_absvit.tasks.attention import choose_maps
     from vl_absvit.tasks.attention_export import describe_export, export_maps, load_checkpoint
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_checkpoint(found.path)
     choice = choose_maps(checkpoint.model.vision, arguments.maps, arguments.block, arguments.heads)
     questions = open_questions(arguments, checkpoint)
     count = f"{len(questions.ids):,} {questions.kind}s"
     folder, done = ExportFolder(arguments.output, rank()), []
     if is_main():
-        description = describe_export(arguments.checkpoint, questions, choice, arguments.colormap)
+        description = describe_export(found.path, questions, choice, arguments.colormap)
         done = sorted(folder.start(description))
     done = set(gather_objects(done))  # the other processes wait until the folder is there
     if is_main() and done:
@@ -100,7 +102,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="checkpoint folder of a VQA or retrieval run"
+        "--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA or retrieval checkpoint"
     )
     parser.add_argument("--data", metavar="OUT", help="folder written by data_prep/prepare_{vqav2,vqa_hat,captions}.py")
     add_images_option(parser)

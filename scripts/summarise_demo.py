@@ -33,6 +33,7 @@ from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_an
 from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.hub import find
 from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
@@ -69,7 +70,8 @@ def main() -> None:
     scores = vqa_scores(annotations, predictions)
     prior_only = prior_only_accuracy(data, annotations)
 
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load_checkpoint(found.path)
     images = ImageTable(data, arguments.images)
     dataset = make_dataset(
         data, [split], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing,
@@ -80,7 +82,7 @@ def main() -> None:
         seen = list(bar.track(looked, total=len(dataset), description="looking"))
     pointing = score_pointing(seen, objects)
     summary = {
-        "checkpoint": str(arguments.checkpoint),
+        "checkpoint": found.name,
         "split": split,
         "questions": len(annotations),
         "vqa_accuracy": scores.overall,
@@ -101,7 +103,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint of a VQA run")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder or hub name of a VQA checkpoint"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="OUT", help="the prepared demo world")
     add_images_option(parser)
     parser.add_argument("--split", default="val", help="split to report (default: val)")

@@ -66,9 +66,10 @@ class VisionConfig:
     ``reweight_project``. ``feedback`` multiplies what it feeds back by it, ``perceiver_io`` the tokens that it gives;
     ``none`` and ``mask_att`` do not use it."""
     weights: str | None = None
-    """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), or a
-    folder with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or
-    transformers' ViT. ``timm`` downloads the ImageNet weights of the ``vit_`` twin; None starts from random weights.
+    """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), a folder
+    with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or transformers'
+    ViT, or a safetensors one's name on the hub (``hf-hub:timm/vit_base_patch16_224.augreg_in1k``). ``timm`` downloads
+    the ImageNet weights of the ``vit_`` twin; None starts from random weights.
     Positions and patches are resampled; a classifier keeps the rows of classes that a pretraining's folder names."""
     image_statistics: Literal["backbone", "clip", "imagenet"] = "backbone"
     """Mean and standard deviation of pixels: the backbone's own, CLIP's (released vision-language weights), or
@@ -92,10 +93,10 @@ class TextConfig:
     """The text encoder: a RoBERTa, loaded or from scratch."""
 
     model: str | None = "roberta-base"
-    """Folder (or hub name) of a ``RobertaModel`` with its tokenizer; None builds one from scratch with the sizes
-    below."""
+    """Folder or hub name (``roberta-base``, ``NAME@REVISION``) of a ``RobertaModel`` with its tokenizer; None builds
+    one from scratch with the sizes below."""
     tokenizer: str | None = None
-    """Folder (or hub name) of the tokenizer; None means the one beside ``model``, whose vocabulary another one must
+    """Folder or hub name of the tokenizer; None means the one beside ``model``, whose vocabulary another one must
     share."""
     width: int = 768
     """Token width when built from scratch."""
@@ -332,8 +333,9 @@ class VQAConfig:
     data: DataConfig
     run: RunConfig
     from_checkpoint: str | None = None
-    """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
-    ``text.model``. A head of another kind stays random; of other answers, those of the same text keep their rows."""
+    """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
+    whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind
+    stays random; of other answers, those of the same text keep their rows."""
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
@@ -355,8 +357,9 @@ class RetrievalConfig:
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
     run: RunConfig
     from_checkpoint: str | None = None
-    """Checkpoint folder whose weights the whole model starts from, in place of ``vision.weights`` and the weights of
-    ``text.model``. A head of another kind stays random."""
+    """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
+    whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind
+    stays random."""
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
     prior: PriorConfig = field(default_factory=PriorConfig)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import RobertaConfig
@@ -14,6 +15,7 @@ from vl_absvit.models import VLAbSViT
 from vl_absvit.models.build import build_from_architecture
 from vl_absvit.models.released.vision_language_keys import KEYS
 from vl_absvit.models.vl_model import Pairs
+from vl_absvit.tasks.checkpoint import load_parts
 
 TEXT = RobertaConfig(
     vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
@@ -137,6 +139,44 @@ def test_saved_models_load_as_they_were(model, batch, tmp_path):
     assert loaded.architecture == json.loads((tmp_path / "config.json").read_text())
     torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, rtol=0, atol=0)
     assert {file.name for file in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_a_model_is_loaded_by_its_name_on_the_hub(model, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for commit, branch in (("1" * 40, "main"), ("2" * 40, "v2")):
+        repository = tmp_path / "models--lab--model"
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / branch).write_text(commit)
+        model.save_pretrained(repository / "snapshots" / commit)
+        model.head[-1].bias.data += 1
+    for name, options, difference in (
+        ("lab/model", {}, -2),
+        ("lab/model@v2", {}, -1),
+        ("lab/model", {"revision": "v2"}, -1),
+    ):
+        loaded = VLAbSViT.from_pretrained(name, **options)
+        torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits + difference)
+
+
+def test_what_from_pretrained_does_not_know_is_named(tmp_path):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'revison'"):
+        VLAbSViT.from_pretrained("lab/model", revison="v2")
+    with pytest.raises(InputError, match="^nowhere: no config.json there .*; expected a folder"):
+        VLAbSViT.from_pretrained("nowhere")
+    with pytest.raises(InputError, match="^model lab/nowhere@v2: no such folder, and not to be had by that name: "):
+        VLAbSViT.from_pretrained("lab/nowhere", revision="v2")
+
+
+def test_a_model_alone_is_not_uploaded_and_says_what_it_is(model, tmp_path):
+    with pytest.raises(InputError, match="scripts/push_to_hub.py --checkpoint FOLDER uploads all"):
+        model.push_to_hub("lab/model")
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "library_name: vl_absvit" in card and "and no more" in card and "More Information Needed" not in card
+    with pytest.raises(
+        InputError, match="a model alone, .* there is no tokenizer.json, preprocessor_config.json, train"
+    ):
+        load_parts(tmp_path)
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path):

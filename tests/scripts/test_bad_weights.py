@@ -81,4 +81,4 @@ def test_a_checkpoint_of_another_architecture_is_one_line(evaluate, finetuned, t
     (folder / "config.json").write_text(json.dumps(content))
     line = evaluate(1, checkpoint=folder)
     assert f"{folder}/model.safetensors: does not fit the architecture in config.json beside it: " in line
-    assert "there is no config.json" in evaluate(1, checkpoint="somebody/elses")
+    assert "no such folder, and not to be had by that name" in evaluate(1, checkpoint="somebody/elses")

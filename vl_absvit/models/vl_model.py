@@ -8,19 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vl_absvit.errors import InputError
+from vl_absvit.hub import find
 from vl_absvit.models.absvit import AbSViT, FirstLook, TwoLooks
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
 from vl_absvit.models.top_down import reconstruction_loss
+
+CARD_OF_A_MODEL_ALONE = """---
+{{ card_data }}
+---
+The architecture and the weights of a vl_absvit model, and no more: `VLAbSViT.from_pretrained` reads them. To evaluate
+or finetune it, the tokenizer, `preprocessor_config.json`, `training.json` and, for VQA, `answers.json` of its
+checkpoint are needed, too; `python scripts/push_to_hub.py --checkpoint FOLDER` uploads them all.
+"""
 
 
 class Texts(NamedTuple):
@@ -57,6 +67,7 @@ class VLAbSViT(
     PyTorchModelHubMixin,
     library_name="vl_absvit",
     tags=["visual-question-answering", "image-text-retrieval", "absvit"],
+    model_card_template=CARD_OF_A_MODEL_ALONE,
 ):
     """A vision-language model that looks where the text asks.
 
@@ -150,28 +161,67 @@ class VLAbSViT(
         fused = self.fusion(texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights)
         return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
 
+    def save_weights(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` into an existing folder; ``from_pretrained`` reads them.
+
+        Evaluation and finetuning need more, which the run of a task saves beside: tokenizer, preprocessing, answers.
+        """
+        (folder / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")
+        super()._save_pretrained(folder)
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        (save_directory / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")
-        super()._save_pretrained(save_directory)
+        self.save_weights(save_directory)
+
+    def push_to_hub(self, repo_id: str, **_: object) -> str:
+        """Refuse: a model alone cannot answer; ``scripts/push_to_hub.py`` uploads a whole checkpoint folder."""
+        raise InputError(
+            f"{repo_id}: a model alone has no tokenizer, preprocessing or answers, so that nobody could evaluate it; "
+            "python scripts/push_to_hub.py --checkpoint FOLDER uploads all of a run's checkpoint"
+        )
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, config: dict | None = None, **hub
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        map_location: str | torch.device = "cpu",
+        strict: bool = True,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
     ) -> "VLAbSViT":
+        """A saved model, in evaluation mode.
+
+        Args:
+            name: its folder, or its name on the hub, ``lab/absvit-vqa`` or ``lab/absvit-vqa@REVISION``.
+            revision: branch, tag or commit on the hub, where the name has none.
+            map_location: device to load to.
+            strict: whether every weight must be there and known.
+            cache_dir, token, local_files_only, force_download: as ``huggingface_hub.snapshot_download`` takes them.
+
+        Raises:
+            InputError: there is no such model, or its weights do not fit its architecture.
+        """
         from vl_absvit.models.build import (
             build_from_architecture,  # the builder knows this class, not the other way round
         )
 
-        if config is None:
-            raise InputError(f"{model_id}: no {CONFIG_NAME} there; expected a folder written by save_pretrained")
-        model = build_from_architecture(config, where=f"{model_id}/{CONFIG_NAME}")
-        if Path(model_id).is_dir():
-            weights = Path(model_id) / SAFETENSORS_SINGLE_FILE
-        else:
-            hub = {key: hub[key] for key in ("revision", "cache_dir", "force_download", "token", "local_files_only")}
-            weights = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **hub))
+        wanted = name if revision is None else f"{name}@{revision}"
+        hub = dict(cache_dir=cache_dir, token=token, local_files_only=local_files_only, force_download=force_download)
+        folder = find(wanted, "model", only=(CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **hub).path
         try:
-            return cls._load_as_safetensor(model, str(weights), map_location, strict)
+            config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        except OSError as error:
+            expected = "a folder written by save_pretrained, or a name on the hub such as lab/absvit-vqa"
+            raise InputError(f"{wanted}: no {CONFIG_NAME} there ({error.strerror}); expected {expected}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{folder / CONFIG_NAME}: expected JSON: {error}") from error
+        model = build_from_architecture(config, where=f"{folder / CONFIG_NAME}")
+        weights = folder / SAFETENSORS_SINGLE_FILE
+        try:
+            return cls._load_as_safetensor(model, str(weights), str(map_location), strict)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(

@@ -115,7 +115,7 @@ def _read_sizes(folder: str) -> RobertaConfig:
 
 
 def _published_sizes(key: str, name: str) -> RobertaConfig:
-    sizes = PUBLISHED.get(name.removeprefix("FacebookAI/"))
+    sizes = PUBLISHED.get(name.partition("@")[0].removeprefix("FacebookAI/"))
     if sizes is None:
         raise ConfigError(f"{key} {name}: no such folder; sizes are known of {', '.join(PUBLISHED)} alone")
     width, layers, heads = sizes

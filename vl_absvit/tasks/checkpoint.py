@@ -14,6 +14,7 @@ from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.hub import TEXTS, find, name_of
 from vl_absvit.models.build import build_from_architecture, read_roberta_config
 from vl_absvit.models.text_encoder import unfit
 from vl_absvit.models.vl_model import VLAbSViT
@@ -84,8 +85,9 @@ def describe_training(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
         "splits": list(config.data.train_splits),
         "selected_on": config.data.select_split,
         "sources": manifest.get("sources", {}),
-        "vision_weights": None if config.from_checkpoint else config.vision.weights,
-        "text_model": None if config.from_checkpoint else config.text.model,
+        "vision_weights": None if config.from_checkpoint else name_of(config.vision.weights),
+        "text_model": None if config.from_checkpoint else name_of(config.text.model),
+        "started_from": name_of(config.from_checkpoint),
         "start": start,
     }
 
@@ -98,7 +100,7 @@ def datasets_trained_on(training: dict[str, Any]) -> list[str]:
 
 def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
     """Write a checkpoint's parts into an existing folder."""
-    checkpoint.model.save_pretrained(folder)
+    checkpoint.model.save_weights(folder)
     backend = checkpoint.tokenizer.backend_tokenizer
     backend.no_truncation(), backend.no_padding()  # left by whatever was read last, and set by whatever is read next
     checkpoint.tokenizer.save_pretrained(folder)
@@ -112,9 +114,14 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
     """
     folder = Path(folder)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise InputError(f"checkpoint {folder}: there is no {name}; expected a folder such as RUN/checkpoints/best")
+    needed = ("config.json", "model.safetensors", "tokenizer.json", PREPROCESSING, TRAINING)
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        holds = "holds a model alone, as save_pretrained writes it; " if missing == list(needed[2:]) else ""
+        raise InputError(
+            f"checkpoint {folder}: {holds}there is no {', '.join(missing)}; expected a folder such as "
+            "RUN/checkpoints/best, or such a folder's name on the hub"
+        )
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
     training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
     architecture = read_json(folder / "config.json", dict)
@@ -255,15 +262,15 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         InputError: there is none, it is damaged, it comes as a program, which is never run, or it knows no words:
             transformers makes such a one where files are missing.
     """
-    folder = Path(name)
+    folder = find(name, "tokenizer", only=TEXTS, is_text=True).path
     telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
     is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
     try:
         tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(
-            name, trust_remote_code=False
+            str(folder), trust_remote_code=False
         )
     except Exception as error:  # the tokenizers library raises nothing more specific
-        lacking = "no tokenizer there" if folder.is_dir() else "no such folder, and not to be had by that name"
+        lacking = "no tokenizer there" if folder.is_dir() else "no such folder"
         raise InputError(f"tokenizer {name}: {lacking}: {_first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise InputError(

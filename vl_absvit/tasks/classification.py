@@ -26,6 +26,7 @@ from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.tasks.base import say_what_is_left_out
+from vl_absvit.tasks.sources import fetched
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class ClassificationTask:
     select_metric = "top1"
 
     def __init__(self, config: PretrainConfig) -> None:
-        self.config = config
+        config = self.config = fetched(config)
         data, mixing, seed = config.data, config.augmentation, config.run.seed
         if mixing.mixes:
             _check_pairs(config.optim)

@@ -38,6 +38,7 @@ from vl_absvit.tasks.checkpoint import (
 from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_scores import score_gallery
+from vl_absvit.tasks.sources import fetched
 
 
 class StepAhead(NamedTuple):
@@ -53,7 +54,7 @@ class RetrievalTask:
     select_metric = "mean_recall"
 
     def __init__(self, config: RetrievalConfig) -> None:
-        self.config = config
+        config = self.config = fetched(config)
         data, text = config.data, config.text
         self.tokenizer = tokenizer_of(text)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)

@@ -39,6 +39,7 @@ from vl_absvit.tasks.checkpoint import (
     tokenizer_of,
 )
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
+from vl_absvit.tasks.sources import fetched
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class VQATask:
     select_metric = "accuracy"
 
     def __init__(self, config: VQAConfig) -> None:
-        self.config = config
+        config = self.config = fetched(config)
         data, text = config.data, config.text
         self.vocabulary = read_vocabulary(data.root)
         self.tokenizer = tokenizer_of(text)
