@@ -2,15 +2,18 @@
 
 python scripts/app.py --checkpoint runs/vqa/checkpoints/best --examples a.jpg b.jpg
 
-Needs pip install 'vl_absvit[app]'. The page is served to this machine alone and asks nothing of any other; pictures
-that are uploaded are removed when it ends.
+Needs pip install -e '.[app]'. The page is served to this machine alone, unless --host names another of its addresses,
+and asks nothing of any other; pictures that are uploaded are removed when it ends. From elsewhere it is safest reached
+through ssh -L 7860:127.0.0.1:7860 MACHINE. Behind a proxy that serves it below a path, --root-path is that path.
 """
 
 import argparse
 import base64
 import html
 import io
+import ipaddress
 import os
+import re
 import signal
 import socket
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.errors import ConfigError, InputError
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from vl_absvit.tasks.live import LiveModel, Reply
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
+INSTALL = "pip install -e '.[app]'"
 OLDEST_GRADIO = (6, 31)
 MAX_FILE_SIZE = "20mb"
 MEANINGS = {
@@ -54,14 +58,24 @@ SHOW_ANSWERS = "() => { document.getElementById('answers').scrollIntoView({ bloc
 SET_STRENGTH = "(strength) => { document.documentElement.style.setProperty('--strength', strength); }"
 
 
+class Host(NamedTuple):
+    """An address of this machine."""
+
+    name: str  # as in a URL
+    family: socket.AddressFamily
+    address: str
+    is_loopback: bool  # whether no other machine reaches it
+
+
 def main() -> None:
     arguments = parse_arguments()
-    device, port = choose_device(arguments.device), free_port(arguments.port)
+    device, host = choose_device(arguments.device), find_host(arguments.host)
+    port = free_port(arguments.port, host)
     for example in arguments.examples:
         check_example(example)
     # Pictures that are uploaded, and all that is made of them, are in this folder.
     with TemporaryDirectory(prefix="vl_absvit_app_") as folder:
-        gr = import_gradio(folder)
+        gr = import_gradio(folder, host)
         from vl_absvit.hub import find
         from vl_absvit.tasks.live import LiveModel
         from vl_absvit.tasks.vqa import load_checkpoint
@@ -72,7 +86,8 @@ def main() -> None:
         about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, on {device}"
         page = make_page(gr, LiveModel(checkpoint, device), arguments.examples, about)
         page.launch(
-            server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
+            server_name=host.name, server_port=port, root_path=arguments.root_path,
+            share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MAX_FILE_SIZE, run_history=False, enable_monitoring=False, footer_links=[],
             ssr_mode=False, pwa=False, mcp_server=False, css_paths=Path(__file__).with_suffix(".css"),
             head=f'<meta http-equiv="Content-Security-Policy" content="{ONLY_THIS_SERVER}">',
@@ -81,7 +96,13 @@ def main() -> None:
             ),
         )  # fmt: skip
         taken = f" (port {arguments.port} is not free)" if port != arguments.port != 0 else ""
-        print(f"{about}\nhttp://{HOST}:{port}{taken}; Ctrl+C ends it", flush=True)
+        below = f" (for a proxy that serves it at {arguments.root_path})" if arguments.root_path else ""
+        print(f"{about}\nhttp://{host.name}:{port}{taken}{below}; Ctrl+C ends it", flush=True)
+        if not host.is_loopback:
+            print(
+                f"warning: whoever reaches port {port} of this machine can use the model, without a password",
+                flush=True,
+            )
         wait_for_the_end()
         page.close(verbose=False)
 
@@ -96,13 +117,25 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port", type=int, default=FIRST_PORT, help=f"where the page is; 0 is any free one (default: {FIRST_PORT})"
     )
+    parser.add_argument(
+        "--host", default=HOST, help=f"address of this machine to serve on, such as 0.0.0.0 for all (default: {HOST})"
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="where a proxy serves the page, such as /vqa, or the whole address",
+    )
     arguments = parser.parse_args()
+    arguments.root_path = arguments.root_path.rstrip("/")
+    if not re.fullmatch(r"((https?:/)?(/[\w.~:@%+-]+)+)?", arguments.root_path, re.ASCII):
+        parser.error(f"--root-path must be a path such as /vqa or an address, got {arguments.root_path!r:.60}")
     if not 0 <= arguments.port < 2**16:
         parser.error(f"--port must be from 0 to {2**16 - 1:,}, got {arguments.port}")
     return arguments
 
 
-def import_gradio(folder: str) -> ModuleType:
+def import_gradio(folder: str, host: Host) -> ModuleType:
     """Gradio, told to keep what it stores in ``folder`` and what it knows to itself.
 
     Raises:
@@ -110,7 +143,8 @@ def import_gradio(folder: str) -> ModuleType:
     """
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
     # Gradio asks its own server whether it is there; a proxy would not find it.
-    unproxied = {name: f"{os.environ.get(name, '')},{HOST}".strip(",") for name in ("NO_PROXY", "no_proxy")}
+    here = f"{HOST},localhost,{host.name}"
+    unproxied = {name: f"{os.environ.get(name, '')},{here}".strip(",") for name in ("NO_PROXY", "no_proxy")}
     os.environ.update(quiet | unproxied)  # read when it is imported
     try:
         import gradio
@@ -118,7 +152,7 @@ def import_gradio(folder: str) -> ModuleType:
         if tuple(map(int, gradio.__version__.split(".")[:2])) < OLDEST_GRADIO:
             raise ImportError(f"version {gradio.__version__} is too old")
     except ImportError as error:
-        raise ConfigError(f"the page needs Gradio ({error}): pip install 'vl_absvit[app]'") from error
+        raise ConfigError(f"the page needs Gradio ({error}): {INSTALL}") from error
     return gradio
 
 
@@ -147,12 +181,27 @@ def check_example(path: str) -> None:
         raise InputError(f"--examples {error}") from error
 
 
-def free_port(wanted: int) -> int:
+def find_host(name: str) -> Host:
+    """The address that is meant.
+
+    Raises:
+        ConfigError: it is none of this machine's.
+    """
+    try:
+        (family, *_, (address, *_)), *_ = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        socket.create_server((address, 0), family=family).close()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"command line: --host {name} is no address of this machine: {error}") from error
+    return Host(f"[{name}]" if ":" in name else name, family, address, ipaddress.ip_address(address).is_loopback)
+
+
+def free_port(wanted: int, host: Host) -> int:
     """The wanted port, or the next that is free; for 0 any."""
     last = min(wanted + PORTS, 2**16) if wanted else 1
     for port in range(wanted, last):
         try:
-            with socket.create_server((HOST, port)) as server:
+            socket.create_server((HOST, port)).close()  # where Gradio asks, whatever the host
+            with socket.create_server((host.address, port), family=host.family) as server:
                 return server.getsockname()[1]
         except OSError:
             continue

@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.browser import chromium_page
 from tests.lively_vqa import lively_task
+from tests.reverse_proxy import served_below
 from tests.run_script import ROOT
 
 SCRIPT, PROXY = "scripts/app.py", "9"
@@ -109,9 +110,9 @@ def app(checkpoint, pictures, tmp_path_factory):
     try:
         installed = version("gradio")
     except PackageNotFoundError:
-        pytest.skip("Gradio is not installed: pip install 'vl_absvit[app]'")
+        pytest.skip("Gradio is not installed: pip install -e '.[app]'")
     if tuple(map(int, installed.split(".")[:2])) < (6, 31):
-        pytest.skip(f"Gradio {installed} is too old: pip install 'vl_absvit[app]'")
+        pytest.skip(f"Gradio {installed} is too old: pip install -e '.[app]'")
     folder = tmp_path_factory.mktemp("running")
     app = App(folder, "--checkpoint", checkpoint, "--examples", pictures / "wide.jpg", "--port", 0, "--device", "cpu")
     try:
@@ -238,9 +239,50 @@ def test_the_browser_is_told_to_load_nothing_from_elsewhere(visit, app):
     page.close()
 
 
+@pytest.mark.slow
+def test_behind_a_proxy_the_page_has_its_style_takes_pictures_and_answers(visit, checkpoint, pictures, tmp_path):
+    app = App(
+        tmp_path,
+        "--checkpoint",
+        checkpoint,
+        "--port",
+        0,
+        "--device",
+        "cpu",
+        "--host",
+        "0.0.0.0",
+        "--root-path",
+        "/vqa/",
+    )
+    try:
+        port = int(app.address.split(":")[-1])
+        assert f"warning: whoever reaches port {port} of this machine can use the model" in app.log.read_text()
+        with served_below("/vqa/", port) as address:
+            page, requests, failed = visit.page.context.new_page(), [], []
+            page.set_default_timeout(180_000)
+            page.on("request", lambda request: requests.append(request.url))
+            page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+            page.goto(address)
+            upload(page, pictures / "wide.jpg")
+            page.locator("#picture img").wait_for()
+            answers, maps = ask(page, "Is there a ring here?")
+            assert len(answers) == 5 and len(maps) == 4
+            theme = "[...document.styleSheets].find(each => each.href?.includes('theme.css')).cssRules.length"
+            assert page.evaluate(theme) > 0 and not failed
+            assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+            page.close()
+    finally:
+        assert app.close() == 0
+    assert "Traceback" not in app.log.read_text()
+
+
 @pytest.mark.parametrize(
     ("code", "options", "message"),
     [
+        (2, ["--host", "192.0.2.1"], "--host 192.0.2.1 is no address of this machine: "),
+        (2, ["--host", "no such host"], "--host no such host is no address of this machine: "),
+        (2, ["--root-path", "vqa"], "--root-path must be a path such as /vqa or an address, got 'vqa'"),
+        (2, ["--root-path", '/a"><b'], "--root-path must be a path such as /vqa or an address, got "),
         (2, ["--port", "70000"], "--port must be from 0 to 65,535, got 70000"),
         (2, ["--device", "abacus"], "--device abacus cannot be used"),
         (2, ["--device", "meta"], "--device meta cannot be used"),
@@ -259,12 +301,23 @@ def test_without_gradio_one_line_says_how_to_get_it(complaint):
     for module, reason in ((None, "gradio"), (old, "version 5.49.1 is too old")):
         with patch.dict(os.environ), patch.dict(sys.modules, {"gradio": module}):
             line = complaint(2, SCRIPT, "--checkpoint", "nowhere", "--port", "0")
-        assert "pip install 'vl_absvit[app]'" in line and reason in line
+        assert "pip install -e '.[app]'" in line and reason in line
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one():
-    free_port = runpy.run_path(str(ROOT / SCRIPT))["free_port"]
+    app = runpy.run_path(str(ROOT / SCRIPT))
+    free_port, here = app["free_port"], app["find_host"]("127.0.0.1")
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        assert port < free_port(port) < port + 100
-    assert free_port(port) == port and free_port(0) > 0
+        assert port < free_port(port, here) < port + 100
+        assert port < free_port(port, app["find_host"]("0.0.0.0")) < port + 100
+    assert free_port(port, here) == port and free_port(0, here) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "is_loopback"),
+    [("127.0.0.1", "127.0.0.1", True), ("localhost", "localhost", True), ("0.0.0.0", "0.0.0.0", False)],
+)
+def test_an_address_that_other_machines_reach_is_told_from_one_that_they_do_not(name, url, is_loopback):
+    host = runpy.run_path(str(ROOT / SCRIPT))["find_host"](name)
+    assert (host.name, host.is_loopback) == (url, is_loopback)
