@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.attention.requests import Request, TextKind
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
+from vl_absvit.data.identity import content_of
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
-from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import ImageTable, read_questions, split_names
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
@@ -52,7 +52,7 @@ class Questions(Protocol):
     ids: list[str]  # Q, in the index's order
     image_ids: np.ndarray  # (Q,), tells images apart
 
-    def describe(self) -> dict[str, str]: ...
+    def describe(self) -> dict[str, Any]: ...
     def asked(self, row: int) -> Asked: ...
     def image_size(self, row: int) -> tuple[int, int]: ...
     def open(self, row: int) -> Image.Image: ...
@@ -76,9 +76,9 @@ class _OfSplit:
         self._root, self._split = Path(root), split
         self._images = ImageTable(root, images)
 
-    def describe(self) -> dict[str, str]:
-        """What tells these texts from others, as JSON."""
-        return {"manifest": fingerprint(self._root / "manifest.json")["sha256"], "split": self._split}
+    def describe(self) -> dict[str, Any]:
+        """What tells these texts from others, wherever they lie, as JSON."""
+        return {"content": content_of(self._root, split_names(self._split)), "split": self._split}
 
     def _file(self, row: int) -> tuple[Path, bytes | None]:
         """The picture's file, and its bytes where the tables hold them."""
@@ -188,15 +188,15 @@ class OwnQuestions:
     def set_epoch(self, epoch: int) -> None:
         """Nothing is augmented."""
 
-    def describe(self) -> dict[str, str]:
-        """What tells these texts and pictures from others, as JSON; opens every picture.
+    def describe(self) -> dict[str, Any]:
+        """What tells these texts and pictures from others, wherever they lie, as JSON; opens every picture.
 
         Raises:
             InputError: one cannot be opened.
         """
         digest = hashlib.sha256()
-        for request in self._requests:
-            digest.update(json.dumps([request.id, str(request.image), request.text]).encode())
+        for request, number in zip(self._requests, self.image_ids.tolist(), strict=True):
+            digest.update(json.dumps([request.id, number, request.text]).encode())
         for row in np.unique(self.image_ids, return_index=True)[1]:
             picture = self.open(row)
             digest.update(f"{picture.size}".encode() + picture.tobytes())

@@ -1,5 +1,7 @@
 """Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
 
+import hashlib
+import json
 import logging
 import os
 from array import array
@@ -72,6 +74,13 @@ class ImageFiles(Sequence[tuple[Path, int]]):
         self._names = bytes(names)
         if others:
             log.warning("%d files are no images by their names and left out, e.g. %s", len(others), others[0])
+
+    def content(self) -> str:
+        """SHA-256 of the names and their labels, in order; where the folders lie and what is in the files is not."""
+        digest = hashlib.sha256(json.dumps([label for _, label in self._folders]).encode())
+        for part in (self._firsts, self._ends, self._names):
+            digest.update(bytes(part))
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._ends)

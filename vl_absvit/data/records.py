@@ -162,6 +162,18 @@ def _in_memory(tables: Sequence[pa.Table]) -> Dataset:
     return Dataset(pa.concat_tables(tables), fingerprint="prepared")
 
 
+def image_files(root: str | Path) -> list[Path]:
+    """The files of the table of images.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = sorted(Path(root).glob("images*.parquet"))
+    if not files:
+        raise InputError(f"{root}: images.parquet is missing")
+    return files
+
+
 class ImageTable:
     """The images of a prepared folder, by id.
 
@@ -179,9 +191,7 @@ class ImageTable:
             InputError: the folder is not prepared data, or the raw images it refers to are nowhere to be found.
         """
         manifest = read_manifest(root)
-        files = sorted(Path(root).glob("images*.parquet"))
-        if not files:
-            raise InputError(f"{root}: images.parquet is missing")
+        files = image_files(root)
         table = pa.concat_tables([read_columns(file, ("image_id", "file", "width", "height")) for file in files])
         _check_inside(table.column("file"), files[0])
         self._rows = np.flatnonzero(table.column("file").is_valid().to_numpy())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.data.captions import CaptionGallery
+from vl_absvit.data.identity import content_of
 from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import read_manifest
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
@@ -53,13 +54,13 @@ def describe_protocol(
     }
 
 
-def request_of(checkpoint: str | Path, data: str | Path, **settings: str | int | None) -> dict[str, Any]:
-    """Everything that scores depend on, to be compared before an interrupted evaluation goes on."""
+def request_of(checkpoint: str | Path, data: str | Path, split: str, **settings: str | int | None) -> dict[str, Any]:
+    """Everything that scores depend on, wherever it lies, to be compared before an interrupted evaluation goes on."""
     return {
         "weights": fingerprint(Path(checkpoint) / "model.safetensors")["sha256"],
         "architecture": fingerprint(Path(checkpoint) / "config.json")["sha256"],
         "tokenizer": fingerprint(Path(checkpoint) / "tokenizer.json")["sha256"],
-        "data": fingerprint(Path(data) / "manifest.json")["sha256"],
+        "data": content_of(data, [split]),
         "images_per_chunk": IMAGES_PER_CHUNK,
         **settings,
     }

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from vl_absvit.data.files import flush_to_disk
+from vl_absvit.data.identity import content_of
 from vl_absvit.data.preparation.folder import (
     fingerprint,
     finish,
@@ -157,10 +158,10 @@ class _Questions:
 
 
 def _request(options: StreamOptions) -> dict[str, Any]:
-    """What decides the result, the images excepted: prepared data names them by file."""
-    sources = [options.data / "manifest.json", *split_files(options.data, options.splits)]
+    """What decides the result, wherever the data lies; of the pictures, their sizes."""
     settings = {"splits": list(options.splits), "shards": options.shards, "seed": options.seed}
-    return make_request(KIND, options.data, settings, sources)
+    request = make_request(KIND, options.data, settings, split_files(options.data, options.splits))
+    return {"content": content_of(options.data, options.splits), **request}
 
 
 def _write_shard(path: Path, rows: Iterable[tuple]) -> None:

@@ -1,0 +1,89 @@
+"""What tells data sets apart: their content, never where they lie or how they were written."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vl_absvit.data.json_files import read_json
+from vl_absvit.data.parquet import read_columns
+from vl_absvit.data.records import ASKING, CAPTIONS, image_files, read_captions, read_manifest, read_questions
+from vl_absvit.errors import InputError
+
+
+def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
+    """Split -> SHA-256 of what a prepared folder has of it: ids, texts, answers, targets and the sizes of its pictures.
+
+    Pictures themselves are not read: of two of the same size under the same id, it does not tell which.
+
+    Raises:
+        InputError: a split does not exist, or a table cannot be read.
+    """
+    if read_manifest(root).get("kind") == CAPTIONS:
+        read, columns = read_captions, ("caption_id", "image_id", "caption")
+    else:
+        read, columns = read_questions, (*ASKING, "answers", "labels", "scores")
+    sizes = _sizes(root)
+    found = {}
+    for split in splits:
+        table = read(root, [split]).data
+        there = [name for name in columns if name in table.column_names]
+        digest = hashlib.sha256(json.dumps(there).encode())
+        for name in there:
+            _add(digest, table.column(name))
+        digest.update(_of_images(table.column("image_id").to_numpy(), *sizes).tobytes())
+        found[split] = digest.hexdigest()
+    return found
+
+
+def stream_content(folder: str | Path) -> str:
+    """SHA-256 of all that a folder of stream shards holds, pictures included, as its manifest lists it.
+
+    Raises:
+        InputError: there is no such manifest.
+    """
+    manifest = read_json(Path(folder) / "manifest.json", dict)
+    try:
+        shards = [shard["sha256"] for shard in manifest["shards"]]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: its manifest.json lists no stream shards") from error
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
+def _sizes(root: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the images with a file, ascending, and their (width, height)."""
+    columns = ("image_id", "file", "width", "height")
+    table = pa.concat_tables([read_columns(file, columns) for file in image_files(root)])
+    table = table.filter(table.column("file").is_valid()).sort_by("image_id")
+    sides = np.stack([table.column(side).to_numpy() for side in ("width", "height")], axis=-1)
+    return table.column("image_id").to_numpy(), sides.astype("<i8")
+
+
+def _of_images(asked: np.ndarray, ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Sizes of the images asked for; -1 for those without a file."""
+    places = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
+    if not len(ids):
+        return np.full((len(asked), 2), -1, dtype="<i8")
+    return np.where((ids[places] == asked)[:, None], sizes[places], -1).astype("<i8")
+
+
+def _add(digest: Any, column: pa.ChunkedArray) -> None:
+    """A column's values in a form that does not depend on chunks, buffers or widths of numbers."""
+    if pa.types.is_list(column.type):
+        digest.update(_numbers(pc.list_value_length(column), "<i8"))
+        _add(digest, pc.list_flatten(column))
+    elif pa.types.is_string(column.type):
+        digest.update(_numbers(pc.binary_length(column), "<i8"))
+        for chunk in column.chunks:
+            digest.update("".join(text for text in chunk.to_pylist() if text is not None).encode())
+    else:
+        digest.update(_numbers(column, "<f4" if pa.types.is_floating(column.type) else "<i8"))
+
+
+def _numbers(column: pa.ChunkedArray, form: str) -> bytes:
+    return pc.fill_null(column, -1).to_numpy().astype(form).tobytes()
