@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the images, or of their folders (default: RAW)")
     parser.add_argument("--dataset", choices=DATA_SETS, help="which data set (default: what the files are)")
     parser.add_argument(
-        "--vocabulary", type=Path, help="take this vocabulary (our answers.json, LXMERT's or openvqa's list)"
+        "--vocabulary", type=Path, help="take this vocabulary: our answers.json, or others' lists, objects and lines"
     )
     parser.add_argument(
         "--min-count", type=int, default=9, help="answers of the vocabulary occur this often (default 9)"

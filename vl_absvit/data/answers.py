@@ -15,6 +15,7 @@ from typing import Literal
 
 from vl_absvit.data.json_files import form_name, read_json, write_json
 from vl_absvit.data.python2 import WHITESPACE, lower, split
+from vl_absvit.data.vocabulary_files import checked_answers, read_answers
 from vl_absvit.errors import InputError
 
 Normaliser = Literal["vqa-official-1", "meter-1"]
@@ -161,7 +162,7 @@ class AnswerVocabulary:
             raise InputError(f"{path}: normaliser {content['normaliser']!r} is not one of {list(NORMALISERS)}")
         if type(content["min_count"]) is not int:
             raise InputError(f"{path}: expected min_count to be an integer, got {form_name(content['min_count'])}")
-        vocabulary = cls(_checked_answers(content["answers"], path), content["min_count"], content["normaliser"])
+        vocabulary = cls(checked_answers(content["answers"], path), content["min_count"], content["normaliser"])
         if content["size"] != len(vocabulary):
             raise InputError(f"{path}: says it holds {content['size']!r} answers, but it holds {len(vocabulary)}")
         if content["sha256"] != vocabulary.sha256:
@@ -171,10 +172,9 @@ class AnswerVocabulary:
 
     @classmethod
     def from_published(cls, path: str | Path, normaliser: Normaliser = "vqa-official-1") -> "AnswerVocabulary":
-        """Read a vocabulary that others published, or our own ``answers.json``.
+        """Read a vocabulary that others published, in any form of ``vocabulary_files``, or our own ``answers.json``.
 
-        LXMERT's comes as a list of answers or as an object answer -> label, openvqa's as ``[answer -> label, label ->
-        answer]``. All of them keep answers that occur at least nine times.
+        How often its answers occur is not known: ``min_count`` is 1.
 
         Args:
             normaliser: how per-question answers are normalised before they are looked up in what others published.
@@ -182,36 +182,14 @@ class AnswerVocabulary:
         Raises:
             InputError: the file is of none of these forms.
         """
-        content = read_json(path)
-        if isinstance(content, dict) and isinstance(content.get("answers"), list):
+        if _is_our_own(path):
             return cls.load(path)
-        if isinstance(content, list) and len(content) == 2 and all(isinstance(part, dict) for part in content):
-            content = content[0]
-        if isinstance(content, dict):
-            content = _ordered_by_label(content, path)
-        if not isinstance(content, list):
-            raise InputError(f"{path}: expected a list of answers or an object of labels, got {form_name(content)}")
-        return cls(_checked_answers(content, path), min_count=9, normaliser=normaliser)
+        return cls(read_answers(path), min_count=1, normaliser=normaliser)
 
 
-def _checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
-    if not isinstance(answers, list):
-        raise InputError(f"{path}: expected a list of answers, got {form_name(answers)}")
-    if not answers:
-        raise InputError(f"{path}: there are no answers")
-    for label, answer in enumerate(answers):
-        if not isinstance(answer, str):
-            raise InputError(f"{path}: answer {label} is {form_name(answer)}, not a string")
-    repeated = [answer for answer, count in Counter(answers).items() if count > 1]
-    if repeated:
-        raise InputError(f"{path}: the answer {repeated[0]!r} occurs more than once")
-    return tuple(answers)
-
-
-def _ordered_by_label(label_of: dict, path: str | Path) -> list[str]:
-    for answer, label in label_of.items():
-        if type(label) is not int:
-            raise InputError(f"{path}: expected an integer label for the answer {answer!r}, got {form_name(label)}")
-    if sorted(label_of.values()) != list(range(len(label_of))):
-        raise InputError(f"{path}: expected the labels 0 to {len(label_of) - 1}, each once")
-    return sorted(label_of, key=label_of.__getitem__)
+def _is_our_own(path: str | Path) -> bool:
+    try:
+        content = read_json(path)
+    except InputError:  # another form, or wrong in a way that its reader names
+        return False
+    return isinstance(content, dict) and isinstance(content.get("answers"), list)

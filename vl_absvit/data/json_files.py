@@ -29,22 +29,36 @@ def read_json(path: str | Path, form: type[dict] | type[list] | None = None) -> 
     Raises:
         InputError: the file is missing, unreadable, not JSON as ``strict_json`` has it, or of another form.
     """
+    text = read_text(path, "expected JSON in UTF-8")
+    try:
+        value = parse(text)
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
+    if form is not None and not isinstance(value, form):
+        raise InputError(f"{path}: expected {_FORM_NAMES[form]} at the top level, got {form_name(value)}")
+    return value
+
+
+def read_text(path: str | Path, expected: str) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark; a name that ends in ``.gz`` is unpacked.
+
+    Args:
+        expected: what the file should have been, for messages.
+
+    Raises:
+        InputError: the file is missing, unreadable, or no such text.
+    """
     path = Path(path)
     try:
-        raw = b"".join(unpack(path))
+        return b"".join(unpack(path)).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected a gzip file: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        value = parse(raw.decode("utf-8-sig"))
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
-    if form is not None and not isinstance(value, form):
-        raise InputError(f"{path}: expected {_FORM_NAMES[form]} at the top level, got {form_name(value)}")
-    return value
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {expected}: {error}") from error
 
 
 def make_room(path: str | Path) -> None:

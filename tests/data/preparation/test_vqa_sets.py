@@ -82,6 +82,16 @@ def test_vqacp_finds_each_image_by_its_coco_split_and_counts_answers_of_train_al
     assert "minival is empty" in " ".join(manifest["warnings"])
 
 
+def test_a_test_split_alone_needs_a_vocabulary(tmp_path):
+    raw = write_vqacp(tmp_path / "raw")
+    for path in raw.glob("vqacp_v2_train_*.json"):
+        path.unlink()
+    with pytest.raises(InputError, match="answers are counted in train and val, and neither is there: give --vocabul"):
+        prepare(raw, tmp_path / "out")
+    write(tmp_path, "answers.json", ["yes", "red"])
+    assert prepare(raw, tmp_path / "out", vocabulary=tmp_path / "answers.json")["splits"]["test"]["questions"] == 2
+
+
 def test_vqacp_v1_is_known_by_its_name_and_its_size_is_not_judged(tmp_path):
     manifest = prepare(write_vqacp(tmp_path / "raw", "v1"), tmp_path / "out")
     assert manifest["dataset"] == "vqacp_v1" and not any("official split" in words for words in manifest["warnings"])

@@ -139,6 +139,42 @@ def test_a_vocabulary_of_the_other_rule_is_refused(raw, tmp_path):
     fails(raw, tmp_path, "normalised by meter-1", vocabulary=tmp_path / "meter" / "answers.json")
 
 
+def no_image_is_decoded(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("vl_absvit.data.preparation.vqav2.check_images", refuse)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"yes": 0, "no": 2}', "v.json: expected the labels 0 to 1"),
+        ('["Yes", "No"]', "v.json: none of its 2 answers, such as 'Yes', is the most frequent answer to any question"),
+        ('["ja", "nein"]', "of train and val, such as 'no'"),
+    ],
+)
+def test_a_wrong_vocabulary_costs_no_decoding(raw, tmp_path, monkeypatch, content, message):
+    no_image_is_decoded(monkeypatch)
+    (tmp_path / "v.json").write_text(content)
+    fails(raw, tmp_path, message, vocabulary=tmp_path / "v.json")
+
+
+def test_a_count_that_no_answer_reaches_costs_no_decoding(raw, tmp_path, monkeypatch):
+    no_image_is_decoded(monkeypatch)
+    fails(raw, tmp_path, "no answer occurs 99 times", min_count=99)
+
+
+def test_answers_that_can_never_be_a_target_are_counted(raw, tmp_path):
+    (tmp_path / "v.txt").write_text("Yes\nno\nzebra\nyes\nthe maybe\n")
+    warnings = prepare(raw, tmp_path / "out", vocabulary=tmp_path / "v.txt")["warnings"]
+    assert (
+        "3 of the vocabulary's 5 answers are no target: 2 are not in the form that answers are normalised to, e.g. "
+        "'Yes' instead of 'yes'; 1 are no answer in train, minival, val, e.g. 'zebra'"
+    ) in warnings
+    assert not any("no target" in warning for warning in prepare(raw, tmp_path / "counted")["warnings"])
+
+
 def test_meter_compatible_labels_and_scores_are_meters(golden, tmp_path):
     written = json.loads((golden / "data_prep" / "arrow_content.json").read_text())
     prepare(golden / "data_prep" / "root", tmp_path / "out", meter_compatible=True, min_count=9)

@@ -3,19 +3,19 @@
 An interrupted run goes on from the files it has taken in and the images it has checked.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import progress
-from vl_absvit.data.answers import AnswerVocabulary, Normaliser, build_vocabulary, meter_normalise, normalise_answer
+from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.preparation.folder import make_request
 from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images
 from vl_absvit.data.preparation.vqa_sets import Files, SplitFiles, find_files
+from vl_absvit.data.preparation.vqa_vocabulary import RULES, Rule, check_any_occurs, never_targets
 from vl_absvit.data.preparation.vqav2_store import OF_SPLIT, Store
 from vl_absvit.data.preparation.vqav2_tables import write_annotated_questions, write_questions
 from vl_absvit.data.records import VQA, VQAV2
@@ -59,12 +59,20 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
     images = options.images or options.root
     if not images.is_dir():
         raise InputError(f"{images}: no such folder; expected the images there")
-    given = _given_vocabulary(options)
+    rule = RULES[options.meter_compatible]
+    given = rule.read(options.vocabulary) if options.vocabulary else None
 
     def fill(work: Work) -> Content:
         store, pictures = Store(work.database, work.images), files.described.pictures(images)
         _take_in(store, files)
-        vocabulary = given or _counted_vocabulary(store, options)
+        counts = rule.counts(store.common_answers())
+        if given and counts:
+            check_any_occurs(given, counts, options.vocabulary)
+        vocabulary = given or rule.frequent(counts, options.min_count, options.root)
+        if not vocabulary and any(split.annotations for split in files.splits):
+            raise InputError(
+                f"{options.root}: answers are counted in train and val, and neither is there: give --vocabulary"
+            )
         store.list_images(files.splits, pictures)
         mark_missing(work.images)
         allowed = options.allow_missing_images
@@ -78,8 +86,11 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
         if not vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
         write_images(work.folder, work.images, embed=options.embed_images)
-        tables = _write_splits(work.folder, store, files.splits, vocabulary, options)
+        tables = _write_splits(work.folder, store, files.splits, vocabulary, rule)
         warnings += _deviations(files, tables)
+        annotated = {split: work.folder / f"{split}.parquet" for split in tables if tables[split]["annotated"]}
+        if vocabulary and annotated:
+            warnings += never_targets(vocabulary, annotated, rule)
         more = {
             "dataset": files.dataset,
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
@@ -114,55 +125,12 @@ def _take_in(store: Store, found: Files) -> None:
     store.check_ids_between_splits()
 
 
-def _given_vocabulary(options: PrepareOptions) -> AnswerVocabulary | None:
-    """The vocabulary asked for, if one is; read first, so that nobody waits for images to learn of its faults.
-
-    Raises:
-        InputError: it cannot be read, or was normalised otherwise.
-    """
-    if not options.vocabulary:
-        return None
-    normaliser = _normaliser(options)
-    vocabulary = AnswerVocabulary.from_published(options.vocabulary, normaliser)
-    if vocabulary.normaliser != normaliser:
-        raise InputError(
-            f"{options.vocabulary}: was normalised by {vocabulary.normaliser}, this run goes by {normaliser}; "
-            "give --meter-compatible if and only if it was given then"
-        )
-    return vocabulary
-
-
-def _normaliser(options: PrepareOptions) -> Normaliser:
-    return "meter-1" if options.meter_compatible else "vqa-official-1"
-
-
-def _counted_vocabulary(store: Store, options: PrepareOptions) -> AnswerVocabulary | None:
-    """The frequent answers of train and val; None if neither is annotated.
-
-    Raises:
-        InputError: no answer is frequent enough.
-    """
-    normalise = meter_normalise if options.meter_compatible else normalise_answer
-    counts: Counter[str] = Counter()
-    for answer, count in store.common_answers():
-        counts[normalise(answer)] += count
-    if not counts:
-        return None
-    answers = build_vocabulary(counts, options.min_count, "first_seen" if options.meter_compatible else "frequency")
-    if not answers:
-        raise InputError(
-            f"{options.root}: no answer occurs {options.min_count} times, the most frequent one "
-            f"{max(counts.values())} times; lower --min-count"
-        )
-    return AnswerVocabulary(tuple(answers), options.min_count, _normaliser(options))
-
-
 def _write_splits(
     folder: Path,
     store: Store,
     splits: Sequence[SplitFiles],
     vocabulary: AnswerVocabulary | None,
-    options: PrepareOptions,
+    rule: Rule,
 ) -> dict[str, dict[str, int]]:
     """One table per split that has questions, and the vocabulary; counts per split."""
     annotated = {files.split for files in splits if files.annotations}
@@ -170,14 +138,13 @@ def _write_splits(
         annotated.add("minival")
     if vocabulary:
         vocabulary.save(folder / "answers.json")
-    lookup: Callable[[str], str] = str if options.meter_compatible else normalise_answer
     tables = {}
     for split in ("train", "minival", "val", "test", "test-dev"):
         if not (images := store.count_images_of(split)):
             continue
         path, rows = folder / f"{split}.parquet", store.rows(split)
         if split in annotated:
-            counts = write_annotated_questions(path, rows, vocabulary.index, lookup)
+            counts = write_annotated_questions(path, rows, vocabulary.index, rule.lookup)
         else:
             counts = write_questions(path, rows)
         tables[split] = {**asdict(counts), "images": images, "annotated": split in annotated}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vl_absvit.data.answers import soft_targets
 from vl_absvit.data.preparation.tables import QUESTION_SCHEMA, write_rows
@@ -76,3 +78,11 @@ def write_annotated_questions(
 
     write_rows(path, _ANNOTATED_SCHEMA, values())
     return counts
+
+
+def labels_in(path: Path) -> set[int]:
+    """The labels that occur in the table of a split with answers."""
+    labels: set[int] = set()
+    for batch in pq.ParquetFile(path).iter_batches(columns=["labels"]):
+        labels.update(pc.unique(pc.list_flatten(batch.column("labels"))).to_pylist())
+    return labels

@@ -1,0 +1,137 @@
+"""Answer vocabularies as other people publish them, read as the list of answers in the order of their labels.
+
+JSON: a list of answers (LXMERT, ALBEF); an object answer -> label, label -> answer, or both in a list (openvqa); a
+model's ``config.json`` with ``id2label`` (ViLT, BridgeTower). Lines: ``{"answer": ..., "label": ...}`` (VLMo, BEiT-3's
+``answer2label.txt``), or an answer alone, its line being its label (mmf). Any of them gzipped.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.data.json_files import form_name, read_text
+from vl_absvit.data.strict_json import parse, shown
+from vl_absvit.errors import InputError
+
+_TABLES = ("id2label", "label2id", "label2ans", "ans2label", "label2answer", "answer2label")
+"""Keys under which larger objects hold a vocabulary."""
+_PICKLES = (".pkl", ".pickle", ".p")
+
+
+def read_answers(path: str | Path) -> tuple[str, ...]:
+    """The answers of a file, by label.
+
+    Raises:
+        InputError: the file is of none of the forms above, an answer comes twice, or the labels are not 0 to n - 1.
+    """
+    path = Path(path)
+    if path.suffix in _PICKLES:
+        raise InputError(
+            f"{path}: is a pickle, which can run anything when it is opened, and is not; where you trust it: python -c "
+            f"\"import json, pickle; json.dump(pickle.load(open('{path}', 'rb')), open('{path.with_suffix('.json')}', "
+            "'w'))\""
+        )
+    text = read_text(path, "expected JSON or lines of text in UTF-8")
+    if _is_of_records(text):
+        return checked_answers(_by_label(_records_by_line(text, path), path), path)
+    if ".json" not in path.suffixes and not text.lstrip().startswith(("[", "{")):
+        # What follows the last line break is no line; an empty line between others is the empty answer.
+        return checked_answers([line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")], path)
+    try:
+        content = parse(text)
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
+    return answers_in(content, path)
+
+
+def answers_in(content: Any, path: str | Path) -> tuple[str, ...]:
+    """The answers of a JSON value, by label.
+
+    Args:
+        path: where it is from, for messages.
+
+    Raises:
+        InputError: see ``read_answers``.
+    """
+    if isinstance(content, dict) and (key := next((key for key in _TABLES if key in content), None)):
+        content = content[key]
+    if isinstance(content, list) and len(content) == 2 and all(isinstance(part, dict) for part in content):
+        content = content[0] if "answer" not in content[0] else content
+    if isinstance(content, list) and content and all(_is_record(part) for part in content):
+        content = _by_label([(record["answer"], record["label"]) for record in content], path)
+    if isinstance(content, dict):
+        content = _by_label(_pairs(content), path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of answers or an object of labels, got {form_name(content)}")
+    return checked_answers(content, path)
+
+
+def checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
+    """The answers themselves.
+
+    Raises:
+        InputError: they are no list of different strings, or none.
+    """
+    if not isinstance(answers, list):
+        raise InputError(f"{path}: expected a list of answers, got {form_name(answers)}")
+    if not answers or answers == [""]:
+        raise InputError(f"{path}: there are no answers")
+    for label, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise InputError(f"{path}: answer {label} is {form_name(answer)}, not a string")
+    repeated = [answer for answer, count in Counter(answers).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path}: the answer {shown(repeated[0])} occurs more than once")
+    return tuple(answers)
+
+
+def _is_of_records(text: str) -> bool:
+    """Whether the first line is a record of its own."""
+    try:
+        return _is_record(parse(text.lstrip().split("\n", 1)[0]))
+    except ValueError:
+        return False
+
+
+def _is_record(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("answer"), str) and "label" in value
+
+
+def _records_by_line(text: str, path: Path) -> list[tuple[str, Any]]:
+    """Answer and label of every line that is not empty."""
+    pairs = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = parse(line)
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: expected JSON: {error}") from error
+        if not _is_record(record):
+            raise InputError(f'{path}:{number}: expected {{"answer": text, "label": number}}, got {shown(record)}')
+        pairs.append((record["answer"], record["label"]))
+    return pairs
+
+
+def _pairs(table: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Answer and label of every entry: keys that are the numbers from 0 are labels, where their values are texts."""
+    if set(table) == {str(label) for label in range(len(table))} and all(isinstance(a, str) for a in table.values()):
+        return [(answer, int(label)) for label, answer in table.items()]
+    return list(table.items())
+
+
+def _by_label(pairs: list[tuple[Any, Any]], path: str | Path) -> list[Any]:
+    labels = [_label(label) for _, label in pairs]
+    for (answer, given), label in zip(pairs, labels, strict=True):
+        if label is None:
+            found = shown(given) if isinstance(given, str) else form_name(given)
+            raise InputError(f"{path}: expected an integer label for the answer {shown(answer)}, got {found}")
+    if sorted(labels) != list(range(len(labels))):
+        raise InputError(f"{path}: expected the labels 0 to {len(labels) - 1}, each once")
+    return [answer for _, (answer, _) in sorted(zip(labels, pairs, strict=True), key=lambda each: each[0])]
+
+
+def _label(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value if type(value) is int else None
