@@ -4,11 +4,13 @@ python scripts/evaluate_retrieval.py --checkpoint runs/retrieval/checkpoints/bes
     --look second --shortlist 128 --output scores.json
 Also under torchrun or accelerate launch. ``--look first`` compares every caption's prior with every image's first look;
 ``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them.
+``--folds 5`` gives the mean over five consecutive folds, each ranked among its own images and captions: COCO's "1K".
 Interrupted, it goes on when the same command is given again.
 """
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
@@ -25,16 +27,23 @@ def main() -> None:
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.distributed import gather_objects, is_main
     from vl_absvit.evaluation.chunk_store import FileChunkStore
-    from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
+    from vl_absvit.evaluation.retrieval_metrics import (
+        consecutive_folds,
+        mean_measures,
+        measures_of_folds,
+        retrieval_ranks,
+    )
     from vl_absvit.hub import find
     from vl_absvit.tasks.checkpoint import load_parts
+    from vl_absvit.tasks.kept_scores import keep_scores
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
     from vl_absvit.tasks.retrieval_scores import score_gallery
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
-    make_room(arguments.output)
+    for file in filter(None, (arguments.output, arguments.keep_scores)):
+        make_room(file)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_parts(found.path, "matching")
     gallery = make_gallery(
@@ -45,9 +54,13 @@ def main() -> None:
             f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, and recall is "
             "over all of them; see missing_images in manifest.json"
         )
-    size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), len(gallery.caption_ids))
+    if arguments.folds > len(gallery.image_ids):
+        raise InputError(f"--folds: {arguments.split} has {len(gallery.image_ids)} images, got {arguments.folds} folds")
+    fold_of_image = consecutive_folds(len(gallery.image_ids), arguments.folds)
+    largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
+    size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
     model = checkpoint.model.to(accelerator.device, torch.bfloat16 if arguments.precision == "bf16" else None)
-    settings = {name: getattr(arguments, name) for name in ("split", "look", "precision", "batch_size")}
+    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds", "precision", "batch_size")}
     store = FileChunkStore(arguments.output)
     goes_on = is_main() and store.start(request_of(found.path, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
@@ -56,31 +69,44 @@ def main() -> None:
     started = time.monotonic()
     with progress() as bar:
         scores = score_gallery(
-            model, gallery, look=arguments.look, size=size, bar=bar,
+            model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
             batch_size=arguments.batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
     if is_main():
-        if arguments.look == "first":
-            recalls = retrieval_recalls(scores.similarity, gallery.image_of_caption)
-        else:
-            recalls = retrieval_recalls(scores.pairs, gallery.image_of_caption, scores.similarity, size)
+        table = scores.similarity if arguments.look == "first" else scores.pairs
+        shortlists = () if arguments.look == "first" else (scores.similarity, size)
+        ranks = retrieval_ranks(table, gallery.image_of_caption, *shortlists, fold_of_image=fold_of_image)
+        of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
+        measured = mean_measures(of_folds)
         judged = 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum())
         result = {
-            **{name: round(value, 4) for name, value in recalls.items()},
-            **describe_protocol(checkpoint, arguments.data, arguments.split, gallery, arguments.look, size),
+            **rounded(measured),
+            **describe_protocol(
+                checkpoint, arguments.data, arguments.split, gallery, arguments.look, size, arguments.folds
+            ),
             "pairs": judged,
             "precision": arguments.precision,
             "checkpoint": found.name,
             "seconds": round(time.monotonic() - started, 2),
             "went_on_after_interruption": goes_on,
         }
+        if arguments.folds > 1:
+            result["per_fold"] = [rounded(fold) for fold in of_folds]
+        if arguments.keep_scores:
+            keep_scores(arguments.keep_scores, gallery, scores, ranks, fold_of_image)
         write_json(arguments.output, result, indent=1)
         store.remove()
-        table = Table(result["protocol"], "R@1", "R@5", "R@10")
+        columns = ("R@1", "R@5", "R@10", "median rank", "mean rank")
+        shown = Table(result["protocol"], *columns, caption=f"sum of recalls {measured['rsum']:.2f}")
         for name, title in (("ir", "image retrieval"), ("tr", "text retrieval")):
-            table.add_row(title, *(f"{recalls[f'{name}_r{k}']:.2f}" for k in (1, 5, 10)))
-        Console().print(table)
+            numbers = (f"{name}_r1", f"{name}_r5", f"{name}_r10", f"{name}_median_rank", f"{name}_mean_rank")
+            shown.add_row(title, *(f"{measured[number]:.2f}" for number in numbers))
+        Console().print(shown)
     accelerator.end_training()
+
+
+def rounded(measured: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in measured.items()}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,6 +122,12 @@ def parse_arguments() -> argparse.Namespace:
         "--shortlist", default="128", metavar="K|all", help="candidates per query that the whole model judges (128)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="recalls and protocol, as JSON")
+    parser.add_argument(
+        "--folds", type=int, default=1, metavar="N", help="mean over N consecutive folds of the images (default: 1)"
+    )
+    parser.add_argument(
+        "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs per forward pass (default: 64)")
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the weights (default: fp32)")
@@ -104,6 +136,10 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--shortlist must be a positive number or all, got {arguments.shortlist}")
     if arguments.shortlist != "all" and int(arguments.shortlist) < 1:
         parser.error(f"--shortlist must be at least 1, got {arguments.shortlist}")
+    if arguments.folds < 1:
+        parser.error(f"--folds must be at least 1, got {arguments.folds}")
+    if arguments.keep_scores == arguments.output:
+        parser.error("--keep-scores and --output name the same file")
     if arguments.batch_size < 1 or arguments.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     return arguments

@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_retrieval_config, write_config
+from vl_absvit.evaluation.retrieval_metrics import mean_measures, measures_of_folds, retrieval_ranks
 
 RECALLS = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)]
 
@@ -63,6 +65,35 @@ def test_a_shortlist_beyond_the_gallery_is_the_gallery_and_equals_all(rank):
 def test_the_dual_encoder_judges_no_pairs(rank):
     result = rank(look="first")
     assert result["pairs"] == 0 and result["shortlist"] == "none" and "dual encoder" in result["protocol"]
+
+
+def test_folds_rank_their_own_and_all_can_be_computed_again_from_what_is_kept(rank, tmp_path):
+    kept_in = tmp_path / "kept" / "scores.npz"
+    result = rank(folds=2, shortlist=3, keep_scores=kept_in)
+    assert (
+        result["folds"] == 2
+        and "2 images x 10 captions, the mean over 2 consecutive folds of 1 images" in (result["protocol"])
+    )
+    # A fold of one image with five captions: whatever is asked for comes first.
+    assert result["rsum"] == 600 and result["ir_median_rank"] == result["tr_mean_rank"] == 1
+    assert [fold["rsum"] for fold in result["per_fold"]] == [600, 600]
+    assert (result["shortlist"], result["pairs"]) == (3, 10)
+    with np.load(kept_in, allow_pickle=False) as file:
+        kept = dict(file)
+    assert kept["pairs"].shape == kept["similarity"].shape == (2, 10)
+    fold_of_pair = kept["fold_of_image"][:, None] == kept["fold_of_image"][kept["image_of_caption"]]
+    assert np.array_equal(np.isfinite(kept["pairs"]), fold_of_pair)
+    about = (kept["image_of_caption"], kept["similarity"], result["shortlist"], kept["fold_of_image"])
+    ranks = retrieval_ranks(kept["pairs"], *about)
+    assert np.array_equal(ranks.ir + 1, kept["ir_rank"]) and np.array_equal(ranks.tr + 1, kept["tr_rank"])
+    assert mean_measures(measures_of_folds(ranks, about[0], about[3]))["rsum"] == result["rsum"]
+
+
+def test_kept_ranks_are_those_of_the_whole_gallery_without_folds(rank, tmp_path):
+    result = rank(look="first", keep_scores=tmp_path / "scores.npz")
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as kept:
+        assert "pairs" not in kept and kept["caption_ids"].shape == (10,) and kept["image_ids"].shape == (2,)
+        assert result["ir_mean_rank"] == pytest.approx(kept["ir_rank"].mean(), abs=1e-4)
 
 
 def test_bf16_gives_nearly_the_same(rank):
@@ -121,6 +152,12 @@ def test_a_shortlist_that_is_no_number_of_candidates_is_a_usage_error(refuse, sh
     assert f"--shortlist must be {'at least 1' if shortlist == 0 else 'a positive number or all'}" in refuse(
         2, shortlist=shortlist
     )
+
+
+def test_folds_that_cannot_be_are_refused(refuse, tmp_path):
+    assert "test has 2 images, got 3 folds" in refuse(1, folds=3)
+    assert "--folds must be at least 1" in refuse(2, folds=0)
+    assert "name the same file" in refuse(2, keep_scores=tmp_path / "o/s.json")
 
 
 def test_an_unknown_split_is_named_beside_those_there_are(refuse):

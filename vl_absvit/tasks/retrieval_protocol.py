@@ -23,12 +23,19 @@ def is_zero_shot(dataset: str, trained_on: Iterable[str]) -> bool:
 
 
 def describe_protocol(
-    checkpoint: VLCheckpoint, data: str | Path, split: str, gallery: CaptionGallery, look: str, size: int | None
+    checkpoint: VLCheckpoint,
+    data: str | Path,
+    split: str,
+    gallery: CaptionGallery,
+    look: str,
+    size: int | None,
+    folds: int = 1,
 ) -> dict[str, Any]:
     """The entries of a result file that say what was evaluated.
 
     Args:
         size: candidates per query that the whole model judged; None means all pairs.
+        folds: parts of consecutive images that were ranked by themselves.
     """
     dataset = read_manifest(data)["dataset"]
     trained_on = datasets_trained_on(checkpoint.training)
@@ -43,14 +50,15 @@ def describe_protocol(
         "split": split,
         "images": images,
         "captions": captions,
+        "folds": folds,
         "resolution": resolution,
         "look": look,
         "shortlist": "none" if look == "first" else "all" if size is None else size,
         "zero_shot": zero_shot,
         "model": variant.label,
         "training": checkpoint.training,
-        "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions at {resolution} px; "
-        f"{history}; {_ranking(look, size, variant)}",
+        "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions{_folds(images, folds)} "
+        f"at {resolution} px; {history}; {_ranking(look, size, variant)}",
     }
 
 
@@ -64,6 +72,14 @@ def request_of(checkpoint: str | Path, data: str | Path, split: str, **settings:
         "images_per_chunk": IMAGES_PER_CHUNK,
         **settings,
     }
+
+
+def _folds(images: int, folds: int) -> str:
+    if folds == 1:
+        return ""
+    least, rest = divmod(images, folds)
+    sizes = f"{least} to {least + 1}" if rest else f"{least}"
+    return f", the mean over {folds} consecutive folds of {sizes} images,"
 
 
 def _ranking(look: str, size: int | None, variant: Variant) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.distributed import gather_with_grad, rank, world_size
-from vl_absvit.evaluation.retrieval_metrics import listed_pairs
+from vl_absvit.evaluation.retrieval_metrics import consecutive_folds, listed_pairs
 from vl_absvit.models.absvit import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 
@@ -55,6 +55,7 @@ def score_gallery(
     look: Literal["first", "second"],
     size: int | None,
     bar: Progress,
+    folds: int = 1,
     batch_size: int = 64,
     num_workers: int = 0,
     store: ChunkStore | None = None,
@@ -66,13 +67,19 @@ def score_gallery(
         look: ``first`` compares priors with first looks; ``second`` also has the whole model judge pairs.
         size: candidates per query, in both directions, that the whole model judges; None means all pairs.
         bar: shows the progress.
+        folds: parts of consecutive images; the whole model judges pairs of one part only.
         batch_size: texts, and pairs, per forward pass.
         num_workers: loader processes per process.
         store: finished chunks of an interrupted evaluation.
     """
     scorer = GalleryScorer(model, gallery, batch_size, bar, store)
     similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
-    return GalleryScores(similarity, scorer.judge(listed_pairs(similarity, size)) if look == "second" else None)
+    if look == "first":
+        return GalleryScores(similarity, None)
+    fold_of_image = consecutive_folds(len(similarity), folds)
+    return GalleryScores(
+        similarity, scorer.judge(listed_pairs(similarity, size, gallery.image_of_caption, fold_of_image))
+    )
 
 
 class GalleryScorer:
