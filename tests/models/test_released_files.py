@@ -3,7 +3,9 @@
 import argparse
 import os
 import pickle
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +48,44 @@ def test_a_lightning_file_is_read_without_lightning(tmp_path):
     released = read_released(save_lightning(tmp_path / "a.ckpt", state, released_config("matching")))
     assert released.form == "lightning" and released.config["image_size"] == 32
     assert convert(released, num_heads=4, text_heads=4).kind == "matching"
+
+
+def lightning_class(patch, module: str, name: str, *bases: type, **content) -> type:
+    """A class that pickles as Lightning's, in a module that is there while ``patch`` is."""
+    made = type(name, bases, {"__module__": module, **content})
+    parts = module.split(".")
+    for end in range(1, len(parts) + 1):
+        patch.setitem(sys.modules, ".".join(parts[:end]), type(sys)(".".join(parts[:end])))
+    setattr(sys.modules[module], name, made)
+    return made
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_lightning_file_may_name_any_class_of_lightning_and_keeps_its_configuration(tmp_path, monkeypatch, zipped):
+    with monkeypatch.context() as patch:
+        stopping = lightning_class(patch, "pytorch_lightning.callbacks.early_stopping", "EarlyStopping")
+        monitor = lightning_class(patch, "lightning.pytorch.callbacks.lr_monitor", "LearningRateMonitor")
+        stage = lightning_class(patch, "lightning.pytorch.trainer.states", "Stage", str)
+        kept = lightning_class(patch, "lightning_fabric.utilities.data", "AttributeDict", dict)
+        remembered = monitor()
+        remembered.lrs = {"group": [0.1]}
+        content = {
+            "state_dict": WEIGHT,
+            "callbacks": {stopping: {"best_score": torch.tensor(1.0), "dirpath": Path("runs")}, "M{}": [remembered]},
+            "loops": {"state": stage("train")},
+            "hyper_parameters": kept(config=kept(image_size=32)),
+        }
+        torch.save(content, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+    released = read_released(tmp_path / "a.ckpt")
+    assert torch.equal(released.state["a"], WEIGHT["a"]) and released.config == {"image_size": 32}
+
+
+def test_a_class_of_somebody_else_among_the_callbacks_is_refused_by_its_name(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        mine = lightning_class(patch, "my_project.callbacks", "Speak")
+        torch.save({"state_dict": WEIGHT, "callbacks": {mine: {}}}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"a.ckpt: refused, it holds my_project.callbacks.Speak, which is no tensor"):
+        read_released(tmp_path / "a.ckpt")
 
 
 def test_a_row_of_another_tensor_becomes_a_tensor_of_its_own(tmp_path):

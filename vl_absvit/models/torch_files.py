@@ -1,7 +1,7 @@
 """Reading PyTorch's own files (``.pth``, ``.pt``, ``.bin``, ``.ckpt``): tensors, numbers and texts, never code.
 
-``torch.load(weights_only=True)`` builds tensors and plain containers only. Two names occur in honest files beside
-those: the command line of a training run, and a class that Lightning uses as a key. Empty classes stand in for both.
+``torch.load(weights_only=True)`` builds tensors and plain containers only. Empty classes stand in for the few others
+that honest files name, see ``stand_ins.py``.
 
 Even so a file may be built to do harm: to use tuples as keys that take Python forever to hash or overflow its stack, to
 unpack to far more than its size, or to describe tensors of terabytes by a few numbers. Such files are refused first.
@@ -20,21 +20,12 @@ import torch
 from torch import Tensor
 
 from vl_absvit.errors import InputError
+from vl_absvit.models.stand_ins import stand_ins
 
 
 class ForeignObjects(InputError):
     """The file holds more than tensors, numbers and texts."""
 
-
-def _stand_in(module: str, name: str) -> type:
-    """An empty class that pickles take for ``module.name``; it runs nothing, whatever is put into it."""
-    return type(name, (), {"__module__": module})
-
-
-STAND_INS = [
-    _stand_in("argparse", "Namespace"),
-    _stand_in("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
-]
 
 MAX_TUPLE_PARTS = 10_000
 """Of a tuple with all tuples in it; shapes and the like have a few."""
@@ -50,8 +41,8 @@ def load_torch_file(path: Path) -> Any:
         InputError: it is no such file, is damaged, or made to do harm.
     """
     try:
-        _check_pickles(path)
-        with torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
+        names = _check_pickles(path)
+        with torch.serialization.safe_globals(stand_ins(names)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # The optimizer's state, twice the size of the weights, stays on disk where the format allows it.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
@@ -96,32 +87,40 @@ def _is_archive(path: Path) -> bool:
         return stream.read(4) == b"PK\x03\x04"
 
 
-def _check_pickles(path: Path) -> None:
-    """Refuse compressed archives, which PyTorch does not write, and pickles with endless tuples."""
+def _check_pickles(path: Path) -> set[tuple[str, str]]:
+    """Refuse compressed archives, which PyTorch does not write, and pickles with endless tuples.
+
+    Returns the classes and functions that the others name, as (module, name).
+    """
+    names: set[tuple[str, str]] = set()
     if not _is_archive(path):
         with path.open("rb") as stream:
             for _ in range(_PICKLES_OF_THE_OLD_FORMAT):
-                _check_tuples(stream, path)
-        return
+                _check_tuples(stream, path, names)
+        return names
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.file_size > path.stat().st_size:
                 raise InputError(f"{path}: {member.filename!r:.60} is compressed, which PyTorch's own files never are")
             if member.filename.endswith(".pkl"):
-                _check_tuples(io.BytesIO(archive.read(member)), path)  # a wrong checksum fails here, not in there
+                _check_tuples(io.BytesIO(archive.read(member)), path, names)  # a wrong checksum fails here
+    return names
 
 
 _PICKLES_OF_THE_OLD_FORMAT = 5  # magic number, version, byte order, content, names of storages
 _MARK = pickletools.markobject
 
 
-def _check_tuples(stream: BinaryIO, path: Path) -> None:
-    """Follow a pickle without building anything, counting the parts of every tuple."""
+def _check_tuples(stream: BinaryIO, path: Path, names: set[tuple[str, str]]) -> None:
+    """Follow a pickle without building anything, counting the parts of every tuple and noting what it names."""
     sizes: list[Any] = []  # what would be on the stack: parts of tuples, 1 for all else
     memo: dict[Any, Any] = {}
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             _follow(opcode, argument, sizes, memo)
+            if opcode.name == "GLOBAL":
+                module, _, name = argument.partition(" ")
+                names.add((module, name))
             if sizes and sizes[-1] is not _MARK and sizes[-1] > MAX_TUPLE_PARTS:
                 raise InputError(f"{path}: refused, it holds tuples in tuples without end; nothing of it was run")
     except InputError:
