@@ -24,12 +24,12 @@ from tests.tiny_vqa import (
     world,  # noqa: F401
     write_config,
 )
-from vl_absvit.config import VQAConfig
+from vl_absvit.config import RunConfig, VQAConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint
 from vl_absvit.training import loop
 from vl_absvit.training.checkpoint import check_whole
-from vl_absvit.training.engines import check_precision, set_up_engine
+from vl_absvit.training.engines import check_accumulation, check_precision, set_up_engine
 from vl_absvit.training.run_dir import open_run
 
 # DeepSpeed compiles how its CPU processes talk when it is used for the first time.
@@ -99,6 +99,16 @@ def test_another_precision_of_the_launcher_is_refused(monkeypatch, said, precisi
         return check_precision(precision)
     with pytest.raises(ConfigError, match=f"mixed precision {said}, but run.precision is {precision}"):
         check_precision(precision)
+
+
+@pytest.mark.parametrize("said", ["4", "auto"])
+def test_accumulation_that_the_launcher_asks_for_is_refused(monkeypatch, tmp_path, said):
+    config = RunConfig(output=str(tmp_path), precision="fp32", trackers=())
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", said)
+    with pytest.raises(ConfigError, match=f"gradient_accumulation_steps {said}; .* optim.micro_batch_size say"):
+        loop.make_accelerator(config)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")  # what accelerate config writes
+    check_accumulation()
 
 
 def config_of(world: Path, output: Path, resume: bool = False, dropout: float = 0.1) -> VQAConfig:  # noqa: F811

@@ -91,6 +91,16 @@ def check_precision(precision: str) -> None:
         )
 
 
+def check_accumulation() -> None:
+    """Raise ``ConfigError`` where the launcher says how many forward passes make a step, which the config does."""
+    said = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if said != "1":
+        raise ConfigError(
+            f"the launcher says gradient_accumulation_steps {said}; leave it out there, optim.batch_size and "
+            "optim.micro_batch_size say into how many forward passes a step is divided"
+        )
+
+
 def model_to_train(accelerator: Accelerator, whole: nn.Module) -> nn.Module:
     """The task's model itself or, where the engine divides, a copy of it; both run in the accelerator's precision."""
     if not divides(accelerator):

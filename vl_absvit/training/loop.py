@@ -25,6 +25,7 @@ from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per
 from vl_absvit.training.checkpoint import save_checkpoint
 from vl_absvit.training.engines import (
     asks_for_deepspeed,
+    check_accumulation,
     check_precision,
     clip_gradients,
     fill_optimizer_state,
@@ -205,6 +206,7 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
             )
     if config is not None:
         check_precision(config.precision)
+        check_accumulation()
     on_cpu, is_bf16 = not torch.accelerator.is_available(), config is not None and config.precision == "bf16"
     accelerator = Accelerator(
         # DeepSpeed is at work only where the CPU is not asked for; it then has to be told how CPU processes talk.
