@@ -270,8 +270,9 @@ def _sizes_in(name: str) -> dict[str, int]:
     def find(file: str) -> str | None:
         return cached_file(name, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
 
-    whole, sizes = find("model.safetensors"), {}
-    files = [whole] if whole else sorted(Path(find("model.safetensors.index.json")).parent.glob("model-*.safetensors"))
+    sizes: dict[str, int] = {}
+    whole, index = find("model.safetensors"), find("model.safetensors.index.json")
+    files = [whole] if whole else sorted(Path(index).parent.glob("model-*.safetensors")) if index else []
     for file in files:
         with safe_open(file, "pt") as weights:
             for key in weights.keys():  # noqa: SIM118
