@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -169,7 +170,7 @@ def test_lists_of_each_split_give_the_same(raw, tmp_path, right, folder):
 def test_an_interrupted_preparation_of_lists_goes_on(raw, tmp_path, right, monkeypatch):
     write_lists(raw)
     lists = [f"flickr30k_{split}.json" for split in ALL]
-    monkeypatch.setattr("vl_absvit.data.preparation.captions.mark_missing", lambda images: 1 / 0)
+    monkeypatch.setattr("vl_absvit.data.preparation.captions.check_images", lambda *asked: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(raw, tmp_path / "out", captions=lists)
     monkeypatch.undo()
@@ -226,6 +227,26 @@ def test_lists_of_coco_have_cocos_ids_and_restval_apart(tmp_path):
         assert texts == sorted((row["image_id"], row["caption"]) for row in right[1][split])
 
 
+def test_real_images_and_captions_give_the_same_in_every_form(real_data, tmp_path):
+    raw = tmp_path / "raw"
+    given = json.loads((real_data / "flickr30k-karpathy/images_index.json").read_text())
+    records = [
+        {"imgid": number, "filename": image["filename"], "split": image["split"],
+         "sentences": [{"raw": raw, "sentid": 5 * number + k} for k, raw in enumerate(image["captions"])]}
+        for number, image in enumerate(sorted(given, key=lambda image: image["filename"]))
+    ]  # fmt: skip
+    shutil.copytree(real_data / "flickr30k-karpathy/images", raw / "flickr30k_images/flickr30k_images")
+    (raw / "dataset_flickr30k.json").write_text(json.dumps({"images": records, "dataset": "flickr30k"}))
+    write_token(raw, records)
+    write_lists(raw, records)
+    prepare(raw, tmp_path / "right", karpathy=raw / "dataset_flickr30k.json")
+    prepare(raw, tmp_path / "a", captions=["results_20130124.token"], karpathy=raw / "dataset_flickr30k.json")
+    prepare(raw, tmp_path / "b", captions=["flickr30k_train.json", "flickr30k_test.json"])
+    right = tables_of(tmp_path / "right")
+    assert tables_of(tmp_path / "a") == right == tables_of(tmp_path / "b")
+    assert len(right[2]) == len(right[1]["train"]) // 5 + 1 == 14
+
+
 # Where the images lie.
 
 
@@ -261,6 +282,15 @@ def test_images_divided_into_folders_are_found_and_a_second_copy_does_not_matter
     Image.new("RGB", (1, 1)).save(raw / "thumbnails" / "1000.jpg")
     prepare(raw, tmp_path / "out", karpathy=raw / "dataset_flickr30k.json")
     assert tables_of(tmp_path / "out") == right
+
+
+def test_no_image_at_all_is_an_error_even_where_missing_ones_are_allowed(raw, tmp_path):
+    for dataset in ("flickr30k", "coco"):
+        karpathy = write_karpathy(tmp_path / dataset, dataset, records_of(dataset))
+        (tmp_path / f"of {dataset}" / "nothing").mkdir(parents=True)
+        with pytest.raises(InputError, match="none of the images is there: looked for .* where no picture is at all"):
+            prepare(tmp_path / f"of {dataset}" / "nothing", tmp_path / "out", dataset, karpathy=karpathy,
+                    allow_missing_images=True)  # fmt: skip
 
 
 @pytest.mark.parametrize("allowed", [False, True])
@@ -309,6 +339,7 @@ def test_what_does_not_fit_together_on_the_command_line_is_refused(raw):
         ({}, "expected the captions by --karpathy or --captions, got neither"),
         ({"splits": [raw / "a.txt"]}, "got neither"),
         ({"karpathy": raw / "a.json", "splits": [raw / "a.txt"]}, "--splits divides the images of --captions"),
+        ({"karpathy": raw / "results.csv"}, "--karpathy takes a JSON file; give .*results.csv as --captions"),
         ({"captions": [raw / "a/x.json", raw / "b/x.json"]}, "two of the files have the same name: x.json, x.json"),
     ):
         with pytest.raises(ConfigError, match=message):

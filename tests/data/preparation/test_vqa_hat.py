@@ -115,6 +115,22 @@ def test_images_may_lie_in_the_folder_itself_and_questions_may_be_gzipped(raw, t
     assert ImageTable(tmp_path / "out").open([1])[0].size == (WIDTH, HEIGHT)
 
 
+def test_images_of_the_release_of_2017_are_the_same(raw, tmp_path):
+    whole = prepare(raw, tmp_path / "whole")
+    folder = raw / "coco" / "images" / "train2017"
+    folder.mkdir(parents=True)
+    for image_id in (1, 2, 3):
+        image_path(raw, image_id).rename(folder / f"{image_id:012d}.jpg")
+    assert prepare(raw, tmp_path / "out")["splits"] == whole["splits"]
+    assert ImageTable(tmp_path / "out").available.tolist() == [1, 2, 3]
+
+
+def test_images_that_are_all_elsewhere_are_told_from_a_few_missing_ones(raw, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message = "none of the 3 images of val is there: looked for COCO_val2014_000000000001.jpg .*raw would fit"
+    fails(raw, tmp_path, message, images=tmp_path / "empty")
+
+
 def test_the_demo_worlds_maps_are_prepared_as_they_are(demo_world, tmp_path):
     hat, expected = demo_world / "vqa_hat", json.loads((demo_world / "demo.json").read_text())["counts"]
     for split in ("train", "val"):

@@ -17,7 +17,7 @@ from vl_absvit.data.preparation.caption_store import OF_SPLIT, CaptionStore, Spl
 from vl_absvit.data.preparation.coco_images import CocoImages, is_named_as_cocos
 from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.folder import make_request
-from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
+from vl_absvit.data.preparation.images import check_images, find_images
 from vl_absvit.data.preparation.karpathy_source import Ids, find_ids, read_images
 from vl_absvit.data.preparation.listed_captions import ListedCaptions
 from vl_absvit.data.preparation.named_images import NamedImages
@@ -51,6 +51,8 @@ class CaptionOptions:
             raise ConfigError("expected the captions by --karpathy or --captions, got neither")
         if self.splits and (self.karpathy or not self.captions):
             raise ConfigError("--splits divides the images of --captions where there is no --karpathy")
+        if self.karpathy and self.karpathy.name.endswith((".token", ".csv", ".txt")):
+            raise ConfigError(f"--karpathy takes a JSON file; give {self.karpathy} as --captions")
         names = [file.name for file in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError(f"two of the files have the same name: {', '.join(sorted(names))}; rename one")
@@ -81,9 +83,10 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
         warnings = _without_ids(ids) + _take_in(store, work.database, options, ids)
         pictures = _pictures(options, store)
         store.list_images(pictures.find)
-        mark_missing(work.images)
-        warnings += check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
-        warnings += judge_missing(work.images, allow_missing=allowed)
+        warnings += find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)
+        if not work.images.count(None) + work.images.count("good"):
+            first = next(work.images.in_state("missing")).file
+            raise InputError(f"none of the images is there: {pictures.looked_for(first)}; nothing would be left")
         checked = check_images(work.images, workers, store.skipped_captions)
         write_images(work.folder, work.images, embed=options.embed_images)
         splits = _write_splits(work.folder, store, options.dataset)

@@ -49,19 +49,6 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
     return CheckedImage(image_id, file, "good", None, picture.size)
 
 
-def find_images(images: ImageStore, *, allow_missing: bool) -> list[str]:
-    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it.
-
-    Returns:
-        A warning if some are missing.
-
-    Raises:
-        InputError: some are missing, and that is not allowed.
-    """
-    mark_missing(images)
-    return judge_missing(images, allow_missing=allow_missing)
-
-
 class Lookup(Protocol):
     """What looked for the files of images below a folder."""
 
@@ -69,6 +56,25 @@ class Lookup(Protocol):
 
     def looked_for(self, file: str) -> str:
         """Words for where a file that is missing was looked for, and what would have fitted."""
+
+
+def find_images(
+    images: ImageStore, query: str | None = None, lookup: Lookup | None = None, *, allow_missing: bool
+) -> list[str]:
+    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it.
+
+    Args:
+        query, lookup: as for ``check_layout``, where splits without any image are to be told from others.
+
+    Returns:
+        Warnings if some are missing.
+
+    Raises:
+        InputError: some are missing, and that is not allowed; see ``check_layout``.
+    """
+    mark_missing(images)
+    warnings = check_layout(images, query, lookup, allow_missing=allow_missing) if query and lookup else []
+    return warnings + judge_missing(images, allow_missing=allow_missing)
 
 
 def check_layout(images: ImageStore, query: str, lookup: Lookup, *, allow_missing: bool) -> list[str]:
@@ -106,7 +112,7 @@ def mark_missing(images: ImageStore) -> None:
 
 
 def judge_missing(images: ImageStore, *, allow_missing: bool) -> list[str]:
-    """The second half of ``find_images``: refuse or warn."""
+    """Refuse or warn of images that are missing."""
     missing = images.count("missing")
     if not missing:
         return []

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from vl_absvit.cli import progress
 from vl_absvit.data.preparation import vqa_hat_source as source
+from vl_absvit.data.preparation.coco_images import CocoImages
 from vl_absvit.data.preparation.folder import make_request
 from vl_absvit.data.preparation.images import check_images, find_images
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import QUESTION_SCHEMA, write_images, write_rows
-from vl_absvit.data.preparation.vqa_hat_store import HATStore
+from vl_absvit.data.preparation.vqa_hat_store import HATStore, of_split
 from vl_absvit.data.records import VQA_HAT
 from vl_absvit.errors import InputError
 
@@ -56,8 +57,10 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
 
     def fill(work: Work) -> Content:
         store = HATStore(work.database, work.images)
-        _take_in(store, options, names, subset)
-        warnings = find_images(work.images, allow_missing=options.allow_missing_images)
+        _take_in(store, options, names)
+        pictures, allowed = CocoImages(options.images), options.allow_missing_images
+        store.list_images(subset, pictures)
+        warnings = find_images(work.images, of_split(subset.split), pictures, allow_missing=allowed)
         _check_maps(store, options.maps)
         checked = check_images(work.images, workers, lambda: store.skipped_questions(subset.split))
         counts = store.counts()
@@ -85,16 +88,13 @@ def _request(options: HATOptions, names: list[source.MapName]) -> dict[str, Any]
     return request
 
 
-def _take_in(store: HATStore, options: HATOptions, names: list[source.MapName], subset: source.Subset) -> None:
-    """Names of maps, questions and the list of images, checked against each other."""
+def _take_in(store: HATStore, options: HATOptions, names: list[source.MapName]) -> None:
+    """Names of maps and questions, checked against each other."""
     with progress() as bar:
         records = bar.track(source.read_questions(options.questions), description=options.questions.name)
         store.add_questions(options.questions, records)
     store.add_maps(options.maps, names)
     store.check_join(options.maps, options.questions)
-    # The images may lie in the folder given or, as downloaded, in a folder of the subset's name below it.
-    folder = f"{subset.name}/" if (options.images / subset.name).is_dir() else ""
-    store.list_images(f"{folder}COCO_{subset.name}_{{:012d}}.jpg")
 
 
 def _check_maps(store: HATStore, folder: Path) -> None:

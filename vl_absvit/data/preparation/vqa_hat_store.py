@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vl_absvit.data.preparation.coco_images import CocoImages, official_file
 from vl_absvit.data.preparation.database import Database
 from vl_absvit.data.preparation.image_store import ImageStore
-from vl_absvit.data.preparation.vqa_hat_source import MapName, Question
+from vl_absvit.data.preparation.vqa_hat_source import MapName, Question, Subset
 from vl_absvit.errors import InputError
 
 _SCHEMA = """
@@ -17,6 +18,11 @@ _SCHEMA = """
 _ASKED = "question_id IN (SELECT question_id FROM map)"
 _SHOWN = "question_id IN (SELECT question_id FROM map WHERE state = 'good')"
 _WITH_IMAGE = "question JOIN image USING (image_id)"
+
+
+def of_split(split: str) -> str:
+    """The query for the images that the questions with maps are about."""
+    return f"SELECT '{split}' AS split, image_id FROM question WHERE {_ASKED}"
 
 
 class HATStore:
@@ -56,15 +62,12 @@ class HATStore:
             more = f" (nor do {number - 1} more maps)" if number > 1 else ""
             raise InputError(f"{folder / first.file}: its question does not occur in {questions}{more}")
 
-    def list_images(self, pattern: str) -> None:
-        """Fill the table of images from the questions that have maps; what was not found good is to be checked again.
-
-        Args:
-            pattern: of an image's file, with a place for its id.
-        """
+    def list_images(self, subset: Subset, pictures: CocoImages) -> None:
+        """Fill the table of images from the questions that have maps. What was not good is to be checked again."""
         self._images.forget_all_but_good()
         ids = self._database.all(f"SELECT DISTINCT image_id FROM question WHERE {_ASKED}")
-        self._images.add((image_id, pattern.format(image_id)) for (image_id,) in ids)
+        names = ((image_id, official_file(subset.name, image_id)) for (image_id,) in ids)
+        self._images.add((image_id, pictures.find(name) or name) for image_id, name in names)
 
     def count_unchecked_maps(self) -> int:
         """Maps that were not decoded yet."""
@@ -128,7 +131,7 @@ class HATStore:
 
     def skipped_questions(self, split: str) -> dict[str, dict[str, int]]:
         """The split -> reason -> number of the questions with maps that are on bad images."""
-        return self._images.on_bad_images(f"SELECT '{split}' AS split, image_id FROM question WHERE {_ASKED}")
+        return self._images.on_bad_images(of_split(split))
 
     def counts(self) -> dict[str, int]:
         """What the tables hold, and what was left out of them."""

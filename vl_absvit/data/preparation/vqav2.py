@@ -11,7 +11,7 @@ from typing import Any
 from vl_absvit.cli import progress
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.preparation.folder import make_request
-from vl_absvit.data.preparation.images import check_images, check_layout, judge_missing, mark_missing
+from vl_absvit.data.preparation.images import check_images, find_images
 from vl_absvit.data.preparation.prepare import Content, Work, prepare
 from vl_absvit.data.preparation.tables import write_images
 from vl_absvit.data.preparation.vqa_sets import Files, SplitFiles, find_files
@@ -74,10 +74,8 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
                 f"{options.root}: answers are counted in train and val, and neither is there: give --vocabulary"
             )
         store.list_images(files.splits, pictures)
-        mark_missing(work.images)
         allowed = options.allow_missing_images
-        warnings = files.left_alone + check_layout(work.images, OF_SPLIT, pictures, allow_missing=allowed)
-        warnings += judge_missing(work.images, allow_missing=allowed)
+        warnings = files.left_alone + find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)
         checked = check_images(work.images, workers, store.skipped_questions)
         warnings += checked.warnings
         minival_images = store.hold_out(options.minival_images, options.seed)
