@@ -9,11 +9,17 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    register_model,
+)
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vl_absvit.errors import InputError
 from vl_absvit.models.attention import (
     Projections,
     TopDownAttention,
@@ -21,6 +27,7 @@ from vl_absvit.models.attention import (
     TopDownQKVAttention,
     ValueMaskAttention,
 )
+from vl_absvit.models.getters import Getters
 from vl_absvit.models.top_down import (
     MODULATIONS,
     FeedbackDecoder,
@@ -84,10 +91,11 @@ class TwoLooks(NamedTuple):
         return per_text(rows, image_index) if self.prior_mask is None else rows
 
 
-class AbSViT(VisionTransformer):
+class AbSViT(Getters, VisionTransformer):
     """timm's VisionTransformer under the same parameter names, with feedback decoders where something is fed back.
 
-    A trainable query is the default prior. timm's ``forward_intermediates`` gives the features of the first look.
+    A trainable query is the default prior; an encoder without one, as a vision-language model's, has to be given one
+    per image. timm's ways to get features give those of the last look (``getters.py``).
 
     Args:
         top_down: AbSViT or one of its baselines, see ``variants.py``.
@@ -161,13 +169,22 @@ class AbSViT(VisionTransformer):
         if not self.uses_prior:
             prior, image_index = None, None  # no text has a say: rows stay images
         elif prior is None:
-            prior = self.prior.expand(len(first.tokens), -1)
+            prior = self._own_prior().expand(len(first.tokens), -1)
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
         if not self.looks_twice:
             return TwoLooks(first, Look(steered.tokens, states=[]), steered.mask)  # PerceiverIO ends here
         signals = self._signals(steered)  # (iii) one signal per block
         second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, attention steered
         return TwoLooks(first, second, steered.mask, signals)
+
+    def _own_prior(self) -> Tensor:
+        if self.prior is None:
+            raise InputError(
+                f"this {self.variant.label} has no prior of its own: give one per image, (B, {self.embed_dim}), as in "
+                "look_twice(images, prior), such as VLAbSViT.encode_texts makes of texts; or take look_once(images), "
+                "the first look, which needs none"
+            )
+        return self.prior
 
     def _signals(self, steered: Steered) -> list[Steered]:
         """Step (iii); MaskAtt sends the same prior mask to every block."""
@@ -199,14 +216,6 @@ class AbSViT(VisionTransformer):
             states.append(run(states[-1], signals and signals[depth], embedded.projections if depth == 0 else None))
         return Look(self.norm(states[-1]), states)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Tokens of the last look, (I, N, D), for images (I, 3, height, width)."""
-        return self.look_twice(x).seen(None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class logits, or pooled features where ``num_classes`` is 0, of the last look."""
-        return self.forward_head(self.forward_features(x))
-
 
 def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
     """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
@@ -215,7 +224,10 @@ def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, T
 
 
 def _create(variant: str, pretrained: bool, **kwargs) -> AbSViT:
-    return build_model_with_cfg(AbSViT, variant, pretrained, pretrained_filter_fn=_keep_new_parameters, **kwargs)
+    getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
+    return build_model_with_cfg(
+        AbSViT, variant, pretrained, pretrained_filter_fn=_keep_new_parameters, feature_cfg=getters, **kwargs
+    )
 
 
 # Pixel statistics, and where ``pretrained=True`` finds the trunk: ImageNet weights of the plain twin.
@@ -276,4 +288,5 @@ def absvit_base_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
 def vit_tiny_patch8_224(pretrained: bool = False, **kwargs) -> VisionTransformer:
     """ViT-Ti/8, the one bottom-up twin that timm does not register itself."""
     kwargs = dict(patch_size=8, **TINY) | kwargs
-    return build_model_with_cfg(VisionTransformer, "vit_tiny_patch8_224", pretrained, **kwargs)
+    getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
+    return build_model_with_cfg(VisionTransformer, "vit_tiny_patch8_224", pretrained, feature_cfg=getters, **kwargs)
