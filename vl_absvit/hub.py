@@ -6,19 +6,21 @@ value names is fetched, and of it only what is read here: safetensors and texts,
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
 
 TEXTS = ("*.json", "*.txt")  # a tokenizer needs no more
 WEIGHTS_AND_TEXTS = ("*.safetensors", *TEXTS)
@@ -91,3 +93,52 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
         cache = constants.HF_HUB_CACHE
         return f"revision {revision} of {repository} is not in the cache {cache}, and HF_HUB_OFFLINE forbids to ask"
     return f"{where}, revision {revision}: {' '.join(str(error).split())[:300] or type(error).__name__}"
+
+
+def upload(
+    files: Mapping[str, Path | bytes],
+    repository: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str = "Upload a vl_absvit checkpoint",
+) -> str:
+    """Put files into a repository in one commit; the repository and the branch are made where there are none.
+
+    Args:
+        files: files or contents by their names there; what else is there stays.
+        private: whether a new repository is seen by its owners only.
+        revision: branch; None is the main one.
+
+    Returns:
+        What ``find`` finds the commit by, ``lab/absvit-vqa@0a1b...``.
+
+    Raises:
+        ConfigError: that is no name of a repository.
+        InputError: the hub refuses, or cannot be reached; or a private upload would go to a public repository.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise ConfigError(f"expected the name of a repository, such as lab/absvit-vqa, got {repository!r}")
+    api = HfApi(library_name="vl_absvit")
+    try:
+        api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repository).private:
+            raise InputError(f"{constants.ENDPOINT}/{repository} is public; nothing was uploaded")
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        commit = api.create_commit(repository, operations, commit_message=message, revision=revision)
+    except InputError:
+        raise
+    except Exception as error:  # besides the hub's own, whatever the network's libraries raise
+        raise InputError(f"cannot upload to {constants.ENDPOINT}/{repository}: {_refusal(error)}") from error
+    return f"{repository}@{commit.oid}"
+
+
+def _refusal(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids it"
+    code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if code in (401, 403):
+        return f"not allowed ({code}); log in by hf auth login, or set HF_TOKEN to one that may write there"
+    return " ".join(str(error).split())[:300] or type(error).__name__

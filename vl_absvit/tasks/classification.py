@@ -21,6 +21,7 @@ from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.hub import name_of
 from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.labels import LabelMatch, match_labels
@@ -119,7 +120,7 @@ class ClassificationTask:
     def save(self, folder: Path) -> None:
         """The encoder's weights, ready for ``vision.weights``, with its configuration, classes and pixel statistics."""
         safetensors.torch.save_model(self.model, str(folder / WEIGHTS))
-        vision = asdict(self.config.vision)
+        vision = asdict(self.config.vision) | {"weights": name_of(self.config.vision.weights)}
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
         write_json(folder / CONFIG, content, indent=1)
         write_json(folder / STATISTICS, _statistics(self.config.vision, self.config.crop_pct), indent=1)

@@ -1,0 +1,254 @@
+"""The card of a checkpoint folder: what the model is, what it learned from, how good it was, and how to open it."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import yaml
+from safetensors import safe_open
+from torch import nn
+
+from vl_absvit.errors import InputError
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.tasks.checkpoint import VLCheckpoint, head_of, load_parts
+from vl_absvit.tasks.classification import ClassificationTask, ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import VQACheckpoint, VQATask, load_checkpoint
+
+NOT_KNOWN = "not recorded"
+SELECT = "select/"  # before the names of an evaluation's metrics in metrics.jsonl
+
+
+class Kind(NamedTuple):
+    """What a checkpoint folder can hold."""
+
+    title: str
+    pipeline: str | None  # the hub's name of the task, if it has one
+    select_metric: str | None  # what ``checkpoints/best`` is the best in
+    command: str | None  # that evaluates it
+
+
+KINDS = {
+    "vqa": Kind(
+        "visual question answering", "visual-question-answering", VQATask.select_metric,
+        "scripts/evaluate_vqa.py --checkpoint {name} --data OUT --split val --output predictions.json",
+    ),
+    "matching": Kind(
+        "image-text retrieval", None, RetrievalTask.select_metric,
+        "scripts/evaluate_retrieval.py --checkpoint {name} --data OUT --split test --output scores.json",
+    ),
+    "classifier": Kind(
+        "image classification", "image-classification", ClassificationTask.select_metric,
+        "scripts/evaluate_vision.py --checkpoint {name} --data FOLDER --output val.json",
+    ),
+}  # fmt: skip
+
+
+def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
+    """The text of a ``README.md`` for a checkpoint folder, which is opened for it as its evaluation opens it.
+
+    Args:
+        folder: of a VQA, retrieval or pretraining run; its metrics are taken from the run folder around it, if any.
+        name: by which the card's commands call the checkpoint.
+        license_id: the hub's name of a licence, such as ``mit``; None states none.
+
+    Raises:
+        InputError: the folder is not whole.
+    """
+    checkpoint = _open(folder)
+    is_classifier = isinstance(checkpoint, ClassifierCheckpoint)
+    kind = KINDS.get("classifier" if is_classifier else head_of(folder), Kind("vision and language", None, None, None))
+    run = folder.parents[1] if folder.parent.name == "checkpoints" else None
+    config = _read_config(run)
+    vision = checkpoint.model.vision
+    parts = [
+        f"---\n{yaml.safe_dump(_metadata(kind, vision, license_id), sort_keys=False)}---",
+        f"# {name}",
+        f"{vision.variant.label} for {kind.title}, trained with vl_absvit. {_how_it_looks(vision)}",
+        _table("The model", _describe_model(checkpoint, folder)),
+        _table("Training", _describe_training(checkpoint, config)),
+        _metrics(run, folder, kind, config),
+        _how_to_open(name, kind),
+        "The licence covers these weights only; pretrained weights and data sets named above have their own."
+        if license_id
+        else "Licence: not stated.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _open(folder: Path) -> VLCheckpoint | VQACheckpoint | ClassifierCheckpoint:
+    try:
+        is_classifier = "classes" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        is_classifier = False  # what is wrong is said by the one who reads it
+    if is_classifier:
+        return load_classifier(folder)
+    if not (folder / "config.json").is_file():
+        return load_parts(folder)
+    return load_checkpoint(folder) if head_of(folder) == "vqa" else load_parts(folder)
+
+
+def _metadata(kind: Kind, vision: AbSViT, license_id: str | None) -> dict[str, Any]:
+    """What the hub reads of a card."""
+    tags = ["vl_absvit", vision.variant.label.lower(), kind.title.replace(" ", "-"), "top-down-attention"]
+    content = {"license": license_id, "library_name": "vl_absvit", "pipeline_tag": kind.pipeline, "tags": tags}
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def _how_it_looks(vision: AbSViT) -> str:
+    variant = vision.variant
+    if not variant.uses_prior and not variant.looks_twice:
+        return "The image is looked at once, whatever is asked."
+    selects = "a prior selects what matters" if variant.uses_prior else "all that was seen is fed back"
+    again = ", and the image is looked at a second time with that in mind" if variant.looks_twice else ""
+    return f"A ViT looks once; {selects}{again} (Shi, Darrell, Wang, CVPR 2023, arXiv:2303.13043)."
+
+
+def _describe_model(checkpoint: Any, folder: Path) -> list[tuple[str, str]]:
+    model, vision = checkpoint.model, checkpoint.model.vision
+    rows = [("vision", f"{vision.variant.label}, {_size_of(vision)}; images of {_image_size(vision)}")]
+    if isinstance(checkpoint, ClassifierCheckpoint):
+        rows += [("classes", f"{len(checkpoint.classes):,}")]
+    else:
+        text, fusion = model.text.roberta.config, model.architecture["fusion"]
+        heads = text.num_attention_heads
+        rows += [
+            ("text", f"RoBERTa, {text.hidden_size} wide, {text.num_hidden_layers} layers, {heads} heads; "
+             f"{len(checkpoint.tokenizer):,} tokens, texts of at most {checkpoint.preprocessing.max_tokens}"),
+            ("fusion", "co-attention, {width} wide, {num_layers} layers, {num_heads} heads".format(**fusion)),
+        ]  # fmt: skip
+    if isinstance(checkpoint, VQACheckpoint):
+        rows += [("answers", f"{len(checkpoint.vocabulary):,}")]
+    return [*rows, ("parameters", f"{_count(model):,}"), ("weights", _types_in(folder / "model.safetensors"))]
+
+
+def _size_of(vision: AbSViT) -> str:
+    heads, patch = vision.blocks[0].attn.num_heads, vision.patch_embed.patch_size[0]
+    return f"{vision.embed_dim} wide, {len(vision.blocks)} blocks, {heads} heads, patches of {patch} pixels"
+
+
+def _image_size(vision: AbSViT) -> str:
+    return "{} x {} pixels".format(*vision.patch_embed.img_size)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _types_in(file: Path) -> str:
+    with safe_open(file, "pt") as weights:
+        parts = [weights.get_slice(key) for key in weights.keys()]  # noqa: SIM118
+        sizes = {part.get_dtype(): 0 for part in parts}
+        for part in parts:
+            sizes[part.get_dtype()] += math.prod(part.get_shape())
+    return ", ".join(f"{count:,} numbers in {kind}" for kind, count in sizes.items())
+
+
+def _describe_training(checkpoint: Any, config: dict[str, Any]) -> list[tuple[str, str]]:
+    """The chain of trainings, the earliest first, and how the last one was run."""
+    rows = []
+    if isinstance(checkpoint, ClassifierCheckpoint):
+        data, weights = _get(config, "data", "root"), _get(config, "vision", "weights")
+        rows += [("data", _short(data)), ("trunk from", _short(weights) if config else NOT_KNOWN)]
+    else:
+        for number, link in enumerate(_chain(checkpoint.training), start=1):
+            splits = "+".join(link.get("splits", [])) or NOT_KNOWN
+            selected = link.get("selected_on") or "nothing"
+            starts = [f"{part} from {_short(link[key])}" for part, key in STARTS.items() if link.get(key)]
+            rows += [
+                (
+                    f"{number}. {link.get('task', NOT_KNOWN)}",
+                    f"{link['dataset']}, splits {splits}, selected on {selected}",
+                )
+            ]
+            rows += [("", "; ".join(starts))] if starts else []
+    optim, precision = config.get("optim", {}), _get(config, "run", "precision")
+    if optim:
+        rows += [
+            (
+                "last run",
+                f"{optim.get('epochs')} epochs of batches of {optim.get('batch_size')}, {precision} forward passes",
+            )
+        ]
+    return rows
+
+
+STARTS = {"trunk": "vision_weights", "text encoder": "text_model", "all weights": "started_from"}
+"""Entries of ``training.json`` that say where weights came from."""
+
+
+def _chain(training: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(_chain(training["start"]) if training.get("start") else []), training]
+
+
+def _short(name: str | None) -> str:
+    """A name without the folders of the machine that it was used on."""
+    if name is None:
+        return "random weights"
+    return "/".join(PurePath(name).parts[-3:]) if PurePath(name).is_absolute() else name
+
+
+def _get(config: dict[str, Any], group: str, key: str) -> Any:
+    return (config.get(group) or {}).get(key)
+
+
+def _read_config(run: Path | None) -> dict[str, Any]:
+    file = run and run / "config.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{file}: is not a run's config: {' '.join(str(error).split())}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _metrics(run: Path | None, folder: Path, kind: Kind, config: dict[str, Any]) -> str:
+    """The evaluation that the checkpoint came out of, on the run's selection split."""
+    file = run and run / "metrics.jsonl"
+    if not file or not file.is_file() or folder.name not in ("best", "last"):
+        return ""
+    evaluations = [line for line in _lines(file) if any(key.startswith(SELECT) for key in line)]
+    if not evaluations:
+        return ""
+    shown, best = evaluations[-1], SELECT + str(kind.select_metric)
+    if folder.name == "best":
+        shown = max(evaluations, key=lambda line: line.get(best, -math.inf))
+    rows = [(key.removeprefix(SELECT), f"{value:.2f}") for key, value in shown.items() if key.startswith(SELECT)]
+    split = _get(config, "data", "select_split")
+    told = f"On {split}, which selected the checkpoint and is not what should be reported" if split else "As evaluated"
+    return f"{_table('Metrics', rows)}\n\n{told}; after step {shown.get('step')}."
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: expected a JSON object a line: {error}") from error
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def _how_to_open(name: str, kind: Kind) -> str:
+    lines = ["## How to open it", "", "```"]
+    if kind.command:
+        lines += [f"python {kind.command.format(name=name)}"]
+    if kind is KINDS["classifier"]:
+        lines += [
+            f"python scripts/finetune_vqa.py --config configs/vqa_absvit_base.yaml --vision.weights {name}",
+            "```",
+        ]
+        return "\n".join(lines)
+    lines += [f"python scripts/finetune_vqa.py --config CONFIG --from_checkpoint {name}", "```", ""]
+    lines += [
+        "```python",
+        "from vl_absvit.models import VLAbSViT",
+        "",
+        f'model = VLAbSViT.from_pretrained("{name}")',
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _table(title: str, rows: Iterable[Sequence[str]]) -> str:
+    cells = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([f"## {title}", "", "| | |", "| --- | --- |", *cells]) if cells else ""
