@@ -8,7 +8,7 @@ python scripts/export_attention.py --checkpoint runs/retrieval/checkpoints/best 
 Also under torchrun or accelerate launch. A VQA model answers questions, a retrieval model judges captions, each about
 its own image where they are a split's. DIR gets <id>.npz with a grid per map, <id>.png with the maps over the picture
 and index.jsonl. A line of questions.jsonl is {"image": path, "question": text}, or "caption", with an "id" if not the
-line's number. Interrupted, it goes on when the same command is given again.
+line's number; its other keys go into the index. Interrupted, it goes on when the same command is given again.
 
 Maps, as vl_absvit/attention/maps.py defines them; a plain ViT has only the last four:
 prior_mask, top_down, top_down_cls, difference, bottom_up, bottom_up_cls, cross, cross_gradient

@@ -94,7 +94,9 @@ def test_a_picture_that_is_another_than_at_preparation_is_refused(tmp_path):
 
 
 def own(*requests, max_tokens=64):
-    made = [make_request(image, question, "test", id) for id, image, question in requests]
+    made = [
+        make_request(image, question, "test", id)._replace(more=dict(*more)) for id, image, question, *more in requests
+    ]
     return OwnQuestions(made, character_tokenizer(), max_tokens, TRANSFORM)
 
 
@@ -150,13 +152,14 @@ def test_the_description_changes_with_every_question_id_and_picture(prepared, tm
     Image.new("RGB", (4, 4), "red").save(tmp_path / "b.png")
     one = ("x", tmp_path / "a.png", "What?")
     others = [("y", one[1], one[2]), (one[0], tmp_path / "b.png", one[2]), (one[0], one[1], "Why?")]
+    others.append((*one, {"answer": "box"}))
     made = [own(one).describe()["requests"], *(own(other).describe()["requests"] for other in others)]
     assert own(one).describe()["requests"] == made[0]
     (tmp_path / "moved.png").write_bytes((tmp_path / "a.png").read_bytes())
     assert own((one[0], tmp_path / "moved.png", one[2])).describe()["requests"] == made[0]
     Image.new("RGB", (5, 4)).save(tmp_path / "a.png")
     made.append(own(one).describe()["requests"])
-    assert len(set(made)) == 5
+    assert len(set(made)) == 6
     splits = [split_questions(prepared, split).describe() for split in ("train", "val")]
     assert splits[0] != splits[1]
 

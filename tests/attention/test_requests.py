@@ -37,6 +37,13 @@ def test_lines_become_requests_named_by_their_id_or_their_number(folder):
     assert requests[1].where == f"{path}:3"
 
 
+def test_keys_that_nobody_asks_for_are_kept(folder):
+    line = {"image": "a.png", "question": "What?", "answer": "box", "id": 3, "source": {"page": [1, None]}}
+    (request,) = read_requests(write(folder, line))
+    assert request.id == "3" and request.more == {"answer": "box", "source": {"page": [1, None]}}
+    assert make_request(folder / "a.png", "What?", "command line").more == {}
+
+
 def test_a_caption_may_stand_where_questions_do(folder):
     path = write(folder, {"image": "a.png", "caption": "a ring"}, {"image": "a.png", "question": "a star"})
     assert [request.text for request in read_requests(path, "caption")] == ["a ring", "a star"]

@@ -209,6 +209,24 @@ def test_own_questions_keep_their_order_and_lie_where_their_pictures_were_cut(ex
         assert Image.open(tmp_path / "out" / entry["png"]).width > 264
 
 
+def test_what_else_a_line_says_is_passed_on_into_the_index(export, pictures, tmp_path):
+    said = {
+        "answer": "box",
+        "question_id": 7,
+        "answers": ["box"],
+        "source": {"page": 3},
+        "image_from_here": 1,
+        "png": 0,
+    }
+    first = {"image": "wide.png", "question": "What?"}
+    assert export(requests=write_requests(pictures, first | said), maps=["prior_mask"], num_workers=1) == 0
+    (entry,) = read_index(tmp_path / "out")
+    assert entry["answer"] == "box" and entry["source"] == {"page": 3}
+    assert entry["given_question_id"] == 7 and entry["given_answers"] == ["box"]
+    assert entry["question_id"] is entry["answers"] is None and entry["png"] == "1.png"
+    assert read_exported(tmp_path / "out", entry).image == pictures / "wide.png"
+
+
 def test_a_single_question_is_an_export_of_one(export, pictures, tmp_path):
     assert export(image=pictures / "wide.png", question="What is it?", maps=["prior_mask"]) == 0
     (entry,) = read_index(tmp_path / "out")

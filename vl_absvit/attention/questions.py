@@ -6,8 +6,9 @@ All are samples for a ``DataLoader``, and know what else the export says about e
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
     answers: list[str] | None = None  # as people gave them
     answer_type: str | None = None
     truth: str | None = None  # the answer most people gave
+    more: Mapping[str, Any] = MappingProxyType({})  # whatever else was said with it
 
 
 class Questions(Protocol):
@@ -196,7 +198,8 @@ class OwnQuestions:
         """
         digest = hashlib.sha256()
         for request, number in zip(self._requests, self.image_ids.tolist(), strict=True):
-            digest.update(json.dumps([request.id, number, request.text]).encode())
+            more = [dict(request.more)] if request.more else []
+            digest.update(json.dumps([request.id, number, request.text, *more]).encode())
         for row in np.unique(self.image_ids, return_index=True)[1]:
             picture = self.open(row)
             digest.update(f"{picture.size}".encode() + picture.tobytes())
@@ -205,7 +208,7 @@ class OwnQuestions:
     def asked(self, row: int) -> Asked:
         """What is known about a text."""
         request = self._requests[row]
-        return Asked(request.id, None, None, request.image, None, request.text)
+        return Asked(request.id, None, None, request.image, None, request.text, more=request.more)
 
     def image_size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright picture."""

@@ -1,8 +1,10 @@
 """Questions or captions of one's own about pictures of one's own, as lines of a file."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from vl_absvit.data.bounded import check_ordinary
 from vl_absvit.data.json_files import form_name
@@ -22,13 +24,14 @@ class Request(NamedTuple):
     image: Path
     text: str
     where: str  # it was read, for messages
+    more: Mapping[str, Any] = MappingProxyType({})  # whatever else its line says
 
 
 def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request]:
     """The lines of a JSON Lines file: ``{"image": path, "question": text}``, and an ``id`` if not the line's number.
 
     A caption is under ``caption``, or else under ``question``. A relative path counts from the file's folder if such a
-    picture exists there, else from the current folder.
+    picture exists there, else from the current folder. Other keys, such as an ``answer``, are kept.
 
     Raises:
         InputError: the file cannot be read or has no line, or a line is not of this form; names the line.
@@ -93,12 +96,15 @@ def _parse(line: str, path: Path, number: int, kind: TextKind) -> Request:
         raise InputError(f"{where}: expected an object, got {form_name(content)}")
     text_key = "question" if kind not in content and "question" in content else kind
     keys = ("image", text_key, "id")
-    if unknown := [key for key in content if key not in keys]:
-        raise InputError(f"{where}: expected the keys {', '.join(keys)}, got {shown(unknown[0])}")
+    more = {key: value for key, value in content.items() if key not in keys}
+    # A key that nobody knows is somebody's note, unless it may be a slip for one that is missing.
+    wrong = [key for key in more if text_key not in content or key in EXAMPLES]
+    if wrong:
+        raise InputError(f"{where}: expected the keys {', '.join(keys)}, got {shown(wrong[0])}")
     image = content.get("image")
     if not isinstance(image, str) or not image or "\0" in image:
         raise InputError(f"{where}: expected the path of a picture under 'image', got {shown(image)}")
     beside = path.parent / image
-    return make_request(
-        beside if beside.is_file() else image, content.get(text_key), where, content.get("id", number), kind
-    )
+    found = beside if beside.is_file() else image
+    request = make_request(found, content.get(text_key), where, content.get("id", number), kind)
+    return request._replace(more=more)

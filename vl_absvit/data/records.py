@@ -23,7 +23,7 @@ from vl_absvit.data.raw_folder import Picture, find_raw
 from vl_absvit.errors import ConfigError, InputError
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
-"""What a folder was prepared for: ``kind`` in its manifest. VQAv2's relatives are of the kind ``VQA``."""
+"""What a folder was prepared for: ``kind`` in its manifest. ``VQA`` are VQAv2's relatives, good for all that it is."""
 ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""
 ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
@@ -63,7 +63,7 @@ def check_kind(root: str | Path, *expected: str) -> None:
         InputError: it was not: captions, say, where questions are expected.
     """
     kind = read_manifest(root).get("kind")
-    if kind not in expected:
+    if (VQAV2 if kind == VQA else kind) not in expected:
         raise InputError(f"{root}: expected prepared data of the kind {' or '.join(expected)}, got {kind!r}")
 
 
@@ -73,7 +73,7 @@ def read_vocabulary(root: str | Path) -> AnswerVocabulary:
     Raises:
         InputError: there is none, or it is not the one that the labels were made with.
     """
-    check_kind(root, VQAV2, VQA)
+    check_kind(root, VQAV2)
     path, manifest = Path(root) / "answers.json", read_manifest(root)
     vocabulary = AnswerVocabulary.load(path)
     made_with = (manifest.get("vocabulary") or {}).get("sha256")
@@ -121,7 +121,7 @@ def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[st
         InputError: the data is not VQA's, a split does not exist, two share a question as test and test-dev do, or
             some have answers and some have not.
     """
-    check_kind(root, VQAV2, VQA, VQA_HAT)
+    check_kind(root, VQAV2, VQA_HAT)
     tables = [read_columns(file, ASKING, columns) for file in split_files(root, splits)]
     if len({tuple(table.column_names) for table in tables}) > 1:
         raise InputError(

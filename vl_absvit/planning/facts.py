@@ -8,7 +8,7 @@ from transformers import AutoConfig, RobertaConfig
 
 from vl_absvit.config import PretrainConfig, RetrievalConfig, TextConfig, VQAConfig
 from vl_absvit.data.image_folder import class_names, image_files
-from vl_absvit.data.records import CAPTIONS, VQA, VQAV2, check_kind, read_manifest, read_vocabulary, split_files
+from vl_absvit.data.records import CAPTIONS, VQAV2, check_kind, read_manifest, read_vocabulary, split_files
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.text_encoder import longest_text
 from vl_absvit.tasks.base import RunnableConfig
@@ -75,7 +75,7 @@ def _data_sizes(config: RunnableConfig) -> tuple[int | None, int | None]:
     if isinstance(config, PretrainConfig):
         classes = class_names(root / splits[0])
         return len(classes), sum(len(image_files(root / split / name)) for split in splits for name in classes)
-    check_kind(root, *((VQAV2, VQA) if isinstance(config, VQAConfig) else (CAPTIONS,)))
+    check_kind(root, VQAV2 if isinstance(config, VQAConfig) else CAPTIONS)
     split_files(root, splits)  # complains of a split that is not there
     counts = [read_manifest(root)["splits"][split] for split in splits]
     try:

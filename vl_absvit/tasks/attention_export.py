@@ -14,6 +14,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from vl_absvit.attention.export import ExportFolder
+from vl_absvit.attention.exported import EXPECTED, IMAGE_FROM_HERE
 from vl_absvit.attention.geometry import seen_box
 from vl_absvit.attention.questions import Asked, Questions, batches_by_image
 from vl_absvit.attention.render import panel
@@ -160,7 +161,7 @@ def _entry(
     Args:
         place: where readers find the picture.
     """
-    return {
+    entry = {
         "id": asked.id,
         "image_id": asked.image_id,
         **place,
@@ -170,6 +171,18 @@ def _entry(
         "npz": f"{asked.id}.npz",
         "png": f"{asked.id}.png" if has_panel else None,
     }
+    return entry | _passed_on(asked.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})
+
+
+def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
+    """What was said with a text, under its own names; those that the index uses itself get ``given_`` before them."""
+    passed = {}
+    for name, value in more.items():
+        while name in taken:
+            name = f"given_{name}"
+        taken = taken | {name}
+        passed[name] = value
+    return passed
 
 
 def _kept_picture(folder: ExportFolder, asked: Asked) -> dict[str, str]:
