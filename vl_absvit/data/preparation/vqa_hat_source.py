@@ -23,7 +23,6 @@ from vl_absvit.errors import InputError
 _QUESTION_FILE = re.compile(r"OpenEnded_mscoco_(train2014|val2014)_questions\.json(\.gz)?")
 _MAP_FILE = re.compile(r"(0|[1-9][0-9]{0,17})_([1-9][0-9]?)\.png")
 _LITTER = ("thumbs.db", "desktop.ini")
-_DOCUMENTS = (".txt", ".md", ".html", ".pdf", ".json", ".zip", ".tar", ".gz")
 _RULE = "VQA-HAT goes with VQA v1, whose question ids are image_id * 10 + k"
 
 
@@ -108,7 +107,7 @@ class MapFolder(NamedTuple):
 
 
 def list_maps(folder: Path, subset: Subset) -> MapFolder:
-    """The maps of a folder; hidden files, other systems' litter, documents, archives and folders are passed over.
+    """The maps of a folder; hidden files, other systems' litter and folders are passed over.
 
     Raises:
         InputError: the folder is missing, has no map, or holds something else or maps of too many people; one line
@@ -139,9 +138,9 @@ def list_maps(folder: Path, subset: Subset) -> MapFolder:
 
 
 def _is_beside_the_point(path: Path) -> bool:
-    """Whether nobody can have meant this as a map: what a file manager, an archive or a download leaves behind."""
+    """Whether nobody can have put this there as a map: what a file manager or an archive leaves behind, and folders."""
     name = path.name.lower()
-    return name.startswith(".") or name in _LITTER or name.endswith(_DOCUMENTS) or path.is_dir()
+    return name.startswith(".") or name in _LITTER or path.is_dir()
 
 
 def _below(folder: Path, names: Iterable[str]) -> str:
