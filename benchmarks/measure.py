@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import MemoryCounter
 from vl_absvit.errors import ConfigError
+from vl_absvit.planning.flops import flop_counter
 from vl_absvit.training.run_dir import environment
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -77,7 +77,7 @@ class FlopCounter:
     @contextmanager
     def stage(self, name: Hashable) -> Iterator[None]:
         """Count one stage."""
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             yield
         self.flops[name] = counter.get_total_flops()
 

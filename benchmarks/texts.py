@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 from tokenizers import ByteLevelBPETokenizer
-from transformers import PreTrainedTokenizerBase, RobertaTokenizerFast
+from transformers import PreTrainedTokenizerBase, RobertaTokenizer
 
 from benchmarks.measure import Stage
 from benchmarks.samples import question_lengths
@@ -35,7 +35,7 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerBase:
     trained = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trained.train_from_iterator(texts, vocab_size=TOKENS, special_tokens=special, show_progress=False)
-    tokenizer = RobertaTokenizerFast(tokenizer_object=trained._tokenizer)
+    tokenizer = RobertaTokenizer(tokenizer_object=trained._tokenizer)
     prepare_tokenizer(tokenizer)
     return tokenizer
 

@@ -7,7 +7,6 @@ width, L blocks, W text width, F fusion width, H heads.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.collate import collate_retrieval
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.top_down import have_signal
+from vl_absvit.planning.flops import flop_counter
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
 
@@ -73,9 +73,6 @@ def fusion(tokens: int, folds: bool) -> int:
     return total
 
 
-counting = partial(FlopCounterMode, display=False)
-
-
 def multiply_adds(counter: FlopCounterMode) -> int:
     return counter.get_total_flops() // 2
 
@@ -119,7 +116,7 @@ def test_evaluation_encodes_texts_and_images_once_and_reconstructs_nothing(model
     looks = model(*inputs).looks  # folds the decoders
     with_signal = int(have_signal(looks.signals[0]).sum())
     assert 0 < with_signal < IMAGES * N
-    with counting() as counter, rows_through(model) as rows:
+    with flop_counter() as counter, rows_through(model) as rows:
         model(*inputs)
     feedback = with_signal * L * D**2  # one matrix per block
     expected = TEXTS * (text_encoder(tokens) + PRIOR) + IMAGES * FIRST_LOOK + feedback + second_look(TEXTS, IMAGES)
@@ -133,7 +130,7 @@ def test_evaluation_encodes_texts_and_images_once_and_reconstructs_nothing(model
 def test_decoders_are_folded_once(model, images):
     inputs, costs = (images, *texts(8), IMAGE_INDEX), []
     for _ in range(3):
-        with counting() as counter:
+        with flop_counter() as counter:
             model(*inputs)
         costs.append(multiply_adds(counter))
     assert costs[0] - costs[1] == 2 * L * D**3 and costs[1] == costs[2]  # two matrices per block
@@ -142,7 +139,7 @@ def test_decoders_are_folded_once(model, images):
 @pytest.mark.parametrize("need_reconstruction", [False, True])
 def test_training_shares_first_look_and_feedback_and_reconstructs_if_asked(model, images, need_reconstruction):
     inputs, tokens = (images, *texts(8), IMAGE_INDEX), 8
-    with counting() as counter, rows_through(model.train()) as rows:
+    with flop_counter() as counter, rows_through(model.train()) as rows:
         model(*inputs, need_reconstruction=need_reconstruction)
     feedback = IMAGES * N * 2 * L * D**2  # of images, whatever is asked about them
     expected = TEXTS * (text_encoder(tokens) + PRIOR) + IMAGES * FIRST_LOOK + feedback + second_look(TEXTS, IMAGES)
@@ -158,7 +155,7 @@ def test_training_shares_first_look_and_feedback_and_reconstructs_if_asked(model
 @pytest.mark.parametrize("need_gradient", [False, True])
 def test_a_signal_that_all_tokens_share_costs_one_vector_per_text(images, need_gradient):
     model, tokens = make_model(*VARIANTS[1], ANSWERS), 8
-    with torch.set_grad_enabled(need_gradient), counting() as counter:
+    with torch.set_grad_enabled(need_gradient), flop_counter() as counter:
         model(images, *texts(tokens), IMAGE_INDEX)
     along_prior, feedback, values = TEXTS * N * D, TEXTS * 2 * L * D**2, TEXTS * L * D**2
     look = TEXTS * (L * BLOCK + (L - 1) * 3 * VALUES) + along_prior + feedback + values
@@ -168,10 +165,10 @@ def test_a_signal_that_all_tokens_share_costs_one_vector_per_text(images, need_g
 
 def test_the_backward_pass_computes_nothing_anew_but_attention_weights(model, images):
     inputs, tokens = (images, *texts(8), IMAGE_INDEX), 8
-    with counting() as forward:
+    with flop_counter() as forward:
         out = model(*inputs, need_reconstruction=True)
         loss = out.logits.sum() + out.reconstruction
-    with counting() as backward:
+    with flop_counter() as backward:
         loss.backward()
     # Gradients of weights and of inputs cost a forward pass each. Pixels need none, nor does what the reconstruction
     # starts from; the kernel of attention, of two products, computes the first of them again.
@@ -193,7 +190,7 @@ def test_a_pair_of_a_gallery_costs_a_second_look_and_fusion_alone():
         assert all(rows[f"vision.blocks.{block}"] == [IMAGES] for block in range(L)) and not rows["fusion"]
     listed = np.zeros((IMAGES, captions), dtype=bool)
     listed[0, :3] = listed[1, 4:] = True
-    with rows_through(model) as rows, signals_of(model) as signals, counting() as counter:
+    with rows_through(model) as rows, signals_of(model) as signals, flop_counter() as counter:
         scorer.judge(listed)
     assert not rows["text"] and not rows["prior"] and not rows["vision.patch_embed"]
     assert all(rows[f"vision.blocks.{block}"] == [3, 3] for block in range(L))

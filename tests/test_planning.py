@@ -16,7 +16,6 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import Dataset
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import RobertaConfig, RobertaModel
 
 from tests.tiny_vqa import (
@@ -44,6 +43,7 @@ from vl_absvit.planning.choices import (
 from vl_absvit.planning.counted import Counter, Step
 from vl_absvit.planning.elsewhere import cuda_kernels, one_of
 from vl_absvit.planning.facts import Facts, Words, find_facts
+from vl_absvit.planning.flops import flop_counter
 from vl_absvit.planning.measured import PeakMemory
 from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
 from vl_absvit.planning.tally import Tally
@@ -146,7 +146,7 @@ def test_more_processes_compare_more_and_exchange_gradients_in_buckets():
 def assert_is_what_was_counted(step: Callable[[], None], model: torch.nn.Module, counted: Step) -> None:
     with Tally([*model.parameters(), *model.buffers()]) as tally:
         step()
-    with FlopCounterMode(display=False) as flops:
+    with flop_counter() as flops:
         step()
     assert counted.flops == flops.get_total_flops()
     assert counted.peak_bytes == pytest.approx(tally.peak, rel=0.02)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from torch.utils.data import DataLoader
-from transformers import RobertaTokenizerFast
+from transformers import RobertaTokenizer
 
 from tests.data.caption_folder import picture, write_captions, write_tables
 from tests.data.character_tokenizer import character_tokenizer
@@ -299,7 +299,7 @@ def test_real_captions_and_images_make_samples_and_a_gallery(real_data, tmp_path
     captions = [(image_id, text) for image_id, image in zip(files, images, strict=True) for text in image["captions"]]
     rows = [(caption_id, image_id, text) for caption_id, (image_id, text) in enumerate(captions)]
     write_tables(tmp_path, source / "images", {"all": rows}, files)
-    roberta = RobertaTokenizerFast.from_pretrained(real_data / "roberta-base-tokenizer")
+    roberta = RobertaTokenizer.from_pretrained(real_data / "roberta-base-tokenizer")
     data = dataset(tmp_path, roberta, ["all"], max_tokens=40, negatives=15)
     assert len(data) == 70 and data.truncated == 0
     assert data.collate(data.__getitems__([0, 1, 5])).token_ids.shape[0] == 48

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import RobertaTokenizerFast
+from transformers import RobertaTokenizer
 
 from tests.data.character_tokenizer import character_tokenizer
 from tests.data.preparation.raw_vqav2 import annotation, image_path, question, write_small_vqav2, write_split
@@ -226,7 +226,7 @@ def test_annotations_for_scoring_are_the_raw_answers(prepared):
 
 def test_real_questions_and_images_make_batches(real_data, tmp_path):
     prepare_vqav2(PrepareOptions(root=real_data / "vqav2-mini-with-images", min_count=1), tmp_path / "out", 1)
-    roberta = RobertaTokenizerFast.from_pretrained(real_data / "roberta-base-tokenizer")
+    roberta = RobertaTokenizer.from_pretrained(real_data / "roberta-base-tokenizer")
     data = dataset(tmp_path / "out", roberta, size=1000, max_tokens=50)
     assert len(data) == 66 and data.truncated == 0 and len(np.unique(data.image_ids)) == 43
     batch = data.collate(data.__getitems__([0, 1, 2, 3]))

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.test_absvit import BLOCKS, IMAGE_INDEX, WIDTH, make
 from vl_absvit.models import top_down
@@ -21,6 +20,7 @@ from vl_absvit.models.top_down import (
     keep_all,
     reweight,
 )
+from vl_absvit.planning.flops import flop_counter
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
 PRIOR = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(2)).double()
@@ -239,7 +239,7 @@ def test_products_run_on_tokens_with_a_signal_alone_and_once_per_block():
     everything = keep_all(tokens, None, 2.0)
     for steered, rows in ((asked, None), (few, None), (nothing, 0), (everything, 34)):
         rows = int(have_signal(steered).sum()) if rows is None else rows
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             signals = feed_back_folded(matrices, steered)
         assert counter.get_total_flops() == 2 * BLOCKS * rows * WIDTH**2
         for ours, expected in zip(signals, feed_back(decoders, steered), strict=True):

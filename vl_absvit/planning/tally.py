@@ -13,7 +13,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.flop_counter import FlopCounterMode
+
+from vl_absvit.planning.flops import flop_counter
 
 aten = torch.ops.aten
 
@@ -34,7 +35,7 @@ class Tally(TorchDispatchMode):
     def __init__(self, resident: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.live = self.peak = self.flops = 0
-        self._formulas = FlopCounterMode(display=False).flop_registry
+        self._formulas = flop_counter().flop_registry
         self._resident = [tensor.untyped_storage() for tensor in resident]  # kept, so that no other takes their place
         self._known = {storage._cdata: storage for storage in self._resident}
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizer
 
 from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
 from vl_absvit.data.json_files import read_json, write_json
@@ -266,7 +266,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
     is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
     try:
-        tokenizer = (RobertaTokenizerFast if is_original else AutoTokenizer).from_pretrained(
+        tokenizer = (RobertaTokenizer if is_original else AutoTokenizer).from_pretrained(
             str(folder), trust_remote_code=False
         )
     except Exception as error:  # the tokenizers library raises nothing more specific

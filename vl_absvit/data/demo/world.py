@@ -233,11 +233,11 @@ def write_pairs(folder: Path, seed: int, count: int) -> dict[str, int]:
 def write_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int = 700) -> None:
     """A byte-level BPE tokenizer trained on ``texts``, as a folder that transformers loads as RoBERTa's."""
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaTokenizerFast
+    from transformers import RobertaTokenizer
 
     trained = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trained.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=special, show_progress=False)
     parts = json.loads(trained.to_str())["model"]
     merges = [tuple(merge) for merge in parts["merges"]]
-    RobertaTokenizerFast(vocab=parts["vocab"], merges=merges, model_max_length=64).save_pretrained(folder)
+    RobertaTokenizer(vocab=parts["vocab"], merges=merges, model_max_length=64).save_pretrained(folder)
