@@ -85,6 +85,17 @@ def test_the_plain_encoder_gives_what_timms_vit_gives():
         torch.testing.assert_close(list(given), list(expected))
 
 
+def test_weights_without_a_prior_make_an_encoder_without_one():
+    state = make(trainable_prior=False).state_dict()
+    model = make()
+    model.load_state_dict(state)
+    assert model.prior is None and set(model.state_dict()) == set(state)
+    with pytest.raises(InputError, match="has no prior of its own"):
+        model(torch.randn(IMAGES).double())
+    with pytest.raises(RuntimeError, match="cls_token"):
+        make().load_state_dict({key: value for key, value in state.items() if key != "cls_token"})
+
+
 @pytest.mark.parametrize("top_down", PRIORED)
 def test_without_any_prior_what_is_missing_is_said_and_the_first_look_is_had_by_name(top_down):
     model, images = make(top_down=top_down, trainable_prior=False), torch.randn(IMAGES).double()

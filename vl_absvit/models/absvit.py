@@ -5,8 +5,9 @@ the baselines and ablations are those of section 2.6.
 Shapes: I images, B texts (one prior each), N tokens (CLS first, then patches in raster order), D width, L blocks.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from timm.models import (
@@ -127,6 +128,12 @@ class AbSViT(Getters, VisionTransformer):
                 nn.init.trunc_normal_(weight, std=0.02 * (768 / self.embed_dim) ** 0.5)
         if self.uses_prior and trainable_prior:
             self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of any module; but all the weights of an encoder without a prior of its own make one without."""
+        if strict and self.prior is not None and "prior" not in state_dict:
+            self.prior = None
+        return super().load_state_dict(state_dict, strict, assign)
 
     @property
     def uses_prior(self) -> bool:

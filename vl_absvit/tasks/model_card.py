@@ -12,10 +12,11 @@ from torch import nn
 
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import AbSViT
-from vl_absvit.tasks.checkpoint import VLCheckpoint, head_of, load_parts
-from vl_absvit.tasks.classification import ClassificationTask, ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.checkpoint import head_of
+from vl_absvit.tasks.classification import ClassificationTask, ClassifierCheckpoint
+from vl_absvit.tasks.opening import open_checkpoint
 from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.vqa import VQACheckpoint, VQATask, load_checkpoint
+from vl_absvit.tasks.vqa import VQACheckpoint, VQATask
 
 NOT_KNOWN = "not recorded"
 SELECT = "select/"  # before the names of an evaluation's metrics in metrics.jsonl
@@ -57,7 +58,7 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
     Raises:
         InputError: the folder is not whole.
     """
-    checkpoint = _open(folder)
+    checkpoint = open_checkpoint(folder)
     is_classifier = isinstance(checkpoint, ClassifierCheckpoint)
     kind = KINDS.get("classifier" if is_classifier else head_of(folder), Kind("vision and language", None, None, None))
     run = folder.parents[1] if folder.parent.name == "checkpoints" else None
@@ -76,18 +77,6 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
         else "Licence: not stated.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _open(folder: Path) -> VLCheckpoint | VQACheckpoint | ClassifierCheckpoint:
-    try:
-        is_classifier = "classes" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        is_classifier = False  # what is wrong is said by the one who reads it
-    if is_classifier:
-        return load_classifier(folder)
-    if not (folder / "config.json").is_file():
-        return load_parts(folder)
-    return load_checkpoint(folder) if head_of(folder) == "vqa" else load_parts(folder)
 
 
 def _metadata(kind: Kind, vision: AbSViT, license_id: str | None) -> dict[str, Any]:
