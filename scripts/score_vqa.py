@@ -63,8 +63,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_list_under(key: str, path: str) -> list:
-    """The list under ``key`` of an official file."""
-    content = read_json(path, dict)
+    """The list under ``key`` of an official file, or the list that the file is, as of VQA-CP."""
+    content = read_json(path)
+    if isinstance(content, list) and content:
+        return content
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object at the top level, got {form_name(content)}")
     if not isinstance(content.get(key), list):
         found = form_name(content[key]) if key in content else "no such key"
         raise InputError(f"{path}: expected a list under {key!r}, got {found}")

@@ -157,7 +157,12 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
         )
     if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
         words.append("the official val is val and minival together: score_vqa.py wants those of --split val,minival")
-    if manifest.get("dataset", "vqav2") != "vqav2":
+    dataset = manifest.get("dataset", "vqav2")
+    if dataset == "vizwiz":
+        words.append(
+            'VizWiz\'s server wants {"image": ..., "answer": ...}: question 3000000000007 is VizWiz_test_00000007'
+        )
+    if dataset != "vqav2":
         return words
     if splits == ["test-dev"]:
         words.append(f"these are for looking: {_WHY_ALL}; --split test answers them")

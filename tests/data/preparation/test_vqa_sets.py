@@ -14,11 +14,13 @@ from tests.data.preparation.raw_vqa_relatives import (
     write_vqacp,
 )
 from tests.data.preparation.raw_vqav2 import questions_file, write_small_vqav2
+from vl_absvit.config import DataConfig, RunConfig, VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.preparation.vqa_sets import DATA_SETS, find_files
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.errors import InputError
+from vl_absvit.tasks.checkpoint import describe_training
 from vl_absvit.tasks.retrieval_protocol import IMAGES_OF
 
 WRITERS = {"vqa_v1": write_vqa_v1, "okvqa": write_okvqa, "vqacp_v2": write_vqacp, "vizwiz": write_vizwiz}
@@ -44,6 +46,8 @@ def test_each_is_known_by_its_files_and_keeps_its_name(tmp_path, dataset):
     assert prepare(raw, tmp_path / "named", dataset=dataset)["splits"] == manifest["splits"]
     assert read_vocabulary(tmp_path / "out").sha256 == manifest["vocabulary"]["sha256"]
     assert read_annotations(tmp_path / "out", ["train"])
+    config = VQAConfig(data=DataConfig(root=str(tmp_path / "out")), run=RunConfig(output=str(tmp_path / "run")))
+    assert describe_training(config)["dataset"] == dataset
     assert IMAGES_OF.get(dataset, dataset) == ("vizwiz" if dataset == "vizwiz" else "coco")
 
 

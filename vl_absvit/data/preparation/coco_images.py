@@ -36,7 +36,8 @@ class _Alike(NamedTuple):
         place = bisect.bisect_left(self.ids, image_id)
         if place == len(self.ids) or self.ids[place] != image_id:
             return None
-        return str(PurePosixPath(self.folder, f"{self.prefix}{image_id:012d}{self.suffix}"))
+        name = f"{self.prefix}{image_id:012d}{self.suffix}"
+        return f"{self.folder}/{name}" if self.folder else name
 
 
 class CocoImages:
@@ -123,10 +124,10 @@ def is_named_as_cocos(file: str) -> bool:
 
 def _parse(file: str) -> tuple[str, str, int]:
     """Folder, prefix and id of an official name."""
-    path = PurePosixPath(file)
-    found = _NAME.fullmatch(path.name)
+    folder, _, name = file.rpartition("/")
+    found = _NAME.fullmatch(name)
     assert found, f"{file} is no name of COCO's"
-    return path.parent.name, found[1], int(found[3])
+    return folder.rpartition("/")[2], found[1], int(found[3])
 
 
 def _part(prefix: str) -> str | None:
