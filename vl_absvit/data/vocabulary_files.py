@@ -25,7 +25,7 @@ def read_answers(path: str | Path) -> tuple[str, ...]:
         InputError: the file is of none of the forms above, an answer comes twice, or the labels are not 0 to n - 1.
     """
     path = Path(path)
-    if path.suffix in _PICKLES:
+    if path.suffix in _PICKLES and path.is_file():
         raise InputError(
             f"{path}: is a pickle, which can run anything when it is opened, and is not; where you trust it: python -c "
             f"\"import json, pickle; json.dump(pickle.load(open('{path}', 'rb')), open('{path.with_suffix('.json')}', "

@@ -136,6 +136,15 @@ def test_a_vizwiz_record_needs_no_more_than_picture_question_and_answers(tmp_pat
     assert row["answers"] == ["box"] * 10 and row["answer_type"] == row["question_type"] == "not said"
 
 
+def test_vizwiz_pictures_are_found_by_name_in_any_folder(tmp_path):
+    raw = write_vizwiz(tmp_path / "raw")
+    expected = prepare(raw, tmp_path / "out")["splits"]
+    (raw / "pictures").mkdir()
+    for path in list(raw.glob("t*/*.jpg")) + list(raw.glob("val/*.jpg")):
+        path.rename(raw / "pictures" / path.name)
+    assert prepare(raw, tmp_path / "flat")["splits"] == expected
+
+
 @pytest.mark.parametrize("dataset", WRITERS)
 def test_files_lie_in_folders_of_questions_and_annotations_as_well(tmp_path, dataset):
     raw = WRITERS[dataset](tmp_path / "raw")

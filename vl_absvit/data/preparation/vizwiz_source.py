@@ -7,9 +7,8 @@ picture has one question, and both take theirs from its name.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from vl_absvit.data.preparation.coco_images import walk_pictures
 from vl_absvit.data.preparation.json_stream import integer, read_records, string
 from vl_absvit.data.preparation.vqav2_source import Annotation, Question, checked_question, most_frequent, ten_answers
 from vl_absvit.data.strict_json import shown
@@ -20,35 +19,6 @@ _FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
 """Each part counts its pictures from 0; what is added keeps the ids of all parts apart."""
 
 _NOT_SAID = "not said"
-
-
-class VizWizImages:
-    """VizWiz's pictures below a folder, by name.
-
-    Attributes:
-        has_pictures: whether any picture is below the folder, however it is named.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folder_of: dict[str, str] = {}
-        self._example: str | None = None
-        for folder, names in walk_pictures(root):
-            for name in names:
-                self._example = self._example or str(PurePosixPath(folder, name))
-                if _NAME.fullmatch(name):
-                    self._folder_of.setdefault(name, folder)
-        self.has_pictures = self._example is not None
-
-    def find(self, file: str) -> str | None:
-        """Where a picture is, relative to the root; None if it is nowhere."""
-        name = PurePosixPath(file).name
-        return str(PurePosixPath(self._folder_of[name], name)) if name in self._folder_of else None
-
-    def looked_for(self, file: str) -> str:
-        """Words for what was looked for and where."""
-        there = f"which has pictures such as {self._example}" if self._example else "where no picture is at all"
-        return f"looked for {PurePosixPath(file).name} in {self._root} and the folders below it, {there}"
 
 
 def is_vizwiz(path: Path) -> bool:

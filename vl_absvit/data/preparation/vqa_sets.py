@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from vl_absvit.data.preparation import vqav2_source as coco
 from vl_absvit.data.preparation.coco_images import CocoImages
 from vl_absvit.data.preparation.images import Lookup
 from vl_absvit.data.preparation.json_stream import plain_or_gzip, read_records
+from vl_absvit.data.preparation.named_images import NamedImages
 from vl_absvit.data.preparation.vqav2_source import OFFICIAL, Annotation, Question
 from vl_absvit.errors import InputError
 
@@ -43,7 +44,8 @@ class VQASet(NamedTuple):
     subsets: dict[str, Subset]  # by our name of the split
     read_questions: Callable[[Path], Iterator[Question]]
     read_annotations: Callable[[Path], Iterator[Annotation]]
-    pictures: Callable[[Path], Pictures]
+    pictures: Callable[[Path, Iterable[str]], Pictures]
+    """Of the folder of images, and the official files that questions name themselves."""
 
 
 class SplitFiles(NamedTuple):
@@ -90,8 +92,12 @@ def _changing_priors(version: str, counts: dict[str, int | None]) -> dict[str, S
     }
 
 
-_COCO = (coco.read_questions, coco.read_annotations, CocoImages)
-_COCO_CP = (coco.read_questions_with_split, coco.read_annotations, CocoImages)
+def _by_id(root: Path, _: Iterable[str]) -> Pictures:
+    return CocoImages(root)
+
+
+_COCO = (coco.read_questions, coco.read_annotations, _by_id)
+_COCO_CP = (coco.read_questions_with_split, coco.read_annotations, _by_id)
 _V1 = {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}
 
 DATA_SETS: dict[str, VQASet] = {
@@ -102,7 +108,7 @@ DATA_SETS: dict[str, VQASet] = {
         _on_coco("", {"train": 9_009, "val": 5_046}),
         coco.read_questions,
         coco.read_annotations_without_choice,
-        CocoImages,
+        _by_id,
     ),
     "vqacp_v2": VQASet("VQA-CP v2", _changing_priors("v2", {"train": 438_183, "test": 219_928}), *_COCO_CP),
     "vqacp_v1": VQASet("VQA-CP v1", _changing_priors("v1", {"train": None, "test": None}), *_COCO_CP),
@@ -114,7 +120,7 @@ DATA_SETS: dict[str, VQASet] = {
         },
         vizwiz.read_questions,
         vizwiz.read_annotations,
-        vizwiz.VizWizImages,
+        NamedImages,
     ),
 }
 _TOLD_BY_NAMES = [name for name in DATA_SETS if name != "vizwiz"]

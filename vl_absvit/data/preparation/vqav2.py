@@ -63,7 +63,7 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
     given = rule.read(options.vocabulary) if options.vocabulary else None
 
     def fill(work: Work) -> Content:
-        store, pictures = Store(work.database, work.images), files.described.pictures(images)
+        store = Store(work.database, work.images)
         _take_in(store, files)
         counts = rule.counts(store.common_answers())
         if given and counts:
@@ -73,6 +73,7 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
             raise InputError(
                 f"{options.root}: answers are counted in train and val, and neither is there: give --vocabulary"
             )
+        pictures = files.described.pictures(images, store.named_files())
         store.list_images(files.splits, pictures)
         allowed = options.allow_missing_images
         warnings = files.left_alone + find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)

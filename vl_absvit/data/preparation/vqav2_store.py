@@ -131,6 +131,10 @@ class Store:
         if found:
             raise InputError(f"question {found[0]} is both in {found[1]} and in {found[2]}; ids must be unique")
 
+    def named_files(self) -> list[str]:
+        """Official files of the images that questions name themselves."""
+        return [file for (file,) in self._database.all("SELECT file FROM named_image ORDER BY image_id")]
+
     def list_images(self, files: Sequence[SplitFiles], pictures: Pictures) -> None:
         """Fill the table of images from the questions. What was not found good before is to be checked again.
 
