@@ -179,6 +179,12 @@ def test_a_model_alone_is_not_uploaded_and_says_what_it_is(model, tmp_path):
         load_parts(tmp_path)
 
 
+def test_the_encoder_alone_says_that_a_prior_is_missing(model, batch):
+    for get in (model.vision, model.vision.forward_features):
+        with pytest.raises(InputError, match=r"no prior of its own: give one per image, .*encode_texts.*look_once"):
+            get(batch["images"])
+
+
 def test_a_folder_of_another_kind_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match="config.json: expected a vl_absvit architecture of format 2"):
