@@ -56,10 +56,12 @@ def tables_of(output):
     return splits, {split: read_captions(output, [split]).to_list() for split in splits}, sizes
 
 
-@pytest.fixture
-def right(raw, tmp_path):
-    prepare(raw, tmp_path / "right", karpathy=raw / "dataset_flickr30k.json")
-    return tables_of(tmp_path / "right")
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """What Karpathy's file gives."""
+    folder = tmp_path_factory.mktemp("right")
+    prepare(folder, folder / "out", karpathy=write_karpathy(folder, "flickr30k", records_of()))
+    return tables_of(folder / "out")
 
 
 def write_token(raw, records=None):
