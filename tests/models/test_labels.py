@@ -1,10 +1,17 @@
 """Rows of a head follow their labels' texts; nothing is matched by its place."""
 
+import json
+
 import numpy as np
 import pytest
+import torch
 
+from tests.models.test_build import SIZE, Tokens, vqa_config
+from vl_absvit.config import VisionConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
+from vl_absvit.models.build import build_vqa_model
 from vl_absvit.models.labels import match_labels
+from vl_absvit.models.start_weights import load_start
 
 
 def test_labels_are_found_by_their_texts():
@@ -44,3 +51,18 @@ def test_the_published_orders_of_the_same_answers_are_a_permutation_of_each_othe
     match = match_labels(lxmert, openvqa, normalise_answer)
     assert [lxmert[row] for row in match.rows] == list(openvqa) and sorted(match.rows) == list(range(3129))
     assert not match.new and not match.dropped and np.mean([i == row for i, row in enumerate(match.rows)]) < 0.01
+
+
+def test_a_head_in_lxmerts_order_starts_one_in_openvqas(real_data, tmp_path):
+    labels = json.loads((real_data / "answer-vocab/lxmert_trainval_ans2label.json").read_text())
+    places = json.loads((real_data / "answer-vocab/openvqa_answer_dict.json").read_text())[0]
+    config = vqa_config(VisionConfig(model="absvit_tiny_patch16_224", image_size=32, **SIZE))
+    before, after = (build_vqa_model(config, 3129, Tokens()) for _ in range(2))
+    torch.nn.init.normal_(before.head[3].bias)
+    before.save_pretrained(tmp_path)
+    match = match_labels(sorted(labels, key=labels.get), sorted(places, key=places.get), normalise_answer)
+    load_start(after, str(tmp_path), match)
+    for answer, place in places.items():
+        assert after.head[3].bias[place] == before.head[3].bias[labels[answer]], answer
+    rows = torch.tensor([labels[answer] for answer in sorted(places, key=places.get)])
+    assert torch.equal(after.head[3].weight, before.head[3].weight[rows])

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from tests.damage import removed, replaced
+from tests.tiny_released import tiny_tokenizer
 
 
 def test_weights_of_another_architecture_are_refused(finetune, finetuned):
@@ -64,6 +65,16 @@ def test_a_text_encoder_of_another_form_is_refused(finetune, world, tmp_path, da
     damage(folder)
     line = finetune(code, text__model=folder, text__tokenizer="null")
     assert message in line and str(folder) in line
+
+
+def test_a_tokenizer_that_is_not_the_text_encoders_is_refused(finetune, world, tmp_path):
+    model, tokenizer = tiny_roberta(world, tmp_path / "roberta"), tmp_path / "tokenizer"
+    tiny_tokenizer().save_pretrained(tokenizer)
+    line = finetune(2, text__model=model, text__tokenizer=tokenizer)
+    assert f"text.tokenizer {tokenizer} has another vocabulary than the tokenizer in text.model {model}" in line
+    without_its_tokenizer(model)
+    line = finetune(2, text__model=model, text__tokenizer=tokenizer)
+    assert f"text.tokenizer {tokenizer} has 100 tokens, the text encoder of text.model {model} " in line
 
 
 def test_a_text_encoder_that_is_too_small_for_the_texts_is_refused(finetune, world, tmp_path):

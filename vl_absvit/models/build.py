@@ -247,7 +247,7 @@ def read_roberta_config(name: str) -> RobertaConfig:
 def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
     if config.model is not None:
         roberta = read_roberta_config(config.model)
-        if reason := unfit(tokenizer, roberta):
+        if reason := unfit(tokenizer, roberta.to_dict()):
             pair = f"text.tokenizer {config.tokenizer or config.model} does not fit text.model {config.model}"
             raise ConfigError(f"{pair}: {reason}")
     else:

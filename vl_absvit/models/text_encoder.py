@@ -1,5 +1,8 @@
 """The text encoder: transformers' RoBERTa behind boolean masks. Shapes: B texts, T tokens, D width."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
@@ -9,17 +12,19 @@ def longest_text(config: RobertaConfig) -> int:
     return config.max_position_embeddings - config.pad_token_id - 1
 
 
-def unfit(tokenizer: PreTrainedTokenizerBase, config: RobertaConfig) -> str | None:
+def unfit(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> str | None:
     """Why token ids of ``tokenizer`` mean something else to the text encoder; None if its special tokens are the same.
 
-    The padding id is where RoBERTa's positions begin; ``<s>`` and ``</s>`` stand for the whole text. What the encoder's
-    configuration leaves open may be anything.
+    The padding id is where RoBERTa's positions begin; ``<s>`` and ``</s>`` stand for the whole text.
+
+    Args:
+        config: the encoder's ``RobertaConfig`` as JSON; what it leaves open may be anything.
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     for name, mine, expected in (
-        ("<pad>", tokenizer.pad_token_id, config.pad_token_id),
-        ("<s>", tokenizer.cls_token_id if begin is None else begin, config.bos_token_id),
-        ("</s>", tokenizer.sep_token_id if end is None else end, config.eos_token_id),
+        ("<pad>", tokenizer.pad_token_id, config.get("pad_token_id")),
+        ("<s>", tokenizer.cls_token_id if begin is None else begin, config.get("bos_token_id")),
+        ("</s>", tokenizer.sep_token_id if end is None else end, config.get("eos_token_id")),
     ):
         if expected is not None and mine != expected:
             has = "none" if mine is None else f"token {mine}"

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaConfig, RobertaTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
 from vl_absvit.data.json_files import read_json, write_json
@@ -31,7 +31,6 @@ HEADS = {
     "snli": "an SNLI-VE model",
 }
 
-SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 MAX_SPARE = 128
 """Tokens that a text encoder may know beyond its tokenizer's: their tables are filled up to multiples of 8 to 128."""
@@ -155,7 +154,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
         raise InputError(
             f"checkpoint {folder}: the tokenizer has the token id {largest}, the model knows {known} tokens"
         )
-    if reason := unfit(tokenizer, model.text.roberta.config):
+    if reason := unfit(tokenizer, architecture["text"]):
         raise InputError(f"checkpoint {folder}: {reason}")
     return VLCheckpoint(model.eval(), tokenizer, preprocessing, training)
 
@@ -193,8 +192,7 @@ def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> Non
             "other words"
         )
     text = read_json(Path(folder) / "config.json", dict).get("text")
-    ids = {key: text.get(key) if isinstance(text, dict) else None for key in SPECIAL_IDS}
-    if reason := unfit(tokenizer, RobertaConfig(**ids)):
+    if isinstance(text, dict) and (reason := unfit(tokenizer, text)):
         raise InputError(f"from_checkpoint {folder}: {reason}")
 
 
