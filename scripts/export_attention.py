@@ -57,6 +57,8 @@ def main() -> None:
         )  # fmt: skip
     if is_main():
         print(f"{count} in {arguments.output}: {', '.join(choice.names)}")
+        if found.name != arguments.checkpoint:
+            print(f"by {found.name}")
     accelerator.end_training()
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.hub_stand_in import TOKEN, StandIn, stand_in
 from tests.run_script import ROOT, run_script
-from tests.tiny_vqa import tiny_vqa_config, write_config
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
 
 PUSH, EVALUATE = "scripts/push_to_hub.py", "scripts/evaluate_vqa.py"
 NAME = "lab/absvit-vqa"
@@ -50,6 +51,9 @@ def session(world, finetuned, tmp_path_factory) -> Session:
         return [{}, EVALUATE, "--checkpoint", checkpoint, *files]
 
     config = write_config(tiny_vqa_config(world, folder / "run"), folder / "vqa.yaml")
+    pretraining = tiny_pretrain_config(world, folder / "encoder")
+    pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=1, batch_size=180))
+    pretraining = write_config(pretraining, folder / "pretrain.yaml")
     commands = {
         "push": [{}, PUSH, "--checkpoint", best, "--repo", NAME, "--license", "mit"],
         "push v2": [{}, PUSH, "--checkpoint", changed, "--repo", NAME, "--revision", "v2"],
@@ -70,6 +74,8 @@ def session(world, finetuned, tmp_path_factory) -> Session:
         "v2": evaluate(f"{NAME}@v2", "v2.json"),
         "no revision": evaluate(f"{NAME}@v3", "v3.json"),
         "no repository": evaluate("lab/nothing", "nothing.json"),
+        "push encoder": [{}, PUSH, "--checkpoint", finetuned / "pretrained/checkpoints/best", "--repo", "lab/encoder"],
+        "trunk": [{}, "scripts/pretrain_vision.py", "--config", pretraining, "--vision.weights", "hf-hub:lab/encoder"],
         "start": [{}, "scripts/finetune_vqa.py", "--config", config, "--from_checkpoint", NAME, "--optim.epochs", 1],
     }
     with stand_in() as hub:
@@ -146,6 +152,12 @@ def test_a_run_starts_from_the_hub_and_says_from_which_commit(session):
     assert training["started_from"] == f"{NAME}@{session.hub.repositories[NAME].branches['main']}"
     assert training["start"]["dataset"] == "vqav2"
     assert "from_checkpoint: lab/absvit-vqa\n" in (session.folder / "run/config.yaml").read_text()
+
+
+def test_a_trunk_comes_from_the_hub(session):
+    assert session.told["trunk"].code == 0, session.told["trunk"].err
+    config = json.loads((session.folder / "encoder/checkpoints/last/config.json").read_text())
+    assert config["vision"]["weights"] == f"lab/encoder@{session.hub.repositories['lab/encoder'].branches['main']}"
 
 
 def test_no_pickle_and_nothing_else_was_asked_for(session):
