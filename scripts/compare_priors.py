@@ -80,12 +80,12 @@ def main() -> None:
         content |= compare_on_image(name_priors(checkpoint, arguments.priors), picture, arguments)
     else:
         pairs = read_pairs(arguments.pairs)
-        classes = sorted({thing for pair in pairs for thing in pair.things})
+        names = classes = sorted({thing for pair in pairs for thing in pair.things})
         if reads_texts:
             content["template"] = arguments.template or TEMPLATE
             names = [content["template"].replace("{}", name.replace("_", " ")) for name in classes]
         try:
-            priors = name_priors(checkpoint, names if reads_texts else classes)
+            priors = name_priors(checkpoint, names)
         except InputError as error:
             raise InputError(f"{arguments.pairs / 'pairs.json'}: {error}") from error
         content |= compare_on_pairs(priors, classes, pairs, arguments)
@@ -198,18 +198,18 @@ def read_pairs(folder: Path) -> list[Pair]:
 
 
 def _read_pair(entry: object, folder: Path, where: str) -> Pair:
+    unlike = InputError(f"{where}: expected {PAIR}, got {str(entry):.60}")
     try:
         file, left, right = words = [entry[key] for key in ("file", "left", "right")]
         boxes = [tuple(box) for box in entry["boxes"]]
-        is_pair = (
-            all(isinstance(word, str) and word.strip() and "\0" not in word for word in words)
-            and len(boxes) == 2
-            and all(len(box) == 4 and all(type(edge) in (int, float) for edge in box) for box in boxes)
-        )
-    except (TypeError, KeyError, IndexError):
-        is_pair = False
-    if not is_pair:
-        raise InputError(f"{where}: expected {PAIR}, got {str(entry):.60}")
+    except (TypeError, KeyError, IndexError) as error:
+        raise unlike from error
+    if not (
+        all(isinstance(word, str) and word.strip() and "\0" not in word for word in words)
+        and len(boxes) == 2
+        and all(len(box) == 4 and all(type(edge) in (int, float) for edge in box) for box in boxes)
+    ):
+        raise unlike
     if left == right:
         raise InputError(f"{where}: expected two things of different classes, got {left!r:.60} twice")
     return Pair(folder / file, (left, right), tuple(boxes))

@@ -1,5 +1,6 @@
 """What is counted on tensors without content is what a real step holds and computes; choices follow from it by hand."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import Dataset
-from transformers import RobertaConfig, RobertaModel
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from tests.tiny_vqa import (
     tiny_pretrain_config,
@@ -233,6 +234,19 @@ def test_a_pretrained_text_encoder_has_the_sizes_of_its_folder(tmp_path):
     assert model.architecture == build_vqa_model(config, 3129, Words(50, 1, 0, 2)).architecture
     with pytest.raises(ConfigError, match="text.max_tokens 39 is more than the 38 positions"):
         find_facts(replace(config, text=replace(config.text, max_tokens=39)))
+
+
+def test_a_text_encoder_or_tokenizer_that_cannot_pad_is_refused(world, tmp_path):  # noqa: F811
+    roberta = {"model_type": "roberta", "vocab_size": 50, "pad_token_id": None}
+    (tmp_path / "config.json").write_text(json.dumps(roberta))
+    config = replace(CONFIGS["vqa"], text=TextConfig(model=str(tmp_path)))
+    with pytest.raises(ConfigError, match=f"text.model {tmp_path}: expected a pad_token_id"):
+        find_facts(config)
+    tokenizer = AutoTokenizer.from_pretrained(world / "demo/tokenizer")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(InputError, match="the tokenizer has no pad token"):
+        find_facts(replace(config, text=TextConfig(model=None, tokenizer=str(tmp_path / "tokenizer"))))
 
 
 def test_sizes_are_read_from_what_is_prepared(world):  # noqa: F811

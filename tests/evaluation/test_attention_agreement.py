@@ -225,19 +225,19 @@ def test_a_donor_is_about_the_same_image_where_there_is_one_and_never_the_questi
         assert same_image.tolist() == [True, True, False, True, True, True]
         assert index[:2].tolist() == [1, 0] and index[2] != 2
         assert all(images[index[place]] == 3 and index[place] != place for place in (3, 4, 5))
-    assert {donors.index[2] for donors in drawn} == {0, 1, 3, 4, 5}
-    assert {donors.index[3] for donors in drawn} == {4, 5}
+    assert {donors.places[2] for donors in drawn} == {0, 1, 3, 4, 5}
+    assert {donors.places[3] for donors in drawn} == {4, 5}
 
 
 def test_a_donors_draw_depends_on_the_question_and_the_seed_alone():
     ids, images = list(range(100, 130)), [7] * 30
     first, again = choose_donors(ids, images, 0), choose_donors(ids, images, 0)
-    np.testing.assert_array_equal(first.index, again.index)
-    assert (first.index != choose_donors(ids, images, 1).index).any()
+    np.testing.assert_array_equal(first.places, again.places)
+    assert (first.places != choose_donors(ids, images, 1).places).any()
 
 
 def test_without_another_question_there_is_no_donor():
-    assert choose_donors([5], [1], 0).index.tolist() == [-1]
+    assert choose_donors([5], [1], 0).places.tolist() == [-1]
     assert choose_donors([5], [1], 0).same_image.tolist() == [False]
 
 

@@ -64,12 +64,17 @@ class _OfSplit:
     """The questions or captions of a prepared split that have an image."""
 
     def __init__(
-        self, root: str | Path, split: str, samples: BatchedDataset, text_ids: np.ndarray, images: str | Path | None
+        self,
+        root: str | Path,
+        split: str,
+        samples: VQADataset | CaptionDataset,
+        text_ids: np.ndarray,
+        images: str | Path | None,
     ) -> None:
         """
         Args:
             split: its name, or several with commas between them.
-            samples: the same split as a data set, with ``image_ids``.
+            samples: the same split as a data set.
             text_ids: of its samples, (Q,).
             images: folder of the raw images; None looks where the manifest says.
         """

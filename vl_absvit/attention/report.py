@@ -151,7 +151,7 @@ def _card(
     }
     if isinstance(record, ExportedCaption):
         return card | {"about": "caption", "text": record.caption, "match": record.match, "score": record.score}
-    if record.question_id in human:
+    if record.question_id is not None and record.question_id in human:
         card["human"] = _map(_shrink(human[record.question_id]), WHOLE)
     return card | {
         "about": "question",

@@ -39,7 +39,7 @@ class ImageSample(NamedTuple):
 
     image: Tensor  # (3, H, W)
     labels: list[int]
-    index: int
+    place: int  # in the data set
 
 
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
@@ -47,7 +47,7 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     return ImageBatch(
         images=torch.stack([sample.image for sample in samples]),
         labels=torch.tensor([sample.labels for sample in samples]),
-        indices=torch.tensor([sample.index for sample in samples]),
+        indices=torch.tensor([sample.place for sample in samples]),
     )
 
 

@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]
 class Donors(NamedTuple):
     """For each question, whose map takes the place of its own in the *shuffled* row."""
 
-    index: np.ndarray  # (Q,) places; -1 where there is no other question
+    places: np.ndarray  # (Q,) of the other questions; -1 where there is no other question
     same_image: np.ndarray  # (Q,) bool: the donor is about the same image
 
 
@@ -102,9 +102,8 @@ def human_on_grid(grey: np.ndarray, box: Box, image_size: tuple[int, int]) -> np
     if not (-0.5 <= x0 < x1 <= width + 0.5 and -0.5 <= y0 < y1 <= height + 0.5):
         raise InputError(f"the box {box} is not a part of an image of {width} x {height}")
     across, down = grey.shape[1] / width, grey.shape[0] / height
-    seen = (max(0.0, x0 * across), max(0.0, y0 * down))
-    seen += (min(float(grey.shape[1]), x1 * across), min(float(grey.shape[0]), y1 * down))
-    return area_average(grey, box=seen)
+    right, lower = min(float(grey.shape[1]), x1 * across), min(float(grey.shape[0]), y1 * down)
+    return area_average(grey, box=(max(0.0, x0 * across), max(0.0, y0 * down), right, lower))
 
 
 def rank_vector(grid: ArrayLike) -> np.ndarray:
@@ -181,22 +180,22 @@ def uniform_noise(question_id: int, seed: int, shape: tuple[int, int] = GRID) ->
     return np.random.default_rng([seed, question_id]).random(shape)
 
 
-def choose_donors(question_ids: Sequence[int], image_ids: Sequence[int], seed: int) -> Donors:
+def choose_donors(question_ids: ArrayLike, image_ids: ArrayLike, seed: int) -> Donors:
     """For each question another one at random: about the same image if there is one, else about another image."""
     question_ids, image_ids = np.asarray(question_ids), np.asarray(image_ids)
     by_image: dict[int, list[int]] = {}
     for place, image_id in enumerate(image_ids.tolist()):
         by_image.setdefault(image_id, []).append(place)
-    index = np.full(len(question_ids), -1)
+    places = np.full(len(question_ids), -1)
     for place, (question_id, image_id) in enumerate(zip(question_ids.tolist(), image_ids.tolist(), strict=True)):
         rng = np.random.default_rng([seed, question_id])
         siblings = [other for other in by_image[image_id] if other != place]
         if siblings:
-            index[place] = rng.choice(siblings)
+            places[place] = rng.choice(siblings)
         elif len(by_image) > 1:
             other = rng.integers(len(question_ids) - 1)
-            index[place] = other + (other >= place)  # any but itself, which is alone on its image
-    return Donors(index, (index >= 0) & (image_ids[index] == image_ids))
+            places[place] = other + (other >= place)  # any but itself, which is alone on its image
+    return Donors(places, (places >= 0) & (image_ids[places] == image_ids))
 
 
 def agreement(values: np.ndarray, seed: int = 0) -> Agreement:

@@ -120,7 +120,9 @@ class HATComparison:
         vectors = {name: np.stack(each) for name, each in self._vectors.items()}  # (Q, C) each
         values = {name: correlations(each, human) for name, each in vectors.items()}  # (Q,) each
         donors = choose_donors(*zip(*self._ids, strict=True), SEED)
-        values["shuffled"] = np.where(donors.index < 0, np.nan, correlations(vectors[self._main][donors.index], human))
+        values["shuffled"] = np.where(
+            donors.places < 0, np.nan, correlations(vectors[self._main][donors.places], human)
+        )
         values["inter_human"] = inter_human(human, np.array(self._people))
         off_centre = values["centre"] < 0
         return Scores(
@@ -137,7 +139,7 @@ class HATComparison:
                 "questions_without_varied_human_map": self._questions_without_map,
                 "constant_model_maps": {name: int((~vectors[name].any(axis=1)).sum()) for name in self._kinds},
                 "shuffled_from_same_image": int(donors.same_image.sum()),
-                "shuffled_from_other_image": int((~donors.same_image & (donors.index >= 0)).sum()),
+                "shuffled_from_other_image": int((~donors.same_image & (donors.places >= 0)).sum()),
             },
         )
 

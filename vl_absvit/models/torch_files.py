@@ -119,7 +119,7 @@ def _check_tuples(stream: BinaryIO, path: Path, names: set[tuple[str, str]]) -> 
         for opcode, argument, _ in pickletools.genops(stream):
             _follow(opcode, argument, sizes, memo)
             if opcode.name == "GLOBAL":
-                module, _, name = argument.partition(" ")
+                module, _, name = str(argument).partition(" ")
                 names.add((module, name))
             if sizes and sizes[-1] is not _MARK and sizes[-1] > MAX_TUPLE_PARTS:
                 raise InputError(f"{path}: refused, it holds tuples in tuples without end; nothing of it was run")

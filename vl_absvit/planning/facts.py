@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import AutoConfig, RobertaConfig
+from transformers import RobertaConfig
 
-from vl_absvit.config import PretrainConfig, RetrievalConfig, TextConfig, VQAConfig
+from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
 from vl_absvit.data.image_folder import class_names, image_files
 from vl_absvit.data.records import CAPTIONS, VQAV2, check_kind, read_manifest, read_vocabulary, split_files
+from vl_absvit.data.texts import prepare_tokenizer
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.build import read_roberta_config
 from vl_absvit.models.text_encoder import longest_text
 from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.tasks.checkpoint import load_tokenizer
@@ -24,9 +26,9 @@ class Words:
     """What a text encoder from scratch takes from its tokenizer; it stands in for one."""
 
     size: int
-    pad_token_id: int
-    bos_token_id: int
-    eos_token_id: int
+    pad_token_id: int | None
+    bos_token_id: int | None
+    eos_token_id: int | None
 
     def __len__(self) -> int:
         return self.size
@@ -58,10 +60,14 @@ def find_facts(config: RunnableConfig, samples: int | None = None) -> Facts:
         labels = VQAV2_ANSWERS if is_vqa else IMAGENET_CLASSES
         whose = "answers, VQAv2's" if is_vqa else "classes, ImageNet's"
         assumed.append(f"{labels:,} {whose}: there is no data in {config.data.root}")
-    text = None
+    text: RobertaConfig | Words | None = None
     if not isinstance(config, PretrainConfig):
-        text = _words(config.text) if config.text.model is None else _sizes(config.text)
-        name = config.text.model or config.text.tokenizer
+        model, tokenizer = config.text.model, config.text.tokenizer
+        if model is not None:
+            text, name = _sizes(model, config.text.max_tokens), model
+        else:
+            assert tokenizer is not None, "a config names a text encoder or a tokenizer"
+            text, name = _words(tokenizer), tokenizer
         if not Path(name).is_dir():
             assumed.append(f"the published sizes of {name}: it is no folder, and nothing is fetched")
     return Facts(found if samples is None else samples, labels, text, tuple(assumed))
@@ -86,31 +92,21 @@ def _data_sizes(config: RunnableConfig) -> tuple[int | None, int | None]:
         raise InputError(f"{root / 'manifest.json'}: the counts of {', '.join(splits)} are not there") from error
 
 
-def _words(config: TextConfig) -> Words:
-    """What a text encoder from scratch needs to know of its tokenizer."""
-    if not Path(config.tokenizer).is_dir():
-        roberta = _published_sizes("text.tokenizer", config.tokenizer)
+def _words(name: str) -> Words:
+    """What a text encoder from scratch needs to know of its tokenizer, which has to be able to pad."""
+    if not Path(name).is_dir():
+        roberta = _published_sizes("text.tokenizer", name)
         return Words(roberta.vocab_size, roberta.pad_token_id, roberta.bos_token_id, roberta.eos_token_id)
-    tokenizer = load_tokenizer(config.tokenizer)
+    tokenizer = load_tokenizer(name)
+    prepare_tokenizer(tokenizer)
     return Words(len(tokenizer), tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
-def _sizes(config: TextConfig) -> RobertaConfig:
+def _sizes(name: str, max_tokens: int) -> RobertaConfig:
     """Sizes of a pretrained text encoder."""
-    is_folder = Path(config.model).is_dir()
-    roberta = _read_sizes(config.model) if is_folder else _published_sizes("text.model", config.model)
-    if config.max_tokens > (longest := longest_text(roberta)):
-        raise ConfigError(f"text.max_tokens {config.max_tokens} is more than the {longest} positions of {config.model}")
-    return roberta
-
-
-def _read_sizes(folder: str) -> RobertaConfig:
-    try:
-        roberta = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"text.model {folder}: no RoBERTa there: {str(error).strip().splitlines()[0]}") from error
-    if not isinstance(roberta, RobertaConfig):
-        raise ConfigError(f"text.model {folder}: expected a RoBERTa, got {roberta.model_type}")
+    roberta = read_roberta_config(name) if Path(name).is_dir() else _published_sizes("text.model", name)
+    if max_tokens > (longest := longest_text(roberta)):
+        raise ConfigError(f"text.max_tokens {max_tokens} is more than the {longest} positions of {name}")
     return roberta
 
 

@@ -7,7 +7,7 @@ B samples, I images, T tokens, C captions per sample.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,23 +30,31 @@ from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 
+Fact = TypeVar("Fact")
+
 
 def build_model(config: RunnableConfig, facts: Facts) -> nn.Module:
     """The model that a run of ``config`` trains, with random weights, in training mode."""
     config = replace(config, vision=replace(config.vision, weights=None))
     if isinstance(config, PretrainConfig):
-        return build_classifier(config, facts.labels).train()
+        return build_classifier(config, _known(facts.labels)).train()
     # From scratch, so that no weights are read; a pretrained encoder's sizes are put in afterwards.
     scratch = replace(config, from_checkpoint=None, text=replace(config.text, model=None, tokenizer="none"))
-    words = facts.text if isinstance(facts.text, Words) else Words(facts.text.vocab_size, 1, 0, 2)
+    words = facts.text if isinstance(facts.text, Words) else Words(_known(facts.text).vocab_size, 1, 0, 2)
     if isinstance(config, VQAConfig):
-        model = build_vqa_model(scratch, facts.labels, words)
+        model = build_vqa_model(scratch, _known(facts.labels), words)
     else:
         model = build_retrieval_model(scratch, words)
     if isinstance(facts.text, RobertaConfig):
         model = build_from_architecture(model.architecture | {"text": facts.text.to_dict()}, where="config")
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     return model.train()
+
+
+def _known(fact: Fact | None) -> Fact:
+    """What ``find_facts`` always says of this kind of run."""
+    assert fact is not None
+    return fact
 
 
 def make_batch(config: RunnableConfig, facts: Facts, samples: int, device: torch.device) -> Any:
@@ -59,12 +67,12 @@ def make_batch(config: RunnableConfig, facts: Facts, samples: int, device: torch
         texts = samples * (1 + config.negatives if isinstance(config, RetrievalConfig) else 1)
         length = -(-config.text.max_tokens // PAD_MULTIPLE) * PAD_MULTIPLE
         is_token = (torch.arange(length) < min(config.text.max_tokens, length - 1)).expand(texts, -1)  # nearly full
-        pad = facts.text.pad_token_id
+        pad = _known(_known(facts.text).pad_token_id)
         token_ids = torch.where(is_token, int(pad == 0), pad)  # any word will do
         if isinstance(config, RetrievalConfig):
             captioned = np.arange(max(samples, 2))  # other processes have other images
             return RetrievalBatch(images, rows, rows, token_ids, is_token, np.arange(samples), captioned)
-        return VQABatch(images, rows, rows, token_ids, is_token, torch.zeros(samples, facts.labels), rows)
+        return VQABatch(images, rows, rows, token_ids, is_token, torch.zeros(samples, _known(facts.labels)), rows)
 
 
 def bare_task(config: RunnableConfig, facts: Facts, model: Any) -> VQATask | RetrievalTask | ClassificationTask:

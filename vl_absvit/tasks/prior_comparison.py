@@ -180,12 +180,15 @@ def sweep(
         InputError: what a look gives is not finite.
     """
     vision = priors.vision
-    first, second = vision.look_once(images), {}
+    first, second, mask = vision.look_once(images), {}, None
     for alpha in alphas:
         with strength(vision, alpha):
             looks = vision.look_again(first, priors.vectors[asked], image_index)
+        mask = looks.prior_mask
         second[alpha] = _view(priors, looks.second, block, f"alpha {alpha:g}: the second look")
-    return Sweep(_view(priors, first, block, "the first look"), prior_mask_map(looks.prior_mask), second)
+    seen_first = _view(priors, first, block, "the first look")
+    assert mask is not None, "there is a strength at least, and the encoder uses a prior"
+    return Sweep(seen_first, prior_mask_map(mask), second)
 
 
 def _view(priors: Priors, look: FirstLook | Look, block: int, where: str) -> View:

@@ -84,9 +84,8 @@ def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
 
     Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
     """
-    run = RunFolder(config.run.output, is_main)
+    run, content = RunFolder(config.run.output, is_main), config_as_dict(config)
     if is_main:
-        content = config_as_dict(config)
         _check_folder(run, content, config.run.resume)
         run.path.mkdir(parents=True, exist_ok=True)
     _start_log(run.path / "console.log", is_main)

@@ -193,7 +193,7 @@ class _Text:
         """The value that is next."""
         self.next()
         while True:
-            end, failure = None, None
+            found, end, failure = None, None, None
             try:
                 found, end = DECODER.raw_decode(self._text, self._place)
             except json.JSONDecodeError as error:  # or is it only that the rest was not read yet?

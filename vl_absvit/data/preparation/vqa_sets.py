@@ -34,7 +34,7 @@ class Subset(NamedTuple):
     questions: str  # file name
     annotations: str | None  # file name; that of the questions where one file has both
     folder: str | None  # of its images; None where each question names its own
-    count: int | None  # official number of questions
+    official: int | None  # number of questions, as published
 
 
 class VQASet(NamedTuple):
@@ -55,7 +55,7 @@ class SplitFiles(NamedTuple):
     folder: str | None  # of its images; None where each question names its own
     questions: Path
     annotations: Path | None
-    count: int | None  # official number of questions
+    official: int | None  # number of questions, as published
 
 
 class Files(NamedTuple):
@@ -195,7 +195,7 @@ def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
         if questions and questions == annotations and not vizwiz.has_answers(questions):
             annotations = None
         if questions:
-            splits.append(SplitFiles(split, subset.folder, questions, annotations, subset.count))
+            splits.append(SplitFiles(split, subset.folder, questions, annotations, subset.official))
     return splits
 
 

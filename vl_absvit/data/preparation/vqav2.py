@@ -156,9 +156,9 @@ def _deviations(found: Files, tables: dict[str, dict[str, int]]) -> list[str]:
     for files in found.splits:
         parts = ("minival", "val") if files.split == "val" else (files.split,)
         questions = sum(tables[part]["questions"] for part in parts if part in tables)
-        if files.count not in (None, questions):
+        if files.official not in (None, questions):
             warnings.append(
-                f"{files.split}: {questions:,} questions are usable, the official split has {files.count:,}"
+                f"{files.split}: {questions:,} questions are usable, the official split has {files.official:,}"
             )
         if files.split == "val" and not files.annotations:
             warnings.append("val: there are no annotations, so it is treated like test")
