@@ -1,5 +1,6 @@
 """Captions and images as people have them: every form and layout gives the tables that Karpathy's file gives."""
 
+import csv
 import gzip
 import json
 import os
@@ -152,6 +153,50 @@ def test_the_published_broken_line_is_read_as_it_was_meant(raw, tmp_path):
     (karpathy.parent / "results.csv").write_text("\n".join([*lines, "1001.jpg| 4   A dog runs across the grass ."]))
     prepare(karpathy.parent, tmp_path / "out", captions=["results.csv"], karpathy=karpathy)
     assert read_captions(tmp_path / "out", ["test"]).to_list()[-1]["caption"] == "A dog runs across the grass ."
+
+
+def write_hub_table(path, columns=("raw", "sentids", "split", "filename", "img_id")):
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        for record in records_of():
+            lists = {
+                "raw": json.dumps([each["raw"] for each in record["sentences"]]),
+                "sentids": json.dumps([each["sentid"] for each in record["sentences"]]),
+            }
+            writer.writerow(record | lists | {"img_id": record["imgid"]})
+    return path
+
+
+@pytest.mark.parametrize(
+    "columns", [("raw", "sentids", "split", "filename", "img_id"), ("filename", "raw", "imgid", "split")]
+)
+def test_karpathys_file_as_the_hubs_table_gives_the_same(raw, tmp_path, right, columns):
+    table = write_hub_table(raw / "flickr_annotations_30k.csv", columns)
+    prepare(raw, tmp_path / "out", karpathy=table)
+    assert tables_of(tmp_path / "out") == right
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image_name| comment_number| comment\n", "line 1: expected the columns raw, split, .*--captions takes"),
+        ("", "line 1: expected the columns raw, split, filename, got ''"),
+        ("raw,split,filename\n", "has no image"),
+        ('raw,split,filename\n"[""a""]",train\n', "line 2: expected 3 cells, got 2"),
+        ('raw,split,filename\n"[""a""",train,1.jpg\n', "line 2: expected raw to be a list in JSON: "),
+        ('raw,split,filename\n3,train,1.jpg\n', "line 2: expected raw to be a list in JSON, got '3'"),
+        ('raw,split,filename\n"[3]",train,1.jpg\n', "expected raw to be a string, got a number"),
+        ('raw,split,filename\n"[""a""]"x,train,1.jpg\n', "line 2: expected comma-separated values: "),
+        ('raw,split,filename,sentids\n"[""a""]",train,1.jpg,[]\n', "expected an id for each of 1 captions, got 0"),
+        ('raw,split,filename,img_id\n"[""a""]",train,1.jpg,-1\n', "expected img_id to be a number, got '-1'"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_not_karpathys_is_one_line(raw, tmp_path, content, message):
+    (raw / "table.csv").write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        prepare(raw, tmp_path / "out", karpathy=raw / "table.csv")
+    assert "\n" not in str(caught.value)
 
 
 def test_tables_of_each_split_give_the_same(raw, tmp_path, right):
@@ -341,7 +386,7 @@ def test_what_does_not_fit_together_on_the_command_line_is_refused(raw):
         ({}, "expected the captions by --karpathy or --captions, got neither"),
         ({"splits": [raw / "a.txt"]}, "got neither"),
         ({"karpathy": raw / "a.json", "splits": [raw / "a.txt"]}, "--splits divides the images of --captions"),
-        ({"karpathy": raw / "results.csv"}, "--karpathy takes a JSON file; give .*results.csv as --captions"),
+        ({"karpathy": raw / "results.token"}, "--karpathy takes captions with splits; give .*results.token as --cap"),
         ({"captions": [raw / "a/x.json", raw / "b/x.json"]}, "two of the files have the same name: x.json, x.json"),
     ):
         with pytest.raises(ConfigError, match=message):

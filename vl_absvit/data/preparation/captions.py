@@ -36,7 +36,8 @@ class CaptionOptions:
     root: Path
     """Folder that the images lie below."""
     karpathy: Path | None = None
-    """``dataset_flickr30k.json`` or its like, plain or gzipped: captions and splits, or splits alone."""
+    """``dataset_flickr30k.json`` or its like, plain or gzipped: captions and splits, or splits alone beside
+    ``captions``."""
     captions: Sequence[Path] = ()
     """Lists of captions; the splits come from ``karpathy`` or ``splits``, else from the names of the lists."""
     splits: Sequence[Path] = ()
@@ -51,8 +52,8 @@ class CaptionOptions:
             raise ConfigError("expected the captions by --karpathy or --captions, got neither")
         if self.splits and (self.karpathy or not self.captions):
             raise ConfigError("--splits divides the images of --captions where there is no --karpathy")
-        if self.karpathy and self.karpathy.name.endswith((".token", ".csv", ".txt")):
-            raise ConfigError(f"--karpathy takes a JSON file; give {self.karpathy} as --captions")
+        if self.karpathy and self.karpathy.name.endswith((".token", ".txt")):
+            raise ConfigError(f"--karpathy takes captions with splits; give {self.karpathy} as --captions")
         names = [file.name for file in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError(f"two of the files have the same name: {', '.join(sorted(names))}; rename one")

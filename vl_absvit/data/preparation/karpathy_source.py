@@ -1,7 +1,7 @@
 """Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): images one at a time, each checked.
 
 A record: ``{"filename", "filepath" (COCO), "imgid" or "cocoid", "split", "sentences": [{"raw", "sentid"}]}``; other
-keys, such as tokens, are not read.
+keys, such as tokens, are not read. The same as a table: ``karpathy_table``.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vl_absvit.data.json_files import form_name
 from vl_absvit.data.preparation.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside
 from vl_absvit.data.preparation.json_stream import integer, read_records, read_value, string, value
+from vl_absvit.data.preparation.karpathy_table import read_table
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
@@ -41,10 +42,12 @@ def find_ids(path: Path, dataset: DatasetName) -> Ids:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    named = read_value(path, "dataset", default=dataset)
+    named = dataset if _is_table(path) else read_value(path, "dataset", default=dataset)
     if named != dataset:
         raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
-    where, record = next(read_records(path, "images"))
+    where, record = next(_records(path), (None, {}))
+    if where is None:
+        raise InputError(f"{path}: has no image")
     sentence = _sentences(record, where)[0]
     return Ids(_IMAGE_KEYS[dataset] in record or dataset == "coco", "sentid" in sentence)
 
@@ -56,7 +59,7 @@ def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[Captione
         InputError: names the file, the image and what is wrong with it.
     """
     captions = 0
-    for number, (where, record) in enumerate(read_records(path, "images")):
+    for number, (where, record) in enumerate(_records(path)):
         image_id = _id(record, _IMAGE_KEYS[dataset], ids.of_images, number, where)
         filename = string(record, "filename", where)
         where = f"{path}: image {image_id} ({filename})"
@@ -71,6 +74,14 @@ def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[Captione
             texts.append((caption_id, _caption(sentence, f"{where}: caption {caption_id}")))
             captions += 1
         yield CaptionedImage(image_id, _file(folder, filename, where), split, texts)
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict]]:
+    return read_table(path) if _is_table(path) else read_records(path, "images")
+
+
+def _is_table(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".csv")
 
 
 def _sentences(record: dict, where: str) -> list[dict]:
