@@ -44,6 +44,9 @@ def test_the_id_finds_the_picture_in_any_layout(tmp_path, file):
 def test_the_official_place_comes_first(tmp_path):
     images = put(tmp_path, "a/000000000042.jpg", "a/COCO_val2014_000000000042.jpg", "train2017/000000000042.jpg", VAL)
     assert images.find(VAL) == VAL
+    (tmp_path / "above").symlink_to(tmp_path)
+    assert CocoImages(tmp_path).find(VAL) == VAL
+    (tmp_path / "above").unlink()
     (tmp_path / VAL).unlink()
     assert CocoImages(tmp_path).find(VAL) == "a/COCO_val2014_000000000042.jpg"
 

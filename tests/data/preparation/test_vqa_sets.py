@@ -136,6 +136,19 @@ def test_a_vizwiz_record_needs_no_more_than_picture_question_and_answers(tmp_pat
     assert row["answers"] == ["box"] * 10 and row["answer_type"] == row["question_type"] == "not said"
 
 
+@pytest.mark.parametrize("folder", ["v2_{}_Train_mscoco", "{}", "VQAv2/{}/train", "vqa", "mscoco/{}_trainval"])
+def test_files_lie_where_they_were_unpacked(tmp_path, folder):
+    raw = write_small_vqav2(tmp_path)
+    expected = find_files(raw).splits
+    for path in list(raw.glob("*.json")):
+        place = raw / folder.format("Questions" if "questions" in path.name else "Annotations")
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / path.name)
+    found = find_files(raw).splits
+    assert [files.split for files in found] == [files.split for files in expected]
+    assert [files.annotations is None for files in found] == [files.annotations is None for files in expected]
+
+
 def test_vizwiz_pictures_are_found_by_name_in_any_folder(tmp_path):
     raw = write_vizwiz(tmp_path / "raw")
     expected = prepare(raw, tmp_path / "out")["splits"]

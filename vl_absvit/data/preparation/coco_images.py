@@ -102,8 +102,8 @@ class CocoImages:
     def _order(self, folder: str, prefix: str) -> list[_Alike]:
         """The groups that may hold a picture of this folder and prefix, those with the official names first."""
 
-        def strangeness(group: _Alike) -> tuple[bool, bool]:
-            return group.prefix != prefix, PurePosixPath(group.folder).name != folder
+        def strangeness(group: _Alike) -> tuple[bool, bool, int]:
+            return group.prefix != prefix, PurePosixPath(group.folder).name != folder, group.folder.count("/")
 
         fitting = [
             group for group in self._groups if None in (group.part, _part(prefix)) or group.part == _part(prefix)

@@ -16,7 +16,7 @@ from vl_absvit.data.preparation.vqav2_source import OFFICIAL, Annotation, Questi
 from vl_absvit.errors import InputError
 
 _JSON_DEPTH = 3
-_JSON_FOLDER = re.compile(r"annotations?|questions?|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*", re.IGNORECASE)
+_JSON_FOLDER = re.compile(r".*(annotation|question).*|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*|train|val|test", re.IGNORECASE)
 """Folders that JSON files may lie in, and levels of them: ``coco/annotations/``, ``VQAv2/Questions/``."""
 _IMAGE_FOLDER = re.compile(r"(train|val|test)20[0-9]{2}|\..*")
 
