@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.layers import resample_abs_pos_embed
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from tests.models.test_build import SIZE, TWIN, Tokens, vqa_config
@@ -129,6 +130,21 @@ def test_a_head_of_another_kind_is_said_to_be_fresh(table, tmp_path, caplog):
     assert [(row[1], row[2]) for row in rows if row[0] == "fresh"] == [("head", 6)] and before.keys() == set(
         after.state_dict()
     )
+
+
+@pytest.mark.parametrize("pixels, size", [(8, 48), (16, 32)])
+def test_a_checkpoint_of_another_resolution_or_patch_is_said_to_be_resampled(table, tmp_path, caplog, pixels, size):
+    start = checkpoint(tmp_path / "start")
+    weights = load_file(tmp_path / "start/model.safetensors")
+    caplog.clear()
+    config = replace(vqa_config(vision(image_size=size, patch_size=pixels)), from_checkpoint=start)
+    model = build_vqa_model(config, 5, Tokens(), match_labels("abcde", "abcde"))
+    resampled = [row[4] for row in table(model) if row[0] == "resampled"]
+    positions = f"vision.pos_embed: (1, 17, 16) -> {tuple(model.vision.pos_embed.shape)}"
+    kernels = "vision.patch_embed.proj.weight: (16, 3, 8, 8) -> (16, 3, 16, 16)"
+    assert sorted(resampled) == sorted([positions] if pixels == 8 else [positions, kernels])
+    expected = resample_abs_pos_embed(weights["vision.pos_embed"], new_size=[size // pixels] * 2, num_prefix_tokens=1)
+    assert torch.equal(model.vision.pos_embed, expected)
 
 
 def test_a_plain_vit_from_an_absvit_says_that_feedback_and_prior_were_dropped(table, tmp_path, caplog):

@@ -18,8 +18,9 @@ from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, Pretrain
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import load_table
 from vl_absvit.models.prior import PriorProjection
-from vl_absvit.models.start_weights import load_start, load_trunk, read_roberta
+from vl_absvit.models.start_weights import load_start, load_trunk
 from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
+from vl_absvit.models.text_weights import read_roberta
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.variants import VARIANTS
 

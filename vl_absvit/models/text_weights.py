@@ -1,0 +1,80 @@
+"""Start weights of the text encoder, read by transformers, and the account of them."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+from transformers import RobertaModel
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from vl_absvit.errors import InputError
+from vl_absvit.models.load_report import Entry
+
+
+def read_roberta(name: str) -> tuple[dict[str, Tensor], list[Entry]]:
+    """Weights of a RoBERTa without pooler and language-model head; transformers would make up missing ones.
+
+    Args:
+        name: folder or hub name.
+
+    Returns:
+        The state of a ``RobertaModel``, and what became of the file's tensors once that is the text encoder's.
+    """
+    try:
+        with _quiet_transformers():
+            loaded, report = RobertaModel.from_pretrained(
+                name, add_pooling_layer=False, output_loading_info=True, use_safetensors=True
+            )
+    except Exception as error:  # as much as the library raises for a config.json that it half understands
+        raise InputError(f"text.model {name}: its weights cannot be read: {_first_line(error)}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise InputError(f"text.model {name}: {len(missing)} weights are missing, e.g. {missing[0]}")
+    state, source = loaded.state_dict(), f"text.model {name}"
+    entries = [Entry("loaded", source, f"text.roberta.{key}", value.numel()) for key, value in state.items()]
+    sizes = _sizes_in(name)
+    dropped = [key for key in sizes if _roberta_name(key) not in state]
+    return state, entries + [Entry("dropped", source, key, sizes[key], "no part of the encoder") for key in dropped]
+
+
+def _roberta_name(key: str) -> str:
+    """The name in a ``RobertaModel`` of a key of its files, which may be of a model around it, and old."""
+    name = key.removeprefix("roberta.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _sizes_in(name: str) -> dict[str, int]:
+    """How many numbers each tensor has in the safetensors files of a model that transformers has read."""
+
+    def find(file: str) -> str | None:
+        return cached_file(name, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+
+    sizes: dict[str, int] = {}
+    whole, index = find("model.safetensors"), find("model.safetensors.index.json")
+    files = [whole] if whole else sorted(Path(index).parent.glob("model-*.safetensors")) if index else []
+    for file in files:
+        with safe_open(file, "pt") as weights:
+            for key in weights.keys():  # noqa: SIM118
+                sizes[key] = math.prod(weights.get_slice(key).get_shape())
+    return sizes
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its progress bar and its own report, whose content the account has."""
+    verbosity, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error(), transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if has_bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
