@@ -225,6 +225,19 @@ def test_an_interrupted_preparation_of_lists_goes_on(raw, tmp_path, right, monke
     assert tables_of(tmp_path / "out") == right
 
 
+def test_lists_whose_names_changed_places_are_another_request(raw, tmp_path):
+    write_lists(raw)
+    lists = [f"flickr30k_{split}.json" for split in ALL]
+    assert prepare(raw, tmp_path / "out", captions=lists) == prepare(raw, tmp_path / "out", captions=lists)
+    (raw / "flickr30k_val.json").rename(raw / "aside")
+    (raw / "flickr30k_test.json").rename(raw / "flickr30k_val.json")
+    (raw / "aside").rename(raw / "flickr30k_test.json")
+    with pytest.raises(InputError, match="was prepared from other options: lists was "):
+        prepare(raw, tmp_path / "out", captions=lists)
+    with pytest.raises(InputError, match="nowhere_val.txt: no such file"):
+        prepare(raw, tmp_path / "out", captions=lists, splits=["nowhere_val.txt"])
+
+
 def test_images_in_no_split_are_left_out_and_counted(raw, tmp_path, right):
     write_token(raw, [*records_of(), image_record("flickr30k", 77, "train"), image_record("flickr30k", 78, "train")])
     manifest = prepare(

@@ -16,7 +16,7 @@ from vl_absvit.data.preparation.caption_sets import OFFICIAL, DatasetName
 from vl_absvit.data.preparation.caption_store import OF_SPLIT, CaptionStore, SplitCounts
 from vl_absvit.data.preparation.coco_images import CocoImages, is_named_as_cocos
 from vl_absvit.data.preparation.database import Database
-from vl_absvit.data.preparation.folder import make_request
+from vl_absvit.data.preparation.folder import fingerprint, make_request
 from vl_absvit.data.preparation.images import check_images, find_images
 from vl_absvit.data.preparation.karpathy_source import Ids, find_ids, read_images
 from vl_absvit.data.preparation.listed_captions import ListedCaptions
@@ -77,6 +77,9 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
     """
     if not options.folder.is_dir():
         raise InputError(f"{options.folder}: no such folder; expected the images of {options.dataset} there")
+    for file in options.sources:
+        if not file.exists():
+            raise InputError(f"{file}: no such file")
     ids = find_ids(options.karpathy, options.dataset) if options.karpathy else Ids(of_images=True, of_captions=True)
 
     def fill(work: Work) -> Content:
@@ -99,7 +102,11 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
 
 def _request(options: CaptionOptions) -> dict[str, Any]:
     """What decides the result: where the images are, the options, the content of the files."""
-    settings = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
+    settings: dict[str, Any] = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
+    if not options.karpathy:
+        settings["lists"] = {split: [] for split in OFFICIAL[options.dataset]}
+        for path in options.splits or options.captions:
+            settings["lists"][split_of_list(path, options.dataset)].append(fingerprint(path)["sha256"])
     return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
 
 
