@@ -95,7 +95,24 @@ def test_resuming_passes_over_the_first_steps_without_loading_them():
 def test_the_dataset_learns_the_epoch():
     dataset = Numbers(24)
     assert epoch_of(dataset, epoch=4) != epoch_of(dataset, epoch=5)
-    assert dataset.epochs == [4, 5]
+    assert sorted(set(dataset.epochs)) == [4, 5]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_of_several_epochs_gives_one_after_the_other(workers):
+    class Epochs(Numbers):
+        def __getitems__(self, indices):
+            return [[self.epochs[-1], index, os.getpid()] for index in indices]
+
+    loader = training_loader(
+        Epochs(50), batch_size=12, micro_batch_size=6, rank=0, world_size=1, seed=3, epoch=1, epochs=3, start_step=2,
+        num_workers=workers,
+    )  # fmt: skip
+    batches = [batch.tolist() for batch in loader]
+    assert len(batches) == len(loader) == 2 * (2 + 4 + 4)
+    expected = [(epoch, batch) for epoch in (1, 2, 3) for batch in epoch_of(Numbers(50), micro=6, epoch=epoch)][4:]
+    assert [([each[1] for each in batch], batch[0][0]) for batch in batches] == [(b, epoch) for epoch, b in expected]
+    assert len({each[2] for batch in batches for each in batch}) == max(workers, 1), "processes live through epochs"
 
 
 def test_loader_processes_change_nothing():

@@ -60,10 +60,12 @@ def questions(base: Path, transform=PLAIN, folder: Path | None = None, **changes
     return StreamedQuestions(folder or base / "stream", **(options | changes), transform=transform)
 
 
-def loader(data, rank=0, world_size=1, micro=None, epoch=0, start_step=0, workers=0, batch_size=BATCH, seed=3):
+def loader(
+    data, rank=0, world_size=1, micro=None, epoch=0, start_step=0, workers=0, batch_size=BATCH, seed=3, epochs=1
+):
     return StreamLoader(
         data, batch_size=batch_size, micro_batch_size=micro, rank=rank, world_size=world_size, seed=seed, epoch=epoch,
-        start_step=start_step, num_workers=workers,
+        epochs=epochs, start_step=start_step, num_workers=workers,
     )  # fmt: skip
 
 
@@ -187,6 +189,15 @@ def test_loader_processes_change_nothing(base, kind):
     assert len(alone) == 2 * STEPS
     for workers in (1, 2, 3):
         assert all(equal(ours, theirs) for ours, theirs in zip(epoch(workers), alone, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_of_several_epochs_gives_one_after_the_other(base, workers):
+    several = loader(questions(base, AUGMENTED), epoch=1, epochs=2, start_step=1, workers=workers)
+    batches = list(several)
+    alone = [*loader(questions(base, AUGMENTED), epoch=1, start_step=1), *loader(questions(base, AUGMENTED), epoch=2)]
+    assert len(several) == len(batches) == len(alone)
+    assert all(equal(ours, theirs) for ours, theirs in zip(batches, alone, strict=True))
 
 
 def test_more_loader_processes_than_shards_are_not_started(base):

@@ -19,6 +19,7 @@ from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
+from vl_absvit.models import top_down
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.vl_model import Texts
 from vl_absvit.tasks.base import epoch_batches
@@ -27,7 +28,7 @@ from vl_absvit.tasks.hard_captions import draw_hard_captions, join, step_hard_ca
 from vl_absvit.tasks.prior import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
-from vl_absvit.tasks.retrieval_scores import score_gallery
+from vl_absvit.tasks.retrieval_scores import pair_batches, score_gallery
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
 from vl_absvit.training.optim import param_groups
@@ -200,6 +201,40 @@ def test_scores_equal_a_loop_over_whole_models(world, tmp_path, top_down):
     np.testing.assert_allclose(scores.similarity, similarity, atol=1e-5)
     np.testing.assert_allclose(scores.pairs, pairs, atol=1e-5)
     assert pairs.std() > 0.01, "the scores must differ for this to mean something"
+
+
+def test_pairs_are_read_a_batch_at_a_time_whole_ones_of_one_image_and_the_rest_together():
+    listed = np.zeros((3, 6), dtype=bool)
+    listed[0], listed[1, [0, 5]], listed[2, 3] = True, True, True
+    lengths = np.array([9, 4, 7, 3, 8, 5])
+    batches = [(rows.tolist(), captions.tolist()) for rows, captions in pair_batches(listed, lengths, 4)]
+    assert batches == [([0, 0, 0, 0], [3, 1, 5, 2]), ([2, 1, 0, 0], [3, 5, 4, 0]), ([1], [0])]
+    assert list(pair_batches(np.zeros((2, 6), dtype=bool), lengths, 4)) == []
+
+
+def test_several_images_are_read_at_once(task):
+    gallery, sizes = Gallery(task), []
+    task.model.fusion.register_forward_hook(lambda _, arguments, __: sizes.append(len(arguments[0])))
+    gallery.score(look="second", size=1)
+    pairs = int(np.isfinite(gallery.score(look="second", size=1).pairs).sum())
+    assert sizes == [pairs, pairs]
+
+
+def test_weights_are_compared_once_per_evaluation(task, monkeypatch):
+    compared = []
+    monkeypatch.setattr(top_down, "_are_equal", lambda some, others: compared.append(1) or True)
+    gallery = Gallery(task)
+    for _ in range(3):
+        gallery.score(look="second", size=None, batch_size=1)
+    assert len(compared) == 2, "the first time there is nothing to compare with"
+
+
+def test_in_bf16_the_fusion_sees_the_same_of_tokens_kept_in_bf16(task):
+    fusion, texts, image = task.model.fusion.eval(), torch.randn(3, 8, 16), torch.randn(3, 5, 16)
+    is_token = torch.ones(3, 8, dtype=torch.bool)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = fusion(texts, is_token, image, pooled_only=True).pooled
+        assert torch.equal(fusion(texts.bfloat16(), is_token, image, pooled_only=True).pooled, expected)
 
 
 @pytest.mark.parametrize(

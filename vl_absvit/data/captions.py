@@ -103,10 +103,7 @@ class CaptionDataset(Dataset):
         return self._captions.texts([row])[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images and draw false captions as in this epoch.
-
-        Loader processes learn of it when they are started, not later.
-        """
+        """Augment images and draw false captions as in this epoch."""
         self._epoch = epoch
         self._images.set_epoch(epoch)
 

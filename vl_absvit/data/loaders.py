@@ -4,11 +4,13 @@ W processes, A accumulation steps per optimizer step, m samples per process and 
 """
 
 import logging
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vl_absvit.data.loader_processes import SteadyLoader
 from vl_absvit.data.same_image import same_image_batches
@@ -80,29 +82,87 @@ def training_loader(
     world_size: int,
     seed: int,
     epoch: int,
+    epochs: int = 1,
     start_step: int = 0,
     num_workers: int = 0,
     samples_per_image: int = 1,
 ) -> DataLoader:
-    """Micro-batches of one epoch for one process, A in a row per optimizer step.
+    """Micro-batches of one or more epochs for one process, A in a row per optimizer step, epoch after epoch.
+
+    Loader processes live as long as the iterator, and learn of an epoch with each batch.
 
     Args:
+        epoch: the first one.
+        epochs: how many.
         samples_per_image: that stand together, at most; where it is more than 1, ``dataset`` has ``image_ids``.
-        start_step: optimizer steps of this epoch that are already done; they are passed over without loading anything.
+        start_step: optimizer steps of the first epoch that are already done; they are passed over without loading
+            anything.
 
     Raises:
         ConfigError: the batch does not divide, or the data set is smaller than it.
     """
     samples_per_pass(batch_size, micro_batch_size, world_size)
     if samples_per_image == 1:
-        batches = global_batches(len(dataset), batch_size, seed, epoch)
+        batches = partial(global_batches, len(dataset), batch_size, seed)
     else:
-        batches = same_image_batches(dataset.image_ids, batch_size, samples_per_image, seed, epoch)
+        batches = partial(same_image_batches, dataset.image_ids, batch_size, samples_per_image, seed)
+    steps = len(batches(epoch))
     if epoch == 0 and start_step == 0:
-        say_what_is_left_over(len(dataset), len(batches), batch_size)
-    dataset.set_epoch(epoch)
-    mine = [part for batch in batches[start_step:] for part in rank_slice(batch, rank, world_size, micro_batch_size)]
-    return batch_loader(dataset, mine, num_workers)
+        say_what_is_left_over(len(dataset), steps, batch_size)
+    split = partial(rank_slice, rank=rank, world_size=world_size, micro_batch_size=micro_batch_size)
+    order = _Order(batches, split, range(epoch, epoch + epochs), epochs * steps - start_step, start_step)
+    return _loader(_Epochs(dataset), order, dataset.collate, num_workers)
+
+
+class EpochRows(NamedTuple):
+    """What a loader process is asked for."""
+
+    epoch: int
+    rows: list[int]  # of the data set
+
+
+class _Order:
+    """The micro-batches of one process, in order; an epoch's are made when it begins."""
+
+    def __init__(
+        self,
+        batches: Callable[[int], list[list[int]]],
+        split: Callable[[list[int]], list[list[int]]],
+        epochs: range,
+        steps: int,
+        start_step: int,
+    ) -> None:
+        """
+        Args:
+            batches: the global batches of an epoch.
+            split: the part of one that falls to the process.
+            steps: in all epochs together.
+            start_step: of the first epoch.
+        """
+        self._batches, self._split, self._epochs = batches, split, epochs
+        self._steps, self._start_step = steps, start_step
+
+    def __len__(self) -> int:
+        return self._steps * len(self._split(self._batches(self._epochs[0])[0]))
+
+    def __iter__(self) -> Iterator[EpochRows]:
+        for epoch in self._epochs:
+            for batch in self._batches(epoch)[self._start_step if epoch == self._epochs[0] else 0 :]:
+                yield from (EpochRows(epoch, part) for part in self._split(batch))
+
+
+class _Epochs(Dataset):
+    """Another data set, told its epoch with every batch, wherever it is loaded."""
+
+    def __init__(self, dataset: TrainingDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, wanted: EpochRows) -> list:
+        self._dataset.set_epoch(wanted.epoch)
+        return self._dataset.__getitems__(wanted.rows)
 
 
 def say_what_is_left_over(num_samples: int, batches: int, batch_size: int) -> None:
@@ -132,10 +192,16 @@ def evaluation_loader(
 
 def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
     """The named batches, each a list of rows of ``dataset``, in their order."""
+    return _loader(dataset, batches, dataset.collate, num_workers)
+
+
+def _loader(
+    dataset: Any, batches: Sequence[list[int]] | _Order, collate: Callable[[list], Any], num_workers: int
+) -> DataLoader:
     return SteadyLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=dataset.collate,
+        collate_fn=collate,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         # A loader draws a number for its workers; spare the global generator.

@@ -49,7 +49,7 @@ class ImageLoader:
         return tensors
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images as in this epoch. Loader processes learn of it when they are started, not later."""
+        """Augment images as in this epoch."""
         self._epoch = epoch
 
 

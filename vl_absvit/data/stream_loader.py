@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 from torch.utils.data import IterableDataset, get_worker_info
 
+from vl_absvit.data.ahead import ahead
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.loader_processes import SteadyLoader
 from vl_absvit.data.loaders import rank_slice, say_what_is_left_over
@@ -20,6 +22,8 @@ from vl_absvit.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+_READY = 2
+"""Micro-batches that are put together before they are asked for, where there are loader processes."""
 _REACH = 2
 """A shard's row groups are mixed with so many before and after them: memory holds about twice as many and one more."""
 
@@ -87,39 +91,43 @@ class _Parts(IterableDataset):
         offsets: Mapping[int, list[int]],
         per_shard: int,
         seed: int,
-        epoch: int,
-        steps: range,
+        steps_of: Mapping[int, range],
     ) -> None:
         """
         Args:
             offsets: shard -> which of the ``per_shard`` questions that a batch takes of it fall to this process.
-            steps: the batches, by number within the epoch.
+            steps_of: epoch -> its batches, by number.
         """
         self._data, self._offsets, self._per_shard = data, offsets, per_shard
-        self._seed, self._epoch, self._steps = seed, epoch, steps
+        self._seed, self._steps_of = seed, steps_of
 
     def __iter__(self) -> Iterator[Part]:
         worker = get_worker_info()
         mine = list(self._offsets) if worker is None else list(self._offsets)[worker.id :: worker.num_workers]
-        readers = {}
-        for shard in mine:
-            opened = self._data.shards[shard]
-            readers[shard] = _Reader(opened, shard_order(opened.questions, self._seed, self._epoch, shard))
-        for step in self._steps:
-            start, end = step * self._per_shard, (step + 1) * self._per_shard
-            questions = {}
-            for shard, reader in readers.items():
-                offsets = self._offsets[shard]
-                taken = reader.take([start + offset for offset in offsets], end)
-                places = [shard * self._per_shard + offset for offset in offsets]
-                questions |= dict(zip(places, taken, strict=True))
-            yield self._data.load(questions, self._epoch)
+        for epoch, steps in self._steps_of.items():
+            readers = {}
+            for shard in mine:
+                opened = self._data.shards[shard]
+                readers[shard] = _Reader(opened, shard_order(opened.questions, self._seed, epoch, shard))
+            for step in steps:
+                yield self._data.load(self._questions(readers, step), epoch)
+
+    def _questions(self, readers: Mapping[int, _Reader], step: int) -> dict[int, Question]:
+        """Those of a batch, by place in it."""
+        start, end = step * self._per_shard, (step + 1) * self._per_shard
+        questions = {}
+        for shard, reader in readers.items():
+            offsets = self._offsets[shard]
+            taken = reader.take([start + offset for offset in offsets], end)
+            places = [shard * self._per_shard + offset for offset in offsets]
+            questions |= dict(zip(places, taken, strict=True))
+        return questions
 
 
 class StreamLoader:
-    """Micro-batches of one epoch for one process, as ``loaders.training_loader`` gives them of a table.
+    """Micro-batches of epochs for one process, as ``loaders.training_loader`` gives them of a table.
 
-    Loader processes read and decode, each from shards of its own; this process puts their parts together.
+    Loader processes read and decode, each from shards of its own; a thread of this process puts their parts together.
     """
 
     def __init__(
@@ -132,13 +140,16 @@ class StreamLoader:
         world_size: int,
         seed: int,
         epoch: int,
+        epochs: int = 1,
         start_step: int = 0,
         num_workers: int = 0,
     ) -> None:
         """
         Args:
-            start_step: optimizer steps of this epoch that are already done; only row groups that reach beyond them are
-                read.
+            epoch: the first one.
+            epochs: how many.
+            start_step: optimizer steps of the first epoch that are already done; only row groups that reach beyond them
+                are read.
 
         Raises:
             ConfigError: the batch does not divide, or a shard has less than a batch takes of it.
@@ -149,7 +160,8 @@ class StreamLoader:
             raise ConfigError(f"optim.batch_size {batch_size} is more than the {len(data)} training samples")
         self._data = data
         self._micro_batches = rank_slice(list(range(batch_size)), rank, world_size, micro_batch_size)
-        self._steps = range(start_step, steps)
+        steps_of = {number: range(steps) for number in range(epoch, epoch + epochs)} | {epoch: range(start_step, steps)}
+        self._steps = sum(map(len, steps_of.values()))
         offsets: dict[int, list[int]] = {}
         for place in sorted(sum(self._micro_batches, [])):
             offsets.setdefault(place // per_shard, []).append(place % per_shard)
@@ -157,7 +169,7 @@ class StreamLoader:
             self._say(batch_size, steps, any(len(each) < per_shard for each in offsets.values()))
         self._workers = min(num_workers, len(offsets))
         self._parts = SteadyLoader(
-            _Parts(data, offsets, per_shard, seed, epoch, self._steps),
+            _Parts(data, offsets, per_shard, seed, steps_of),
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self._workers,
@@ -166,15 +178,20 @@ class StreamLoader:
         )
 
     def __len__(self) -> int:
-        return len(self._steps) * len(self._micro_batches)
+        return self._steps * len(self._micro_batches)
 
     def __iter__(self) -> Iterator[VQABatch]:
         parts = iter(self._parts)
-        for _ in self._steps:
+        return ahead(self._batches(parts), _READY) if self._workers else self._batches(parts)
+
+    def _batches(self, parts: Iterator[Part]) -> Iterator[VQABatch]:
+        is_pinned = torch.cuda.is_available()
+        for _ in range(self._steps):
             # They come in the order of loader processes, one of each.
             samples = {place: sample for _ in range(max(self._workers, 1)) for place, sample in next(parts).samples()}
             for places in self._micro_batches:
-                yield self._data.collate([samples[place] for place in places])
+                batch = self._data.collate([samples[place] for place in places])
+                yield tree_map(torch.Tensor.pin_memory, batch) if is_pinned else batch
 
     def _say(self, batch_size: int, steps: int, shares: bool) -> None:
         say_what_is_left_over(sum(sum(shard.questions) for shard in self._data.shards), steps, batch_size)

@@ -113,7 +113,7 @@ class VQADataset(Dataset):
         return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=self._vocabulary_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images as in this epoch. Loader processes learn of it when they are started, not later."""
+        """Augment images as in this epoch."""
         self._images.set_epoch(epoch)
 
     def _column(self, name: str) -> np.ndarray:

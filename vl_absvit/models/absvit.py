@@ -6,6 +6,7 @@ Shapes: I images, B texts (one prior each), N tokens (CLS first, then patches in
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -149,6 +150,10 @@ class AbSViT(Getters, VisionTransformer):
     def looks_twice(self) -> bool:
         """Whether the trunk runs a second time."""
         return self.variant.looks_twice
+
+    def weights_stay(self) -> AbstractContextManager[None]:
+        """Inside, weights must not change; evaluations then need not look whether they did in every forward pass."""
+        return self._folded.weights_stay()
 
     def look_twice(self, images: Tensor, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
         """The four steps of AbSViT.

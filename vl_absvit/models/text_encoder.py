@@ -47,4 +47,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, token_ids: Tensor, is_token: Tensor) -> Tensor:
         """Tokens t_j, (B, T, D), of ids (B, T) whose real positions are True in ``is_token`` (B, T)."""
-        return self.roberta(input_ids=token_ids, attention_mask=is_token.long()).last_hidden_state
+        mask = is_token.long()
+        if not is_token.is_cpu and self.roberta.config._attn_implementation == "sdpa":
+            # transformers would ask a mask of two dimensions whether it masks anything: a host waits for its GPU.
+            mask = is_token[:, None, None, :].expand(-1, -1, is_token.shape[1], -1)
+        return self.roberta(input_ids=token_ids, attention_mask=mask).last_hidden_state

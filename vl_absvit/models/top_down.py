@@ -5,7 +5,8 @@ Shapes: I images, B texts (one prior each; several texts may share an image), N 
 raster order), D width, L blocks.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -137,8 +138,8 @@ def feed_back_folded(matrices: Tensor, steered: Steered) -> list[Steered]:
         One signal per block, first block first. Where no text gives a token any scale, its direction is 0.
     """
     directions = steered.direction.flatten(0, 1)  # (I * N, D)
-    # Meta tensors have no values: operations are counted as if every token had a signal.
-    kept = slice(None) if directions.is_meta else have_signal(steered).flatten().nonzero().squeeze(-1)
+    # To tell which tokens have a signal, a host would have to wait for its GPU longer than the others' product takes.
+    kept = have_signal(steered).flatten().nonzero().squeeze(-1) if directions.is_cpu else slice(None)
     rows, signals = directions[kept], []
     for matrix in matrices:
         product = rows @ matrix
@@ -181,15 +182,29 @@ class FoldedDecoders:
     """Keeps the folded decoders for as long as their weights stay as they are.
 
     The weights are compared with copies of those that were folded: version counters miss what fused optimizers write
-    and what is written through ``.data``, and inference tensors have none.
+    and what is written through ``.data``, and inference tensors have none. A host waits for its GPU to compare.
     """
 
     def __init__(self) -> None:
         self._weights: list[Tensor] = []  # copies of what was folded
         self._matrices: Tensor | None = None
+        self._stay, self._compared = False, False
+
+    @contextmanager
+    def weights_stay(self) -> Iterator[None]:
+        """Inside, weights stay as they are, as the caller says, and are compared no more than once."""
+        outside = self._stay, self._compared
+        self._stay, self._compared = True, self._stay and self._compared
+        try:
+            yield
+        finally:
+            self._stay, self._compared = outside
 
     def matrices(self, decoders: nn.ModuleList) -> Tensor:
         """``fold(decoders)``, (L, D, D), without gradient."""
+        if self._stay and self._compared:
+            return self._matrices
+        self._compared = True
         with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use in any mode
             weights = list(decoders.parameters())
             if self._matrices is None or not _are_equal(weights, self._weights):

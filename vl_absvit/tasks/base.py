@@ -87,8 +87,9 @@ def epoch_batches(
     start_step: int,
     rank: int,
     world_size: int,
+    epochs: int = 1,
 ) -> DataLoader | StreamLoader:
-    """This process's micro-batches of an epoch in order, from optimizer step ``start_step`` of the epoch on."""
+    """This process's micro-batches of ``epochs`` epochs in order, from step ``start_step`` of the first one on."""
     loader = partial(training_loader, samples_per_image=config.data.samples_per_image)
     if isinstance(train_set, StreamedQuestions):
         loader = StreamLoader
@@ -100,6 +101,7 @@ def epoch_batches(
         world_size=world_size,
         seed=config.run.seed,
         epoch=epoch,
+        epochs=epochs,
         start_step=start_step,
         num_workers=config.data.num_workers,
     )

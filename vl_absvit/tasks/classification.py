@@ -99,11 +99,13 @@ class ClassificationTask:
         )
         records: list[tuple[int, bool]] = []
         device = next(model.parameters()).device
-        for batch in loader:
-            batch = send_to_device(batch, device)
-            out = model(batch.images)
-            logits = out.first_logits if out.second_logits is None else out.second_logits
-            records += zip(batch.indices.tolist(), (logits.argmax(dim=1) == batch.labels[:, 0]).tolist(), strict=True)
+        with self.model.vision.weights_stay():
+            for batch in loader:
+                indices = batch.indices.tolist()
+                batch = send_to_device(batch, device, non_blocking=True)
+                out = model(batch.images)
+                logits = out.first_logits if out.second_logits is None else out.second_logits
+                records += zip(indices, (logits.argmax(dim=1) == batch.labels[:, 0]).tolist(), strict=True)
         records = gather_objects(records)
         assert sorted(index for index, _ in records) == list(range(len(self.select_set))), "each image exactly once"
         return {"top1": 100 * sum(correct for _, correct in records) / len(records)}

@@ -120,7 +120,8 @@ class RetrievalTask:
                 )  # fmt: skip
             else:
                 # The random numbers that follow have to be those that were drawn in looking ahead.
-                with torch.random.fork_rng([first.tokens.device] if first.tokens.is_cuda else []):
+                device = first.tokens.device
+                with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
                     hard = getattr(model, "module", model).encode_texts(*ahead.hard)
             return Pairs(join(texts, hard), torch.cat([about, batch.image_index]))
 

@@ -2,11 +2,12 @@
 
 Texts and first looks are encoded once. Images are worked through in chunks; every process takes the chunks of one
 contiguous part, so that nothing is padded or doubled and scores do not depend on the number of processes. On the device
-are one chunk and one batch of pairs; token vectors of all captions and the first looks at a process's images wait in
-host memory. Shapes: I images, C captions, N image tokens, D vision width, W text width.
+are one chunk and one batch of pairs, and as far as there is room the token vectors of all captions and the first looks
+at a process's images; the rest of them waits in host memory. Shapes: I images, C captions, N image tokens, D vision
+width, W text width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,13 +17,19 @@ from torch import Tensor
 
 from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.loaders import batch_loader
-from vl_absvit.distributed import gather_with_grad, rank, world_size
+from vl_absvit.data.transfer import to_device
+from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.evaluation.retrieval_metrics import consecutive_folds, listed_pairs
-from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.absvit import Embedded, FirstLook
+from vl_absvit.models.attention import Projections
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 
 IMAGES_PER_CHUNK = 8
 TEXTS_PER_COMPARISON = 4096
+PAIRS_AT_ONCE = {"cpu": 64, "cuda": 256}
+"""Pairs of a forward pass, if not said otherwise: a GPU has enough to do, and at base size holds 2 to 4 GB for them."""
+KEPT_ON_DEVICE = 4 * 2**30
+"""Bytes of tokens that a GPU keeps, at most, and a quarter of what is free."""
 
 
 class GalleryScores(NamedTuple):
@@ -56,7 +63,7 @@ def score_gallery(
     size: int | None,
     bar: Progress,
     folds: int = 1,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     num_workers: int = 0,
     store: ChunkStore | None = None,
 ) -> GalleryScores:
@@ -68,18 +75,24 @@ def score_gallery(
         size: candidates per query, in both directions, that the whole model judges; None means all pairs.
         bar: shows the progress.
         folds: parts of consecutive images; the whole model judges pairs of one part only.
-        batch_size: texts, and pairs, per forward pass.
+        batch_size: texts, and pairs, per forward pass; None takes what suits the device.
         num_workers: loader processes per process.
         store: finished chunks of an interrupted evaluation.
     """
-    scorer = GalleryScorer(model, gallery, batch_size, bar, store)
-    similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
-    if look == "first":
-        return GalleryScores(similarity, None)
-    fold_of_image = consecutive_folds(len(similarity), folds)
-    return GalleryScores(
-        similarity, scorer.judge(listed_pairs(similarity, size, gallery.image_of_caption, fold_of_image))
-    )
+    with model.vision.weights_stay():
+        scorer = GalleryScorer(model, gallery, batch_size, bar, store)
+        similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
+        if look == "first":
+            return GalleryScores(similarity, None)
+        fold_of_image = consecutive_folds(len(similarity), folds)
+        return GalleryScores(
+            similarity, scorer.judge(listed_pairs(similarity, size, gallery.image_of_caption, fold_of_image))
+        )
+
+
+def pairs_at_once(device: torch.device) -> int:
+    """Pairs of a forward pass that suit a device."""
+    return PAIRS_AT_ONCE.get(device.type, PAIRS_AT_ONCE["cpu"])
 
 
 class GalleryScorer:
@@ -89,18 +102,20 @@ class GalleryScorer:
         self,
         model: VLAbSViT,
         gallery: CaptionGallery,
-        batch_size: int,
+        batch_size: int | None,
         bar: Progress,
         store: ChunkStore | None = None,
     ) -> None:
-        self.model, self.gallery, self.batch_size, self.bar = model, gallery, batch_size, bar
+        self.model, self.gallery, self.bar = model, gallery, bar
         self.store = _NoStore() if store is None else store
         parameter = next(model.vision.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+        self.batch_size = batch_size or pairs_at_once(self.device)
+        self.room = _Room(self.device)
         chunks = -(-len(gallery.image_ids) // IMAGES_PER_CHUNK)
         self.chunks = np.array_split(np.arange(chunks), world_size())[rank()].tolist()
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # chunk -> z_0 and first-look tokens in host memory
-        self.texts = _encode_texts(model, gallery, batch_size, self.device, bar)
+        self.kept: dict[int, list[Tensor]] = {}  # chunk -> z_0 and first-look tokens
+        self.texts = _encode_texts(model, gallery, self.batch_size, self.room, bar)
 
     def compare(self, keep: bool, num_workers: int) -> np.ndarray:
         """The dual encoder's scores, (I, C) on every process; with ``keep`` the first looks stay for ``judge``."""
@@ -113,11 +128,11 @@ class GalleryScorer:
         loader = batch_loader(self.gallery.images, [self._rows(chunk).tolist() for chunk in todo], num_workers)
         shown = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
         for chunk, images in zip(todo, loader, strict=True):
-            first = self.model.vision.look_once(images.to(self.device, self.dtype))
+            first = self.model.vision.look_once(to_device(images, self.device).to(self.dtype))
             done[chunk] = self._similarity(first)
             self.store.put(_name("similarity", chunk), done[chunk])
             if keep:
-                self.kept[chunk] = (first.embedded.tokens.cpu(), first.tokens.cpu())
+                self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
             self.bar.update(shown, advance=1)
         return self._gather([done[chunk] for chunk in self.chunks])
 
@@ -138,19 +153,22 @@ class GalleryScorer:
 
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
         """Scores of one chunk's images and all captions, (images, C)."""
-        z_0, tokens = self.kept.pop(chunk)
+        z_0, tokens = (to_device(kept, self.device) for kept in self.kept.pop(chunk))
+        first = FirstLook(self.model.vision.start(z_0), tokens, states=[])
         scores = np.full(listed.shape, np.nan, dtype=np.float32)
-        for row, wanted in enumerate(listed):
-            captions = np.flatnonzero(wanted)
-            captions = captions[np.argsort(self.gallery.lengths[captions], kind="stable")]  # little padding
-            embedded = self.model.vision.start(z_0[row : row + 1].to(self.device))
-            first = FirstLook(embedded, tokens[row : row + 1].to(self.device), states=[])
-            for start in range(0, len(captions), self.batch_size):
-                batch = captions[start : start + self.batch_size]
-                about = torch.zeros(len(batch), dtype=torch.long, device=self.device)
-                pairs = Pairs(self.texts.take(batch), about)
-                scores[row, batch] = self.model.read(first, pairs).logits.rank.float().cpu().numpy()
+        batches = list(pair_batches(listed, self.gallery.lengths, self.batch_size))
+        found = [self._read(first, rows, captions) for rows, captions in batches]
+        if batches:
+            pairs = tuple(np.concatenate(each) for each in zip(*batches, strict=True))
+            scores[pairs] = torch.cat(found).cpu().numpy()
         return scores
+
+    def _read(self, first: FirstLook, rows: np.ndarray, captions: np.ndarray) -> Tensor:
+        """The whole model's scores of pairs: images, by row of ``first``, and captions, each (pairs,)."""
+        if (rows == rows[0]).all():  # of one image alone, which then need not be copied for every caption
+            first, rows = _one_image(first, rows[0]), np.zeros_like(rows)
+        pairs = Pairs(self.texts.take(captions), to_device(torch.from_numpy(rows), self.device))
+        return self.model.read(first, pairs).logits.rank.float()
 
     def _similarity(self, first: FirstLook) -> np.ndarray:
         priors = self.texts.priors.split(TEXTS_PER_COMPARISON)
@@ -163,7 +181,55 @@ class GalleryScorer:
     def _gather(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Rows of all processes, which follow each other as the images do."""
         own = np.concatenate(parts) if parts else np.empty((0, len(self.gallery.caption_ids)), dtype=np.float32)
-        return gather_with_grad(torch.from_numpy(own).to(self.device)).cpu().numpy()
+        return np.concatenate(gather_objects([own]))
+
+
+def pair_batches(listed: np.ndarray, lengths: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of the listed pairs, ``size`` at a time, with captions of a length together: little padding.
+
+    An image that has enough captions is read alone; what is left of all images is read together.
+
+    Args:
+        listed: (images, C) bool.
+        lengths: tokens of each caption, (C,).
+    """
+    left = []
+    for row, wanted in enumerate(listed):
+        captions = np.flatnonzero(wanted)
+        captions = captions[np.argsort(lengths[captions], kind="stable")]
+        whole = len(captions) // size * size
+        for start in range(0, whole, size):
+            yield np.full(size, row), captions[start : start + size]
+        left.append((np.full(len(captions) - whole, row), captions[whole:]))
+    rows, captions = (np.concatenate(each) for each in zip(*left, strict=True))
+    order = np.argsort(lengths[captions], kind="stable")
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        yield rows[part], captions[part]
+
+
+def _one_image(first: FirstLook, row: int) -> FirstLook:
+    """The first look at one image, its only row."""
+    tokens, (queries_keys, values) = first.embedded
+    tokens, queries_keys, values, after = (each[row : row + 1] for each in (tokens, queries_keys, values, first.tokens))
+    return FirstLook(Embedded(tokens, Projections(queries_keys, values)), after, states=[])
+
+
+class _Room:
+    """Where tensors of the device are kept: there while there is room, then in host memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._left = KEPT_ON_DEVICE
+        if device.type == "cuda" and torch.cuda.is_available():
+            self._left = min(KEPT_ON_DEVICE, torch.cuda.mem_get_info(device)[0] // 4)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """The tensor, where it may stay."""
+        if tensor.nbytes > self._left:
+            return tensor.cpu()
+        self._left -= tensor.nbytes
+        return tensor
 
 
 def _name(kind: str, chunk: int) -> str:
@@ -171,7 +237,7 @@ def _name(kind: str, chunk: int) -> str:
 
 
 class _EncodedCaptions:
-    """Token vectors of all captions without padding, in host memory, and their priors on the device."""
+    """Token vectors of all captions without padding, and their priors, which are on the device."""
 
     def __init__(self, tokens: Tensor, priors: Tensor, order: np.ndarray, lengths: np.ndarray) -> None:
         """
@@ -187,32 +253,35 @@ class _EncodedCaptions:
 
     def take(self, rows: np.ndarray) -> Texts:
         """Some captions, padded to the longest, on the device."""
-        lengths = torch.from_numpy(self._lengths[rows])
-        is_token = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
-        places = (torch.from_numpy(self._starts[rows]).unsqueeze(1) + torch.arange(is_token.shape[1]))[is_token]
-        tokens = self._tokens.new_zeros(*is_token.shape, self._tokens.shape[1])
-        tokens[is_token] = self._tokens[places]
-        device = self.priors.device
-        return Texts(tokens.to(device), is_token.to(device), self.priors[torch.from_numpy(rows).to(device)])
+        device, lengths, starts = self.priors.device, self._lengths[rows, None], self._starts[rows, None]
+        positions = np.arange(lengths.max())
+        mask = positions < lengths
+        places = torch.from_numpy(np.where(mask, starts + positions, 0))  # padding takes any token, and then none
+        tokens = to_device(self._tokens[to_device(places, self._tokens.device)], device)
+        is_token = to_device(torch.from_numpy(mask), device)
+        tokens = tokens.masked_fill(~is_token.unsqueeze(-1), 0.0)
+        return Texts(tokens, is_token, self.priors[to_device(torch.from_numpy(rows), device)])
 
 
 def _encode_texts(
-    model: VLAbSViT, gallery: CaptionGallery, batch_size: int, device: torch.device, bar: Progress
+    model: VLAbSViT, gallery: CaptionGallery, batch_size: int, room: _Room, bar: Progress
 ) -> _EncodedCaptions:
     """Encode every caption once: the processes share the work, and each then has all of it."""
     order = np.argsort(gallery.lengths, kind="stable")  # captions of a length together: little padding
     batches = np.split(order, range(batch_size, len(order), batch_size))
     mine = np.array_split(np.arange(len(batches)), world_size())[rank()].tolist()
-    width = model.text.width
-    dtype = next(model.text.parameters()).dtype
-    tokens, priors = [torch.empty(0, width, dtype=dtype)], [torch.empty(0, model.vision.embed_dim, dtype=dtype)]
+    device, dtype = room.device, next(model.text.parameters()).dtype
+    # The fusion casts what it reads before it does anything else: so small, tokens hold all that it sees.
+    token_dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
+    tokens = [torch.empty(0, model.text.width, dtype=token_dtype, device=device)]
+    priors = [torch.empty(0, model.vision.embed_dim, dtype=dtype, device=device)]
     for batch in bar.track([batches[k] for k in mine], description="captions"):
-        token_ids, is_token = (tensor.to(device) for tensor in gallery.texts(batch))
-        texts = model.encode_texts(token_ids, is_token)
-        tokens.append(texts.tokens[is_token].to(dtype).cpu())
-        priors.append(texts.prior.to(dtype).cpu())
-    gathered = gather_with_grad(torch.cat(priors).to(device))
+        token_ids, is_token = gallery.texts(batch)
+        real = np.flatnonzero(np.arange(is_token.shape[1]) < gallery.lengths[batch, None])
+        texts = model.encode_texts(to_device(token_ids, device), to_device(is_token, device))
+        tokens.append(texts.tokens.flatten(0, 1)[to_device(torch.from_numpy(real), device)].to(token_dtype))
+        priors.append(texts.prior.to(dtype))
+    gathered = gather_with_grad(torch.cat(priors))
     in_place = torch.empty_like(gathered)
-    in_place[torch.from_numpy(order).to(device)] = gathered
-    all_tokens = gather_with_grad(torch.cat(tokens).to(device)).cpu()
-    return _EncodedCaptions(all_tokens, in_place, order, gallery.lengths)
+    in_place[to_device(torch.from_numpy(order), device)] = gathered
+    return _EncodedCaptions(room.keep(gather_with_grad(torch.cat(tokens))), in_place, order, gallery.lengths)

@@ -145,7 +145,8 @@ class VQATask:
             world_size=world_size(),
             num_workers=self.config.data.num_workers,
         )
-        predictions = gather_objects(list(predict_answers(model, loader, self.vocabulary)))
+        with self.model.vision.weights_stay():
+            predictions = gather_objects(list(predict_answers(model, loader, self.vocabulary)))
         scores = vqa_scores(self._annotations, predictions)
         return {"accuracy": scores.overall} | {
             f"accuracy/{name}": score for name, score in scores.per_answer_type.items()
@@ -207,9 +208,10 @@ def predict_answers(
     """The most probable answer of every question in ``loader``, as EvalAI records; ``model`` is in evaluation mode."""
     device = next(model.parameters()).device
     for batch in loader:
-        batch = send_to_device(batch, device)
+        question_ids = batch.question_ids.tolist()
+        batch = send_to_device(batch, device, non_blocking=True)
         logits = model(batch.images, batch.token_ids, batch.is_token, batch.image_index).logits
-        for question_id, label in zip(batch.question_ids.tolist(), logits.argmax(dim=1).tolist(), strict=True):
+        for question_id, label in zip(question_ids, logits.argmax(dim=1).tolist(), strict=True):
             yield {"question_id": question_id, "answer": vocabulary.answers[label]}
 
 

@@ -131,10 +131,10 @@ def prepare(
     return accelerator.prepare(model, optimizer)
 
 
-def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> float:
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> Tensor:
     """Clip the gradients to a global norm and return what it was; DeepSpeed has done so in its own step before."""
     norm = accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf)
-    return float(_gathered(norm))
+    return _gathered(norm) if isinstance(norm, Tensor) else torch.tensor(float(norm), device=accelerator.device)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -73,35 +73,41 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
         shown = bar.add_task("training", total=total_steps, completed=state.step)
         if is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch):
             state = evaluate(task, accelerator, run, state, (state.step - 1) // epoch_steps)
-        for epoch in range(state.step // epoch_steps, optim.epochs):
+        first_epoch, process = state.step // epoch_steps, accelerator.process_index
+        # Of all epochs that still come, so that those who load live through them and the next one begins at once.
+        micro_batches = epoch_batches(
+            config, task.train_set, first_epoch, state.step % epoch_steps, process, world_size,
+            epochs=optim.epochs - first_epoch,
+        )  # fmt: skip
+        steps = in_groups(micro_batches, accelerator.gradient_accumulation_steps)
+        for epoch in range(first_epoch, optim.epochs):
             model.train()
             task.model.train()
             logged_step, logged_time = state.step, time.monotonic()
-            start_step, process = state.step % epoch_steps, accelerator.process_index
-            micro_batches = epoch_batches(config, task.train_set, epoch, start_step, process, world_size)
-            for batches in in_groups(micro_batches, accelerator.gradient_accumulation_steps):
+            for batches in islice(steps, (epoch + 1) * epoch_steps - state.step):
                 seeds = [seed_of(config.run.seed, state.step, process, number) for number in range(len(batches))]
                 factor = lr_factor(state.step, total_steps, optim.warmup_fraction, optim.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * factor
-                parts = accumulate_gradients(task, model, accelerator, send_to_device(batches, device), seeds)
-                grad_norm = clip_gradients(accelerator, model, optim.max_grad_norm)
-                if not math.isfinite(grad_norm):
-                    means = mean_terms(parts, accelerator)
-                    raise InputError(f"step {state.step + 1}: not finite: {means | {'grad_norm': grad_norm}}")
-                stop = preemption.is_asked_for()
-                prepared_optimizer.step()
-                prepared_optimizer.zero_grad()
+                is_logged = (state.step + 1) % config.run.log_every == 0 or state.step + 1 == total_steps
+                taken = take_step(
+                    task, model, accelerator, prepared_optimizer, batches, seeds, optim.max_grad_norm, is_logged
+                )
                 state = state._replace(step=state.step + 1)
+                if not math.isfinite(taken.grad_norm):
+                    raise InputError(f"step {state.step}: not finite: {taken.means | {'grad_norm': taken.grad_norm}}")
+                stop = preemption.is_asked_for()
 
-                if state.step % config.run.log_every == 0 or state.step == total_steps:
-                    means = mean_terms(parts, accelerator)
+                if is_logged:
                     rate = (state.step - logged_step) * optim.batch_size / (time.monotonic() - logged_time)
                     rates = {f"lr/{name}": lr * factor for name, lr in task.lr_of().items()}
-                    numbers = {**means, **rates, "grad_norm": grad_norm, "samples_per_second": round(rate, 2)}
+                    numbers = {
+                        **taken.means, **rates, "grad_norm": taken.grad_norm, "samples_per_second": round(rate, 2)
+                    }  # fmt: skip
                     run.write_metrics(step=state.step, epoch=epoch, **numbers)
                     accelerator.log(numbers, step=state.step)
-                    bar.update(shown, description=f"epoch {epoch + 1}/{optim.epochs}, loss {sum(means.values()):.4g}")
+                    loss = sum(taken.means.values())
+                    bar.update(shown, description=f"epoch {epoch + 1}/{optim.epochs}, loss {loss:.4g}")
                     logged_step, logged_time = state.step, time.monotonic()
                 bar.update(shown, advance=1)
 
@@ -125,6 +131,44 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
         f"done: {run.last}"
         + ("" if state.best is None else f", best {task.select_metric} {state.best:.2f} in {run.best}")
     )
+
+
+class Taken(NamedTuple):
+    """What the host learns of a step."""
+
+    grad_norm: float  # before clipping
+    means: dict[str, float]  # every loss term's, over passes and processes; empty where it was not asked for
+
+
+def take_step(
+    task: Task,
+    model: nn.Module,
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Any],
+    seeds: Sequence[int],
+    max_norm: float | None,
+    is_logged: bool,
+) -> Taken:
+    """One optimizer step, which is not taken where a gradient is not finite; the host waits for its device once.
+
+    Args:
+        batches: one per pass, in host memory.
+        seeds: of the random numbers that each draws.
+        max_norm: that the gradient is clipped to.
+        is_logged: whether to take means of the losses; they are taken in any case where a gradient is not finite.
+    """
+    device = next(model.parameters()).device
+    batches = send_to_device(batches, device, non_blocking=True)
+    parts = accumulate_gradients(task, model, accelerator, batches, seeds)
+    norm = clip_gradients(accelerator, model, max_norm)
+    means = mean_terms(parts, accelerator) if is_logged else norm.new_zeros(0)
+    grad_norm, *values = torch.cat([norm.reshape(1), means]).tolist()
+    if not math.isfinite(grad_norm):
+        return Taken(grad_norm, dict(zip(parts[0], mean_terms(parts, accelerator).tolist(), strict=True)))
+    optimizer.step()
+    optimizer.zero_grad()
+    return Taken(grad_norm, dict(zip(parts[0], values, strict=True)) if is_logged else {})
 
 
 def accumulate_gradients(
@@ -233,8 +277,7 @@ def seed_of(seed: int, step: int, process: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {step} {process} {number}".encode()).digest()[:7])
 
 
-def mean_terms(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> dict[str, float]:
-    """Every loss term's mean over the forward passes of a step and over processes."""
-    names = list(parts[0])
-    local = torch.stack([torch.stack([part[name].float() for part in parts]).mean() for name in names])
-    return dict(zip(names, accelerator.reduce(local, reduction="mean").tolist(), strict=True))
+def mean_terms(parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> Tensor:
+    """Every loss term's mean over the forward passes of a step and over processes, in the terms' order."""
+    local = torch.stack([torch.stack([part[name].float() for part in parts]).mean() for name in parts[0]])
+    return accelerator.reduce(local, reduction="mean")

@@ -1,0 +1,197 @@
+"""Every task with every encoder on made-up data: training steps, an evaluation, maps, by the code of a run.
+
+Nothing is read. It runs on a CPU, on a GPU, and on tensors that only claim to be on one. Shapes: B samples.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.utils.data import Dataset
+
+from benchmarks.samples import Workload, captioned_images, questions_about
+from benchmarks.synthetic import END, PAD, START, SyntheticGallery, SyntheticImages
+from vl_absvit.config import (
+    DataConfig,
+    FusionConfig,
+    OptimConfig,
+    PretrainConfig,
+    RetrievalConfig,
+    RunConfig,
+    TextConfig,
+    VisionConfig,
+    VQAConfig,
+)
+from vl_absvit.data.collate import collate_retrieval, collate_vqa
+from vl_absvit.data.image_folder import ImageSample, collate_images
+from vl_absvit.planning.facts import Facts, Words
+from vl_absvit.planning.step import bare_task, build_model
+from vl_absvit.tasks.attention import Explanation, choose_maps, explain
+from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.training.loop import take_step
+from vl_absvit.training.optim import build_optimizer
+from vl_absvit.variants import VARIANTS, TopDown
+
+KINDS = ("vqa", "retrieval", "pretrain")
+ANSWERS = 7  # or classes
+
+
+class Size(NamedTuple):
+    """How large everything is."""
+
+    vision: VisionConfig
+    text: TextConfig
+    fusion: FusionConfig
+    words: int  # of the vocabulary of texts
+    samples: int  # of an optimizer step
+    negatives: int = 3
+
+
+TINY = Size(
+    VisionConfig(model="absvit_tiny_patch16_224", image_size=32, width=16, depth=2, num_heads=2),
+    TextConfig(model=None, tokenizer="none", width=16, depth=1, num_heads=2, dropout=0.0),
+    FusionConfig(width=16, num_layers=1, num_heads=2, dropout=0.0),
+    words=50,
+    samples=4,
+)
+
+
+def combinations() -> list[tuple[str, TopDown]]:
+    """Every task with every encoder."""
+    return [(kind, top_down) for kind in KINDS for top_down in VARIANTS]
+
+
+class Trial:
+    """One task with one encoder, without data.
+
+    Args:
+        device: where the model is.
+        passes: of an optimizer step.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        top_down: TopDown,
+        device: torch.device,
+        *,
+        precision: str = "fp32",
+        passes: int = 1,
+        size: Size = TINY,
+    ) -> None:
+        self.kind, self.size, self.passes = kind, size, passes
+        self.config = config_of(kind, top_down, precision, passes, size)
+        words = Words(size.words, PAD, START, END)
+        facts = Facts(None, ANSWERS, words, ())
+        torch.manual_seed(0)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            with unset_fake_temporarily(), torch.device("meta"):
+                model = build_model(self.config, facts)
+            model.to_empty(device=device)
+        else:
+            model = build_model(self.config, facts).to(device)
+        self.task = bare_task(self.config, facts, model)
+        self.model, self.device = model, device
+        self.accelerator = Accelerator(cpu=device.type == "cpu", gradient_accumulation_steps=passes)
+        self.optimizer = build_optimizer(model, self.task.lr_of(), self.config.optim)
+
+    def step(self, number: int = 0) -> dict[str, float]:
+        """An optimizer step; its mean losses."""
+        batches = self.batches()
+        seeds = [self.passes * number + each for each in range(self.passes)]
+        self.model.train()
+        taken = take_step(
+            self.task, self.model, self.accelerator, self.optimizer, batches, seeds, max_norm=1.0, is_logged=True
+        )
+        return taken.means
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores of a selection split that is there once."""
+        with unset_fake_temporarily():
+            _give_selection(self.task, self.kind, self.size)
+        self.model.eval()
+        return self.task.evaluate(self.model)
+
+    def maps(self) -> Explanation:
+        """All maps of a model that reads texts."""
+        self.model.eval()
+        with unset_fake_temporarily():
+            batch = _batch(self.kind, self.size.samples, self.size, seed=0, false=0)
+        batch = send_to_device(batch, self.device, non_blocking=True)
+        return explain(self.model, batch, choose_maps(self.model.vision, None, block=-1))
+
+    def batches(self) -> list[Any]:
+        """Of the passes of a step, in host memory."""
+        size, samples = self.size, self.size.samples // self.passes
+        with unset_fake_temporarily():  # what is in host memory is real
+            return [_batch(self.kind, samples, size, seed, size.negatives) for seed in range(self.passes)]
+
+
+def config_of(kind: str, top_down: TopDown, precision: str, passes: int, size: Size) -> RunnableConfig:
+    """A run of a task with an encoder, all losses asked for."""
+    vision = replace(size.vision, top_down=top_down)
+    shared = {
+        "data": DataConfig(root="none", num_workers=0),
+        "run": RunConfig(output="none", precision=precision, trackers=()),
+        "vision": vision,
+        "optim": OptimConfig(batch_size=size.samples, micro_batch_size=size.samples // passes),
+    }
+    if kind == "pretrain":
+        return PretrainConfig(**shared)
+    shared |= {"text": size.text, "fusion": size.fusion}
+    return VQAConfig(**shared) if kind == "vqa" else RetrievalConfig(**shared, negatives=size.negatives)
+
+
+def _batch(kind: str, samples: int, size: Size, seed: int, false: int) -> Any:
+    """A batch of a task; ``false`` is the number of false captions beside each own one."""
+    resolution = size.vision.image_size
+    if kind == "pretrain":
+        return collate_images(_labelled(samples, resolution, seed))
+    if kind == "retrieval":
+        work = Workload(samples, 1 + false, resolution)
+        return collate_retrieval(captioned_images(work, size.words, seed), pad_id=PAD)
+    work = Workload(samples // 2, 2, resolution)
+    return collate_vqa(questions_about(work, ANSWERS, size.words, seed), pad_id=PAD, vocabulary_size=ANSWERS)
+
+
+def _labelled(samples: int, resolution: int, seed: int) -> list[ImageSample]:
+    images = SyntheticImages(samples, resolution, seed).__getitems__(range(samples))
+    return [ImageSample(image, [index % ANSWERS], index) for index, image in enumerate(images)]
+
+
+class _Samples(Dataset):
+    """Samples that are there, as a data set."""
+
+    def __init__(self, samples: Sequence[Any], collate: Callable[[Sequence[Any]], Any]) -> None:
+        self._samples, self._collate = samples, collate
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        with unset_fake_temporarily():
+            return self._collate(samples)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        return [self._samples[row] for row in rows]
+
+
+def _give_selection(task: Any, kind: str, size: Size) -> None:
+    """What ``evaluate`` needs beside the model."""
+    resolution = size.vision.image_size
+    if kind == "retrieval":
+        task.select_set = SyntheticGallery(4, 8, resolution, vocabulary=size.words)
+    elif kind == "pretrain":
+        task.select_set = _Samples(_labelled(size.samples, resolution, seed=1), collate_images)
+    else:
+        questions = questions_about(Workload(size.samples // 2, 2, resolution), ANSWERS, size.words)
+        collate = partial(collate_vqa, pad_id=PAD, vocabulary_size=ANSWERS)
+        task.select_set, task.vocabulary = _Samples(questions, collate), SimpleNamespace(answers=["yes"] * ANSWERS)
+        records = {"question_type": "is", "answer_type": "yes/no", "answers": [{"answer": "yes", "answer_id": 1}]}
+        task._annotations = [records | {"question_id": question.question_id} for question in questions]

@@ -1,0 +1,108 @@
+"""Every task on tensors that claim to be on a GPU: nothing is on the wrong device, and the host waits when it must."""
+
+import itertools
+
+import pytest
+import torch
+
+from benchmarks.every_task import KINDS, Trial
+from benchmarks.waits import fake_cuda, run_backward
+from vl_absvit.variants import VARIANTS
+
+CUDA = torch.device("cuda", 0)
+ALL_PARTS = "absvit"  # the encoder that has every part; the others are slow tests
+
+
+def cases(*kinds):
+    """Tasks with every encoder."""
+    return [
+        pytest.param(kind, top_down, marks=[pytest.mark.slow] * (top_down != ALL_PARTS))
+        for kind, top_down in itertools.product(kinds, VARIANTS)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["vqa", "retrieval"])
+def test_in_a_step_of_one_pass_the_host_waits_once(kind):
+    check_step(kind, ALL_PARTS, passes=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, top_down", cases(*KINDS))
+def test_in_a_step_of_several_passes_the_host_waits_once(kind, top_down):
+    check_step(kind, top_down, passes=2)
+
+
+def check_step(kind, top_down, passes):
+    with fake_cuda() as waits:
+        trial = Trial(kind, top_down, CUDA, passes=passes)
+        waits.clear()
+        trial.step()
+    assert waits.total() == 1 and "loop.py" in next(iter(waits)), waits
+
+
+@pytest.mark.parametrize("kind, top_down", cases(*KINDS))
+def test_in_an_evaluation_the_host_waits_for_what_it_reads(kind, top_down):
+    with fake_cuda() as waits:
+        trial = Trial(kind, top_down, CUDA)
+        trial.evaluate()
+        waits.clear()
+        trial.evaluate()
+    reads = 2 if kind == "retrieval" else 1  # similarities and scores of a chunk, or the answers to a batch
+    compares = VARIANTS[top_down].feeds_back  # folded decoders with the weights, once
+    assert waits.total() <= reads + compares, waits
+
+
+@pytest.mark.parametrize("kind, top_down", cases("vqa", "retrieval"))
+def test_maps_are_made_without_waiting(kind, top_down):
+    with fake_cuda() as waits:
+        trial = Trial(kind, top_down, CUDA)
+        trial.maps()
+        waits.clear()
+        explanation = trial.maps()
+        assert explanation.maps and all(grid.is_cuda for grid in explanation.maps.values())
+    assert waits.total() <= VARIANTS[top_down].feeds_back, waits
+
+
+def test_tensors_of_two_devices_do_not_mix():
+    with fake_cuda(), pytest.raises(RuntimeError, match="device"):
+        torch.zeros(3, device=CUDA) + torch.zeros(3)
+
+
+def test_every_kind_of_wait_is_seen():
+    with fake_cuda() as waits:
+        there, here = torch.zeros(3, device=CUDA), torch.zeros(3)
+        for wait in (
+            lambda: there.tolist(),
+            lambda: there[0].item(),
+            lambda: bool(there.any()),
+            lambda: there.cpu(),
+            lambda: there.nonzero(),
+            lambda: there[there > 0],
+            lambda: there[[0, 2]],
+            lambda: here.to(CUDA),
+            lambda: torch.tensor([1, 2], device=CUDA),
+            lambda: there.to("cpu", non_blocking=True),
+        ):
+            waits.clear()
+            wait()
+            assert waits.total() == 1
+        waits.clear()
+        here.to(CUDA, non_blocking=True), torch.full((2,), 1.0, device=CUDA), there[torch.arange(2, device=CUDA)]
+        here.tolist(), here.nonzero(), here[0].item()
+        assert not waits
+
+
+def test_gradients_are_those_of_pytorch():
+    """The fake side has a backward pass of its own, since PyTorch's wants a device."""
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.LayerNorm(6), torch.nn.GELU(), torch.nn.Linear(6, 3))
+    x = torch.randn(5, 4, requires_grad=True)
+
+    def gradients():
+        first, rest = layers(x).split([1, 2], dim=1)
+        loss = (first * rest).sum() + rest.softmax(dim=1).square().sum()
+        return torch.autograd.grad(loss, [x, *layers.parameters()])
+
+    expected = gradients()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.autograd, "_engine_run_backward", run_backward)
+        torch.testing.assert_close(gradients(), expected)
