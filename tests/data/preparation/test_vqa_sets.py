@@ -247,7 +247,7 @@ def test_a_list_of_something_else_is_refused_for_what_it_is(tmp_path, content, m
 
 
 def test_known_sizes_by_hand():
-    sizes = {name: {split: part.count for split, part in each.subsets.items()} for name, each in DATA_SETS.items()}
+    sizes = {name: {split: part.official for split, part in each.subsets.items()} for name, each in DATA_SETS.items()}
     # VQA-CP v2 divides the questions of VQAv2's train and val anew.
     assert sum(sizes["vqacp_v2"].values()) == sizes["vqav2"]["train"] + sizes["vqav2"]["val"]
     assert sizes["vqa_v1"] == {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}

@@ -160,6 +160,11 @@ def test_a_wrong_vocabulary_costs_no_decoding(raw, tmp_path, monkeypatch, conten
     fails(raw, tmp_path, message, vocabulary=tmp_path / "v.json")
 
 
+def test_a_minival_larger_than_val_costs_no_decoding(raw, tmp_path, monkeypatch):
+    no_image_is_decoded(monkeypatch)
+    fails(raw, tmp_path, "--minival-images 9: val has only 4 usable images", minival_images=9)
+
+
 def test_a_count_that_no_answer_reaches_costs_no_decoding(raw, tmp_path, monkeypatch):
     no_image_is_decoded(monkeypatch)
     fails(raw, tmp_path, "no answer occurs 99 times", min_count=99)

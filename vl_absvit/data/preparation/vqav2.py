@@ -75,6 +75,7 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
             )
         pictures = files.described.pictures(images, store.named_files())
         store.list_images(files.splits, pictures)
+        store.count_to_hold_out(options.minival_images)  # complains now rather than after the images
         allowed = options.allow_missing_images
         warnings = files.left_alone + find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)
         checked = check_images(work.images, workers, store.skipped_questions)

@@ -30,6 +30,9 @@ _JOINED = """
      FROM question LEFT JOIN annotation USING (split, question_id))
     JOIN image USING (image_id)
 """
+_USABLE_IN_VAL = (
+    "SELECT DISTINCT image_id FROM annotation JOIN image USING (image_id) WHERE split = 'val' AND state IS NOT 'bad'"
+)
 OF_SPLIT = "SELECT split, image_id FROM question"
 """Which images each split is about."""
 
@@ -169,29 +172,34 @@ class Store:
             where = f"{later.questions}: question {found[0]}"
             raise InputError(f"{where} is about image {found[1]}, which is also in {earlier.folder}")
 
-    def hold_out(self, number: int | None, seed: int) -> int:
-        """Choose the val images whose questions become ``minival``; how many they are.
-
-        The images are taken in the order of a hash of seed and id: a choice outlives new libraries and other images.
+    def count_to_hold_out(self, number: int | None) -> int:
+        """How many of val's images become ``minival``; asked before images are checked, bad ones count as usable.
 
         Args:
-            number: how many; None means a tenth of val's images, at most 2,000.
+            number: how many are to; None means a tenth of val's images, at most 2,000.
+
+        Raises:
+            InputError: val has no more than that.
         """
-        usable = (
-            "SELECT DISTINCT image_id FROM annotation JOIN image USING (image_id) "
-            "WHERE split = 'val' AND state != 'bad'"
-        )
-        images = self._database.one(f"SELECT COUNT(*) FROM ({usable})")[0]
+        images = self._database.one(f"SELECT COUNT(*) FROM ({_USABLE_IN_VAL})")[0]
         if number is None:
-            number = min(max(images // 10, 1 if images > 1 else 0), 2000)
+            return min(max(images // 10, 1 if images > 1 else 0), 2000)
         if number and number >= images:
             raise InputError(
                 f"--minival-images {number}: val has only {images} usable images, and some must stay in val"
             )
+        return number
+
+    def hold_out(self, number: int | None, seed: int) -> int:
+        """Choose the val images whose questions become ``minival``; how many they are, see ``count_to_hold_out``.
+
+        The images are taken in the order of a hash of seed and id: a choice outlives new libraries and other images.
+        """
+        number = self.count_to_hold_out(number)
         self._database.add_function("draw", 1, lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
         self._database.run("DELETE FROM minival")
         self._database.run(
-            f"INSERT INTO minival SELECT image_id FROM ({usable}) ORDER BY draw(image_id) LIMIT ?", number
+            f"INSERT INTO minival SELECT image_id FROM ({_USABLE_IN_VAL}) ORDER BY draw(image_id) LIMIT ?", number
         )
         return number
 
