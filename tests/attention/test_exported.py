@@ -122,6 +122,8 @@ def test_a_picture_outside_of_the_export_is_found_from_the_current_folder(tmp_pa
         ("question_id", True, "expected an integer or null under 'question_id', got True"),
         ("confidence", 1.5, "expected a number from 0 to 1 under 'confidence', got 1.5"),
         ("confidence", float("nan"), "NaN is not JSON"),
+        ("confidence", 10**400, "expected a number from 0 to 1 under 'confidence', got 1000"),
+        ("box", [0, 0, 10**400, 64], "expected four numbers x0 < x1, y0 < y1"),
         ("accuracy", -1, "expected a number from 0 to 100 or null"),
         ("answers", [], "expected a list of strings, not empty, or null"),
         ("answers", [{"answer": "red"}], "expected a list of strings, not empty, or null"),

@@ -6,10 +6,10 @@ grid (h, w) per kind of map, the part ``box`` of the original picture that the g
 """
 
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def _is_file_name(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _or_null(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
