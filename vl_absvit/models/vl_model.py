@@ -221,7 +221,7 @@ class VLAbSViT(
         model = build_from_architecture(config, where=f"{folder / CONFIG_NAME}")
         weights = folder / SAFETENSORS_SINGLE_FILE
         try:
-            return cls._load_as_safetensor(model, str(weights), str(map_location), strict)
+            return cls._load_as_safetensor(model, str(weights), str(map_location), strict).eval()
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(
