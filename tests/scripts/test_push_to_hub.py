@@ -156,8 +156,8 @@ def test_a_run_starts_from_the_hub_and_says_from_which_commit(session):
 
 def test_a_trunk_comes_from_the_hub(session):
     assert session.told["trunk"].code == 0, session.told["trunk"].err
-    config = json.loads((session.folder / "encoder/checkpoints/last/config.json").read_text())
-    assert config["vision"]["weights"] == f"lab/encoder@{session.hub.repositories['lab/encoder'].branches['main']}"
+    training = json.loads((session.folder / "encoder/checkpoints/last/training.json").read_text())
+    assert training["vision_weights"] == f"lab/encoder@{session.hub.repositories['lab/encoder'].branches['main']}"
 
 
 def test_no_pickle_and_nothing_else_was_asked_for(session):

@@ -56,6 +56,11 @@ class Task(Protocol):
         """Raise ``InputError`` where the labels of a checkpoint to go on from mean something else than this task's."""
 
 
+def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
+    """Words that say how to train on from a checkpoint in another way than it was trained."""
+    return f"start a new run from it: {option} {checkpoint} --run.output NEW"
+
+
 def say_what_is_left_out(config: RunnableConfig, vision: AbSViT, has_prior: bool) -> None:
     """Log the losses that the config asks for and the model has nothing to train with.
 

@@ -10,7 +10,9 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
 
 from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
+from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.errors import ConfigError, InputError
@@ -74,21 +76,44 @@ class VLCheckpoint(NamedTuple):
     training: dict[str, Any]  # what it was trained on, see ``describe_training``
 
 
-def describe_training(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
-    """What a run trains on, and where its weights come from: the chain that makes a result zero-shot or not."""
-    manifest = read_manifest(config.data.root)
+def describe_data(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
+    """What a run trains and selects on, by its content."""
+    data, manifest = config.data, read_manifest(config.data.root)
+    splits = list(data.train_splits) if data.stream is None else []
+    content = content_of(data.root, [*splits, *([data.select_split] if data.select_split else [])])
+    return {
+        "dataset": manifest.get("dataset", manifest.get("kind")),
+        "splits": list(data.train_splits),
+        "selected_on": data.select_split,
+        "sources": manifest.get("sources", {}),
+        "content": content | ({} if data.stream is None else {"stream": stream_content(data.stream)}),
+    }
+
+
+def describe_training(config: VQAConfig | RetrievalConfig, data: dict[str, Any]) -> dict[str, Any]:
+    """What a run trains on, and what its weights come from: the chain that makes a result zero-shot or not.
+
+    Args:
+        data: see ``describe_data``.
+    """
     start = None if config.from_checkpoint is None else read_json(Path(config.from_checkpoint) / TRAINING, dict)
     return {
         "task": "vqa" if isinstance(config, VQAConfig) else "retrieval",
-        "dataset": manifest.get("dataset", manifest.get("kind")),
-        "splits": list(config.data.train_splits),
-        "selected_on": config.data.select_split,
-        "sources": manifest.get("sources", {}),
-        "vision_weights": None if config.from_checkpoint else name_of(config.vision.weights),
-        "text_model": None if config.from_checkpoint else name_of(config.text.model),
-        "started_from": name_of(config.from_checkpoint),
+        **data,
+        "vision_weights": None if config.from_checkpoint else origin_of(config.vision.weights),
+        "text_model": None if config.from_checkpoint else origin_of(config.text.model),
+        "started_from": origin_of(config.from_checkpoint),
         "start": start,
     }
+
+
+def origin_of(source: str | None) -> str | None:
+    """What weights come from, wherever they lie: their name on the hub, else the SHA-256 of their file."""
+    name = name_of(source)
+    if source is None or name != source or not Path(source).exists():
+        return name
+    file = Path(source) / "model.safetensors" if Path(source).is_dir() else Path(source)
+    return f"sha256:{fingerprint(file)['sha256']}" if file.is_file() else Path(source).name
 
 
 def datasets_trained_on(training: dict[str, Any]) -> list[str]:

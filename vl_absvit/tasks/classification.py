@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -21,12 +21,13 @@ from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.hub import name_of
 from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
-from vl_absvit.tasks.base import say_what_is_left_out
+from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
+from vl_absvit.tasks.checkpoint import TRAINING, origin_of
+from vl_absvit.tasks.going_on import check_same_data, history, without_sources
 from vl_absvit.tasks.sources import fetched
 
 log = logging.getLogger(__name__)
@@ -41,15 +42,20 @@ class ClassificationTask:
 
     select_metric = "top1"
 
-    def __init__(self, config: PretrainConfig) -> None:
-        config = self.config = fetched(config)
+    def __init__(self, config: PretrainConfig, checkpoint: Path | None = None) -> None:
+        """
+        Args:
+            checkpoint: of this run, to go on from.
+        """
+        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
         data, mixing, seed = config.data, config.augmentation, config.run.seed
         if mixing.mixes:
             _check_pairs(config.optim)
         transform, plain = _transforms(config)
-        self.train_set = ImageFolderDataset(
+        self.train_set = images = ImageFolderDataset(
             data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed
         )
+        content = {"+".join(data.train_splits): images.files.content()}
         if config.mosaic > 1:
             self.train_set = MosaicDataset(self.train_set, config.mosaic, seed)
         if mixing.mixes:
@@ -57,10 +63,13 @@ class ClassificationTask:
         self.select_set = None
         if data.select_split is not None:
             self.select_set = ImageFolderDataset(data.root, [data.select_split], plain)
+            content[data.select_split] = self.select_set.files.content()
             if self.select_set.classes != self.train_set.classes:
                 raise InputError(f"{data.root}: {data.select_split} has other classes than {data.train_splits[0]}")
             if config.mosaic > 1:
                 self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
+        self._data = _describe_data(config, content)
+        self.training = self._data if checkpoint is None else history(checkpoint, self._data)
         torch.manual_seed(seed)
         classes = match_classes(config.vision.weights, self.train_set.classes)
         self.model = build_classifier(config, len(self.train_set.classes), classes)
@@ -122,15 +131,33 @@ class ClassificationTask:
     def save(self, folder: Path) -> None:
         """The encoder's weights, ready for ``vision.weights``, with its configuration, classes and pixel statistics."""
         safetensors.torch.save_model(self.model, str(folder / WEIGHTS))
-        vision = asdict(self.config.vision) | {"weights": name_of(self.config.vision.weights)}
+        vision = asdict(replace(self.config.vision, weights=None, gradient_checkpointing=False))
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
         write_json(folder / CONFIG, content, indent=1)
         write_json(folder / STATISTICS, _statistics(self.config.vision, self.config.crop_pct), indent=1)
+        write_json(folder / TRAINING, self.training, indent=1)
 
     def check_saved(self, folder: Path) -> None:
         saved = read_json(folder / CONFIG, dict).get("classes")
         if saved != self.train_set.classes:
-            raise InputError(f"{self.config.data.root} has other classes than checkpoint {folder}")
+            raise InputError(
+                f"{self.config.data.root} has other classes than checkpoint {folder}; bring back the data as it was to "
+                f"go on, or {new_run_from(folder, '--vision.weights')}"
+            )
+        check_same_data(self._data, self.config.data.root, folder, "--vision.weights")
+
+
+def _describe_data(config: PretrainConfig, content: dict[str, str]) -> dict[str, Any]:
+    """What a run trains and selects on, and what its weights come from, as ``training.json`` says it."""
+    return {
+        "task": "classification",
+        "dataset": "images in folders",
+        "splits": list(config.data.train_splits),
+        "selected_on": config.data.select_split,
+        "content": content,
+        "vision_weights": origin_of(config.vision.weights),
+        "start": None,
+    }
 
 
 def match_classes(weights: str | None, classes: Sequence[str]) -> LabelMatch | None:

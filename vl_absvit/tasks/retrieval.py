@@ -16,9 +16,7 @@ from vl_absvit.cli import progress
 from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery
 from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.data.json_files import read_json
 from vl_absvit.data.pictures import check_disjoint
-from vl_absvit.errors import InputError
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.absvit import FirstLook
@@ -27,14 +25,15 @@ from vl_absvit.models.vl_model import Pairs, Texts
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
-    TRAINING,
     Preprocessing,
     VLCheckpoint,
     check_same_tokenizer,
+    describe_data,
     describe_training,
     save_parts,
     tokenizer_of,
 )
+from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_scores import score_gallery
@@ -53,8 +52,12 @@ class RetrievalTask:
 
     select_metric = "mean_recall"
 
-    def __init__(self, config: RetrievalConfig) -> None:
-        config = self.config = fetched(config)
+    def __init__(self, config: RetrievalConfig, checkpoint: Path | None = None) -> None:
+        """
+        Args:
+            checkpoint: of this run, to go on from.
+        """
+        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
         data, text = config.data, config.text
         self.tokenizer = tokenizer_of(text)
         self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
@@ -69,11 +72,15 @@ class RetrievalTask:
                 data.root, data.select_split, self.tokenizer, self.preprocessing, data.images
             )
             check_disjoint(self.train_set, self.select_set)
-        self.training = describe_training(config)
-        if config.from_checkpoint is not None:
-            check_same_tokenizer(config.from_checkpoint, self.tokenizer)
+        self._data = describe_data(config)
         torch.manual_seed(config.run.seed)
-        self.model = build_retrieval_model(config, self.tokenizer)
+        if checkpoint is None:
+            self.training = describe_training(config, self._data)
+            if config.from_checkpoint is not None:
+                check_same_tokenizer(config.from_checkpoint, self.tokenizer)
+            self.model = build_retrieval_model(config, self.tokenizer)
+        else:
+            self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model.vision, has_prior=True)
 
     @torch.no_grad()
@@ -169,9 +176,7 @@ class RetrievalTask:
         save_parts(folder, VLCheckpoint(self.model, self.tokenizer, self.preprocessing, self.training))
 
     def check_saved(self, folder: Path) -> None:
-        saved = read_json(folder / TRAINING, dict)
-        if saved != self.training:
-            raise InputError(f"checkpoint {folder} was trained on other data than {self.config.data.root} holds")
+        check_same_data(self._data, self.config.data.root, folder)
 
 
 def make_gallery(

@@ -27,17 +27,19 @@ from vl_absvit.losses import vqa_loss
 from vl_absvit.models.build import build_vqa_model, image_statistics
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.vl_model import VLAbSViT
-from vl_absvit.tasks.base import say_what_is_left_out
+from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     Preprocessing,
     VLCheckpoint,
     check_same_tokenizer,
+    describe_data,
     describe_training,
     head_of,
     load_parts,
     save_parts,
     tokenizer_of,
 )
+from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.sources import fetched
 
@@ -61,8 +63,12 @@ class VQATask:
 
     select_metric = "accuracy"
 
-    def __init__(self, config: VQAConfig) -> None:
-        config = self.config = fetched(config)
+    def __init__(self, config: VQAConfig, checkpoint: Path | None = None) -> None:
+        """
+        Args:
+            checkpoint: of this run, to go on from.
+        """
+        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
         data, text = config.data, config.text
         self.vocabulary = read_vocabulary(data.root)
         self.tokenizer = tokenizer_of(text)
@@ -78,13 +84,17 @@ class VQATask:
             answerable = set(self.select_set.question_ids.tolist())
             annotations = read_annotations(data.root, [data.select_split])
             self._annotations = [record for record in annotations if record["question_id"] in answerable]
-        self.training = describe_training(config)
-        answers = None
-        if config.from_checkpoint is not None:
-            check_same_tokenizer(config.from_checkpoint, self.tokenizer)
-            answers = match_answers(config.from_checkpoint, self.vocabulary)
+        self._data = describe_data(config)
         torch.manual_seed(config.run.seed)
-        self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer, answers)
+        if checkpoint is None:
+            self.training = describe_training(config, self._data)
+            answers = None
+            if config.from_checkpoint is not None:
+                check_same_tokenizer(config.from_checkpoint, self.tokenizer)
+                answers = match_answers(config.from_checkpoint, self.vocabulary)
+            self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer, answers)
+        else:
+            self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
 
     def _training_set(self) -> VQADataset | StreamedQuestions:
@@ -170,8 +180,10 @@ class VQATask:
         if saved.sha256 != self.vocabulary.sha256:
             raise InputError(
                 f"{self.config.data.root} has another answer vocabulary ({len(self.vocabulary)} answers, "
-                f"sha256 {self.vocabulary.sha256:.12}) than checkpoint {folder} ({len(saved)}, {saved.sha256:.12})"
+                f"sha256 {self.vocabulary.sha256:.12}) than checkpoint {folder} ({len(saved)}, {saved.sha256:.12}); "
+                f"bring back the data as it was to go on, or {new_run_from(folder)}"
             )
+        check_same_data(self._data, self.config.data.root, folder)
 
 
 def match_answers(folder: str, vocabulary: AnswerVocabulary) -> LabelMatch | None:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
 from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, open_run
-from vl_absvit.training.state import RunState, go_on, save_last
+from vl_absvit.training.state import RunState, find_last, go_on, save_last
 from vl_absvit.training.trackers import start_trackers
 
 
@@ -227,11 +228,16 @@ def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunSta
     return state
 
 
-def launch(config: RunnableConfig, make_task: Callable[[Any], Task]) -> None:
-    """A whole run in this process: devices, run folder, task, training."""
+def launch(config: RunnableConfig, make_task: Callable[[Any, Path | None], Task]) -> None:
+    """A whole run in this process: devices, run folder, task, training.
+
+    Args:
+        make_task: from a config and the checkpoint to go on from, if there is one.
+    """
     accelerator = make_accelerator(config.run)
     run = open_run(config, accelerator.is_main_process)
-    train(config, make_task(config), accelerator, run)
+    checkpoint = find_last(run) if config.run.resume else None
+    train(config, make_task(config, checkpoint), accelerator, run)
     accelerator.end_training()
 
 

@@ -4,25 +4,19 @@ import fcntl
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vl_absvit.config import RENAMED
 from vl_absvit.data.files import flush_to_disk, write_text
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.training.environment import changes, environment
+from vl_absvit.training.same_run import check_same_run, config_as_dict
 
 LOGGER = logging.getLogger("vl_absvit")
 SELECT = "select/"  # before the names of an evaluation's metrics
-# What may change between a run and its resumption: neither batches nor results depend on these.
-FREE_TO_CHANGE = (
-    "run.output", "run.resume", "run.log_every", "run.trackers", "run.project", "run.name", "data.num_workers",
-)  # fmt: skip
 
 
 class RunFolder:
@@ -32,6 +26,7 @@ class RunFolder:
         self.path = Path(folder)
         self.last = self.path / "checkpoints" / "last"
         self.best = self.path / "checkpoints" / "best"
+        self.newest: tuple[Path | None] | None = None  # whole checkpoint, once it was looked for
         self._is_main = is_main
 
     def holds_a_run(self) -> bool:
@@ -84,58 +79,43 @@ def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
 
     Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
     """
-    run, content = RunFolder(config.run.output, is_main), config_as_dict(config)
+    run = RunFolder(config.run.output, is_main)
+    remarks = _check_folder(run, config) if is_main else []
     if is_main:
-        _check_folder(run, content, config.run.resume)
         run.path.mkdir(parents=True, exist_ok=True)
     _start_log(run.path / "console.log", is_main)
     if is_main:
         if not run.holds_a_run():
-            write_text(run.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+            write_text(run.path / "config.yaml", yaml.safe_dump(config_as_dict(config), sort_keys=False))
         environments = run.path / "environment.json"
         launches = [*_launches(environments), environment()]
         write_text(environments, json.dumps(launches, indent=1) + "\n")
         if config.run.resume and len(launches) > 1 and (different := changes(*launches[-2:])):
             LOGGER.warning("going on in another environment, results may differ: " + "; ".join(different))
+        for remark in remarks:
+            LOGGER.info(remark)
     return run
 
 
-def config_as_dict(config: RunnableConfig) -> dict[str, Any]:
-    """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
-    content = json.loads(json.dumps(asdict(config)))
-    del content["run"]["resume"]
-    return content
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values of nested mappings."""
-    flat = {}
-    for key, value in content.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _check_folder(run: RunFolder, content: dict[str, Any], resume: bool) -> None:
+def _check_folder(run: RunFolder, config: RunnableConfig) -> list[str]:
+    """Refuse a folder that this config cannot go on in; what differs and may, in words."""
     folder = run.path
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run.output {folder} is a file, expected a folder")
     if not run.holds_a_run():
-        return
-    if not resume:
+        return []
+    if not config.run.resume:
         raise ConfigError(
             f"run.output {folder} already holds a run; choose another folder, or go on with --run.resume true"
         )
     try:
-        written = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+        written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return check_same_run(config, written, folder)
     except (OSError, yaml.YAMLError, ValueError, AttributeError) as error:
+        if isinstance(error, ConfigError | InputError):
+            raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{folder / 'config.yaml'} is not a run's config: {reason}") from error
-    now = flatten(content)
-    before = {RENAMED.get(key, key): value for key, value in written.items()}
-    different = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in FREE_TO_CHANGE]
-    if different:
-        changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in different)
-        raise ConfigError(f"{folder} was started with another config: {changes}")
 
 
 def _launches(path: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from vl_absvit.errors import InputError
-from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.base import Task, new_run_from
 from vl_absvit.training.checkpoint import find_checkpoint, finish_save, save_checkpoint
 from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.run_dir import LOGGER, RunFolder
@@ -48,11 +48,10 @@ def save_last(run: RunFolder, task: Task, optimizer_state: OptimizerState, state
     in_main_process(save)
 
 
-def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, OptimizerState]:
-    """Fill the model from the newest whole checkpoint; returns where it stood, and the optimizer's tensors.
+def find_last(run: RunFolder) -> Path | None:
+    """The newest whole checkpoint of a run; None if there is none. It is looked for once, for all of it is read.
 
-    Without a checkpoint these are ``fresh`` and none. Raises ``InputError`` where there are only broken ones, or they
-    belong to another run.
+    Raises ``InputError`` where there are only broken ones.
     """
 
     def find() -> Path | None:
@@ -63,14 +62,25 @@ def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, Optimi
             LOGGER.warning(f"passed over: {reason}")
         return checkpoint
 
-    checkpoint, state, optimizer_state = in_main_process(find), fresh, {}
+    if run.newest is None:
+        run.newest = (in_main_process(find),)
+    return run.newest[0]
+
+
+def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, OptimizerState]:
+    """Fill the model from the newest whole checkpoint; returns where it stood, and the optimizer's tensors.
+
+    Without a checkpoint these are ``fresh`` and none. Raises ``InputError`` where there are only broken ones, or they
+    belong to another run.
+    """
+    checkpoint, state, optimizer_state = find_last(run), fresh, {}
     if checkpoint is not None:
         task.check_saved(checkpoint)
         state, optimizer_state = read_training_state(checkpoint, task.model)
     if state.total_steps != fresh.total_steps:
         raise InputError(
             f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has {fresh.total_steps}: "
-            "has the data changed?"
+            f"has the data changed? Bring it back as it was to go on, or {new_run_from(checkpoint)}"
         )
     in_main_process(lambda: run.forget_metrics_after(state.step))
     LOGGER.info(f"going on from {checkpoint or 'the beginning'} at step {state.step} of {state.total_steps}")

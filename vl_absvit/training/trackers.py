@@ -14,7 +14,7 @@ from vl_absvit.data.files import write_text
 from vl_absvit.errors import InputError
 from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.training.main_process import in_main_process
-from vl_absvit.training.run_dir import config_as_dict, flatten
+from vl_absvit.training.same_run import config_as_dict, flatten
 
 PROJECT = "vl_absvit"
 ID_FILE = "wandb_id"

@@ -1,0 +1,119 @@
+"""Whether a config may go on with a run of another one: what does not change the result may differ.
+
+Where things lie may: what a run started from is in its checkpoint, and data is known by its content.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from vl_absvit.config import RENAMED, PretrainConfig
+from vl_absvit.errors import ConfigError
+from vl_absvit.tasks.base import RunnableConfig, new_run_from
+
+FREE = (
+    "run.output", "run.resume", "run.log_every", "run.trackers", "run.project", "run.name", "data.num_workers",
+    "data.images",
+)  # fmt: skip
+"""Neither batches nor results depend on these."""
+PLACES = ("data.root", "data.stream")
+"""May be another place with the same content."""
+SOURCES = ("vision.weights", "from_checkpoint", "text.model", "text.tokenizer")
+"""May be another place, or gone: a run that goes on reads none of them."""
+DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing")
+"""How a step is computed. Its result is the same but for rounding and, with other passes, for what is drawn in each."""
+MODEL = (
+    "vision.model", "vision.patch_size", "vision.width", "vision.depth", "vision.num_heads",
+    "text.model", "text.tokenizer", "text.width", "text.depth", "text.num_heads",
+    "fusion.width", "fusion.num_layers", "fusion.num_heads", "pooling",
+)  # fmt: skip
+"""Another model, which the run's weights do not fit."""
+
+
+def check_same_run(config: RunnableConfig, written: Mapping[str, Any], folder: Path) -> list[str]:
+    """Make sure that a config goes on with the run in ``folder``.
+
+    Args:
+        written: the config that the folder holds; keys that it lacks did not exist then, or had their default.
+
+    Returns:
+        What differs and may, in words.
+
+    Raises:
+        ConfigError: something differs that changes the result; names the option that does it right.
+    """
+    now = flatten(config_as_dict(config))
+    before = defaults(type(config)) | {RENAMED.get(key, key): value for key, value in flatten(written).items()}
+    differing = {
+        key: (before.get(key), now.get(key))
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and key not in FREE
+    }
+    refused = [key for key, values in differing.items() if not _may_differ(key, *values)]
+    if refused:
+        changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in refused)
+        raise ConfigError(f"{folder} was started with another config: {changes}; {_advice(config, refused, folder)}")
+    return list(_remarks(differing))
+
+
+def config_as_dict(config: RunnableConfig) -> dict[str, Any]:
+    """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
+    content = json.loads(json.dumps(asdict(config)))
+    del content["run"]["resume"]
+    return content
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values of nested mappings."""
+    flat = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """Dotted keys and defaults of a config's class, as plain YAML types; keys without a default are left out."""
+    found, hints = {}, get_type_hints(kind)
+    for field in fields(kind):
+        if field.default_factory is not MISSING:
+            found[field.name] = asdict(field.default_factory())
+        elif is_dataclass(hints[field.name]):
+            found[field.name] = defaults(hints[field.name])
+        elif field.default is not MISSING:
+            found[field.name] = field.default
+    return flatten(json.loads(json.dumps(found)))
+
+
+def _may_differ(key: str, before: Any, now: Any) -> bool:
+    if key in PLACES:
+        return None not in (before, now)
+    if key in SOURCES:
+        return before is not None and (now is not None or key != "text.model")
+    return key in DIVISION
+
+
+def _remarks(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    for key, (before, now) in differing.items():
+        if key in SOURCES:
+            yield f"{key} was {before}, now it is {now}: neither is read, what came of it is in the checkpoint"
+        elif key in PLACES:
+            yield f"{key} was {before}, now it is {now}: the same data by its content, or this stops"
+        else:
+            yield (
+                f"{key} was {before}, now it is {now}: results are the same but for rounding and for what is drawn in "
+                "every forward pass (dropout, stochastic depth, Mixup and CutMix)"
+            )
+
+
+def _advice(config: RunnableConfig, refused: list[str], folder: Path) -> str:
+    """Words for what to do instead."""
+    go_on = f"leave {'it as it was' if len(refused) == 1 else 'them as they were'} to go on"
+    checkpoint = folder / "checkpoints" / "last"
+    if "run.seed" in refused:
+        return f"{go_on}; with another seed it is another run: --run.output NEW"
+    if any(key in MODEL for key in refused) or not checkpoint.exists():
+        return f"{go_on}; another model is another run: --run.output NEW"
+    option = "--vision.weights" if isinstance(config, PretrainConfig) else "--from_checkpoint"
+    return f"{go_on}, or, to train on with the change, {new_run_from(checkpoint, option)}"
