@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["vl_absvit"]):
     from vl_absvit.attention.requests import read_requests
     from vl_absvit.data.answers import AnswerVocabulary
     from vl_absvit.data.json_files import read_json
-    from vl_absvit.data.preparation import karpathy_source, vqa_hat_source, vqav2_source
+    from vl_absvit.data.preparation import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
     from vl_absvit.data.preparation.json_stream import read_value
     from vl_absvit.errors import InputError
     from vl_absvit.evaluation.submission import check_questions, check_upload
@@ -45,6 +45,7 @@ SEEDS = {
     "questions": QUESTIONS,
     "annotations": {"annotations": [annotation(7000, 7)]},
     "captions": {"images": [image_record("coco", 1, "train")], "dataset": "coco"},
+    "caption lists": [{"image": "flickr30k-images/1.jpg", "caption": ["A dog.", "A cat."]}],
     "human attention": {"questions": [question(70, 7)]},
     "vocabulary": {
         "format": 1, "size": 1, "min_count": 9, "normaliser": "meter-1", "answers": ["yes"], "sha256": "0",
@@ -81,6 +82,7 @@ JSON: dict[str, Callable[[Path], object]] = {
     "questions": questions,
     "annotations": annotations,
     "captions": captions,
+    "caption lists": lambda file: list(caption_lists.read_captions(file, "flickr30k")),
     "human attention": lambda file: list(vqa_hat_source.read_questions(file)),
     "vocabulary": AnswerVocabulary.from_published,
     "preprocessing": Preprocessing.load,
