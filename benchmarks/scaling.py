@@ -35,7 +35,7 @@ from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.scaling_shown import draw, show
 from benchmarks.synthetic import PAD, Size, SyntheticGallery, random_model
 from benchmarks.team import Team
-from benchmarks.training import NOWHERE, in_precision, task_without_data
+from benchmarks.training import NOWHERE, task_without_data
 from vl_absvit.cli import progress
 from vl_absvit.config import VQAConfig
 from vl_absvit.data.collate import collate_vqa
@@ -178,10 +178,10 @@ def training_passes(size: Size, device: torch.device, precision: str) -> dict[Po
 
 def _training_pass(model: VLAbSViT, work: Workload, precision: str) -> TrainingPass:
     device = next(model.parameters()).device
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model)
+    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model, precision)
     batch = collate_vqa(questions_about(work), pad_id=PAD, vocabulary_size=ANSWERS)
-    batch, forward = send_to_device(batch, device), in_precision(model, precision, device)
-    return TrainingPass(model, lambda: sum(task.losses(forward, batch).values()))
+    batch = send_to_device(batch, device)
+    return TrainingPass(model, lambda: sum(task.losses(model, batch).values()))
 
 
 def gallery_sides(size: Size, device: torch.device, precision: str) -> list[Side]:

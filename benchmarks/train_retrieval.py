@@ -44,7 +44,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "matching"}).to(device)
-    task = task_without_data(RetrievalTask, RetrievalConfig(negatives=negatives, **NOWHERE), model)
+    task = task_without_data(RetrievalTask, RetrievalConfig(negatives=negatives, **NOWHERE), model, precision)
     work = Workload(images, 1 + negatives, model.vision.patch_embed.img_size[0])
     sides = make_trainees(task, work, precision)
     optimizers = make_optimizers(task, sides)
@@ -56,13 +56,11 @@ def make_trainees(task: RetrievalTask, work: Workload, precision: str) -> dict[s
     """Both sides on the same captions."""
     model, samples = task.model, captioned_images(work)
     device = next(model.parameters()).device
-    read, forward = (
-        in_precision(function, precision, device) for function in (partial(naive_forward, model), model.__call__)
-    )
+    read = in_precision(partial(naive_forward, model), precision, device)
     return {
         NAIVE: Trainee(lambda: caption_batch(samples, device), lambda batch: caption_losses(read, batch, task.config)),
         OURS: Trainee(
             lambda: send_to_device(collate_retrieval(samples, pad_id=PAD), device),
-            lambda batch: task.losses(forward, batch),
+            lambda batch: task.losses(model, batch),
         ),
     }

@@ -47,7 +47,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).to(device)
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model)
+    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model, precision)
     resolution = model.vision.patch_embed.img_size[0]
     works = [Workload(images, number, resolution) for number in questions]
     trainees = [make_trainees(task, work, compiled, precision) for work in works]
@@ -63,9 +63,7 @@ def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str)
     """Both sides on the same questions."""
     model, samples = task.model, questions_about(work)
     device = next(model.parameters()).device
-    read, forward = (
-        in_precision(function, precision, device) for function in (partial(naive_forward, model), model.__call__)
-    )
+    read = in_precision(partial(naive_forward, model), precision, device)
 
     def own_batch():
         return send_to_device(collate_vqa(samples, pad_id=PAD, vocabulary_size=ANSWERS), device)
@@ -74,9 +72,9 @@ def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str)
         NAIVE: Trainee(
             lambda: question_batch(samples, ANSWERS, device), lambda batch: question_losses(read, batch, task.config)
         ),
-        OURS: Trainee(own_batch, lambda batch: task.losses(forward, batch)),
+        OURS: Trainee(own_batch, lambda batch: task.losses(model, batch)),
     }
     if compiled:
-        fast = in_precision(torch.compile(model), precision, device)
+        fast = torch.compile(model)
         sides[COMPILED] = Trainee(own_batch, lambda batch: task.losses(fast, batch))
     return sides

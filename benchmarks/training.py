@@ -6,6 +6,7 @@ and gradients are compared without dropout; what is timed drops as configured.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.optim import build_optimizer, param_groups
 
-NOWHERE = {"data": DataConfig(root="none"), "run": RunConfig(output="none")}
+NOWHERE = {"data": DataConfig(root="none"), "run": RunConfig(output="none", precision="fp32")}
 """What a run's config asks for and a benchmark has not."""
 
 
@@ -37,18 +38,21 @@ class Trainee(NamedTuple):
 
 
 def in_precision(forward: Callable, precision: str, device: torch.device) -> Callable:
-    """A forward pass as Accelerate wraps it: in bf16 under autocast, with outputs in fp32."""
+    """The naive side's forward pass, as Accelerate wraps it: in bf16 under autocast, with outputs in fp32."""
     if precision == "fp32":
         return forward
     return convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
 
 
 def task_without_data(
-    kind: type[VQATask] | type[RetrievalTask], config: VQAConfig | RetrievalConfig, model: nn.Module
+    kind: type[VQATask] | type[RetrievalTask],
+    config: VQAConfig | RetrievalConfig,
+    model: nn.Module,
+    precision: str = "fp32",
 ) -> VQATask | RetrievalTask:
     """A task that can compute its losses and knows its learning rates, and has read nothing."""
     task = kind.__new__(kind)
-    task.config, task.model = config, model
+    task.config, task.model = replace(config, run=replace(config.run, precision=precision)), model
     return task
 
 

@@ -168,7 +168,7 @@ def test_a_counted_pass_computes_and_holds_what_a_real_one_does(task, checkpoint
     config = replace(CONFIGS[task], run=run, vision=vision)
     counted = Counter(config, FACTS, "cpu").count(4, 1, precision=precision, checkpointing=checkpointing)
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if precision == "bf16" else "no")
+    accelerator = Accelerator(cpu=True)
     bare = build_model(config, FACTS)
     bare.vision.set_grad_checkpointing(checkpointing)
     prepared = accelerator.prepare(bare)

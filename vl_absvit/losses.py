@@ -24,6 +24,18 @@ def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
 
 
 @always_fp32
+def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of one look, mean over images.
+
+    Args:
+        logits: (I, classes).
+        targets: probability of every class, (I, classes).
+        label_smoothing: share of the targets that is spread evenly over all classes.
+    """
+    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
+@always_fp32
 def ranking_loss(scores: Tensor) -> Tensor:
     """Cross-entropy of every image's own caption among its candidates [METER, retrieval].
 

@@ -45,6 +45,15 @@ def at_least_fp32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def as_products_take(parameter: Tensor) -> Tensor:
+    """A parameter as autocast gives it to a product: cast once, where its slices would be cast one by one."""
+    device_type = parameter.device.type
+    is_cast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    if not is_cast or parameter.dtype != torch.float32:
+        return parameter
+    return parameter.to(torch.get_autocast_dtype(device_type))
+
+
 def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:
     if not torch.amp.is_autocast_available(device_type):  # as for tensors without content
         return nullcontext()

@@ -62,7 +62,7 @@ def test_the_program_accepts_what_the_launcher_hands_on(file, monkeypatch):
         monkeypatch.setenv(name, value)
     plugin = SimpleNamespace(zero_stage=2, deepspeed_config={}, mixed_precision_policy="bf16")
     state = SimpleNamespace(fsdp_plugin=plugin, deepspeed_plugin=plugin)
-    set_up_engine(SimpleNamespace(distributed_type=engine, state=state), is_bf16=False)
+    set_up_engine(SimpleNamespace(distributed_type=engine, state=state))
     for precision in ("fp32", "bf16"):
         check_precision(precision)
     if engine == DistributedType.FSDP:

@@ -55,7 +55,7 @@ def at_work(engine: DistributedType) -> SimpleNamespace:
 def test_an_engine_that_was_asked_for_and_is_not_at_work_is_refused(monkeypatch, variable, name):
     monkeypatch.setenv(variable, "true")
     with pytest.raises(ConfigError, match=f"told to use {name}, but MULTI_CPU is what is at work"):
-        set_up_engine(at_work(DistributedType.MULTI_CPU), is_bf16=False)
+        set_up_engine(at_work(DistributedType.MULTI_CPU))
 
 
 def test_fsdp_on_the_cpu_does_not_fall_back_in_silence(monkeypatch):
@@ -86,7 +86,7 @@ def test_settings_that_would_break_a_promise_are_refused(monkeypatch, engine, va
     for name, usual in {**(FSDP if engine == "FSDP" else ZERO3), variable: value}.items():
         monkeypatch.setenv(name, usual)
     with pytest.raises(ConfigError, match=message):
-        set_up_engine(at_work(DistributedType(engine)), is_bf16=False)
+        set_up_engine(at_work(DistributedType(engine)))
 
 
 @pytest.mark.parametrize(

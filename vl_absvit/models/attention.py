@@ -13,6 +13,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor
 
 from vl_absvit.models.top_down import Steered, per_text
+from vl_absvit.precision import as_products_take
 
 
 class Projections(NamedTuple):
@@ -36,7 +37,7 @@ class TopDownAttention(Attention):
             return self._split(self.qkv(x))
         if top_down.shares_direction:
             return self.steer(self.project(x), top_down)
-        weight, bias = self.qkv.weight, self.qkv.bias
+        weight, bias = self._weight_and_bias()
         queries_keys = F.linear(x, weight[: 2 * width], None if bias is None else bias[: 2 * width])
         values = F.linear(x + top_down.tokens, weight[2 * width :], None if bias is None else 2 * bias[2 * width :])
         return Projections(queries_keys, values)
@@ -44,8 +45,9 @@ class TopDownAttention(Attention):
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
         """Add the top-down input W_v td + b_v to values that are already there."""
         width = bottom_up.values.shape[-1]
-        weight, bias = self.qkv.weight[2 * width :], None if self.qkv.bias is None else self.qkv.bias[2 * width :]
-        return bottom_up._replace(values=bottom_up.values + linear(top_down, weight, bias))
+        weight, bias = self._weight_and_bias()
+        added = linear(top_down, weight[2 * width :], None if bias is None else bias[2 * width :])
+        return bottom_up._replace(values=bottom_up.values + added)
 
     def attend(self, projections: Projections) -> Tensor:
         """Mix the values: the layer's output, (B, N, D)."""
@@ -63,6 +65,11 @@ class TopDownAttention(Attention):
         """Bottom-up attention; the arguments are timm's, and masks are not supported."""
         assert attn_mask is None and not is_causal
         return self.attend(self.project(x))
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """Of queries, keys and values, to be sliced."""
+        bias = self.qkv.bias
+        return as_products_take(self.qkv.weight), None if bias is None else as_products_take(bias)
 
     def _split(self, qkv: Tensor) -> Projections:
         width = qkv.shape[-1] // 3

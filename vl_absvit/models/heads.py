@@ -10,6 +10,15 @@ from torch import Tensor, nn
 from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.fusion import init_weights
 from vl_absvit.models.top_down import reconstruction_loss
+from vl_absvit.precision import always_fp32
+
+
+def score(features: Tensor, layer: nn.Linear) -> Tensor:
+    """A head's last layer, in fp32: its outputs are compared."""
+    return _linear(features, layer.weight, layer.bias)
+
+
+_linear = always_fp32(F.linear)
 
 
 class VQAHead(nn.Sequential):
@@ -20,6 +29,13 @@ class VQAHead(nn.Sequential):
             nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, num_answers)
         )
         self.apply(partial(init_weights, width=width))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled fusion features (B, 2D) -> (B, A)."""
+        *hidden, last = self
+        for layer in hidden:
+            pooled = layer(pooled)
+        return score(pooled, last)
 
 
 class MatchScores(NamedTuple):
@@ -45,11 +61,8 @@ class MatchingHead(nn.Module):
             self.rank.bias.copy_(self.itm.bias[1:])
 
     def forward(self, pooled: Tensor) -> MatchScores:
-        """Pooled fusion features (B, 2D) to both, in fp32: scores of bf16 would often tie."""
-        with torch.autocast(pooled.device.type, enabled=False):
-            rank, itm = (
-                F.linear(pooled.float(), layer.weight.float(), layer.bias.float()) for layer in (self.rank, self.itm)
-            )
+        """Pooled fusion features (B, 2D) to both."""
+        rank, itm = (score(pooled, layer) for layer in (self.rank, self.itm))
         return MatchScores(rank.squeeze(-1), itm)
 
 
@@ -75,12 +88,16 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor, need_reconstruction: bool = False) -> ClassifierOutput:
         """Images (I, 3, height, width) -> logits of both looks."""
         looks = self.vision.look_twice(images)
-        first = self.vision.forward_head(looks.first.tokens)
+        first = self.classify(looks.first.tokens)
         if looks.second is None:
             return ClassifierOutput(first, None, None)
         need_reconstruction = need_reconstruction and self.vision.feeds_back
         reconstruction = reconstruction_loss(self.vision.decoders, looks.second.states) if need_reconstruction else None
-        return ClassifierOutput(first, self.vision.forward_head(looks.second.tokens), reconstruction)
+        return ClassifierOutput(first, self.classify(looks.second.tokens), reconstruction)
+
+    def classify(self, tokens: Tensor) -> Tensor:
+        """Class logits of a look's tokens, (I, N, D) -> (I, classes)."""
+        return score(self.vision.forward_head(tokens, pre_logits=True), self.vision.head)
 
 
 class MLMHead(nn.Module):

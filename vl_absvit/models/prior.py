@@ -41,6 +41,12 @@ SENTENCE_VECTORS = {"cls": first_token, "masked_mean": masked_mean, "eos": end_t
 
 
 @always_fp32
+def cosines(some: Tensor, others: Tensor) -> Tensor:
+    """Of every row with every row of the others, (A, D), (B, D) -> (A, B)."""
+    return F.normalize(some, dim=-1) @ F.normalize(others, dim=-1).T
+
+
+@always_fp32
 def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
     """Cosine of every prior with every image.
 
@@ -52,12 +58,10 @@ def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean",
     Returns:
         (B, I), in [-1, 1] and fp32.
     """
-    prior = F.normalize(prior, dim=-1)
     if pool == "max":
-        patches = F.normalize(tokens[:, 1:], dim=-1)
+        prior, patches = (F.normalize(each, dim=-1) for each in (prior, tokens[:, 1:]))
         return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
-    features = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1)
-    return prior @ F.normalize(features, dim=-1).T
+    return cosines(prior, tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1))
 
 
 class PriorProjection(nn.Module):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.precision import always_fp32
+
 
 def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
     """Repeat the rows of I images for the B texts about them; None means that rows are texts already."""
@@ -46,6 +48,7 @@ class Steered(NamedTuple):
         return self.direction.shape[1] == 1
 
 
+@always_fp32
 def relevance(tokens: Tensor, prior: Tensor) -> Tensor:
     """The prior mask clamp(cos(xi, z_i), 0, 1) [AbS 2.5].
 
@@ -231,4 +234,7 @@ def reconstruction_loss(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor
     """
     # The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
     levels = zip(decoders, states[:-1], states[1:], strict=True)
-    return sum(F.mse_loss(decoder.reconstruct(above.detach()), below.detach()) for decoder, below, above in levels)
+    return sum(_squared_error(decoder.reconstruct(above.detach()), below.detach()) for decoder, below, above in levels)
+
+
+_squared_error = always_fp32(F.mse_loss)

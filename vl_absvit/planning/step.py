@@ -4,15 +4,14 @@ Nothing is read and nothing is fetched. On fake tensors the step is counted, on 
 B samples, I images, T tokens, C captions per sample.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 from transformers import RobertaConfig
 
 from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
@@ -86,32 +85,11 @@ def bare_task(config: RunnableConfig, facts: Facts, model: Any) -> VQATask | Ret
 
 def look_ahead(config: RunnableConfig, facts: Facts, model: Any, batches: Sequence[Any]) -> Sequence[Any]:
     """What the passes of a step need to know of each other; ``model`` has the parts of it that are used."""
-    with torch.no_grad(), _autocast(config, batches[0].images.device):
+    with torch.no_grad():
         return bare_task(config, facts, model).look_ahead(batches, range(len(batches)))
 
 
 def run_pass(config: RunnableConfig, facts: Facts, model: nn.Module, batch: Any, ahead: Any = None) -> None:
     """Forward and backward pass of one micro-batch; gradients are added to those that are there."""
-    forward = _in_bf16(config, model) if config.run.precision == "bf16" else model
-    terms = bare_task(config, facts, model).losses(forward, batch, ahead)
+    terms = bare_task(config, facts, model).losses(model, batch, ahead)
     sum(terms.values()).backward()
-
-
-def _autocast(config: RunnableConfig, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.run.precision == "bf16")
-
-
-def _in_bf16(config: RunnableConfig, model: nn.Module) -> Callable[..., Any]:
-    """The model as Accelerate wraps it: autocast inside, fp32 outside."""
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        with _autocast(config, args[0].device):
-            out = model(*args, **kwargs)
-        return tree_map(_as_fp32, out)
-
-    forward.module = model  # as wrappers have it
-    return forward
-
-
-def _as_fp32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value

@@ -21,10 +21,12 @@ from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.losses import class_loss
 from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
 from vl_absvit.tasks.checkpoint import TRAINING, origin_of
 from vl_absvit.tasks.going_on import check_same_data, history, without_sources
@@ -80,7 +82,8 @@ class ClassificationTask:
 
     def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
         weight = self.config.loss.reconstruction
-        out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
+        with arithmetic(self.config.run.precision, batch.images.device):
+            out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
         targets = batch.targets  # (I, classes)
         if targets is None:
             targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)
@@ -108,13 +111,16 @@ class ClassificationTask:
         )
         records: list[tuple[int, bool]] = []
         device = next(model.parameters()).device
-        with self.model.vision.weights_stay():
+        with arithmetic(self.config.run.precision, device), self.model.vision.weights_stay():
             for batch in loader:
                 indices = batch.indices.tolist()
                 batch = send_to_device(batch, device, non_blocking=True)
                 out = model(batch.images)
                 logits = out.first_logits if out.second_logits is None else out.second_logits
-                records += zip(indices, (logits.argmax(dim=1) == batch.labels[:, 0]).tolist(), strict=True)
+                # Ties count against the model: no class but its own is level with an image's own.
+                own = logits.gather(1, batch.labels[:, :1])
+                is_right = (logits >= own).sum(dim=1) == 1
+                records += zip(indices, is_right.tolist(), strict=True)
         records = gather_objects(records)
         assert sorted(index for index, _ in records) == list(range(len(self.select_set))), "each image exactly once"
         return {"top1": 100 * sum(correct for _, correct in records) / len(records)}
@@ -282,5 +288,4 @@ def classification_loss(out: ClassifierOutput, targets: Tensor, label_smoothing:
         label_smoothing: share of the targets that is spread evenly over all classes.
     """
     looks = [logits for logits in (out.first_logits, out.second_logits) if logits is not None]
-    losses = [F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing) for logits in looks]
-    return torch.stack(losses).mean()
+    return torch.stack([class_loss(logits, targets, label_smoothing) for logits in looks]).mean()

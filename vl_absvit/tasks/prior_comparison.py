@@ -13,7 +13,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.attention.maps import norm_map, prior_mask_map
@@ -23,7 +22,7 @@ from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import AbSViT, FirstLook, Look
-from vl_absvit.models.prior import prior_similarity
+from vl_absvit.models.prior import cosines, prior_similarity
 from vl_absvit.tasks.checkpoint import VLCheckpoint, load_parts
 from vl_absvit.tasks.classification import ClassifierCheckpoint, load_classifier
 from vl_absvit.variants import VARIANTS, Variant
@@ -96,21 +95,21 @@ class ClassPriors:
                     f"prior {name!r:.60}: expected one of the checkpoint's {len(checkpoint.classes)} classes, {known}"
                 )
         self.vision, self.transform = checkpoint.model.vision, checkpoint.transform
+        self._classify = checkpoint.model.classify
         self._rows = [checkpoint.classes.index(name) for name in classes]
         self.vectors = self.vision.head.weight.detach()[self._rows]
 
     def cosines(self, tokens: Tensor) -> Tensor:
         """Of prototypes with the features that the head reads, (B, N, D) -> (B, P)."""
-        features = self.vision.forward_head(tokens, pre_logits=True)  # (B, D)
-        return F.normalize(features, dim=-1) @ F.normalize(self.vectors, dim=-1).T
+        return cosines(self.vision.forward_head(tokens, pre_logits=True), self.vectors)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Of the classes, (B, N, D) -> (B, P)."""
-        return self.vision.forward_head(tokens)[:, self._rows]
+        return self._classify(tokens)[:, self._rows]
 
     def probabilities(self, tokens: Tensor) -> Tensor:
         """Of the classes among all, (B, N, D) -> (B, P)."""
-        return self.vision.forward_head(tokens).softmax(dim=-1)[:, self._rows]
+        return self._classify(tokens).softmax(dim=-1)[:, self._rows]
 
 
 def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:

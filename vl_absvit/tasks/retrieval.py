@@ -89,13 +89,14 @@ class RetrievalTask:
         look = config.look if weights.prior else "first"
         passes, first_looks = [], []
         if weights.prior or weights.itm:
-            for batch, seed in zip(batches, seeds, strict=True):
-                torch.manual_seed(seed)
-                prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
-                about = batch.image_index, batch.image_ids
-                looks = look_as_far_as(look, self.model.vision, batch.images, prior, batch.image_index)
-                passes.append(compared(prior, looks, *about, look))
-                first_looks.append(compared(prior, looks, *about, "first"))
+            with arithmetic(self.config.run.precision, batches[0].images.device):
+                for batch, seed in zip(batches, seeds, strict=True):
+                    torch.manual_seed(seed)
+                    prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
+                    about = batch.image_index, batch.image_ids
+                    looks = look_as_far_as(look, self.model.vision, batch.images, prior, batch.image_index)
+                    passes.append(compared(prior, looks, *about, look))
+                    first_looks.append(compared(prior, looks, *about, "first"))
         hard = nothing
         if weights.itm:
             hard = step_hard_captions(
@@ -132,9 +133,10 @@ class RetrievalTask:
                     hard = getattr(model, "module", model).encode_texts(*ahead.hard)
             return Pairs(join(texts, hard), torch.cat([about, batch.image_index]))
 
-        out = model(
-            batch.images, batch.token_ids, batch.is_token, pair=pair, need_reconstruction=weights.reconstruction > 0
-        )
+        with arithmetic(self.config.run.precision, batch.images.device):
+            out = model(
+                batch.images, batch.token_ids, batch.is_token, pair=pair, need_reconstruction=weights.reconstruction > 0
+            )
         terms = {}
         if weights.ranking:
             scores = out.logits.rank[: samples * candidates].unflatten(0, (samples, candidates))

@@ -27,6 +27,7 @@ from vl_absvit.losses import vqa_loss
 from vl_absvit.models.build import build_vqa_model, image_statistics
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.vl_model import VLAbSViT
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     Preprocessing,
@@ -116,23 +117,25 @@ class VQATask:
         if not self.config.loss.prior or self.model.prior is None:
             return [None] * len(batches)
         passes = []
-        for batch, seed in zip(batches, seeds, strict=True):
-            torch.manual_seed(seed)
-            texts = self.model.encode_texts(batch.token_ids, batch.is_token)
-            index = batch.image_index
-            looks = look_as_far_as(self.config.prior.look, self.model.vision, batch.images, texts.prior, index)
-            passes.append(compared(texts.prior, looks, index, batch.image_ids, self.config.prior.look))
+        with arithmetic(self.config.run.precision, batches[0].images.device):
+            for batch, seed in zip(batches, seeds, strict=True):
+                torch.manual_seed(seed)
+                texts = self.model.encode_texts(batch.token_ids, batch.is_token)
+                index = batch.image_index
+                looks = look_as_far_as(self.config.prior.look, self.model.vision, batch.images, texts.prior, index)
+                passes.append(compared(texts.prior, looks, index, batch.image_ids, self.config.prior.look))
         return step_prior_losses(passes, self.config.prior)
 
     def losses(self, model: nn.Module, batch: VQABatch, step_prior: StepPriorLoss | None = None) -> dict[str, Tensor]:
         weights, prior = self.config.loss, self.config.prior
-        out = model(
-            batch.images,
-            batch.token_ids,
-            batch.is_token,
-            batch.image_index,
-            need_reconstruction=weights.reconstruction > 0,
-        )
+        with arithmetic(self.config.run.precision, batch.images.device):
+            out = model(
+                batch.images,
+                batch.token_ids,
+                batch.is_token,
+                batch.image_index,
+                need_reconstruction=weights.reconstruction > 0,
+            )
         terms = {"vqa": vqa_loss(out.logits, batch.soft_answers)}
         if weights.prior and out.prior is not None:
             mine = compared(out.prior, out.looks, batch.image_index, batch.image_ids, prior.look)
@@ -155,7 +158,8 @@ class VQATask:
             world_size=world_size(),
             num_workers=self.config.data.num_workers,
         )
-        with self.model.vision.weights_stay():
+        device = next(model.parameters()).device
+        with arithmetic(self.config.run.precision, device), self.model.vision.weights_stay():
             predictions = gather_objects(list(predict_answers(model, loader, self.vocabulary)))
         scores = vqa_scores(self._annotations, predictions)
         return {"accuracy": scores.overall} | {

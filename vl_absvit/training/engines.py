@@ -10,16 +10,18 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType, convert_outputs_to_fp32
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from vl_absvit.config import OptimConfig
+from vl_absvit.config import OptimConfig, Precision
 from vl_absvit.errors import ConfigError
+from vl_absvit.precision import arithmetic
 
 # Modules that FSDP2 gathers one after the other. Nothing outside of their forward may touch their parameters.
 GATHERED_ALONE = ("RobertaLayer", "StreamLayer")
@@ -59,10 +61,10 @@ def divides(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type in _NEEDED
 
 
-def set_up_engine(accelerator: Accelerator, is_bf16: bool) -> None:
-    """Check that the engine asked for is at work as it has to be, and keep its weights, gradients and states in fp32.
+def set_up_engine(accelerator: Accelerator) -> None:
+    """Check that the engine asked for is at work as it has to be, and have it leave all precision to ``precision.py``.
 
-    As under DDP, bf16 is the arithmetic of the forward pass alone. Raises ``ConfigError``.
+    Raises ``ConfigError``.
     """
     engine = accelerator.distributed_type
     for asked, variable in _ASKED_BY.items():
@@ -78,7 +80,7 @@ def set_up_engine(accelerator: Accelerator, is_bf16: bool) -> None:
     if engine == DistributedType.FSDP:
         accelerator.state.fsdp_plugin.mixed_precision_policy = None
     if engine == DistributedType.DEEPSPEED:
-        _set_up_deepspeed(accelerator, is_bf16)
+        _set_up_deepspeed(accelerator)
 
 
 def check_precision(precision: str) -> None:
@@ -101,14 +103,20 @@ def check_accumulation() -> None:
         )
 
 
-def model_to_train(accelerator: Accelerator, whole: nn.Module) -> nn.Module:
-    """The task's model itself or, where the engine divides, a copy of it; both run in the accelerator's precision."""
+def model_to_train(accelerator: Accelerator, whole: nn.Module, precision: Precision) -> nn.Module:
+    """The task's model itself or, where the engine divides, a copy of it."""
     if not divides(accelerator):
-        return whole  # accelerate sees to its precision
+        return whole
     model = copy.deepcopy(whole)
-    if accelerator.native_amp:
-        for each in (model, whole):
-            each.forward = convert_outputs_to_fp32(accelerator.autocast()(each.forward))
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        forward = model.forward
+
+        def as_told(*args: Any, **kwargs: Any) -> Any:
+            # DeepSpeed ends any autocast but its own, under which it would exchange gradients in bf16.
+            with arithmetic(precision, accelerator.device):
+                return forward(*args, **kwargs)
+
+        model.forward = as_told
     return model
 
 
@@ -232,16 +240,13 @@ def _optimizer_state_of(
     }
 
 
-def _set_up_deepspeed(accelerator: Accelerator, is_bf16: bool) -> None:
+def _set_up_deepspeed(accelerator: Accelerator) -> None:
     from transformers.integrations import unset_hf_deepspeed_config
 
     plugin = accelerator.state.deepspeed_plugin
     if plugin.zero_stage not in (1, 2, 3):
         raise ConfigError(f"the launcher says zero_stage {plugin.zero_stage}, expected 1, 2 or 3; 0 is DDP")
     plugin.deepspeed_config["bf16"] = {"enabled": False}
-    if is_bf16:
-        accelerator.native_amp = True
-        torch.set_autocast_dtype(accelerator.device.type, torch.bfloat16)  # what accelerate leaves open for DeepSpeed
     unset_hf_deepspeed_config()  # under ZeRO-3, transformers would build parts of models that are divided from birth
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 

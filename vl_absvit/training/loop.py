@@ -57,7 +57,7 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
     state, optimizer_state = RunState(step=0, total_steps=total_steps, best=None), {}
     if config.run.resume:
         state, optimizer_state = go_on(run, task, state)
-    trained = model_to_train(accelerator, task.model.to(device))
+    trained = model_to_train(accelerator, task.model.to(device), config.run.precision)
     optimizer = build_optimizer(trained, task.lr_of(), optim)
     LOGGER.info(describe_groups(optimizer.param_groups))
     model, prepared_optimizer = prepare(accelerator, trained, optimizer, optim)
@@ -184,7 +184,7 @@ def accumulate_gradients(
     ahead: Sequence[Any] = [None]
     if len(batches) > 1:
         gather_weights(accelerator, model, task.model)
-        with torch.no_grad(), accelerator.autocast():
+        with torch.no_grad():
             ahead = task.look_ahead(batches, seeds)
     parts = []
     for batch, seed, known in zip(batches, seeds, ahead, strict=True):
@@ -257,19 +257,19 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
     if config is not None:
         check_precision(config.precision)
         check_accumulation()
-    on_cpu, is_bf16 = not torch.accelerator.is_available(), config is not None and config.precision == "bf16"
+    on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(
         # DeepSpeed is at work only where the CPU is not asked for; it then has to be told how CPU processes talk.
         cpu=on_cpu and not asks_for_deepspeed(),
         kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and asks_for_deepspeed() else None,
-        mixed_precision="bf16" if is_bf16 else "no",
+        mixed_precision="no",  # tasks see to it, by ``precision.py``
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:
         raise ConfigError(
             f"the launcher started {launched} processes, but {accelerator.num_processes} of them work together"
         )
-    set_up_engine(accelerator, is_bf16)
+    set_up_engine(accelerator)
     return accelerator
 
 
