@@ -24,7 +24,7 @@ from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.cli import OptionParser, add_precision_option, run_main
 from vl_absvit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def main() -> None:
         found = find(arguments.checkpoint, "--checkpoint")
         checkpoint = load_checkpoint(found.path)
         size, answers = checkpoint.preprocessing.image_size, len(checkpoint.vocabulary)
-        about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, on {device}"
-        page = make_page(gr, LiveModel(checkpoint, device), arguments.examples, about)
+        about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, {arguments.precision} on {device}"
+        page = make_page(gr, LiveModel(checkpoint, device, arguments.precision), arguments.examples, about)
         page.launch(
             server_name=host.name, server_port=port, root_path=arguments.root_path,
             share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
@@ -126,6 +126,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PATH",
         help="where a proxy serves the page, such as /vqa, or the whole address",
     )
+    add_precision_option(parser)
     arguments = parser.parse_args()
     arguments.root_path = arguments.root_path.rstrip("/")
     if not re.fullmatch(r"((https?:/)?(/[\w.~:@%+-]+)+)?", arguments.root_path, re.ASCII):

@@ -29,12 +29,13 @@ from torch import Tensor
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.maps import check_block
 from vl_absvit.attention.sheet import MAX_COLUMNS, MAX_ROWS, sheet
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
 from vl_absvit.hub import find
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
 
@@ -63,7 +64,8 @@ def main() -> None:
     make_room(arguments.output / "scores.json")
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_steerable(found.path)
-    vision = checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu").vision
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vision = checkpoint.model.to(device).vision
     check_block(arguments.block, len(vision.blocks))
     reads_texts = isinstance(checkpoint, VLCheckpoint)
     if arguments.template is not None and not reads_texts:
@@ -73,22 +75,24 @@ def main() -> None:
         "priors_are": "texts" if reads_texts else "class prototypes",
         "trained_alpha": vision.modulate.keywords["gain"],
         "block": arguments.block,
+        "precision": arguments.precision,
     }
     name_priors = TextPriors if reads_texts else ClassPriors
-    if arguments.image is not None:
-        picture = open_rgb(arguments.image)
-        content |= compare_on_image(name_priors(checkpoint, arguments.priors), picture, arguments)
-    else:
-        pairs = read_pairs(arguments.pairs)
-        names = classes = sorted({thing for pair in pairs for thing in pair.things})
-        if reads_texts:
-            content["template"] = arguments.template or TEMPLATE
-            names = [content["template"].replace("{}", name.replace("_", " ")) for name in classes]
-        try:
-            priors = name_priors(checkpoint, names)
-        except InputError as error:
-            raise InputError(f"{arguments.pairs / 'pairs.json'}: {error}") from error
-        content |= compare_on_pairs(priors, classes, pairs, arguments)
+    with arithmetic(arguments.precision, device):
+        if arguments.image is not None:
+            picture = open_rgb(arguments.image)
+            content |= compare_on_image(name_priors(checkpoint, arguments.priors), picture, arguments)
+        else:
+            pairs = read_pairs(arguments.pairs)
+            names = classes = sorted({thing for pair in pairs for thing in pair.things})
+            if reads_texts:
+                content["template"] = arguments.template or TEMPLATE
+                names = [content["template"].replace("{}", name.replace("_", " ")) for name in classes]
+            try:
+                priors = name_priors(checkpoint, names)
+            except InputError as error:
+                raise InputError(f"{arguments.pairs / 'pairs.json'}: {error}") from error
+            content |= compare_on_pairs(priors, classes, pairs, arguments)
     write_json(arguments.output / "scores.json", content, indent=1)
     print(arguments.output / "scores.json")
 
@@ -116,6 +120,7 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--block", type=int, default=-3, help="block whose tokens the maps measure (default: -3)")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures of --pairs per pass (default: 32)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     given = {name for name in ("image", "priors", "pairs") if getattr(arguments, name) is not None}
     if given not in ({"image", "priors"}, {"pairs"}):

@@ -35,13 +35,14 @@ from vl_absvit.attention.decoding import (
     judge_decoder,
     shared_scale,
 )
-from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.records import ImageTable, read_questions
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import find
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.decoding import (
     Decoded,
@@ -84,26 +85,29 @@ def main() -> None:
     check_output(arguments.output)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_decodable(found.path)
-    vision = checkpoint.model.to("cuda" if torch.cuda.is_available() else "cpu").vision
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vision = checkpoint.model.to(device).vision
     if arguments.image is not None and vision.uses_prior != bool(arguments.text):
         needs = "at least one --text, which steers it" if vision.uses_prior else "no --text: none has a say"
         raise ConfigError(f"command line: the checkpoint's encoder, {vision.variant.label}, takes {needs}")
     images = ImageTable(arguments.data, arguments.images)
     fit_ids, held_out_ids = choose_images(arguments, images)
     subjects = name_subjects(arguments, images, vision.uses_prior)
-    # A text that the model cannot read stops here, before the fit.
-    priors = [TextPriors(checkpoint, subject.texts).vectors if vision.uses_prior else None for subject in subjects]
-    decoder, fit = fit_and_judge(checkpoint, images, fit_ids, held_out_ids, arguments)
     pictures = []
-    with progress() as bar:
-        asked = zip(subjects, priors, strict=True)
-        for subject, prior in bar.track(asked, total=len(subjects), description="decoding"):
-            decoded = decode_image(checkpoint, decoder, open_picture(subject.source, images), prior)
-            pictures.append(write_picture(subject, decoded, arguments.output))
+    with arithmetic(arguments.precision, device):
+        # A text that the model cannot read stops here, before the fit.
+        priors = [TextPriors(checkpoint, subject.texts).vectors if vision.uses_prior else None for subject in subjects]
+        decoder, fit = fit_and_judge(checkpoint, images, fit_ids, held_out_ids, arguments)
+        with progress() as bar:
+            asked = zip(subjects, priors, strict=True)
+            for subject, prior in bar.track(asked, total=len(subjects), description="decoding"):
+                decoded = decode_image(checkpoint, decoder, open_picture(subject.source, images), prior)
+                pictures.append(write_picture(subject, decoded, arguments.output))
     content = {
         "checkpoint": found.name,
         "top_down": vision.variant.label,
         "gain": vision.modulate.keywords["gain"],
+        "precision": arguments.precision,
         "data": str(arguments.data),
         **fit,
         "pictures": pictures,
@@ -142,6 +146,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, metavar="N", help="the first N questions of --split instead")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     parser.add_argument("--batch-size", type=int, default=32, help="images per pass of the fit (default: 32)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     if (arguments.image is None) == (arguments.questions is None) or (arguments.text and arguments.image is None):
         parser.error("give --image with its --text, or --questions")

@@ -13,14 +13,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.errors import InputError
 
 
 def main() -> None:
     arguments = parse_arguments()
     import numpy as np
-    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -34,6 +33,7 @@ def main() -> None:
         retrieval_ranks,
     )
     from vl_absvit.hub import find
+    from vl_absvit.precision import DESCRIPTIONS, arithmetic
     from vl_absvit.tasks.checkpoint import load_parts
     from vl_absvit.tasks.kept_scores import keep_scores
     from vl_absvit.tasks.retrieval import make_gallery
@@ -59,15 +59,16 @@ def main() -> None:
     fold_of_image = consecutive_folds(len(gallery.image_ids), arguments.folds)
     largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
     size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
-    model = checkpoint.model.to(accelerator.device, torch.bfloat16 if arguments.precision == "bf16" else None)
-    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds", "precision", "batch_size")}
+    model = checkpoint.model.to(accelerator.device)
+    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds", "batch_size")}
+    settings["precision"] = DESCRIPTIONS[arguments.precision]
     store = FileChunkStore(arguments.output)
     goes_on = is_main() and store.start(request_of(found.path, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
     if goes_on:
         print(f"going on with the interrupted evaluation in {store.folder}")
     started = time.monotonic()
-    with progress() as bar:
+    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         scores = score_gallery(
             model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
             batch_size=arguments.batch_size, num_workers=arguments.num_workers, store=store,
@@ -130,7 +131,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=int, default=64, help="pairs per forward pass (default: 64)")
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the weights (default: fp32)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     if arguments.shortlist != "all" and not (arguments.shortlist.isascii() and arguments.shortlist.isdigit()):
         parser.error(f"--shortlist must be a positive number or all, got {arguments.shortlist}")

@@ -12,7 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
 from vl_absvit.errors import InputError
 
 IN_WHOLE = ""  # the one folder of data that is not in parts
@@ -23,6 +23,7 @@ def main() -> None:
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.distributed import is_main, world_size
     from vl_absvit.hub import find
+    from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.classification import load_classifier
     from vl_absvit.tasks.vision_evaluation import (
         count_images,
@@ -48,7 +49,7 @@ def main() -> None:
             for severity, folder in by_severity.items()
         }
     model, started = checkpoint.model.to(accelerator.device), time.monotonic()
-    with progress() as bar:
+    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         counts = {
             name: count_images(folder, classes)
             for name, folder in bar.track(folders.items(), description="counting images")
@@ -92,6 +93,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="result.json to write")
     parser.add_argument("--batch-size", type=int, default=64, help="images per process and forward pass (default: 64)")
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     if arguments.batch_size < 1 or arguments.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
@@ -143,13 +145,15 @@ def describe(
     if corruptions is not None:
         crop += " (ImageNet-C's images have been cut before)"
     return {
-        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; ties count against the model",
+        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; in {arguments.precision}; "
+        "ties count against the model",
         "notes": notes,
         "checkpoint": checkpoint,
         "data": str(arguments.data),
         "subset": arguments.subset,
         "model": variant.label,
         "look": look,
+        "precision": arguments.precision,
         "resolution": size,
         "crop": round(size / resized_to, 4),
         "classes": number,

@@ -1,14 +1,17 @@
 """Answer every question of a split: EvalAI predictions, and accuracy where the split has answers.
 
 python scripts/evaluate_vqa.py --checkpoint DIR --data OUT --split val,minival --output predictions.json
+predictions.about.json, beside them, says what gave them, and in which precision.
 The official val is val and minival together, which was drawn from it.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.errors import InputError
 
 
@@ -25,17 +28,19 @@ def main() -> None:
         "--batch-size", type=int, default=64, help="questions per process and forward pass (default: 64)"
     )
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     if arguments.batch_size < 1 or arguments.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
 
-    from vl_absvit.data.json_files import make_room
+    from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.data.loaders import evaluation_loader
     from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
     from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
     from vl_absvit.hub import find
+    from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
     from vl_absvit.training.loop import make_accelerator
 
@@ -68,19 +73,30 @@ def main() -> None:
         num_workers=arguments.num_workers,
     )
     mine = len(dataset) // world_size()
-    with progress() as bar:
+    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         answers = bar.track(predict_answers(model, loader, checkpoint.vocabulary), total=mine, description="answering")
         predictions = gather_objects(list(answers))
     if is_main():
         check_submission(predictions, dataset.question_ids.tolist())
         write_submission(arguments.output, predictions)
-        print(f"{len(predictions)} answers in {arguments.output}")
+        print(f"{len(predictions)} answers in {arguments.output}, in {arguments.precision}")
         if found.name != arguments.checkpoint:
             print(f"by {found.name}")
+        about = {
+            "predictions": Path(arguments.output).name,
+            "checkpoint": found.name,
+            "data": str(arguments.data),
+            "splits": splits,
+            "precision": arguments.precision,
+            "batch_size": arguments.batch_size,
+        }
         if dataset.has_answers:
-            print_scores(vqa_scores(read_annotations(arguments.data, splits), predictions))
+            scores = vqa_scores(read_annotations(arguments.data, splits), predictions)
+            about |= {"accuracy": scores.overall, "accuracy_per_answer_type": scores.per_answer_type}
+            print_scores(scores)
         else:
             print(f"{arguments.split} has no answers to score against")
+        write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
         for words in remarks(manifest, splits, len(predictions)):
             print(words)
     accelerator.end_training()

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def main() -> None:
     from vl_absvit.attention.export import ExportFolder
     from vl_absvit.distributed import gather_objects, is_main, rank
     from vl_absvit.hub import find
+    from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.attention import choose_maps
     from vl_absvit.tasks.attention_export import describe_export, export_maps, load_checkpoint
     from vl_absvit.training.loop import make_accelerator
@@ -44,19 +45,19 @@ def main() -> None:
     count = f"{len(questions.ids):,} {questions.kind}s"
     folder, done = ExportFolder(arguments.output, rank()), []
     if is_main():
-        description = describe_export(found.path, questions, choice, arguments.colormap)
+        description = describe_export(found.path, questions, choice, arguments.colormap, arguments.precision)
         done = sorted(folder.start(description))
     done = set(gather_objects(done))  # the other processes wait until the folder is there
     if is_main() and done:
         print(f"going on: {len(done):,} of {count} are in {arguments.output}")
     checkpoint.model.to(accelerator.device)
-    with progress() as bar:
+    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         export_maps(
             checkpoint, questions, folder, done, choice,
             colormap=arguments.colormap, batch_size=arguments.batch_size, num_workers=arguments.num_workers, bar=bar,
         )  # fmt: skip
     if is_main():
-        print(f"{count} in {arguments.output}: {', '.join(choice.names)}")
+        print(f"{count} in {arguments.output}: {', '.join(choice.names)}, in {arguments.precision}")
         if found.name != arguments.checkpoint:
             print(f"by {found.name}")
     accelerator.end_training()
@@ -131,6 +132,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--num-workers", type=int, default=4, help="processes that load and threads that draw, per process (default: 4)"
     )
+    add_precision_option(parser)
     arguments = parser.parse_args()
     names = ("data", "split", "requests", "image", "question", "caption")
     given = {name for name in names if getattr(arguments, name) is not None}

@@ -23,7 +23,7 @@ from rich.table import Table
 from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.render import panel, remarks_on_answer
 from vl_absvit.attention.report import TITLES
-from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.records import ImageTable, read_annotations, read_questions, read_vocabulary
@@ -34,6 +34,7 @@ from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.hub import find
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
@@ -72,18 +73,21 @@ def main() -> None:
 
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_checkpoint(found.path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    checkpoint.model.to(device)
     images = ImageTable(data, arguments.images)
     dataset = make_dataset(
         data, [split], checkpoint.tokenizer, len(checkpoint.vocabulary), checkpoint.preprocessing,
         images=arguments.images,
     )  # fmt: skip
-    with progress() as bar:
+    with progress() as bar, arithmetic(arguments.precision, device):
         looked = look(checkpoint, dataset, images, arguments.batch_size)
         seen = list(bar.track(looked, total=len(dataset), description="looking"))
     pointing = score_pointing(seen, objects)
     summary = {
         "checkpoint": found.name,
         "split": split,
+        "precision": arguments.precision,
         "questions": len(annotations),
         "vqa_accuracy": scores.overall,
         "vqa_accuracy_per_answer_type": scores.per_answer_type,
@@ -120,6 +124,7 @@ def parse_arguments() -> argparse.Namespace:
         "--output", type=Path, required=True, metavar="DIR", help="folder of summary.json and overlays/"
     )
     parser.add_argument("--batch-size", type=int, default=128, help="questions per forward pass (default: 128)")
+    add_precision_option(parser)
     arguments = parser.parse_args()
     if arguments.batch_size < 1:
         parser.error("--batch-size must be at least 1")
@@ -170,13 +175,12 @@ def prior_only_accuracy(data: Path, annotations: Sequence[dict]) -> float:
 
 def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, batch_size: int) -> Iterator[Seen]:
     """The maps of every question."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = checkpoint.model.to(device)
+    model, device = checkpoint.model, next(checkpoint.model.parameters()).device
     existing = choose_maps(model.vision, None).names
     choice = choose_maps(model.vision, [name for name in POINTING if name in existing])
     for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):
         maps = explain(model, send_to_device(batch, device), choice).maps
-        maps = {name: grids.cpu().numpy() for name, grids in maps.items()}
+        maps = {name: grids.float().cpu().numpy() for name, grids in maps.items()}
         image_ids, rows = batch.image_ids.tolist(), batch.image_index.tolist()
         boxes = [seen_box(*size, checkpoint.preprocessing.image_size) for size in images.sizes(image_ids).tolist()]
         for k, (question, row) in enumerate(zip(batch.question_ids.tolist(), rows, strict=True)):

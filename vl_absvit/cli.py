@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar, get_type_hints
+from typing import NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from rich.console import Console
@@ -25,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vl_absvit.config import RENAMED
+from vl_absvit.config import RENAMED, Precision
 from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
@@ -108,6 +108,16 @@ def add_images_option(parser: argparse.ArgumentParser) -> None:
     """``--images``, for a program that reads the pictures of prepared data."""
     parser.add_argument(
         "--images", metavar="DIR", help="folder of the raw images (default: beside --data as prepared, or where it was)"
+    )
+
+
+def add_precision_option(parser: argparse.ArgumentParser) -> None:
+    """``--precision``, for a program that runs a checkpoint."""
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="fp32",
+        help="arithmetic of the forward pass; weights and what is compared are fp32 either way (default: fp32)",
     )
 
 

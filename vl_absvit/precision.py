@@ -16,6 +16,8 @@ from torch import Tensor
 
 from vl_absvit.config import Precision
 
+DESCRIPTIONS: dict[Precision, str] = {"fp32": "fp32", "bf16": "bf16 over fp32 weights"}
+"""By what the parts of an interrupted evaluation are told apart; once, bf16 was that of the weights."""
 P, R = ParamSpec("P"), TypeVar("R")
 
 
@@ -23,7 +25,8 @@ def arithmetic(precision: Precision, device: torch.device) -> AbstractContextMan
     """Inside, forward passes on ``device`` compute as ``precision`` says, whatever holds outside.
 
     Autocast keeps what it casts of a parameter until the outermost of such contexts ends: a context holds passes
-    without gradient or one with gradient, never both, and no optimizer step.
+    without gradient or one with gradient, never both, and no optimizer step. Backward passes belong outside, for under
+    autocast they take the products of an fp32 forward pass in bf16.
     """
     return _autocast(device.type, enabled=precision == "bf16")
 

@@ -23,6 +23,8 @@ from vl_absvit.errors import InputError
 
 DESCRIPTION, INDEX = "export.json", "index.jsonl"
 _PARTIAL, _KEPT = "index.partial", "kept.jsonl"
+FIRST = {"precision": "fp32"}
+"""What held before descriptions said so."""
 _PNG_EFFORT = 1  # zlib's; panels are many, and more effort makes them little smaller
 
 
@@ -51,9 +53,9 @@ class ExportFolder:
         Raises:
             InputError: something else is there, such as an export that is described otherwise.
         """
-        path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **description}))
+        path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **FIRST, **description}))
         if path.is_file():
-            found = read_json(path, dict)
+            found = FIRST | read_json(path, dict)
             if found != wanted:
                 differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
                 raise InputError(

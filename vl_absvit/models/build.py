@@ -50,7 +50,19 @@ def build_vqa_model(
 
 def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
     """A model for retrieval finetuning with its start weights; all have a prior, for the dual encoder."""
-    return _build_model(config, {"kind": "matching"}, config.prior.sentence, tokenizer)
+    # Where nothing trains a score to rank by, the matching logits rank, as in ALBEF.
+    head = {"kind": "matching"} | ({} if config.loss.ranking else {"ranks_by": "itm"})
+    model = _build_model(config, head, config.prior.sentence, tokenizer)
+    leave_untrained(model, config)
+    return model
+
+
+def leave_untrained(model: VLAbSViT, config: VQAConfig | RetrievalConfig) -> None:
+    """Take the head's layers out of training that none of the configured losses reaches."""
+    if isinstance(config, VQAConfig):
+        return
+    for layer, weight in ((model.head.rank, config.loss.ranking), (model.head.itm, config.loss.itm)):
+        layer.requires_grad_(weight > 0)
 
 
 def _build_model(
@@ -138,7 +150,10 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
     if head["kind"] == "vqa":
         return VQAHead(width=width, num_answers=head["num_answers"])
     if head["kind"] == "matching":
-        return MatchingHead(width=width)
+        ranks_by = head.get("ranks_by", "rank")
+        if ranks_by not in ("rank", "itm"):
+            raise InputError(f"{where}: expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
+        return MatchingHead(width=width, ranks_by=ranks_by)
     if head["kind"] == "pretraining":
         return PretrainingHead(width=width, vocab_size=head["vocab_size"])
     if head["kind"] == "nlvr2":

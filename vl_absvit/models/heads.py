@@ -1,7 +1,7 @@
 """Task heads. Shapes: B texts, D fusion width, A answers, I images."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,10 +49,15 @@ class MatchingHead(nn.Module):
     """Ranking score and image-text matching logits, (B, 2D) -> (B,) and (B, 2), as METER's.
 
     The ranking score starts as the logit of "matches".
+
+    Args:
+        width: D.
+        ranks_by: its own score, or where none was trained the matching logits: "matches" over "does not match".
     """
 
-    def __init__(self, *, width: int) -> None:
+    def __init__(self, *, width: int, ranks_by: Literal["rank", "itm"] = "rank") -> None:
         super().__init__()
+        self.ranks_by = ranks_by
         self.itm = nn.Linear(2 * width, 2)
         self.rank = nn.Linear(2 * width, 1)
         self.apply(partial(init_weights, width=width))
@@ -62,8 +67,9 @@ class MatchingHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> MatchScores:
         """Pooled fusion features (B, 2D) to both."""
-        rank, itm = (score(pooled, layer) for layer in (self.rank, self.itm))
-        return MatchScores(rank.squeeze(-1), itm)
+        itm = score(pooled, self.itm)
+        rank = score(pooled, self.rank).squeeze(-1) if self.ranks_by == "rank" else itm[:, 1] - itm[:, 0]
+        return MatchScores(rank, itm)
 
 
 class ClassifierOutput(NamedTuple):

@@ -22,6 +22,7 @@ from vl_absvit.models.build import (
     build_from_architecture,
     build_retrieval_model,
     build_vqa_model,
+    leave_untrained,
 )
 from vl_absvit.planning.facts import Facts, Words
 from vl_absvit.tasks.base import RunnableConfig
@@ -46,6 +47,7 @@ def build_model(config: RunnableConfig, facts: Facts) -> nn.Module:
         model = build_retrieval_model(scratch, words)
     if isinstance(facts.text, RobertaConfig):
         model = build_from_architecture(model.architecture | {"text": facts.text.to_dict()}, where="config")
+        leave_untrained(model, config)
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     return model.train()
 

@@ -27,6 +27,7 @@ from vl_absvit.models.attention import Projections, TopDownBlock
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.top_down import per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
+from vl_absvit.precision import arithmetic
 
 MAPS = (
     "prior_mask",
@@ -146,7 +147,7 @@ def _gradients_of_what_is_said(out: VLOutput) -> tuple[Tensor, ...]:
     That is a question's highest logit, or the logit of a caption's "matches", as in Li et al., "Align before Fuse",
     NeurIPS 2021. Texts do not see each other, so that the gradient of the sum is each one's own.
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), arithmetic("fp32", out.text_to_image[0].device):
         said = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
         return torch.autograd.grad(said.sum(), out.text_to_image)
 

@@ -19,6 +19,7 @@ from vl_absvit.attention.geometry import seen_box
 from vl_absvit.attention.questions import Asked, Questions, batches_by_image
 from vl_absvit.attention.render import panel
 from vl_absvit.attention.report import TITLES
+from vl_absvit.config import Precision
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
@@ -44,7 +45,7 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
 
 
 def describe_export(
-    checkpoint: str | Path, questions: Questions, choice: MapChoice, colormap: str | None
+    checkpoint: str | Path, questions: Questions, choice: MapChoice, colormap: str | None, precision: Precision
 ) -> dict[str, Any]:
     """Everything that an export's files depend on, as JSON.
 
@@ -61,6 +62,7 @@ def describe_export(
         "block": choice.block,
         "heads": choice.heads,
         "colormap": colormap,
+        "precision": precision,
     }
 
 

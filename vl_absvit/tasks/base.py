@@ -14,7 +14,6 @@ from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_l
 from vl_absvit.data.stream_loader import StreamLoader
 from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.absvit import AbSViT
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +60,18 @@ def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
     return f"start a new run from it: {option} {checkpoint} --run.output NEW"
 
 
-def say_what_is_left_out(config: RunnableConfig, vision: AbSViT, has_prior: bool) -> None:
-    """Log the losses that the config asks for and the model has nothing to train with.
+def say_what_is_left_out(config: RunnableConfig, model: nn.Module, has_prior: bool) -> None:
+    """Log the losses that the config asks for and the model has nothing to train with, and what no loss trains.
 
     Args:
         has_prior: whether there is a prior that comes from a text.
     """
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        log.info("no loss trains %s: out of training", ", ".join(frozen))
     if config.loss.prior and not has_prior:
         log.info("there is no prior from a text (vision.top_down %s), loss.prior is left out", config.vision.top_down)
-    if config.loss.reconstruction and not vision.feeds_back:
+    if config.loss.reconstruction and not model.vision.feeds_back:
         log.info("vision.top_down %s feeds nothing back, loss.reconstruction is left out", config.vision.top_down)
 
 

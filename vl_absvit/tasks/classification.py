@@ -75,7 +75,7 @@ class ClassificationTask:
         torch.manual_seed(seed)
         classes = match_classes(config.vision.weights, self.train_set.classes)
         self.model = build_classifier(config, len(self.train_set.classes), classes)
-        say_what_is_left_out(config, self.model.vision, has_prior=False)
+        say_what_is_left_out(config, self.model, has_prior=False)
 
     def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
         return [None] * len(batches)

@@ -12,7 +12,7 @@ from typing import Any
 from vl_absvit.config import PretrainConfig, TextConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.build import build_from_architecture, leave_untrained
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.base import RunnableConfig, new_run_from
 from vl_absvit.tasks.checkpoint import TRAINING, load_tokenizer
@@ -53,6 +53,7 @@ def model_as_saved(config: RunnableConfig, checkpoint: Path) -> VLAbSViT:
     path = checkpoint / "config.json"
     model = build_from_architecture(read_json(path, dict), str(path))
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    leave_untrained(model, config)
     return model
 
 

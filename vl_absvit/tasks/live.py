@@ -16,11 +16,13 @@ from torch import Tensor
 from vl_absvit.attention.geometry import Box, scaled, seen_box
 from vl_absvit.attention.maps import THIRD_FROM_END
 from vl_absvit.attention.render import overlay
+from vl_absvit.config import Precision
 from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.texts import encode, prepare_tokenizer
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import FirstLook
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint
 
@@ -69,7 +71,8 @@ class _Seen(NamedTuple):
 class LiveModel:
     """A VQA model that is asked one question after the other, mostly about the same picture."""
 
-    def __init__(self, checkpoint: VQACheckpoint, device: torch.device) -> None:
+    def __init__(self, checkpoint: VQACheckpoint, device: torch.device, precision: Precision = "fp32") -> None:
+        self._precision = precision
         prepare_tokenizer(checkpoint.tokenizer)
         self._model, self._tokenizer, self._device = checkpoint.model.to(device), checkpoint.tokenizer, device
         self._answers, self._max_tokens = checkpoint.vocabulary.answers, checkpoint.preprocessing.max_tokens
@@ -90,7 +93,7 @@ class LiveModel:
             InputError: the question is empty or the picture cannot be used; the message is the reason alone.
         """
         token_ids, is_cut = self._read(question)
-        with self._busy, torch.no_grad():
+        with self._busy, torch.no_grad(), arithmetic(self._precision, self._device):
             start = time.perf_counter()
             seen = self._kept.pop(content, None)
             looked_before = seen is not None

@@ -14,7 +14,7 @@ from vl_absvit.distributed import gather_objects, gather_with_grad, rank
 from vl_absvit.losses import prior_loss
 from vl_absvit.models.absvit import AbSViT, TwoLooks
 from vl_absvit.models.prior import prior_similarity
-from vl_absvit.precision import always_fp32, at_least_fp32
+from vl_absvit.precision import always_fp32, arithmetic, at_least_fp32
 
 
 def look_as_far_as(
@@ -103,7 +103,8 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
     Args:
         passes: what each forward pass compares, without gradient.
     """
-    with torch.enable_grad():
+    # A backward pass under autocast would take the products of an fp32 forward pass in bf16.
+    with torch.enable_grad(), arithmetic("fp32", passes[0].prior.device):
         all_passes = joined(passes)
         prior, tokens = (at_least_fp32(each).requires_grad_() for each in (all_passes.prior, all_passes.tokens))
         loss = global_prior_loss(all_passes._replace(prior=prior, tokens=tokens), config)

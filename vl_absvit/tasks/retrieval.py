@@ -81,7 +81,7 @@ class RetrievalTask:
             self.model = build_retrieval_model(config, self.tokenizer)
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
-        say_what_is_left_out(config, self.model.vision, has_prior=True)
+        say_what_is_left_out(config, self.model, has_prior=True)
 
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:

@@ -96,7 +96,7 @@ class VQATask:
             self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer, answers)
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
-        say_what_is_left_out(config, self.model.vision, has_prior=self.model.prior is not None)
+        say_what_is_left_out(config, self.model, has_prior=self.model.prior is not None)
 
     def _training_set(self) -> VQADataset | StreamedQuestions:
         config, data, preprocessing = self.config, self.config.data, self.preprocessing
