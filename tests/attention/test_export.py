@@ -189,3 +189,11 @@ def test_a_picture_without_a_file_of_its_own_is_kept_once(output):
 def test_the_description_is_there_to_read(output):
     ExportFolder(output).start(DESCRIPTION)
     assert json.loads((output / "export.json").read_text()) == {"format": 1} | DESCRIPTION | {"maps": ["cross"]}
+
+
+def test_an_export_of_a_time_before_other_precisions_goes_on_in_fp32_alone(output):
+    ExportFolder(output).start(DESCRIPTION)
+    add(output, "a")
+    assert ExportFolder(output).start(DESCRIPTION | {"precision": "fp32"}) == {"a"}
+    with pytest.raises(InputError, match="holds another export, which differs in precision"):
+        ExportFolder(output).start(DESCRIPTION | {"precision": "bf16"})

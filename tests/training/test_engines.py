@@ -15,6 +15,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.distributed_helper import run_on_ranks
 from tests.run_folders import assert_same_end, metrics
@@ -26,10 +27,12 @@ from tests.tiny_vqa import (
 )
 from vl_absvit.config import RunConfig, VQAConfig
 from vl_absvit.errors import ConfigError
+from vl_absvit.models.fusion import Pooler
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint
 from vl_absvit.training import loop
 from vl_absvit.training.checkpoint import check_whole
-from vl_absvit.training.engines import check_accumulation, check_precision, set_up_engine
+from vl_absvit.training.engines import check_accumulation, check_precision, model_to_train, set_up_engine
 from vl_absvit.training.run_dir import open_run
 
 # DeepSpeed compiles how its CPU processes talk when it is used for the first time.
@@ -111,6 +114,14 @@ def test_accumulation_that_the_launcher_asks_for_is_refused(monkeypatch, tmp_pat
     check_accumulation()
 
 
+def test_bf16_begins_again_where_deepspeed_ends_autocast():
+    cpu, whole = torch.device("cpu"), nn.Linear(2, 2)
+    model = model_to_train(SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, device=cpu), whole, "bf16")
+    with arithmetic("fp32", cpu):  # as DeepSpeed does around the model's forward pass
+        assert model(torch.ones(1, 2)).dtype == torch.bfloat16
+        assert whole(torch.ones(1, 2)).dtype == torch.float32
+
+
 def config_of(world: Path, output: Path, resume: bool = False, dropout: float = 0.1) -> VQAConfig:  # noqa: F811
     """Steps of two passes on two processes. The large epsilon keeps AdamW from blowing up what is only rounding: the
     gradient of a key's bias is 0, for it moves all scores of a query alike."""
@@ -166,6 +177,24 @@ def train_under(engines: list[str], resumed: list[list[str]], world: str, folder
     return kinds
 
 
+def train_in_bf16(engines: list[str], world: str, folder: str) -> dict[str, list[str]]:  # noqa: F811
+    """A run under each engine; of what kind the products in its forward passes were."""
+    kinds, seen, forward = {}, set(), Pooler.forward
+
+    def forward_and_tell(pooler: Pooler, tokens: torch.Tensor) -> torch.Tensor:
+        seen.add(str(pooler.linear(tokens[:, 0]).dtype))
+        return forward(pooler, tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pooler, "forward", forward_and_tell)
+        for engine in engines:
+            config = config_of(Path(world), Path(folder, engine))
+            finetune(replace(config, run=replace(config.run, precision="bf16")), engine)
+            kinds[engine] = sorted(seen)
+            seen.clear()
+    return kinds
+
+
 def assert_same_training(run: Path, other: Path) -> None:
     """The same numbers up to rounding, and the same folders."""
     for line, expected in zip(metrics(run), metrics(other), strict=True):
@@ -213,6 +242,17 @@ def test_zero_trains_like_ddp_and_goes_on_exactly(world, tmp_path):  # noqa: F81
     for engine in ("zero2", "zero3"):
         assert_same_end(tmp_path / f"{engine}-{engine}", tmp_path / engine)
         assert_loads_in_one_process(tmp_path / engine / "checkpoints/best")
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_in_bf16_every_engine_trains_like_ddp(world, tmp_path):  # noqa: F811
+    engines = ["ddp", "fsdp", "zero2", "zero3"]
+    kinds, _ = run_on_ranks(train_in_bf16, 2, engines, str(world), str(tmp_path))
+    assert kinds == dict.fromkeys(engines, ["torch.bfloat16"])
+    for engine in engines[1:]:
+        for line, expected in zip(metrics(tmp_path / engine), metrics(tmp_path / "ddp"), strict=True):
+            assert line == pytest.approx(expected, rel=5e-3), engine
 
 
 def launch(engine: str, *arguments: object) -> None:

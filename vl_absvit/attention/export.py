@@ -53,9 +53,9 @@ class ExportFolder:
         Raises:
             InputError: something else is there, such as an export that is described otherwise.
         """
-        path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **FIRST, **description}))
+        path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **description}))
         if path.is_file():
-            found = FIRST | read_json(path, dict)
+            found, wanted = (FIRST | each for each in (read_json(path, dict), wanted))
             if found != wanted:
                 differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
                 raise InputError(
