@@ -179,11 +179,12 @@ def train_under(engines: list[str], resumed: list[list[str]], world: str, folder
 
 def train_in_bf16(engines: list[str], world: str, folder: str) -> dict[str, list[str]]:  # noqa: F811
     """A run under each engine; of what kind the products in its forward passes were."""
-    kinds, seen, forward = {}, set(), Pooler.forward
+    kinds, seen = {}, set()
 
     def forward_and_tell(pooler: Pooler, tokens: torch.Tensor) -> torch.Tensor:
-        seen.add(str(pooler.linear(tokens[:, 0]).dtype))
-        return forward(pooler, tokens)
+        product = pooler.linear(tokens[:, 0])
+        seen.add(str(product.dtype))
+        return torch.tanh(product)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pooler, "forward", forward_and_tell)
