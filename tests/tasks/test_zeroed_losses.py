@@ -108,6 +108,9 @@ def test_what_is_out_of_training_is_said_stays_as_it_was_and_is_saved(
     loaded = load_parts(tmp_path / "saved", "matching").model
     assert loaded.state_dict().keys() == before.keys()
     assert loaded.head.ranks_by == ("itm" if zeroed == "ranking" else "rank")
+    goes_on = RetrievalTask(task.config, tmp_path / "saved").model
+    frozen = {name for name, parameter in goes_on.named_parameters() if not parameter.requires_grad}
+    assert frozen == {f"head.{layer}.weight", f"head.{layer}.bias"}
 
 
 def test_a_head_without_a_ranking_loss_ranks_by_its_matching_logits():
