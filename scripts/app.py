@@ -61,7 +61,8 @@ SET_STRENGTH = "(strength) => { document.documentElement.style.setProperty('--st
 class Host(NamedTuple):
     """An address of this machine."""
 
-    name: str  # as in a URL
+    name: str  # as it was given
+    in_url: str  # with brackets around an IPv6 address
     family: socket.AddressFamily
     address: str
     is_loopback: bool  # whether no other machine reaches it
@@ -86,7 +87,7 @@ def main() -> None:
         about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, {arguments.precision} on {device}"
         page = make_page(gr, LiveModel(checkpoint, device, arguments.precision), arguments.examples, about)
         page.launch(
-            server_name=host.name, server_port=port, root_path=arguments.root_path,
+            server_name=host.in_url, server_port=port, root_path=arguments.root_path,
             share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
             max_file_size=MAX_FILE_SIZE, run_history=False, enable_monitoring=False, footer_links=[],
             ssr_mode=False, pwa=False, mcp_server=False, css_paths=Path(__file__).with_suffix(".css"),
@@ -97,7 +98,7 @@ def main() -> None:
         )  # fmt: skip
         taken = f" (port {arguments.port} is not free)" if port != arguments.port != 0 else ""
         below = f" (for a proxy that serves it at {arguments.root_path})" if arguments.root_path else ""
-        print(f"{about}\nhttp://{host.name}:{port}{taken}{below}; Ctrl+C ends it", flush=True)
+        print(f"{about}\nhttp://{host.in_url}:{port}{taken}{below}; Ctrl+C ends it", flush=True)
         if not host.is_loopback:
             print(
                 f"warning: whoever reaches port {port} of this machine can use the model, without a password",
@@ -193,7 +194,8 @@ def find_host(name: str) -> Host:
         socket.create_server((address, 0), family=family).close()
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"command line: --host {name} is no address of this machine: {error}") from error
-    return Host(f"[{name}]" if ":" in name else name, family, address, ipaddress.ip_address(address).is_loopback)
+    in_url = f"[{name}]" if ":" in name else name
+    return Host(name, in_url, family, address, ipaddress.ip_address(address).is_loopback)
 
 
 def free_port(wanted: int, host: Host) -> int:

@@ -22,6 +22,7 @@ from tests.browser import chromium_page
 from tests.lively_vqa import lively_task
 from tests.reverse_proxy import served_below
 from tests.run_script import ROOT
+from vl_absvit.errors import ConfigError
 
 SCRIPT, PROXY = "scripts/app.py", "9"
 HOSTILE = "</p><img src=x onerror='hacked = 1'><script>hacked = 2</script> ${hacked = 3} {{value}}"
@@ -314,10 +315,19 @@ def test_a_taken_port_gives_way_to_the_next_free_one():
     assert free_port(port, here) == port and free_port(0, here) > 0
 
 
+def test_an_ipv6_address_has_brackets_where_it_is_part_of_a_url():
+    find_host = runpy.run_path(str(ROOT / SCRIPT))["find_host"]
+    try:
+        host = find_host("::1")
+    except ConfigError:
+        pytest.skip("no IPv6 here")
+    assert (host.name, host.in_url, host.is_loopback) == ("::1", "[::1]", True)
+
+
 @pytest.mark.parametrize(
     ("name", "url", "is_loopback"),
     [("127.0.0.1", "127.0.0.1", True), ("localhost", "localhost", True), ("0.0.0.0", "0.0.0.0", False)],
 )
 def test_an_address_that_other_machines_reach_is_told_from_one_that_they_do_not(name, url, is_loopback):
     host = runpy.run_path(str(ROOT / SCRIPT))["find_host"](name)
-    assert (host.name, host.is_loopback) == (url, is_loopback)
+    assert (host.in_url, host.is_loopback) == (url, is_loopback)
