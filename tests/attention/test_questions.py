@@ -1,6 +1,7 @@
 """What an export is about: samples, places and facts of prepared and of own questions, and batches that share looks."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -161,6 +162,8 @@ def test_the_description_changes_with_every_question_id_and_picture(prepared, tm
     made.append(own(one).describe()["requests"])
     assert len(set(made)) == 6
     splits = [split_questions(prepared, split).describe() for split in ("train", "val")]
+    shutil.copytree(prepared.parent, tmp_path / "moved")
+    assert split_questions(tmp_path / "moved/out", "val").describe() == splits[1]
     assert splits[0] != splits[1]
 
 

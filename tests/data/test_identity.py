@@ -1,5 +1,6 @@
 """Data sets are told apart by their content: not by paths, files, chunks or forms of numbers."""
 
+import json
 import shutil
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from tests.data.caption_folder import write_captions
 from tests.data.preparation.raw_vqav2 import write_small_vqav2
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.tasks.retrieval_protocol import request_of
 
 SPLITS = ("train", "minival", "val", "test")
 
@@ -87,3 +89,14 @@ def test_where_a_list_ends_counts(prepared, tmp_path):
         pq.write_table(table.set_column(place, "labels", labels), copy / "train.parquet")
         copies.append(content_of(copy, ["train"])["train"])
     assert len(set(copies)) == 3
+
+
+def test_a_request_of_an_evaluation_says_nothing_of_places(prepared, tmp_path):
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        (tmp_path / "here").mkdir(exist_ok=True)
+        (tmp_path / "here" / name).write_text(name)
+    here = request_of(tmp_path / "here", prepared, "val", look="first")
+    there = shutil.copytree(tmp_path / "here", tmp_path / "there"), shutil.copytree(prepared, tmp_path / "data")
+    manifest = json.loads((tmp_path / "data/manifest.json").read_text())
+    (tmp_path / "data/manifest.json").write_text(json.dumps(manifest | {"root": "/mnt/raw"}))
+    assert request_of(*there, "val", look="first") == here and "/" not in json.dumps(here)
