@@ -68,7 +68,7 @@ def test_the_file_serves_as_pretrained_weights_for_timms_getters(finetuned, tmp_
     model = export(folder, "--prior", "Is there a red ring?")
     getter = timm.create_model(
         "absvit_tiny_patch16_224", pretrained=True,
-        pretrained_cfg_overlay={"file": str(tmp_path / "encoder.safetensors")},
+        pretrained_cfg_overlay={"file": str(tmp_path / "encoder.safetensors"), "custom_load": False},
         features_only=True, out_indices=2, img_size=32, embed_dim=16, depth=2, num_heads=2, gain=10.0,
     ).eval()  # fmt: skip
     for given, expected in zip(
