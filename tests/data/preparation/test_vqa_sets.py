@@ -20,7 +20,7 @@ from vl_absvit.data.preparation.vqa_sets import DATA_SETS, find_files
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.errors import InputError
-from vl_absvit.tasks.checkpoint import describe_training
+from vl_absvit.tasks.checkpoint import describe_data
 from vl_absvit.tasks.retrieval_protocol import IMAGES_OF
 
 WRITERS = {"vqa_v1": write_vqa_v1, "okvqa": write_okvqa, "vqacp_v2": write_vqacp, "vizwiz": write_vizwiz}
@@ -46,8 +46,9 @@ def test_each_is_known_by_its_files_and_keeps_its_name(tmp_path, dataset):
     assert prepare(raw, tmp_path / "named", dataset=dataset)["splits"] == manifest["splits"]
     assert read_vocabulary(tmp_path / "out").sha256 == manifest["vocabulary"]["sha256"]
     assert read_annotations(tmp_path / "out", ["train"])
-    config = VQAConfig(data=DataConfig(root=str(tmp_path / "out")), run=RunConfig(output=str(tmp_path / "run")))
-    assert describe_training(config)["dataset"] == dataset
+    data = DataConfig(root=str(tmp_path / "out"), select_split=None)
+    config = VQAConfig(data=data, run=RunConfig(output=str(tmp_path / "run")))
+    assert describe_data(config)["dataset"] == dataset
     assert IMAGES_OF.get(dataset, dataset) == ("vizwiz" if dataset == "vizwiz" else "coco")
 
 
@@ -186,8 +187,34 @@ def test_vqav2_comes_first_and_others_beside_it_are_named(tmp_path):
     raw = write_vqa_v1(write_small_vqav2(tmp_path / "raw"))
     manifest = prepare(raw, tmp_path / "out")
     assert manifest["dataset"] == manifest["kind"] == "vqav2"
-    assert "files of VQA v1 are there, too; --dataset vqa_v1 prepares them" in manifest["warnings"]
+    assert "files named as those of VQA v1 and OK-VQA are there, too; see --dataset" in manifest["warnings"]
     assert prepare(raw, tmp_path / "v1", dataset="vqa_v1")["dataset"] == "vqa_v1"
+
+
+def test_what_is_wrong_with_others_does_not_keep_vqav2_from_being_prepared(tmp_path):
+    raw = write_small_vqav2(tmp_path)
+    for folder in ("okvqa", "vqa_v1"):
+        write(raw, f"{folder}/mscoco_train2014_annotations.json", [])
+        write(raw, f"{folder}/OpenEnded_mscoco_train2014_questions.json", {})
+    assert find_files(raw).dataset == "vqav2"
+
+
+def test_files_of_one_name_in_two_folders_are_not_chosen_by_luck(tmp_path):
+    write_okvqa(tmp_path / "okvqa")
+    write_vqa_v1(tmp_path / "vqa")
+    for dataset in (None, "vqa_v1", "okvqa"):
+        with pytest.raises(InputError, match="okvqa/OpenEnded_mscoco_train2014_questions.json: is there a second time"):
+            find_files(tmp_path, dataset)
+    assert find_files(tmp_path / "vqa").dataset == "vqa_v1"
+    for path in (tmp_path / "vqa").glob("*.json"):
+        path.rename(tmp_path / path.name)
+    assert find_files(tmp_path).dataset == "vqa_v1"
+
+
+def test_a_vizwiz_train_split_without_answers_is_refused(tmp_path):
+    write(tmp_path, "train.json", [{"image": "VizWiz_train_00000000.jpg", "question": "What?"}])
+    with pytest.raises(InputError, match="train.json: its questions have no answers"):
+        find_files(tmp_path)
 
 
 def test_several_data_sets_none_of_which_is_vqav2_are_asked_about(tmp_path):

@@ -139,22 +139,25 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder; expected the official VQAv2 downloads there")
     folders = list(_folders(raw, lambda name: _JSON_FOLDER.fullmatch(name)))
-    found = {name: _splits_of(DATA_SETS[name], folders) for name in ([dataset] if dataset else _TOLD_BY_NAMES)}
-    held = [name for name, splits in found.items() if splits and _is_of(name, splits)]
-    if not held and not dataset:
-        found["vizwiz"] = _splits_of(DATA_SETS["vizwiz"], folders)
-        held = ["vizwiz"] * bool(found["vizwiz"] and _is_of("vizwiz", found["vizwiz"]))
-    if not any(found.values()):
+    named = {name: _splits_of(DATA_SETS[name], folders) for name in ([dataset] if dataset else _TOLD_BY_NAMES)}
+    named = {name: splits for name, splits in named.items() if splits}
+    if not named and not dataset:
+        named = {"vizwiz": splits} if (splits := _splits_of(DATA_SETS["vizwiz"], folders)) else {}
+    if not named:
         _check_complete(DATA_SETS[dataset or "vqav2"], [], folders)
-    if not held:
-        raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset)}")
-    if len(held) > 1 and held[0] != "vqav2":
+    held = ["vqav2"] if "vqav2" in named else [name for name, splits in named.items() if _is_of(name, splits)]
+    if len(held) > 1:
         names = " and of ".join(DATA_SETS[name].title for name in held)
         raise InputError(f"{raw}: holds files of {names}; say by --dataset {' or '.join(held)} which to prepare")
-    chosen = held[0]
-    _check_complete(DATA_SETS[chosen], found[chosen], folders)
-    left = [f"files of {DATA_SETS[name].title} are there, too; --dataset {name} prepares them" for name in held[1:]]
-    return Files(chosen, found[chosen], left + _multiple_choice(folders, chosen))
+    chosen = held[0] if held else dataset
+    if chosen:
+        _check_once(DATA_SETS[chosen], folders)
+    if not held:
+        raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset)}")
+    _check_complete(DATA_SETS[chosen], named[chosen], folders)
+    left = [DATA_SETS[name].title for name in named if name != chosen] if chosen == "vqav2" else []
+    words = [f"files named as those of {' and '.join(left)} are there, too; see --dataset"] if left else []
+    return Files(chosen, named[chosen], words + _multiple_choice(folders, chosen))
 
 
 def _folders(folder: Path, is_looked_into: Callable[[str], Any]) -> Iterator[Path]:
@@ -182,9 +185,23 @@ def _fitting(raw: Path, dataset: str | None) -> str:
     return ""
 
 
+def _find_all(name: str | None, folders: list[Path]) -> list[Path]:
+    found = [plain_or_gzip(folder / name) for folder in folders] if name else []
+    return [path for path in found if path]
+
+
 def _find(name: str | None, folders: list[Path]) -> Path | None:
-    found = (plain_or_gzip(folder / name) for folder in folders) if name else ()
-    return next((path for path in found if path), None)
+    return next(iter(_find_all(name, folders)), None)
+
+
+def _check_once(described: VQASet, folders: list[Path]) -> None:
+    """Refuse files of one name in two folders: what is in the first folder itself comes before those, but no other."""
+    for name in [name for subset in described.subsets.values() for name in subset[:2]]:
+        first, *others = _find_all(name, folders) or [None]
+        if others and first.parent != folders[0]:
+            raise InputError(
+                f"{first}: is there a second time as {others[0]}; give the folder of one of them as --root"
+            )
 
 
 def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
@@ -241,7 +258,9 @@ def _check_complete(described: VQASet, splits: list[SplitFiles], folders: list[P
         if annotations and split not in there:
             raise InputError(f"{annotations}: there is no {subset.questions} beside it")
         if split == "train" and split in there and not there[split].annotations:
-            raise InputError(f"{there[split].questions}: there is no {subset.annotations} beside it")
+            is_one = subset.annotations == subset.questions
+            lacks = "its questions have no answers" if is_one else f"there is no {subset.annotations} beside it"
+            raise InputError(f"{there[split].questions}: {lacks}")
 
 
 def _multiple_choice(folders: list[Path], dataset: str) -> list[str]:
