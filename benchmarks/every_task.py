@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
+from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils.data import Dataset
 
 from benchmarks.samples import Workload, captioned_images, questions_about
-from benchmarks.synthetic import END, PAD, START, SyntheticGallery, SyntheticImages
+from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, SyntheticImages
 from vl_absvit.config import (
     DataConfig,
     FusionConfig,
@@ -32,8 +33,10 @@ from vl_absvit.data.collate import collate_retrieval, collate_vqa
 from vl_absvit.data.image_folder import ImageSample, collate_images
 from vl_absvit.planning.facts import Facts, Words
 from vl_absvit.planning.step import bare_task, build_model
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.attention import Explanation, choose_maps, explain
 from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.training.compiled import compile_forward
 from vl_absvit.training.loop import take_step
 from vl_absvit.training.optim import build_optimizer
 from vl_absvit.variants import VARIANTS, TopDown
@@ -67,12 +70,24 @@ def combinations() -> list[tuple[str, TopDown]]:
     return [(kind, top_down) for kind in KINDS for top_down in VARIANTS]
 
 
+DROPPING = TINY._replace(
+    vision=replace(TINY.vision, drop_path=0.1),
+    text=replace(TINY.text, dropout=0.1),
+    fusion=FusionConfig(width=16, num_layers=1, num_heads=2),
+)
+"""With random numbers in every part."""
+BASE = Size(
+    VisionConfig(), TextConfig(model=None, tokenizer="none", dropout=0.1), FusionConfig(), words=VOCABULARY, samples=16
+)
+
+
 class Trial:
     """One task with one encoder, without data.
 
     Args:
         device: where the model is.
         passes: of an optimizer step.
+        compiled: whether the forward pass is.
     """
 
     def __init__(
@@ -84,6 +99,7 @@ class Trial:
         precision: str = "fp32",
         passes: int = 1,
         size: Size = TINY,
+        compiled: bool = False,
     ) -> None:
         self.kind, self.size, self.passes = kind, size, passes
         self.config = config_of(kind, top_down, precision, passes, size)
@@ -99,6 +115,8 @@ class Trial:
         self.task = bare_task(self.config, facts, model)
         self.model, self.device = model, device
         self.accelerator = Accelerator(cpu=device.type == "cpu", gradient_accumulation_steps=passes)
+        if compiled:
+            compile_forward(model, self.accelerator)
         self.optimizer = build_optimizer(model, self.task.lr_of(), self.config.optim)
 
     def step(self, number: int = 0) -> dict[str, float]:
@@ -117,6 +135,22 @@ class Trial:
             _give_selection(self.task, self.kind, self.size)
         self.model.eval()
         return self.task.evaluate(self.model)
+
+    def ahead_differs_by(self) -> float:
+        """How far what a pass compares is, without gradient, from the same with gradient and the same seed."""
+        self.model.train()
+        batch = send_to_device(self.batches()[0], self.device, non_blocking=True)
+
+        def compared() -> tuple[Tensor, Tensor]:
+            torch.manual_seed(1)
+            texts = self.model.encode_texts(batch.token_ids, batch.is_token)
+            return texts.prior, self.model.vision.look_once(batch.images).tokens
+
+        with arithmetic(self.config.run.precision, self.device):
+            with_gradient = compared()
+        with torch.no_grad(), arithmetic(self.config.run.precision, self.device):
+            without = compared()
+        return max((a - b).abs().max().item() for a, b in zip(with_gradient, without, strict=True))
 
     def maps(self) -> Explanation:
         """All maps of a model that reads texts."""

@@ -308,6 +308,9 @@ class RunConfig:
     """Seed of initialization, order and augmentation."""
     precision: Precision = "bf16"
     """Arithmetic of the forward pass; weights and optimizer states stay fp32."""
+    compile: bool = False
+    """Compile the forward and backward pass of finetuning on VQA (``torch.compile``): the first steps take minutes, the
+    others less time on a GPU. Evaluations are not compiled."""
     log_every: int = 20
     """Optimizer steps between two lines of ``metrics.jsonl``."""
     evaluations_per_epoch: int = 1
@@ -347,6 +350,11 @@ class VQAConfig:
         _require_compared_look(self.vision, self.prior)
         _require_unmirrored(self.data)
         _require_whole_slots(self.data, self.optim)
+        _require(
+            not (self.run.compile and self.vision.gradient_checkpointing),
+            "run.compile and vision.gradient_checkpointing exclude each other: what is compiled decides itself what to "
+            "compute again",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +382,7 @@ class RetrievalConfig:
     def __post_init__(self) -> None:
         _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
         _require_no_stream(self.data)
+        _require_uncompiled(self.run)
         _require_compared_look(self.vision, self.prior)
         _require_unmirrored(self.data)
         _require_whole_slots(self.data, self.optim)
@@ -392,6 +401,10 @@ def _require_compared_look(vision: VisionConfig, prior: PriorConfig) -> None:
 
 def _require_no_stream(data: DataConfig) -> None:
     _require(data.stream is None, f"data.stream {data.stream} is for finetuning on VQA alone")
+
+
+def _require_uncompiled(run: RunConfig) -> None:
+    _require(not run.compile, "run.compile is for finetuning on VQA alone")
 
 
 def _require_unmirrored(data: DataConfig) -> None:
@@ -463,6 +476,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         _require_no_stream(self.data)
+        _require_uncompiled(self.run)
         _require(
             self.data.images is None,
             f"data.images is {self.data.images}, but in pretraining data.root is the folder of images itself",

@@ -3,6 +3,9 @@
 Weights, gradients and optimizer states are fp32. In bf16 the forward pass runs under autocast, which takes matrix
 products in bf16. What is compared (similarities, losses, scores) is fp32 either way: of bf16's eight bits many would
 tie.
+
+On a GPU fp32 means fp32: products and convolutions do not round their inputs to TF32's ten bits, unless in bf16, where
+what stays fp32 may do so.
 """
 
 from collections.abc import Callable
@@ -28,6 +31,8 @@ def arithmetic(precision: Precision, device: torch.device) -> AbstractContextMan
     without gradient or one with gradient, never both, and no optimizer step. Backward passes belong outside, for under
     autocast they take the products of an fp32 forward pass in bf16.
     """
+    if device.type == "cuda":  # for the backward passes, too, which come after this has ended
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
     return _autocast(device.type, enabled=precision == "bf16")
 
 

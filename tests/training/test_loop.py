@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,12 @@ def test_a_full_disk_stops_the_run_and_leaves_the_checkpoint_before(tmp_path, mo
     resumed = run_tiny(tiny_config(tmp_path / "full", resume=True))
     whole = run_tiny(tiny_config(tmp_path / "whole"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_processes_wait_for_hours_and_gradients_lie_where_they_are_exchanged():
+    handlers = make_accelerator()
+    assert handlers.init_handler.timeout == timedelta(hours=2)
+    assert handlers.ddp_handler.gradient_as_bucket_view and not handlers.ddp_handler.broadcast_buffers
 
 
 def test_processes_that_do_not_work_together_are_refused(monkeypatch):

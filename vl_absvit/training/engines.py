@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 
 from vl_absvit.config import OptimConfig, Precision
@@ -59,6 +59,15 @@ def asks_for_deepspeed() -> bool:
 def divides(accelerator: Accelerator) -> bool:
     """Whether the engine trains a copy of the model that is divided among the processes."""
     return accelerator.distributed_type in _NEEDED
+
+
+def ddp_options() -> DistributedDataParallelKwargs:
+    """Gradients are where DDP exchanges them, instead of beside; buffers, which never change, are not sent around.
+
+    DDP's ``static_graph`` is not for steps of several passes, of which the first does not exchange anything; and since
+    every parameter has a gradient, DDP has nothing to look for that it would save.
+    """
+    return DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def set_up_engine(accelerator: Accelerator) -> None:

@@ -21,14 +21,17 @@ from torch import Tensor, nn
 
 from vl_absvit.cli import progress
 from vl_absvit.config import RunConfig
+from vl_absvit.distributed import PATIENCE
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
 from vl_absvit.training.checkpoint import save_checkpoint
+from vl_absvit.training.compiled import compile_forward, uncompiled
 from vl_absvit.training.engines import (
     asks_for_deepspeed,
     check_accumulation,
     check_precision,
     clip_gradients,
+    ddp_options,
     fill_optimizer_state,
     gather_optimizer_state,
     gather_weights,
@@ -58,6 +61,8 @@ def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: Run
     if config.run.resume:
         state, optimizer_state = go_on(run, task, state)
     trained = model_to_train(accelerator, task.model.to(device), config.run.precision)
+    if config.run.compile:
+        compile_forward(trained, accelerator)
     optimizer = build_optimizer(trained, task.lr_of(), optim)
     LOGGER.info(describe_groups(optimizer.param_groups))
     model, prepared_optimizer = prepare(accelerator, trained, optimizer, optim)
@@ -214,7 +219,8 @@ def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunSta
         return state._replace(best=best if state.best is None else max(best, state.best))
     task.model.eval()
     # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
-    scores = task.evaluate(task.model)
+    with uncompiled(task.model):
+        scores = task.evaluate(task.model)
     task.model.train()
     if scores is None:
         return state
@@ -258,10 +264,11 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
         check_precision(config.precision)
         check_accumulation()
     on_cpu = not torch.accelerator.is_available()
+    backend = {"backend": "gloo"} if on_cpu and asks_for_deepspeed() else {}
     accelerator = Accelerator(
         # DeepSpeed is at work only where the CPU is not asked for; it then has to be told how CPU processes talk.
         cpu=on_cpu and not asks_for_deepspeed(),
-        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpu and asks_for_deepspeed() else None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE, **backend), ddp_options()],
         mixed_precision="no",  # tasks see to it, by ``precision.py``
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))

@@ -22,7 +22,7 @@ PLACES = ("data.root", "data.stream")
 """May be another place with the same content."""
 SOURCES = ("vision.weights", "from_checkpoint", "text.model", "text.tokenizer")
 """May be another place, or gone: a run that goes on reads none of them."""
-DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing")
+DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing", "run.compile")
 """How a step is computed. Its result is the same but for rounding and, with other passes, for what is drawn in each."""
 MODEL = (
     "vision.model", "vision.patch_size", "vision.width", "vision.depth", "vision.num_heads",

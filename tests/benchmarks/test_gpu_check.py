@@ -1,0 +1,62 @@
+"""The first check on a GPU, run on a CPU: every part of it, what it says without a GPU, and how it fails."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks import gpu_check
+from benchmarks.gpu_check import FAILED, OK, SKIPPED, TOLD, Setting, attempt, check, main, peak_of
+from vl_absvit.cli import run_main
+
+TINY = Setting(torch.device("cpu"), "tiny", is_cuda=False)
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["gpu_check", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run_main(main)
+    return stop.value.code
+
+
+def test_all_of_it_runs_on_a_cpu(monkeypatch, tmp_path, capsys):
+    compile_module = torch.nn.Module.compile  # code is generated on a GPU alone, for it takes a minute here
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compile_module(self, backend="aot_eager"))
+    output = tmp_path / "gpu_check.json"
+    assert run(monkeypatch, "--device", "cpu", "--size", "tiny", "--minutes", 60, "--output", output) == 0
+    rows = json.loads(output.read_text())["rows"]
+    assert {row["verdict"] for row in rows} == {OK, TOLD}
+    assert {row["part"] for row in rows} == {"runs", "losses", "dropout", "memory", "speed"}
+    assert sum(row["part"] == "runs" for row in rows) == 18 and "VQA step, ours" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys):
+    assert run(monkeypatch, "--output", tmp_path / "none.json") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "PyTorch finds no GPU here; --device cpu --size tiny" in error
+
+
+def test_what_does_not_fit_into_the_time_is_said(monkeypatch):
+    rows = check(TINY, seconds=0)
+    assert [row.verdict for row in rows] == [SKIPPED] * len(gpu_check.PARTS)
+    assert rows[0].found == "time is up"
+
+
+def test_an_error_and_a_wrong_number_fail(monkeypatch, tmp_path, capsys):
+    wrong = attempt("losses", "vqa", lambda: ("differ by 1", "1e-3", False))
+    broken = attempt("runs", "vqa", lambda: {}["nothing"])
+    assert wrong.verdict == broken.verdict == FAILED and "KeyError" in broken.found
+    monkeypatch.setattr(gpu_check, "PARTS", [(lambda setting: iter([wrong]), 0)])
+    assert run(monkeypatch, "--device", "cpu", "--output", tmp_path / "failed.json") == 1
+    assert "1 of 1 checks failed" in capsys.readouterr().err
+
+
+def test_cards_are_known_by_their_names():
+    for name, tera in {
+        "NVIDIA H100 PCIe": 756, "NVIDIA H100 80GB HBM3": 989, "NVIDIA A100-SXM4-80GB": 312, "NVIDIA L4": 121,
+        "NVIDIA L40S": 362, "NVIDIA A10G": 70, "NVIDIA H200": 989,
+    }.items():  # fmt: skip
+        assert peak_of(name) == 1e12 * tera
+    assert peak_of("NVIDIA GeForce GTX 1080") is None
