@@ -121,7 +121,7 @@ def write_folder(folder: Path, released, conversion, tokenizer, vocabulary, warn
         with torch.device("meta"):  # nothing but the converted weights takes memory
             model = build_from_architecture(conversion.config, str(released.path))
         model.load_state_dict(conversion.state, assign=True)
-        model.save_pretrained(folder)
+        model.save_weights(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     if vocabulary is not None:
