@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vl_absvit.evaluation.chunk_store import FileChunkStore
 from vl_absvit.losses import itm_loss, prior_loss, ranking_loss, vqa_loss
 from vl_absvit.models.prior import prior_similarity
-from vl_absvit.precision import always_fp32, arithmetic
+from vl_absvit.precision import DESCRIPTIONS, always_fp32, arithmetic
 
 CPU = torch.device("cpu")
 
@@ -34,6 +35,14 @@ def test_what_is_compared_never_sees_less_than_fp32():
     assert [getattr(value, "dtype", value) for value in values] == [
         torch.float32, torch.float64, torch.int64, "max", torch.float32
     ]  # fmt: skip
+
+
+def test_parts_of_an_evaluation_are_told_apart_by_what_precision_meant_when_they_were_made(tmp_path):
+    store = FileChunkStore(tmp_path / "scores.json")
+    assert not store.start({"precision": "bf16"}), "which was that of the weights, once"
+    for words in reversed(DESCRIPTIONS.values()):
+        assert not store.start({"precision": words})
+        assert store.start({"precision": words})
 
 
 IDS = torch.arange(4)

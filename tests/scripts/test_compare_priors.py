@@ -55,13 +55,16 @@ def refuse(checkpoints, pairs, tmp_path, complaint):
     return run
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["vqa", "classifier"])
-def test_one_picture_gives_a_sheet_and_the_numbers_behind_it(checkpoints, pairs, tmp_path, kind):
+def test_one_picture_gives_a_sheet_and_the_numbers_behind_it(checkpoints, pairs, tmp_path, kind, precision):
     arguments = ["--checkpoint", checkpoints / kind, "--image", pairs / "0000.png", "--priors", *PRIORS[kind]]
-    assert run_script(SCRIPT, *arguments, "--output", tmp_path, "--alphas", 0, 2.5, "--block", -1) == 0
+    options = ["--output", tmp_path, "--alphas", 0, 2.5, "--block", -1, "--precision", precision]
+    assert run_script(SCRIPT, *arguments, *options) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 3 * 168 and sheet.height > 3 * 168
     scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["precision"] == precision
     assert scores["priors_are"] == ("texts" if kind == "vqa" else "class prototypes")
     assert scores["trained_alpha"] == (10 if kind == "vqa" else 1)
     assert scores["image_size"] == [96, 96] and scores["box"] == [0, 0, 96, 96]

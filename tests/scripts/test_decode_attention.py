@@ -116,6 +116,19 @@ def test_the_decoder_is_judged_on_images_that_it_has_not_seen(command, checkpoin
     assert held_out["psnr"] == pytest.approx(-10 * np.log10(error / aim.size), rel=1e-3)
 
 
+@pytest.mark.parametrize("model", ["absvit", "feedback"])
+def test_in_bf16_it_is_said_and_pictures_are_nearly_the_same(command, checkpoints, tmp_path, model):
+    pixels = {}
+    for precision in ("fp32", "bf16"):
+        options = {"precision": [precision], "output": [tmp_path / precision], "checkpoint": [checkpoints / model]}
+        options |= {"text": None} if model == "feedback" else {}
+        assert run_script(SCRIPT, *command(**options)) == 0
+        assert read_protocol(tmp_path / precision)["precision"] == precision
+        with np.load(tmp_path / precision / "0000.npz", allow_pickle=False) as arrays:
+            pixels[precision] = arrays["bottom_up"]
+    assert 0 < np.abs(pixels["bf16"] - pixels["fp32"]).max() < 0.05
+
+
 def test_questions_of_a_split_are_asked_of_their_own_pictures(command, checkpoints, world, tmp_path):
     assert run_script(SCRIPT, *command(image=None, text=None, questions=[8])) == 0
     questions = read_questions(world / "prepared", ["val"])[:8]

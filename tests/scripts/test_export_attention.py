@@ -87,6 +87,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 # What comes out.
 
 
+def test_maps_in_bf16_say_so_and_are_no_part_of_an_export_in_fp32(export, tmp_path, capfd):
+    assert export(precision="bf16", no_overlays=True) == 0
+    assert json.loads((tmp_path / "out/export.json").read_text())["precision"] == "bf16"
+    assert all(
+        np.isfinite(grid).all()
+        for grid in read_exported(tmp_path / "out", read_index(tmp_path / "out")[0]).maps.values()
+    )
+    assert export(no_overlays=True) == 1
+    assert "holds another export, which differs in precision" in capfd.readouterr().err
+
+
 def test_every_question_of_a_split_is_there_in_order_with_its_answer_and_its_maps(export, world, saved, tmp_path):
     assert export(batch_size=5) == 0
     records = read_questions(world / "prepared", ["val"])

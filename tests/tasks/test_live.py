@@ -176,3 +176,13 @@ def test_weights_that_are_not_numbers_are_refused(checkpoint, live):
     torch.nn.init.constant_(next(checkpoint.model.head.parameters()), float("nan"))
     with pytest.raises(InputError, match="weights are damaged"):
         live.ask(png(), RING)
+
+
+def test_bf16_answers_nearly_alike_whatever_thread_asks(checkpoint, live):
+    rough = LiveModel(checkpoint, CPU, "bf16")
+    with ThreadPoolExecutor(1) as server:
+        exact, other = (server.submit(model.ask, png(), RING).result() for model in (live, rough))
+    confidences = {answer.text: answer.confidence for answer in exact.answers}
+    found = {answer.text: answer.confidence for answer in other.answers}
+    assert found != confidences and found == pytest.approx(confidences, abs=0.05)
+    assert all(grid.dtype == np.float32 for grid in other.maps.values())
