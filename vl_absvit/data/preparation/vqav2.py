@@ -82,7 +82,10 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
         warnings += checked.warnings
         minival_images = store.hold_out(options.minival_images, options.seed)
         if not minival_images:
-            warnings.append("minival is empty: val is absent, not annotated or has too few images")
+            warnings.append(
+                "minival is empty: val is absent, not annotated or has too few images, or none were to be held out; "
+                "without it, training wants another data.select_split, or null"
+            )
         if not vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
         write_images(work.folder, work.images, embed=options.embed_images)
