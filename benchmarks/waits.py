@@ -43,6 +43,8 @@ def fake_cuda() -> Iterator[Waits]:
     with (
         _replaced(torch.autograd, _engine_run_backward=run_backward),
         _replaced(torch.cuda, get_rng_state=lambda device: None, set_rng_state=lambda state, device: None),
+        _replaced(torch.cuda, is_bf16_supported=lambda: True),
+        _replaced(torch.cuda.amp.common, amp_definitely_not_available=lambda: False),
         _replaced(FakeTensor, tolist=tolist),
         _replaced(import_utils, is_fake_tensor=lambda tensor: False),  # transformers asks fake tensors for less
         FakeTensorMode(allow_non_fake_inputs=True),

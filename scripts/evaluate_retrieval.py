@@ -38,7 +38,7 @@ def main() -> None:
     from vl_absvit.tasks.kept_scores import keep_scores
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
-    from vl_absvit.tasks.retrieval_scores import score_gallery
+    from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
@@ -60,8 +60,9 @@ def main() -> None:
     largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
     size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
     model = checkpoint.model.to(accelerator.device)
-    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds", "batch_size")}
-    settings["precision"] = DESCRIPTIONS[arguments.precision]
+    batch_size = arguments.batch_size or pairs_at_once(accelerator.device)
+    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds")}
+    settings |= {"batch_size": batch_size, "precision": DESCRIPTIONS[arguments.precision]}
     store = FileChunkStore(arguments.output)
     goes_on = is_main() and store.start(request_of(found.path, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
@@ -71,7 +72,7 @@ def main() -> None:
     with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         scores = score_gallery(
             model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
-            batch_size=arguments.batch_size, num_workers=arguments.num_workers, store=store,
+            batch_size=batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
     if is_main():
         table = scores.similarity if arguments.look == "first" else scores.pairs
@@ -129,7 +130,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="pairs per forward pass (default: 64)")
+    parser.add_argument("--batch-size", type=int, help="pairs per forward pass (default: 64 on a CPU, 256 on a GPU)")
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
     add_precision_option(parser)
     arguments = parser.parse_args()
@@ -141,7 +142,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--folds must be at least 1, got {arguments.folds}")
     if arguments.keep_scores == arguments.output:
         parser.error("--keep-scores and --output name the same file")
-    if arguments.batch_size < 1 or arguments.num_workers < 0:
+    if (arguments.batch_size is not None and arguments.batch_size < 1) or arguments.num_workers < 0:
         parser.error("--batch-size must be at least 1 and --num-workers at least 0")
     return arguments
 

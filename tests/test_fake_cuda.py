@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.every_task import KINDS, Trial
+from benchmarks.every_task import DROPPING, KINDS, Trial
 from benchmarks.waits import fake_cuda, run_backward
+from vl_absvit.precision import arithmetic
 from vl_absvit.variants import VARIANTS
 
 CUDA = torch.device("cuda", 0)
@@ -61,6 +62,36 @@ def test_maps_are_made_without_waiting(kind):
         explanation = trial.maps()
         assert explanation.maps and all(grid.is_cuda for grid in explanation.maps.values())
     assert waits.total() <= 1, waits  # folded decoders with the weights
+
+
+def test_bf16_is_bf16_there():
+    with fake_cuda(), torch.autocast("cuda", torch.bfloat16):
+        assert (torch.zeros(3, 3, device=CUDA) @ torch.zeros(3, 3, device=CUDA)).dtype == torch.bfloat16
+
+
+@pytest.fixture
+def products():
+    """Settings of PyTorch that a test may change."""
+    owners = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [owner.allow_tf32 for owner in owners]
+    yield owners
+    for owner, value in zip(owners, before, strict=True):
+        owner.allow_tf32 = value
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_fp32_means_fp32_on_a_gpu(products, precision):
+    for owner in products:
+        owner.allow_tf32 = precision == "fp32"
+    with fake_cuda():
+        arithmetic(precision, CUDA)
+    assert [owner.allow_tf32 for owner in products] == [precision == "bf16"] * 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_dropout_draws_the_same_with_and_without_gradient(precision):
+    trial = Trial("vqa", ALL_PARTS, torch.device("cpu"), precision=precision, size=DROPPING)
+    assert trial.ahead_differs_by() == 0, "or looking ahead would see other states than the pass that follows"
 
 
 def test_tensors_of_two_devices_do_not_mix():
