@@ -86,6 +86,7 @@ def main() -> None:
             "predictions": Path(arguments.output).name,
             "checkpoint": found.name,
             "data": str(arguments.data),
+            "dataset": manifest.get("dataset", manifest.get("kind")),
             "splits": splits,
             "precision": arguments.precision,
             "batch_size": arguments.batch_size,

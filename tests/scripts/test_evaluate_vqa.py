@@ -36,6 +36,18 @@ def test_one_part_of_val_is_said_to_be_one(finetuned, world, tmp_path, capsys):
     assert "score_vqa.py wants those of --split val,minival" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("version", "name"), [("v2_", "vqav2"), ("", "vqa_v1")])
+def test_the_result_says_which_data_set_it_is_of(finetuned, world, tmp_path, version, name):
+    (tmp_path / "raw").mkdir()
+    for path in (world / "demo/vqav2").iterdir():
+        (tmp_path / "raw" / path.name.replace("v2_", version)).symlink_to(path)
+    options = PrepareOptions(root=tmp_path / "raw", min_count=1, minival_images=1)
+    prepare_vqav2(options, tmp_path / "data", workers=1)
+    assert answer(finetuned, tmp_path / "data", "minival", tmp_path / "minival.json") == 0
+    about = json.loads((tmp_path / "minival.about.json").read_text())
+    assert about["dataset"] == name and about["splits"] == ["minival"]
+
+
 @pytest.mark.parametrize(
     ("code", "split", "message"),
     [
