@@ -21,6 +21,7 @@ from tests.tiny_vqa import (
     world,  # noqa: F401
 )
 from vl_absvit.config import TextConfig
+from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.checkpoint import load_tokenizer
@@ -158,6 +159,22 @@ def test_a_pretraining_goes_on_after_its_images_were_moved_and_its_start_weights
     with pytest.raises(InputError, match=r"its train has other content .* --vision.weights .*/last --run.output NEW"):
         run(going_on(config, folder, data={"root": str(images)}), ClassificationTask)
     assert checkpoints(folder) == before
+
+
+@pytest.mark.slow
+def test_a_run_from_shards_goes_on_after_they_were_moved_but_not_from_others(sources, finished, tmp_path):
+    for seed, name in enumerate(("shards", "others")):
+        options = StreamOptions(data=Path(finished[0].data.root), shards=2, seed=seed)
+        write_stream_shards(options, tmp_path / name, lambda items, total, description: iter(items))
+    data = replace(finished[0].data, stream=str(tmp_path / "shards"))
+    config = going_on(replace(finished[0], data=data), tmp_path / "whole")
+    whole = run(config, VQATask)
+    folder = gone_back(whole, tmp_path / "run")
+    moved, others = str((tmp_path / "shards").rename(tmp_path / "moved")), str(tmp_path / "others")
+    with pytest.raises(InputError, match="its stream has other content than that which checkpoint .* was trained on"):
+        run(going_on(config, folder, data={"stream": others}), VQATask)
+    run(going_on(config, folder, data={"stream": moved}), VQATask)
+    assert_same_end(folder, whole)
 
 
 @pytest.mark.slow
