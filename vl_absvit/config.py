@@ -181,10 +181,11 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalLossConfig:
-    """Weights of the retrieval losses; 0 removes a loss and its computation."""
+    """Weights of the retrieval losses; 0 removes a loss, its computation and what it alone trains from training."""
 
     ranking: float = 1.0
-    """Weight of the softmax over an image's own and its false captions, scored by the whole model."""
+    """Weight of the softmax over an image's own and its false captions, scored by the whole model. Without it, the
+    model ranks by its matching logits."""
     itm: float = 1.0
     """Weight of image-text matching against hard captions of the batch."""
     prior: float = 1.0
@@ -307,7 +308,8 @@ class RunConfig:
     seed: int = 0
     """Seed of initialization, order and augmentation."""
     precision: Precision = "bf16"
-    """Arithmetic of the forward pass; weights and optimizer states stay fp32."""
+    """Arithmetic of forward passes, in training and in its evaluations; weights, optimizer states and whatever is
+    compared stay fp32."""
     compile: bool = False
     """Compile the forward and backward pass of finetuning on VQA (``torch.compile``): the first steps take minutes, the
     others less time on a GPU. Evaluations are not compiled."""
