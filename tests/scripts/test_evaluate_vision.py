@@ -164,7 +164,7 @@ def test_the_result_says_what_was_done_in_words(evaluate, classifiers, data, cap
     folder = classifiers / "absvit"
     assert result["protocol"] == (
         f"AbSViT {folder} on {data}, 15 images of 3 classes; the shorter side resized to 32 px, the middle 32 x 32 px "
-        "seen; the second look, steered by the trainable query; ties count against the model"
+        "seen; the second look, steered by the trainable query; in fp32; ties count against the model"
     )
     assert result["notes"] == ["there are only 3 classes: top5 is top3, which is always right"]
     expected = {"resolution": 32, "crop": 1.0, "images": 15, "classes": 3, "subset": None, "top5": 100.0}
