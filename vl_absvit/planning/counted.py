@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vl_absvit.models.heads import Classifier
@@ -25,7 +25,7 @@ class States(NamedTuple):
 
     weights: int  # parameters and buffers
     moments: int  # AdamW's two
-    buckets: int  # copies of the gradients in which several processes exchange them
+    buckets: int  # in which the gradients of several processes lie, to be exchanged
 
     @property
     def total(self) -> int:
@@ -63,7 +63,7 @@ class Counter:
         """What is there all the time."""
         tensors = [*self._model.parameters(), *self._model.buffers()]
         gradients = self.gradient_bytes
-        # Gradients and buckets are separate: neither Accelerate nor DDP makes one a view of the other by default.
+        # With several processes gradients are views of these, which are there all the time; else they come and go.
         return States(sum(t.nbytes for t in tensors), 2 * gradients, gradients if self._processes > 1 else 0)
 
     @property
@@ -83,19 +83,28 @@ class Counter:
         config, model = replace(self._config, run=replace(self._config.run, precision=precision)), self._model
         model.vision.set_grad_checkpointing(checkpointing)
         processes = one_of(self._processes) if self._processes > 1 else nullcontext()
-        with self._mode, processes, self._kernels(), Tally([*model.parameters(), *model.buffers()]) as tally:
+        resident = [*model.parameters(), *model.buffers()]
+        if self._processes > 1:
+            with self._mode:
+                resident += self._give_gradients()
+        with self._mode, processes, self._kernels(), Tally(resident) as tally:
             batches = [make_batch(config, self._facts, samples, CPU) for _ in range(passes)]
             ahead = [None]
             if passes > 1:
                 ahead = look_ahead(config, self._facts, _rehearsed(model, tally, passes), batches)
-                # All passes but the first find gradients.
-                for parameter in model.parameters():
-                    parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+                if self._processes == 1:  # all passes but the first find gradients
+                    self._give_gradients()
             before = tally.flops
             run_pass(config, self._facts, model, batches[0], ahead[0])
             flops = before + passes * (tally.flops - before)
             model.zero_grad()
         return Step(tally.peak, flops)
+
+    def _give_gradients(self) -> list[Tensor]:
+        """Gradients of all trainable parameters, without content."""
+        for parameter in self._model.parameters():
+            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+        return [parameter.grad for parameter in self._model.parameters() if parameter.grad is not None]
 
 
 def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:

@@ -81,7 +81,7 @@ def show(console: Console, plan: Mapping) -> None:
         console.print(f"assumed: {line}", highlight=False)
     console.print(
         f"every process holds {_gib(sum(states.values()))} GiB: weights {_gib(states['weights'])}, AdamW's moments "
-        f"{_gib(states['moments'])}, buckets for the exchange of gradients {_gib(states['buckets'])}"
+        f"{_gib(states['moments'])}, buckets of gradients to be exchanged {_gib(states['buckets'])}"
     )
     console.print(
         f"it may take {room:.1f} of {plan['memory_gib']:g} GiB; the rest is left for what is not counted (context of "
