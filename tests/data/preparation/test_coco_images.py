@@ -82,8 +82,8 @@ def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path, monkeypatch):
 def test_what_was_looked_for_where_and_what_is_there_instead_is_said(tmp_path):
     words = put(tmp_path / "raw", "val/42.jpg").looked_for(VAL)
     assert words == (
-        f"looked for COCO_val2014_000000000042.jpg or 000000000042.jpg in {tmp_path / 'raw'} and 1 folders below it "
-        "(4 levels), which have pictures such as val/42.jpg"
+        f"looked for COCO_val2014_000000000042.jpg (image 42) or 000000000042.jpg in {tmp_path / 'raw'} and 1 folders "
+        "below it (4 levels), which have pictures such as val/42.jpg"
     )
     (tmp_path / "empty").mkdir()
     assert CocoImages(tmp_path / "empty").looked_for(VAL).endswith(", where no picture is at all")

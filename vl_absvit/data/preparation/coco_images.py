@@ -82,7 +82,8 @@ class CocoImages:
             file: official name of a picture that was not found.
         """
         folder, prefix, image_id = _parse(file)
-        names = " or ".join(dict.fromkeys((f"{prefix}{image_id:012d}.jpg", f"{image_id:012d}.jpg")))
+        number = f"{image_id:012d}.jpg"
+        names = f"{prefix}{number} (image {image_id})" + (f" or {number}" if prefix else "")
         words = f"looked for {names} in {self._root} and {self._folders - 1:,} folders below it ({DEPTH} levels)"
         example = self._stranger or next((group.file(group.ids[0]) for group in self._groups), None)
         words += f", which have pictures such as {example}" if example else ", where no picture is at all"
