@@ -172,8 +172,10 @@ def test_the_result_says_what_was_done_in_words(evaluate, classifiers, data, cap
     shown = capsys.readouterr()
     assert f"{result['top1']:.2f}" in shown.out and result["protocol"] in shown.out and "top5 is top3" in shown.out
     assert "classifying: 15/15" in shown.err
-    plain = evaluate(checkpoint=classifiers / "none")
+    assert result["precision"] == "fp32"
+    plain = evaluate(checkpoint=classifiers / "none", precision="bf16")
     assert plain["model"] == "ViT" and plain["look"] == "the first look, its only one"
+    assert plain["precision"] == "bf16" and "; in bf16; " in plain["protocol"]
 
 
 def test_the_checkpoints_crop_is_used_and_said(evaluate, classifiers, corrupted, tmp_path):
