@@ -32,12 +32,15 @@ def write_captions(folder: Path, splits: Mapping[str, Rows], missing: Sequence[i
 
 def write_tables(prepared: Path, raw: Path, splits: Mapping[str, Rows], files: Mapping[int, str | None]) -> None:
     """The tables and the manifest of a prepared folder; ``files`` are the images, relative to ``raw``."""
+    sizes = {
+        image_id: (24, 20) if file is None else Image.open(raw / file).size for image_id, file in sorted(files.items())
+    }
     images = {
         "image_id": pa.array(sorted(files), pa.int64()),
         "file": pa.array([files[image_id] for image_id in sorted(files)], pa.string()),
         "bytes": pa.nulls(len(files), pa.binary()),
-        "width": pa.array([24] * len(files), pa.int32()),
-        "height": pa.array([20] * len(files), pa.int32()),
+        "width": pa.array([width for width, _ in sizes.values()], pa.int32()),
+        "height": pa.array([height for _, height in sizes.values()], pa.int32()),
     }
     pq.write_table(pa.table(images), prepared / "images.parquet")
     types = {"caption_id": pa.int64(), "image_id": pa.int64(), "caption": pa.string()}

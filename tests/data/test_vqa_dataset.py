@@ -204,7 +204,7 @@ def test_images_that_moved_or_changed_are_named(tmp_path, tokenizer):
     with pytest.raises(InputError, match=r"000000000001.jpg \(image 1\): No such file"):
         data[0]
     raw.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match="its images were in .*raw, which does not exist"):
+    with pytest.raises(InputError, match="its pictures are not in .*raw, which does not exist"):
         dataset(tmp_path / "out", tokenizer)
 
 

@@ -36,7 +36,8 @@ def read_answers(path: str | Path) -> tuple[str, ...]:
         return checked_answers(_by_label(_records_by_line(text, path), path), path)
     if ".json" not in path.suffixes and not text.lstrip().startswith(("[", "{")):
         # What follows the last line break is no line; an empty line between others is the empty answer.
-        return checked_answers([line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")], path)
+        lines = text.rstrip("\r\n")
+        return checked_answers([line.removesuffix("\r") for line in lines.split("\n")] if lines else [], path)
     try:
         content = parse(text)
     except ValueError as error:
@@ -74,7 +75,7 @@ def checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
     """
     if not isinstance(answers, list):
         raise InputError(f"{path}: expected a list of answers, got {form_name(answers)}")
-    if not answers or answers == [""]:
+    if not answers:
         raise InputError(f"{path}: there are no answers")
     for label, answer in enumerate(answers):
         if not isinstance(answer, str):
