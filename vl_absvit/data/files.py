@@ -47,6 +47,18 @@ def write_text(path: str | Path, text: str) -> None:
     write_whole(Path(path), lambda stream: stream.write(text.encode("utf-8")))
 
 
+def check_name(path: str | Path) -> None:
+    """Refuse a file or folder whose name tables and manifests, which are in UTF-8, cannot hold.
+
+    Raises:
+        InputError: it is in another encoding, as old archives have it.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: the name is not in UTF-8; rename it") from error
+
+
 def flush_to_disk(path: Path) -> None:
     """Have the system put a file's content on the disk, or a folder's list of names."""
     descriptor = os.open(path, os.O_RDONLY)

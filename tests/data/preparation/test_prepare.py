@@ -1,6 +1,7 @@
 """The frame around every preparation: what its manifest says, and how fast it says it was."""
 
 import logging
+import os
 import re
 
 import pytest
@@ -90,3 +91,28 @@ def test_what_fails_leaves_no_output_and_is_begun_again_with_another_request(raw
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial/half").exists()
     begin(raw, tmp_path / "out", seed=1)
     assert not (tmp_path / "out/half").exists() and not (tmp_path / "out.partial").exists()
+
+
+def test_a_warning_may_name_what_is_not_in_utf8_and_the_manifest_is_read_again(raw, tmp_path):
+    stray = os.fsdecode(b"caf\xe9.png")
+
+    def fill_and_tell(work):
+        return fill(work)._replace(warnings=[f"passed over: {stray}"])
+
+    manifest = begin(raw, tmp_path / "out", fill_and_tell)
+    assert manifest == read_manifest(tmp_path / "out")
+    assert manifest["warnings"] == [r"passed over: caf\udce9.png"]
+
+
+def test_a_folder_whose_name_is_not_in_utf8_is_asked_to_be_renamed(raw, tmp_path):
+    folder = os.fsdecode(b"caf\xe9")
+    with pytest.raises(InputError, match="caf.: the name is not in UTF-8; rename it"):
+        begin(raw.rename(tmp_path / folder), tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+
+    def fill_from_below(work):
+        work.images.add([(1, f"{folder}/1.jpg")])
+
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="other/caf./1.jpg: the name is not in UTF-8; rename it"):
+        begin(tmp_path / "other", tmp_path / "out", fill_from_below)

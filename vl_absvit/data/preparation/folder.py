@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.data.bounded import check_ordinary
-from vl_absvit.data.files import flush_to_disk
+from vl_absvit.data.files import check_name, flush_to_disk
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.raw_folder import FROM_HERE, ROOT
 from vl_absvit.errors import InputError
@@ -34,7 +34,13 @@ def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Ite
     Args:
         root: folder of the images.
         options: JSON values.
+
+    Raises:
+        InputError: a file cannot be read, or its name is not in UTF-8.
     """
+    sources = list(sources)
+    for path in (root.resolve(), *(Path(file.name) for file in sources)):
+        check_name(path)
     return {
         "kind": kind,
         "root": str(root.resolve()),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vl_absvit.data.files import check_name
 from vl_absvit.data.preparation.database import Database
 
 _SCHEMA = """
@@ -48,13 +49,22 @@ class ImageStore:
         self._database.run("UPDATE image SET state = NULL, reason = NULL WHERE state != 'good'")
 
     def add(self, images: Iterable[tuple[int, str]]) -> None:
-        """List images by id and file, each id once; one that was in another file before is to be checked again."""
+        """List images by id and file, each id once; one that was in another file before is to be checked again.
+
+        Raises:
+            InputError: the name of a file is not in UTF-8.
+        """
         with self._database.transaction():
             self._database.run_for_each(
                 "INSERT INTO image (image_id, file) VALUES (?, ?) ON CONFLICT (image_id) DO UPDATE "
                 "SET file = excluded.file, state = NULL WHERE file != excluded.file",
-                images,
+                map(self._checked, images),
             )
+
+    def _checked(self, image: tuple[int, str]) -> tuple[int, str]:
+        if not image[1].isascii():
+            check_name(self.raw / image[1])
+        return image
 
     def unchecked(self, above: int, limit: int) -> list[tuple[int, str]]:
         """Id and file of the next images that were not yet found good, by id, starting above the id ``above``."""

@@ -68,7 +68,8 @@ def prepare(
             "skipped_images": skipped_images(images),
             f"skipped_{noun}": content.checked.skipped,
             "versions": versions(),
-            "warnings": content.warnings,
+            # They may name files that are beside the point, in any encoding.
+            "warnings": [words.encode("utf-8", "backslashreplace").decode("utf-8") for words in content.warnings],
         }
     finish(folder, output, manifest)
     log.info("%s", _pace(content, noun, time.monotonic() - start))

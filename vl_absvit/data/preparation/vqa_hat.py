@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vl_absvit.cli import progress
+from vl_absvit.data.files import check_name
 from vl_absvit.data.preparation import vqa_hat_source as source
 from vl_absvit.data.preparation.coco_images import CocoImages
 from vl_absvit.data.preparation.folder import make_request
@@ -82,6 +83,7 @@ def _request(options: HATOptions, names: list[source.MapName]) -> dict[str, Any]
     """What decides the result; the folder of maps is a source like any file."""
     settings = {"allow_missing_images": options.allow_missing_images}
     request = make_request(VQA_HAT, options.images, settings, [options.questions])
+    check_name(options.maps.resolve())
     with progress() as bar:
         tracked = bar.track(names, description="reading maps")
         request["sources"][options.maps.resolve().name] = source.fingerprint_of(options.maps, tracked)
