@@ -6,6 +6,7 @@ model's ``config.json`` with ``id2label`` (ViLT, BridgeTower). Lines: ``{"answer
 """
 
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from vl_absvit.data.json_files import form_name, read_text
 from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
-_TABLES = ("id2label", "label2id", "label2ans", "ans2label", "label2answer", "answer2label")
+_OF_MODELS = ("id2label", "label2id")
+_OF_DATA = ("label2ans", "ans2label", "label2answer", "answer2label")
 """Keys under which larger objects hold a vocabulary."""
 _PICKLES = (".pkl", ".pickle", ".p")
 
@@ -54,10 +56,27 @@ def answers_in(content: Any, path: str | Path) -> tuple[str, ...]:
     Raises:
         InputError: see ``read_answers``.
     """
-    if isinstance(content, dict) and (key := next((key for key in _TABLES if key in content), None)):
-        content = content[key]
+    first, *others = (_answers_of(table, path) for table in _tables(content))
+    for label, said in enumerate(zip_longest(first, *others)):
+        if len(set(said)) > 1:
+            words = " and ".join("nothing" if answer is None else shown(answer) for answer in said)
+            raise InputError(f"{path}: its two tables differ: the answer of label {label} is {words}")
+    return first
+
+
+def _tables(content: Any) -> list[Any]:
+    """The vocabulary, twice where a file has it both ways round."""
+    if isinstance(content, dict):
+        # A model's label2id may have been left as it was made; its id2label counts.
+        of_models, of_data = ([content[key] for key in keys if key in content] for keys in (_OF_MODELS, _OF_DATA))
+        return of_models[:1] or of_data or [content]
     if isinstance(content, list) and len(content) == 2 and all(isinstance(part, dict) for part in content):
-        content = content[0] if "answer" not in content[0] else content
+        return [content] if all(map(_is_record, content)) else content
+    return [content]
+
+
+def _answers_of(content: Any, path: str | Path) -> tuple[str, ...]:
+    """The answers of one table or list, by label."""
     if isinstance(content, list) and content and all(_is_record(part) for part in content):
         content = _by_label([(record["answer"], record["label"]) for record in content], path)
     if isinstance(content, dict):
