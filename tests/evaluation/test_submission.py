@@ -222,4 +222,7 @@ def test_questions_that_were_left_out_with_their_images_are_counted():
 def test_another_data_set_is_not_sent_as_vqav2():
     assert remarks(prepared(dataset="vqa_v1"), ["test"], 20) == []
     assert "3000000000007 is VizWiz_test_00000007" in remarks(prepared(dataset="vizwiz"), ["test"], 8000)[0]
+    assert (
+        "VizWiz's evaluation wants those of --split val,minival" in remarks(prepared(dataset="vizwiz"), ["val"], 9)[0]
+    )
     assert remarks({"splits": {"test-dev": {}}}, ["test-dev"], 20)  # prepared by an earlier version

@@ -155,9 +155,10 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
             f"{left_out:,} official questions are not among them: their images cannot be used, see skipped_images in "
             "manifest.json; the official files ask them, too"
         )
-    if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
-        words.append("the official val is val and minival together: score_vqa.py wants those of --split val,minival")
     dataset = manifest.get("dataset", "vqav2")
+    if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
+        scorer = "VizWiz's evaluation" if dataset == "vizwiz" else "score_vqa.py"
+        words.append(f"the official val is val and minival together: {scorer} wants those of --split val,minival")
     if dataset == "vizwiz":
         words.append(
             'VizWiz\'s server wants {"image": ..., "answer": ...}: question 3000000000007 is VizWiz_test_00000007'

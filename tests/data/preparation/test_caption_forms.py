@@ -145,6 +145,17 @@ def test_the_table_with_its_broken_line_gives_the_same_and_the_line_is_told_of(r
     assert set(manifest["sources"]) == {"results.csv", "dataset_flickr30k.json"}
 
 
+@pytest.mark.parametrize(("mark", "quote"), [("\t", ""), (";", ""), (", ", '"'), ("\t", '"')])
+def test_the_table_with_other_marks_and_quoted_cells_gives_the_same(raw, tmp_path, right, mark, quote):
+    rows = [("image_name", "comment_number", "comment")]
+    for record in records_of():
+        rows += [(record["filename"], str(k), each["raw"]) for k, each in enumerate(record["sentences"])]
+    lines = [mark.join(quote + (cell.replace('"', '""') if quote else cell) + quote for cell in row) for row in rows]
+    (raw / "results.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    prepare(raw, tmp_path / "out", captions=["results.csv"], karpathy=raw / "dataset_flickr30k.json")
+    assert tables_of(tmp_path / "out") == right
+
+
 def test_the_published_broken_line_is_read_as_it_was_meant(raw, tmp_path):
     """The line as the file has it; its caption is followed by those of the next image."""
     records = [image_record("flickr30k", 1, "test", ["a", "b", "c", "d", "e"])]
@@ -419,6 +430,7 @@ def test_what_does_not_fit_together_on_the_command_line_is_refused(raw):
         ("train.csv", "image,size\n1001.jpg,3\n", "line 1: expected 1.jpg#0<TAB>caption, or a header"),
         ("train.csv", "image_name| comment_number| comment\n1001.jpg| A dog\n", "line 2: expected it to be as"),
         ("train.csv", "image,caption\n1001.jpg\n", "line 2: expected it to be as"),
+        ("train.json", '[{"image": "1001.jpg", "caption": []}]', "record 1: 1001.jpg has no caption"),
         ("train.json", '[{"image": "1001.jpg", "caption": 3}]', "record 1: expected caption to be a string or a list"),
         ("train.json", '[{"image": "1001.jpg", "caption": ["A dog.", null]}]', "or a list of them, got null"),
         ("train.json", '[{"image": "1001.jpg"}]', "record 1: there is no 'caption'"),

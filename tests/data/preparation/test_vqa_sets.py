@@ -226,10 +226,10 @@ def test_several_data_sets_none_of_which_is_vqav2_are_asked_about(tmp_path):
 @pytest.mark.parametrize(
     ("writer", "dataset", "message"),
     [
-        (write_okvqa, "vqa_v1", "VQA v1, .* with a multiple_choice_answer in each annotation.*found none"),
-        (write_vqa_v1, "okvqa", "OK-VQA, .* without multiple_choice_answer in the annotations.*found none"),
-        (write_vqa_v1, "vqacp_v2", "VQA-CP v2, vqacp_v2_train_questions.json, .*found none"),
-        (write_vqa_v1, "vizwiz", "VizWiz, train.json, .*found none"),
+        (write_okvqa, "vqa_v1", "VQA v1, .* with a multiple_choice_answer in each annotation.*found none$"),
+        (write_vqa_v1, "okvqa", "OK-VQA, .* without multiple_choice_answer in the annotations.*found none$"),
+        (write_vqa_v1, "vqacp_v2", "VQA-CP v2, vqacp_v2_train_questions.json, .*found none$"),
+        (write_vqa_v1, "vizwiz", "VizWiz, train.json, .*found none$"),
     ],
 )
 def test_another_data_set_than_asked_for_is_refused(tmp_path, writer, dataset, message):

@@ -2,7 +2,7 @@
 
 - Flickr's own: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``, ``Flickr8k.token.txt``).
 - Tables: ``image_name| comment_number| comment`` (``results.csv``) or ``image,caption`` (``captions.txt``,
-  ``flickr30k_test_karpathy.txt``), with a header.
+  ``flickr30k_test_karpathy.txt``), with a header; tabs and semicolons divide, too.
 - ALBEF's, BLIP's and LAVIS's: a JSON list of ``{"image": path, "caption": text or list of texts}`` for each split.
 - Lists of a split's images, one name a line (``Flickr_8k.trainImages.txt``).
 
@@ -108,6 +108,8 @@ def _of_records(path: Path) -> Iterator[_Row]:
     for where, record in read_records(path, "annotations"):
         name = string(record, "image", where)
         captions = value(record, "caption", where)
+        if captions == []:
+            raise InputError(f"{where}: {name} has no caption")
         for caption in captions if isinstance(captions, list) else [captions]:
             if not isinstance(caption, str):
                 raise InputError(
@@ -138,21 +140,22 @@ def _token(line: str) -> tuple[str, int, str, bool] | None:
 
 def _table(header: str, where: str) -> Callable[[str], tuple | None]:
     """What reads the lines below a header: name, number, caption, whether it was repaired; None if it cannot."""
-    mark = "|" if "|" in header else ","
-    columns = [column.strip().lower() for column in header.split(mark)]
+    mark = next((mark for mark in "|\t;" if mark in header), ",")
+    columns = [_unquoted(column).lower() for column in header.split(mark)]
     is_numbered = len(columns) == 3 and columns[1] in _NUMBER_COLUMNS
     if not (columns[0] in _IMAGE_COLUMNS and columns[-1] in _CAPTION_COLUMNS and (is_numbered or len(columns) == 2)):
         raise InputError(f"{where}: expected {_FORMS}; got {header!r:.80}")
 
     def read(line: str) -> tuple[str, int | None, str, bool] | None:
         name, *cells = line.split(mark, len(columns) - 1)
+        name = _unquoted(name)
         if not is_numbered:
             return (name, None, _unquoted(cells[0]), False) if cells else None
         # One line of the published results.csv has its second mark missing.
         if len(cells) == 1 and (found := _WITHOUT_BAR.fullmatch(cells[0])):
             return name, int(found[1]), found[2], True
-        if len(cells) == 2 and cells[0].strip().isdecimal():
-            return name, int(cells[0]), _unquoted(cells[1]), False
+        if len(cells) == 2 and (number := _unquoted(cells[0])).isdecimal():
+            return name, int(number), _unquoted(cells[1]), False
         return None
 
     return read

@@ -153,7 +153,7 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
     if chosen:
         _check_once(DATA_SETS[chosen], folders)
     if not held:
-        raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset)}")
+        raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset, folders)}")
     _check_complete(DATA_SETS[chosen], named[chosen], folders)
     left = [DATA_SETS[name].title for name in named if name != chosen] if chosen == "vqav2" else []
     words = [f"files named as those of {' and '.join(left)} are there, too; see --dataset"] if left else []
@@ -176,11 +176,11 @@ def _folders_in(folder: Path) -> list[tuple[str, str]]:
         return []
 
 
-def _fitting(raw: Path, dataset: str | None) -> str:
-    """Words for the folder below that has what was not found."""
+def _fitting(raw: Path, dataset: str | None, searched: list[Path]) -> str:
+    """Words for the folder below that has what was not found; none of those that were searched."""
     names = [subset.questions for subset in DATA_SETS[dataset or "vqav2"].subsets.values()]
     for folder in _folders(raw, lambda name: not _IMAGE_FOLDER.fullmatch(name)):
-        if any(_find(name, [folder]) for name in names):
+        if folder not in searched and any(_find(name, [folder]) for name in names):
             return f"; {folder} has some: give it as --root"
     return ""
 
