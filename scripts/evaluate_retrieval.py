@@ -51,8 +51,9 @@ def main() -> None:
     )
     if gallery.without_image:
         raise InputError(
-            f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, and recall is "
-            "over all of them; see missing_images in manifest.json"
+            f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, which was "
+            "missing when they were prepared, and recall is over all of them; bring the images and prepare again, "
+            "into another folder"
         )
     if arguments.folds > len(gallery.image_ids):
         raise InputError(f"--folds: {arguments.split} has {len(gallery.image_ids)} images, got {arguments.folds} folds")

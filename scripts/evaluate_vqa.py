@@ -62,7 +62,7 @@ def main() -> None:
         raise InputError(
             f"{arguments.data}: {dataset.without_image:,} of {dataset.without_image + len(dataset):,} questions of "
             f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
-            "predictions must have every question of the split; bring the images and prepare again"
+            "predictions must have every question of the split; bring the images and prepare again, into another folder"
         )
     model = checkpoint.model.to(accelerator.device)
     loader = evaluation_loader(

@@ -59,6 +59,7 @@ def test_several_splits_are_asked_together_in_the_order_named(prepared):
     questions = split_questions(prepared, "val,minival")
     apart = [split_questions(prepared, split) for split in ("val", "minival")]
     assert questions.ids == apart[0].ids + apart[1].ids and questions.describe()["split"] == "val,minival"
+    assert SplitQuestions(prepared, "val , minival", questions.samples).describe() == questions.describe()
     for row, one, place in ((0, apart[0], 0), (-1, apart[1], -1)):
         assert questions.asked(row) == one.asked(place)
 

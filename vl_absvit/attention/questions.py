@@ -85,7 +85,8 @@ class _OfSplit:
 
     def describe(self) -> dict[str, Any]:
         """What tells these texts from others, wherever they lie, as JSON."""
-        return {"content": content_of(self._root, split_names(self._split)), "split": self._split}
+        splits = split_names(self._split)
+        return {"content": content_of(self._root, splits), "split": ",".join(splits)}
 
     def _file(self, row: int) -> tuple[Path, bytes | None]:
         """The picture's file, and its bytes where the tables hold them."""
