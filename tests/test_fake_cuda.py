@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.every_task import DROPPING, KINDS, Trial
 from benchmarks.waits import fake_cuda, run_backward
-from vl_absvit.precision import arithmetic
+from vl_absvit.precision import always_fp32, arithmetic
 from vl_absvit.variants import VARIANTS
 
 CUDA = torch.device("cuda", 0)
@@ -86,6 +86,14 @@ def test_fp32_means_fp32_on_a_gpu(products, precision):
     with fake_cuda():
         arithmetic(precision, CUDA)
     assert [owner.allow_tf32 for owner in products] == [precision == "bf16"] * 2
+
+
+def test_what_is_compared_takes_no_tf32(products):
+    matmul, _ = products
+    matmul.allow_tf32, seen = True, always_fp32(lambda _: matmul.allow_tf32)
+    with fake_cuda():
+        assert seen(torch.zeros(1, device=CUDA)) is False
+    assert matmul.allow_tf32 is True
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

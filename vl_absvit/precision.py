@@ -8,8 +8,8 @@ On a GPU fp32 means fp32: products and convolutions do not round their inputs to
 what stays fp32 may do so.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from itertools import chain
 from typing import Any, ParamSpec, TypeVar
@@ -42,7 +42,7 @@ def always_fp32(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def exact(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(each.device for each in chain(args, kwargs.values()) if isinstance(each, Tensor))
-        with _autocast(device.type, enabled=False):
+        with _autocast(device.type, enabled=False), _without_tf32(device.type):
             return function(*map(_widened, args), **{name: _widened(each) for name, each in kwargs.items()})
 
     return exact
@@ -66,6 +66,21 @@ def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:
     if not torch.amp.is_autocast_available(device_type):  # as for tensors without content
         return nullcontext()
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled)
+
+
+def _without_tf32(device_type: str) -> AbstractContextManager:
+    """Products of fp32 tensors on a GPU in whole fp32; compiled code, in which nothing is compared, keeps TF32."""
+    return _whole_products() if device_type == "cuda" and not torch.compiler.is_compiling() else nullcontext()
+
+
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
 
 
 def _widened(value: Any) -> Any:
