@@ -90,6 +90,17 @@ def test_what_is_seen_equals_the_naive_formulas(top_down, modulation, gain, bias
         assert looks.prior_mask is None
 
 
+@pytest.mark.parametrize("modulation", ["reweight", "reweight_project"])
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_a_model_of_bf16_weights_sees_in_bf16_and_measures_its_mask_in_fp32(top_down, modulation):
+    model = make(top_down=top_down, modulation=modulation, gain=0.5).bfloat16()
+    looks = model.look_twice(IMAGES.bfloat16(), PRIOR.bfloat16(), IMAGE_INDEX)
+    exact = model.double().look_twice(IMAGES, PRIOR, IMAGE_INDEX)
+    assert looks.seen(IMAGE_INDEX).dtype == torch.bfloat16
+    torch.testing.assert_close(looks.seen(IMAGE_INDEX).double(), exact.seen(IMAGE_INDEX), rtol=0.1, atol=0.1)
+    assert looks.prior_mask is None or looks.prior_mask.dtype == torch.float32
+
+
 @pytest.mark.parametrize("top_down", VARIANTS)
 def test_facts_and_parameters_are_those_of_the_table(top_down):
     model, variant = make(top_down=top_down), VARIANTS[top_down]

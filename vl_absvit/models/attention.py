@@ -109,7 +109,7 @@ class ValueMaskAttention(TopDownAttention):
         return bottom_up if top_down is None else self.steer(bottom_up, top_down)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
-        return bottom_up._replace(values=top_down.mask.unsqueeze(-1) * bottom_up.values)
+        return bottom_up._replace(values=(top_down.mask.unsqueeze(-1) * bottom_up.values).to(bottom_up.values.dtype))
 
 
 def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -32,7 +32,7 @@ class Steered(NamedTuple):
     (``reweight_project``), so that the feedback runs on it instead of on all tokens of all texts.
     """
 
-    mask: Tensor | None  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1], if there is one
+    mask: Tensor | None  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1], at least fp32
     scale: Tensor  # (B, N, 1), or (1, 1, 1) for all
     direction: Tensor  # (I, N, D) per image and token, or (B, 1, D) shared by all tokens
     image_index: Tensor | None = None  # (B,) row of ``direction`` each text is about; None where rows are texts already
@@ -72,7 +72,7 @@ def reweight(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | N
         image_index: row of ``tokens`` each prior is about, (B,); None means B = I in the same order.
     """
     mask = relevance(per_text(tokens, image_index), prior)
-    return Steered(mask, gain * mask.unsqueeze(-1), tokens, image_index)
+    return Steered(mask, (gain * mask.unsqueeze(-1)).to(tokens.dtype), tokens, image_index)
 
 
 def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
@@ -85,7 +85,7 @@ def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Te
     tokens = per_text(tokens, image_index)
     mask = relevance(tokens, prior)
     along_prior = tokens @ prior.unsqueeze(-1)  # (B, N, 1)
-    return Steered(mask, gain * mask.unsqueeze(-1) * along_prior, prior.unsqueeze(1))
+    return Steered(mask, (gain * mask.unsqueeze(-1) * along_prior).to(tokens.dtype), prior.unsqueeze(1))
 
 
 def keep_all(tokens: Tensor, prior: None, gain: float, image_index: None = None) -> Steered:
