@@ -1,6 +1,7 @@
 """The folder of an export: whole files, an index in order, and what an interruption leaves."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -197,3 +198,8 @@ def test_an_export_of_a_time_before_other_precisions_goes_on_in_fp32_alone(outpu
     assert ExportFolder(output).start(DESCRIPTION | {"precision": "fp32"}) == {"a"}
     with pytest.raises(InputError, match="holds another export, which differs in precision"):
         ExportFolder(output).start(DESCRIPTION | {"precision": "bf16"})
+
+
+def test_a_picture_whose_name_no_index_could_tell_is_asked_to_be_renamed(output):
+    with pytest.raises(InputError, match="caf..jpg: the name is not in UTF-8; rename it"):
+        ExportFolder(output).place_of(output.parent / os.fsdecode(b"caf\xe9.jpg"))

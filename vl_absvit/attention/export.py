@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vl_absvit.attention.exported import IMAGE_FROM_HERE
-from vl_absvit.data.files import write_text, write_whole
+from vl_absvit.data.files import check_name, write_text, write_whole
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
@@ -96,7 +96,12 @@ class ExportFolder:
             write_whole(path, lambda stream: panel.save(stream, "PNG", compress_level=_PNG_EFFORT))
 
     def place_of(self, picture: Path) -> dict[str, str]:
-        """Where a picture's file is, for the index: from the root of the file system, and from here."""
+        """Where a picture's file is, for the index: from the root of the file system, and from here.
+
+        Raises:
+            InputError: its name is not in UTF-8.
+        """
+        check_name(picture)
         return {"image": str(picture), IMAGE_FROM_HERE: os.path.relpath(picture, self.folder.resolve())}
 
     def keep_picture(self, name: str, content: bytes) -> str:
