@@ -110,3 +110,12 @@ def test_without_any_prior_what_is_missing_is_said_and_the_first_look_is_had_by_
     tokens, maps = model.forward_intermediates(images, look="first")
     torch.testing.assert_close(tokens, model.look_once(images).tokens)
     torch.testing.assert_close(maps[-1], as_maps(model.look_once(images).states[-1]))
+
+
+def test_a_prior_of_another_shape_and_an_unknown_look_are_one_line():
+    model, images = make(), torch.randn(IMAGES).double()
+    for shape in ((WIDTH,), (3, WIDTH), (2, WIDTH - 1), (2, 1, WIDTH)):
+        with pytest.raises(InputError, match=r"^prior: expected one vector per image or text, \(2, 16\), got \("):
+            model(images, torch.randn(shape).double())
+    with pytest.raises(InputError, match="^look: expected 'last' or 'first', got 'second'$"):
+        model.forward_intermediates(images, look="second")

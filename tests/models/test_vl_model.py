@@ -136,6 +136,9 @@ def test_the_question_changes_what_the_second_look_sees(model, batch):
 def test_saved_models_load_as_they_were(model, batch, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = VLAbSViT.from_pretrained(tmp_path).eval()
+    assert VLAbSViT.from_pretrained(tmp_path, map_location=torch.device("meta")).vision.pos_embed.is_meta
+    with pytest.raises(RuntimeError, match="nowhere"):  # in the library's own words: nothing is wrong with the weights
+        VLAbSViT.from_pretrained(tmp_path, map_location="nowhere")
     assert loaded.architecture == json.loads((tmp_path / "config.json").read_text())
     torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits, rtol=0, atol=0)
     assert {file.name for file in tmp_path.iterdir()} >= {"config.json", "model.safetensors"}

@@ -108,7 +108,10 @@ def test_a_wrong_argument_is_one_line(finetuned, world, tmp_path, capsys, change
 def test_a_pretrained_encoder_is_not_a_vqa_checkpoint(finetuned, world, tmp_path, capsys):
     changes = {"--checkpoint": finetuned / "pretrained/checkpoints/best"}
     assert evaluate(finetuned, world, tmp_path / "out.json", **changes) == 1
-    assert "pretrained/checkpoints/best: there is no tokenizer.json" in capsys.readouterr().err
+    assert (
+        "pretrained/checkpoints/best: expected a VQA or retrieval model, got an image classifier"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_mistyped_key_is_a_usage_error_with_the_nearest_one(world, tmp_path, capsys):

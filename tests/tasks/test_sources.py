@@ -23,6 +23,7 @@ def asked(monkeypatch) -> dict[str, tuple[str, ...]]:
         return Found(f"fetched/{name}", name)
 
     monkeypatch.setattr(sources, "find", find)
+    monkeypatch.setattr(sources, "check_start", lambda folder: None)
     return options
 
 

@@ -13,9 +13,11 @@ from torch import nn
 from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.start_config import check_use
 from vl_absvit.tasks.vqa import VQATask
 
 
@@ -124,3 +126,41 @@ def test_a_pretraining_goes_on_with_the_rows_of_its_classes(world, tmp_path, cap
     assert torch.equal(after.model.vision.head.weight[1:], before.model.vision.head.weight[: count - 1].flip(0))
     assert not torch.equal(after.model.vision.head.weight[0], before.model.vision.head.weight[-1])
     assert f"{count - 1} of {count} classes known to the start weights" in caplog.text
+
+
+def test_what_is_no_checkpoint_to_start_from_is_named_before_data_is_read(world, start, tmp_path):
+    for folder in (start.parent, start / "model.safetensors", tmp_path / "x@y"):
+        config = replace(tiny_vqa_config(tmp_path, tmp_path), from_checkpoint=str(folder))
+        with pytest.raises(InputError, match=f"^from_checkpoint {folder}: there is no config.json, training.json; exp"):
+            VQATask(config)
+    ClassificationTask(tiny_pretrain_config(world, tmp_path)).save(tmp_path)
+    with pytest.raises(InputError, match="expected a VQA or retrieval model, got an image classifier; vision.weights"):
+        VQATask(replace(tiny_vqa_config(tmp_path, tmp_path), from_checkpoint=str(tmp_path)))
+    with pytest.raises(InputError, match=f"^checkpoint {tmp_path}: expected a VQA or retrieval model, got an image cl"):
+        load_parts(tmp_path)
+
+
+def test_weights_are_never_divided_into_other_heads(world, start):
+    config = replace(tiny_vqa_config(world, start), from_checkpoint=str(start))
+    for part, other in (("vision", 4), ("text", 4), ("fusion", 1)):
+        changed = replace(config, **{part: replace(getattr(config, part), num_heads=other)})
+        with pytest.raises(ConfigError, match=f"^{part}.num_heads is {other}, but the weights .* with 2 heads$"):
+            VQATask(changed)
+    named = {"vision": {"model": "absvit_tiny_patch16_224", "num_heads": None}}
+    assert check_use(named, {"vision": {"num_heads": 3}}, "F") is None
+    with pytest.raises(
+        ConfigError, match="^vision.num_heads is 4, but the weights of from_checkpoint F .* with 3 heads"
+    ):
+        check_use(named, {"vision": {"num_heads": 4}}, "F")
+
+
+def test_a_start_says_what_it_changes_in_the_use_of_the_weights(world, start, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    begin(world, start)
+    assert "was trained otherwise" not in caplog.text
+    config = tiny_vqa_config(world, start, vision=tiny_vision(gain=5.0, image_statistics="clip"))
+    VQATask(replace(config, from_checkpoint=str(start), prior=replace(config.prior, sentence="eos")))
+    assert (
+        "was trained otherwise: vision.gain was 10.0, now it is 5.0; vision.image_statistics was backbone, now it is "
+        "clip; prior.sentence was cls, now it is eos"
+    ) in caplog.text

@@ -182,6 +182,8 @@ class AbSViT(Getters, VisionTransformer):
             prior, image_index = None, None  # no text has a say: rows stay images
         elif prior is None:
             prior = self._own_prior().expand(len(first.tokens), -1)
+        elif prior.shape != (expected := (len(first.tokens if image_index is None else image_index), self.embed_dim)):
+            raise InputError(f"prior: expected one vector per image or text, {expected}, got {tuple(prior.shape)}")
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
         if not self.looks_twice:
             return TwoLooks(first, Look(steered.tokens, states=[]), steered.mask)  # PerceiverIO ends here

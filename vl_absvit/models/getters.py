@@ -9,6 +9,8 @@ from typing import Any, Literal
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from vl_absvit.errors import InputError
+
 
 class Getters:
     """``forward`` and what stands beside it in timm, for an encoder that looks twice.
@@ -51,7 +53,12 @@ class Getters:
             stop_early: has no effect, for a second look needs the whole first.
             prior: one per image, (I, D); None takes the trainable query.
             look: the last one, or the first, which needs no prior.
+
+        Raises:
+            InputError: ``look`` is neither, or the prior is of another shape.
         """
+        if look not in ("last", "first"):
+            raise InputError(f"look: expected 'last' or 'first', got {look!r:.60}")
         assert output_fmt in ("NCHW", "NLC") and attn_mask is None and not is_causal
         seen = self.look_once(x) if look == "first" else self.look_twice(x, prior)
         first, second = (seen, None) if look == "first" else (seen.first, seen.second)

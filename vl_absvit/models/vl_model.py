@@ -221,9 +221,10 @@ class VLAbSViT(
         model = build_from_architecture(config, where=f"{folder / CONFIG_NAME}")
         weights = folder / SAFETENSORS_SINGLE_FILE
         try:
-            return cls._load_as_safetensor(model, str(weights), str(map_location), strict).eval()
+            model = cls._load_as_safetensor(model, str(weights), "cpu", strict).eval()
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(
                 f"{weights}: does not fit the architecture in {CONFIG_NAME} beside it: {reason}"
             ) from error
+        return model.to(map_location)

@@ -33,6 +33,7 @@ HEADS = {
     "snli": "an SNLI-VE model",
 }
 
+EXPECTED = "expected a folder such as RUN/checkpoints/best, or such a folder's name on the hub"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 MAX_SPARE = 128
 """Tokens that a text encoder may know beyond its tokenizer's: their tables are filled up to multiples of 8 to 128."""
@@ -141,11 +142,9 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     needed = ("config.json", "model.safetensors", "tokenizer.json", PREPROCESSING, TRAINING)
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
+        _refuse_classifier(folder, "checkpoint")
         holds = "holds a model alone, as save_pretrained writes it; " if missing == list(needed[2:]) else ""
-        raise InputError(
-            f"checkpoint {folder}: {holds}there is no {', '.join(missing)}; expected a folder such as "
-            "RUN/checkpoints/best, or such a folder's name on the hub"
-        )
+        raise InputError(f"checkpoint {folder}: {holds}there is no {', '.join(missing)}; {EXPECTED}")
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
     training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
     architecture = read_json(folder / "config.json", dict)
@@ -207,6 +206,20 @@ def _check_size(architecture: dict[str, Any], folder: Path) -> None:
             f"{folder / 'model.safetensors'}: does not fit the architecture in config.json beside it: "
             f"it holds {held:,} numbers, the model has {described:,}"
         )
+
+
+def check_start(folder: str) -> None:
+    """Raise ``InputError`` where the checkpoint to start from is none of a VQA or retrieval run."""
+    missing = [name for name in ("config.json", TRAINING) if not (Path(folder) / name).is_file()]
+    if missing:
+        raise InputError(f"from_checkpoint {folder}: there is no {', '.join(missing)}; {EXPECTED}")
+    _refuse_classifier(Path(folder), "from_checkpoint", "; vision.weights takes it")
+
+
+def _refuse_classifier(folder: Path, option: str, advice: str = "") -> None:
+    config = folder / "config.json"
+    if config.is_file() and "classes" in read_json(config, dict):
+        raise InputError(f"{option} {folder}: expected a VQA or retrieval model, got an image classifier{advice}")
 
 
 def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -38,6 +38,7 @@ from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, ste
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.sources import fetched
+from vl_absvit.tasks.start_config import say_other_use
 
 
 class StepAhead(NamedTuple):
@@ -79,6 +80,7 @@ class RetrievalTask:
             if config.from_checkpoint is not None:
                 check_same_tokenizer(config.from_checkpoint, self.tokenizer)
             self.model = build_retrieval_model(config, self.tokenizer)
+            say_other_use(config.from_checkpoint, self.model.architecture)
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model, has_prior=True)

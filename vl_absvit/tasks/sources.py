@@ -6,6 +6,7 @@ from vl_absvit.config import PretrainConfig, TextConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, WEIGHTS_AND_TEXTS, find
 from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.checkpoint import check_start
 
 
 def fetched(config: RunnableConfig) -> RunnableConfig:
@@ -18,6 +19,7 @@ def fetched(config: RunnableConfig) -> RunnableConfig:
     start = None if isinstance(config, PretrainConfig) else config.from_checkpoint
     if start is not None:
         config = replace(config, from_checkpoint=str(find(start, "from_checkpoint").path))
+        check_start(config.from_checkpoint)
     elif config.vision.weights not in (None, "timm"):
         weights = str(find(config.vision.weights, "vision.weights").path)
         config = replace(config, vision=replace(config.vision, weights=weights))

@@ -43,6 +43,7 @@ from vl_absvit.tasks.checkpoint import (
 from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.sources import fetched
+from vl_absvit.tasks.start_config import say_other_use
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class VQATask:
                 check_same_tokenizer(config.from_checkpoint, self.tokenizer)
                 answers = match_answers(config.from_checkpoint, self.vocabulary)
             self.model = build_vqa_model(config, len(self.vocabulary), self.tokenizer, answers)
+            say_other_use(config.from_checkpoint, self.model.architecture)
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model, has_prior=self.model.prior is not None)

@@ -1,0 +1,76 @@
+"""How a checkpoint's weights were used when they were trained, beside how a run that starts from them uses them.
+
+Shapes tell neither the number of heads nor how strongly a signal is fed back: weights load either way.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from vl_absvit.data.json_files import read_json
+from vl_absvit.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+HEADS = {("vision", "num_heads"): "vision.num_heads", ("fusion", "num_heads"): "fusion.num_heads",
+         ("text", "num_attention_heads"): "text.num_heads"}  # fmt: skip
+"""Of attention: with another number, the same rows of queries and keys belong to other heads."""
+USES = {("vision", name): f"vision.{name}" for name in ("top_down", "modulation", "gain", "image_statistics")} | {
+    ("sentence",): "prior.sentence", ("pool",): "prior.pool",
+    ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
+}  # fmt: skip
+"""What training may well change, and the reader of a log should know."""
+
+
+def say_other_use(folder: str | None, now: Mapping[str, Any]) -> None:
+    """Log what ``check_use`` finds for a run that starts from a checkpoint, if it does."""
+    if folder is not None and (changed := check_use(read_json(Path(folder) / "config.json", dict), now, folder)):
+        log.info(changed)
+
+
+def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> str | None:
+    """What a start changes in how the weights are used, in words; None where it changes nothing.
+
+    Args:
+        saved: ``config.json`` of the checkpoint; what it lacks is not compared.
+        now: the architecture of the model that starts from it.
+        folder: of the checkpoint, named in errors.
+
+    Raises:
+        ConfigError: the weights would be read with another number of heads.
+    """
+    for path, option in HEADS.items():
+        before, after = (_value(_with_heads(each), path) for each in (saved, now))
+        if None not in (before, after) and before != after:
+            raise ConfigError(
+                f"{option} is {after}, but the weights of from_checkpoint {folder} were trained with {before!s:.20} "
+                "heads"
+            )
+    pairs = {option: (_value(saved, path), _value(now, path)) for path, option in USES.items()}
+    changed = [
+        f"{option} was {before}, now it is {after}"
+        for option, (before, after) in pairs.items()
+        if None not in (before, after) and before != after
+    ]
+    return f"from_checkpoint {folder} was trained otherwise: {'; '.join(changed)}" if changed else None
+
+
+def _value(architecture: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        architecture = architecture.get(name) if isinstance(architecture, Mapping) else None
+    return architecture
+
+
+def _with_heads(architecture: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The architecture with the heads of the named vision model where it leaves them to that."""
+    name = _value(architecture, ("vision", "model"))
+    is_ours = isinstance(name, str) and name.startswith("absvit_") and timm.is_model(name)
+    if _value(architecture, ("vision", "num_heads")) is not None or not is_ours:
+        return architecture
+    with torch.device("meta"):
+        heads = timm.create_model(name, depth=1).blocks[0].attn.num_heads
+    return {**architecture, "vision": {**architecture["vision"], "num_heads": heads}}
