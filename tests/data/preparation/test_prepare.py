@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -116,3 +117,21 @@ def test_a_folder_whose_name_is_not_in_utf8_is_asked_to_be_renamed(raw, tmp_path
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="other/caf./1.jpg: the name is not in UTF-8; rename it"):
         begin(tmp_path / "other", tmp_path / "out", fill_from_below)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_output_may_be_a_link_to_a_folder_elsewhere(raw, tmp_path, is_there):
+    (tmp_path / "disk").mkdir()
+    if is_there:
+        (tmp_path / "disk/out").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk/out")
+    manifest = begin(raw, tmp_path / "out")
+    assert manifest == read_manifest(tmp_path / "disk/out") and (tmp_path / "out").is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["out"]
+    assert (tmp_path / "disk/out" / manifest["root_from_here"]).resolve() == raw.resolve()
+
+
+def test_the_output_may_be_the_current_folder(raw, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert begin(raw, Path()) == read_manifest(tmp_path / "out")

@@ -96,8 +96,8 @@ def _difference(found: Any, wanted: Any) -> str:
 
 
 def partial_folder(output: Path) -> Path:
-    """Where ``output`` is written until it is finished: beside it, so that renaming suffices."""
-    output = output.absolute()
+    """Where ``output`` is written until it is finished: beside it, links followed, so that renaming suffices."""
+    output = output.resolve()
     return output.with_name(f"{output.name}.partial")
 
 
@@ -141,8 +141,8 @@ def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
         (partial / scratch).unlink(missing_ok=True)
     for path in [*partial.rglob("*"), partial]:
         flush_to_disk(path)
-    os.replace(partial, output)
-    flush_to_disk(output.parent)
+    os.replace(partial, output.resolve())
+    flush_to_disk(partial.parent)
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
