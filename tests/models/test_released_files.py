@@ -13,6 +13,7 @@ import torch
 from tests.tiny_released import released_config, released_state, save_lightning
 from vl_absvit.errors import InputError
 from vl_absvit.models.released import convert, read_released
+from vl_absvit.models.stand_ins import stand_ins
 
 WEIGHT = {"a": torch.arange(3.0)}
 
@@ -172,3 +173,9 @@ def test_no_file_and_a_folder_are_one_line(tmp_path):
         read_released(tmp_path / "nothing.pth")
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_released(tmp_path)
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_paths_are_known_by_the_names_of_every_python(module):
+    (stand_in,) = stand_ins([(module, "PosixPath"), (module, "Path"), ("os", "system")])
+    assert (stand_in.__module__, stand_in.__name__) == (module, "PosixPath")

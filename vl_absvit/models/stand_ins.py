@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")
-OTHERS = ("argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath")
+PATHS = ("PosixPath", "WindowsPath")
+OTHERS = ("argparse.Namespace", *(f"{module}.{path}" for module in ("pathlib", "pathlib._local") for path in PATHS))
+"""Python 3.13 writes paths as ``pathlib._local``'s."""
 
 
 class _Nothing:
