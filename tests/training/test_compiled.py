@@ -30,7 +30,7 @@ def test_losses_are_those_of_the_code_as_it_was_written(quickly):
     for number in range(2):
         assert fast.step(number) == pytest.approx(plain.step(number), rel=1e-4)
     assert fast.model.state_dict().keys() == plain.model.state_dict().keys(), "so that checkpoints stay what they are"
-    for samples in (4, 8, 12):  # other numbers of images and lengths of texts
+    for samples in (4, 12):  # other numbers of images and lengths of texts
         fast.size = TINY._replace(samples=samples)
         fast.step()
     assert counters["stats"]["unique_graphs"] <= 4
