@@ -15,7 +15,7 @@ WHOLE_PROGRAMS = ("scripts", "data_prep", "hostile", "benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that run whole programs are slow, all of them; the rest are unit tests; all of these take a few minutes."""
+    """Tests that run whole programs are slow, all of them; the rest are unit tests."""
     for item in items:
         if item.path.relative_to(TESTS).parts[0] in WHOLE_PROGRAMS:
             item.add_marker("slow")
