@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils import import_utils
 
+from vl_absvit.planning.elsewhere import replaced
+
 aten = torch.ops.aten
 
 Waits = Counter[str]
@@ -41,29 +43,17 @@ def fake_cuda() -> Iterator[Waits]:
         return np.zeros(tensor.shape, dtype=int).tolist()
 
     with (
-        _replaced(torch.autograd, _engine_run_backward=run_backward),
-        _replaced(torch.cuda, get_rng_state=lambda device: None, set_rng_state=lambda state, device: None),
-        _replaced(torch.cuda, is_bf16_supported=lambda: True),
-        _replaced(torch.cuda.amp.common, amp_definitely_not_available=lambda: False),
-        _replaced(FakeTensor, tolist=tolist),
-        _replaced(import_utils, is_fake_tensor=lambda tensor: False),  # transformers asks fake tensors for less
+        replaced(torch.autograd, _engine_run_backward=run_backward),
+        replaced(torch.cuda, get_rng_state=lambda device: None, set_rng_state=lambda state, device: None),
+        replaced(torch.cuda, is_bf16_supported=lambda: True),
+        replaced(torch.cuda.amp.common, amp_definitely_not_available=lambda: False),
+        replaced(FakeTensor, tolist=tolist),
+        replaced(import_utils, is_fake_tensor=lambda tensor: False),  # transformers asks fake tensors for less
         FakeTensorMode(allow_non_fake_inputs=True),
         _Operations(waits),
         _Arrays(),
     ):
         yield waits
-
-
-@contextmanager
-def _replaced(owner: Any, **names: Callable) -> Iterator[None]:
-    before = {name: getattr(owner, name) for name in names}
-    try:
-        for name, value in names.items():
-            setattr(owner, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
 
 
 @contextmanager

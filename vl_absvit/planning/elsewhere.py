@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,27 +21,28 @@ def cuda_kernels() -> Iterator[None]:
     weights. Dropout keeps one byte per element.
     """
     # A mode for torch functions would not do: it is left in the backward pass, where checkpointed blocks run again.
-    with _replaced(F, scaled_dot_product_attention=_attention, dropout=_dropout):
+    with replaced(F, scaled_dot_product_attention=_attention, dropout=_dropout):
         yield
 
 
 @contextmanager
 def one_of(processes: int) -> Iterator[None]:
     """Collectives gather as many copies of this process's tensors and objects as there are processes."""
-    with _replaced(distributed, dist=_Copies(processes), _between_hosts=lambda: None):
+    with replaced(distributed, dist=_Copies(processes), _between_hosts=lambda: None):
         yield
 
 
 @contextmanager
-def _replaced(module: ModuleType, **names: object) -> Iterator[None]:
-    real = {name: getattr(module, name) for name in names}
+def replaced(owner: Any, **names: object) -> Iterator[None]:
+    """Inside, a module or class has other things under these names."""
+    real = {name: getattr(owner, name) for name in names}
     try:
         for name, value in names.items():
-            setattr(module, name, value)
+            setattr(owner, name, value)
         yield
     finally:
         for name, value in real.items():
-            setattr(module, name, value)
+            setattr(owner, name, value)
 
 
 def _attention(
