@@ -13,6 +13,10 @@ TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 WHOLE_PROGRAMS = ("scripts", "data_prep", "hostile", "benchmarks")
 
+# The first backward pass of a process looks for devices, and where it finds some no fork of the process can take one.
+# It is taken here, before any test pretends that there is a device.
+torch.zeros(1, requires_grad=True).sum().backward()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that run whole programs are slow, all of them; the rest are unit tests."""

@@ -116,7 +116,7 @@ def test_weights_to_start_from_that_are_none_are_one_line_of_a_finetuning(world,
 
 def test_a_bad_picture_is_one_line_of_an_export_and_of_a_pretraining(world, saved, tmp_path):  # noqa: F811
     pictures = Path(shutil.copytree(world / "demo/single_objects", tmp_path / "pictures"))
-    first = next(file for file in sorted((pictures / "train").rglob("*")) if file.is_file())
+    first, *others = sorted(file for file in (pictures / "train").rglob("*") if file.is_file())
     config = write_config(tiny_pretrain_config(world, tmp_path / "run"), tmp_path / "pretrain.yaml")
     for number, name in enumerate(("claims 100,000 x 100,000", "cut in its pixels", "program", "empty")):
         content, words = bad_images()[name]
@@ -124,6 +124,7 @@ def test_a_bad_picture_is_one_line_of_an_export_and_of_a_pretraining(world, save
         asked = ("--image", first, "--question", "What is it?", "--block", -1, "--num-workers", 0)
         options = ("--checkpoint", saved, "--output", tmp_path / "maps", *asked)
         assert words in complaint_of(1, "scripts/export_attention.py", *options)
-        run = ("--data.root", pictures, "--run.output", tmp_path / f"run-{number}")
+        whole = ("--optim.batch_size", 1 + len(others))  # the first step sees every picture
+        run = ("--data.root", pictures, "--run.output", tmp_path / f"run-{number}", *whole)
         line = complaint_of(1, "scripts/pretrain_vision.py", "--config", config, *run)
         assert words in line and first.name in line
