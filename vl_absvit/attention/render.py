@@ -111,35 +111,36 @@ def panel(
     tiles = {"image": large}
     for title, grid in maps.items():
         tiles[title] = overlay(large, grid, large_box, colormap=colormap)
-        _mark_strongest(tiles[title], grid, large_box)
+        mark_strongest(tiles[title], grid, large_box)
     rows, row_height = -(-len(tiles) // PER_ROW), size[1] + CAPTION
     columns = -(-len(tiles) // rows)
     width = 2 * MARGIN + columns * size[0] + (columns - 1) * GAP
-    lines = _wrap(text, _font(21, bold=True), width - 2 * MARGIN)
+    lines = wrap(text, typeface(21, bold=True), width - 2 * MARGIN)
     top = MARGIN + 28 * len(lines) + 10
     bottom = top + rows * row_height
     page = Image.new("RGB", (width, bottom + 40 + MARGIN), PAPER)
     canvas = ImageDraw.Draw(page)
-    canvas.multiline_text((MARGIN, MARGIN - 4), "\n".join(lines), fill=INK, font=_font(21, bold=True), spacing=6)
+    canvas.multiline_text((MARGIN, MARGIN - 4), "\n".join(lines), fill=INK, font=typeface(21, bold=True), spacing=6)
     for k, (title, tile) in enumerate(tiles.items()):
         left, upper = MARGIN + k % columns * (size[0] + GAP), top + k // columns * row_height
         page.paste(tile, (left, upper))
-        canvas.text((left + size[0] / 2, upper + size[1] + 16), title, fill=FAINT, font=_font(15), anchor="mm")
-    _write_remarks(canvas, (MARGIN, bottom + 24), remarks)
+        canvas.text((left + size[0] / 2, upper + size[1] + 16), title, fill=FAINT, font=typeface(15), anchor="mm")
+    write_remarks(canvas, (MARGIN, bottom + 24), remarks)
     return page
 
 
-def _write_remarks(canvas: ImageDraw.ImageDraw, place: tuple[float, float], remarks: Sequence[Remark]) -> None:
+def write_remarks(canvas: ImageDraw.ImageDraw, place: tuple[float, float], remarks: Sequence[Remark]) -> None:
+    """One line of remarks, from ``place`` to the right; its height is in the middle of the line."""
     x, y = place
     for remark in remarks:
         for text, fill, bold in ((f"{remark.about} ", FAINT, False), (remark.words, remark.colour, True)):
-            font = _font(18, bold=bold)
+            font = typeface(18, bold=bold)
             canvas.text((x, y), text, fill=fill, font=font, anchor="lm")
             x += font.getlength(text)
-        x += _font(18).getlength("     ")
+        x += typeface(18).getlength("     ")
 
 
-def _mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
+def mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
     """A ring around the centre of every strongest cell, in place."""
     radius = max(3, min(picture.size) // 40)
     canvas = ImageDraw.Draw(picture)
@@ -149,7 +150,7 @@ def _mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
             canvas.ellipse((x - ring, y - ring, x + ring, y + ring), outline=colour, width=2)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Lines of at most ``width`` pixels; what does not fit into ``MAX_LINES`` is cut."""
     lines = [""]
     for word in text.split():
@@ -164,7 +165,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return lines
 
 
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings along."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)
