@@ -13,6 +13,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "distributed": set(),
     "precision": {"config"},
     "losses": {"precision"},
+    "main_process": {"distributed"},
     "hub": set(),
     "cli": {"config"},
     "models": {"variants", "hub", "precision"},
@@ -25,13 +26,14 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
         "hub",
         "precision",
         "distributed",
+        "main_process",
         "losses",
         "models",
         "data",
         "evaluation",
         "attention",
     },
-    "training": {"config", "precision", "distributed", "data", "tasks"},
+    "training": {"config", "precision", "distributed", "main_process", "data", "tasks"},
     "planning": {"config", "precision", "distributed", "models", "data", "tasks", "training"},
 }
 EXCEPTIONS = {

@@ -71,6 +71,10 @@ class VisionConfig:
     ViT, or a safetensors one's name on the hub (``hf-hub:timm/vit_base_patch16_224.augreg_in1k``). ``timm`` downloads
     the ImageNet weights of the ``vit_`` twin; None starts from random weights.
     Positions and patches are resampled; a classifier keeps the rows of classes that a pretraining's folder names."""
+    decoders: Literal["closed_form", "random"] = "closed_form"
+    """How feedback decoders start where the start weights of the trunk hold none. ``closed_form``: fitted to what the
+    trunk sees in images of the training set, so that what is fed back is what was seen there. ``random`` (paper):
+    random weights, as without start weights."""
     image_statistics: Literal["backbone", "clip", "imagenet"] = "backbone"
     """Mean and standard deviation of pixels: the backbone's own, CLIP's (released vision-language weights), or
     ImageNet's (released ImageNet weights)."""

@@ -81,6 +81,14 @@ def gather_objects(local: list[Any]) -> list[Any]:
     return [item for part in parts for item in part]
 
 
+def take_from_main(tensors: Sequence[Tensor]) -> None:
+    """Give tensors in host memory the content that they have in the main process, in every other one, too."""
+    if world_size() == 1:
+        return
+    for tensor in tensors:
+        dist.broadcast(tensor, src=0, group=_between_hosts())
+
+
 def _between_hosts() -> "dist.ProcessGroup | None":
     """A group of all processes that exchanges what is in host memory; None, the usual one, where that does."""
     usual = dist.group.WORLD

@@ -1,9 +1,10 @@
 """ImageNet's augmentation, by timm: what happens to one picture, and what happens among the images of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from timm.data import Mixup
 from timm.data.transforms_factory import transforms_imagenet_train
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, ImageSample
@@ -74,6 +75,10 @@ class MixedDataset(Dataset):
         with seeded(self._seed, self._epoch, *batch.indices.tolist()):
             images, targets = self._mix(batch.images, batch.labels[:, 0])
         return batch._replace(images=images, targets=targets)
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """As of the other data set, unmixed."""
+        return self.images.sample_images(number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw and augment as in this epoch."""

@@ -4,7 +4,7 @@ Shapes: C captions, I images, T tokens.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,10 @@ class CaptionDataset(Dataset):
     def caption(self, row: int) -> str:
         """One sample's own caption as it was written."""
         return self._captions.texts([row])[0]
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        return self._images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
         """Augment images and draw false captions as in this epoch."""

@@ -6,7 +6,7 @@ import logging
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from vl_absvit.data.images import open_rgb
 from vl_absvit.data.kept import KeptImages
+from vl_absvit.data.pictures import choose
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import InputError
 
@@ -139,6 +140,15 @@ class ImageFolderDataset(Dataset):
 
     collate = staticmethod(collate_images)
 
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        for place in choose(len(self), number, seed):
+            yield self.picture(place, transform)
+
+    def picture(self, index: int, transform: ImageTransform) -> Tensor:
+        """An image as another, plain transform makes it, (3, H, W)."""
+        return transform(open_rgb(self.files[index][0]))
+
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""
         self._epoch = epoch
@@ -163,9 +173,7 @@ class MosaicDataset(Dataset):
 
     def __getitem__(self, index: int) -> ImageSample:
         cells = [self.images[source] for source in self._sources(index)]
-        grid = torch.stack([cell.image for cell in cells]).unflatten(0, (self._side, self._side))  # (n, n, 3, h, w)
-        mosaic = grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (3, n h, n w)
-        return ImageSample(mosaic, [cell.labels[0] for cell in cells], index)
+        return ImageSample(self._join([cell.image for cell in cells]), [cell.labels[0] for cell in cells], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """Several samples, as a loader asks for them."""
@@ -173,10 +181,19 @@ class MosaicDataset(Dataset):
 
     collate = staticmethod(collate_images)
 
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` mosaics, (3, H, W) each, of images as ``transform`` makes them; chosen by the seed."""
+        for place in choose(len(self), number, seed):
+            yield self._join([self.images.picture(source, transform) for source in self._sources(place)])
+
     def set_epoch(self, epoch: int) -> None:
         """Draw and augment as in this epoch."""
         self._epoch = epoch
         self.images.set_epoch(epoch)
+
+    def _join(self, images: Sequence[Tensor]) -> Tensor:
+        grid = torch.stack(list(images)).unflatten(0, (self._side, self._side))  # (n, n, 3, h, w)
+        return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (3, n h, n w)
 
     def _sources(self, index: int) -> list[int]:
         cells = self._side**2

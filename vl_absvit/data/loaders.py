@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vl_absvit.data.loader_processes import SteadyLoader
 from vl_absvit.data.same_image import same_image_batches
+from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class BatchedDataset(Protocol):
 class TrainingDataset(BatchedDataset, Protocol):
     """What training needs of a data set."""
 
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[torch.Tensor]: ...
     def set_epoch(self, epoch: int) -> None: ...
 
 

@@ -1,6 +1,6 @@
 """Images of a data set as tensors (3, H, W), and the rule that training and selection share none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Protocol
 
@@ -22,6 +22,12 @@ def transformed(picture: Image.Image, transform: ImageTransform, seed: int, epoc
     """
     with seeded(seed, epoch, image_id) if transform.is_random else nullcontext():
         return transform(picture)
+
+
+def choose(total: int, number: int, seed: int) -> list[int]:
+    """At most ``number`` distinct ones of ``total`` places, ascending; decided by the arguments alone."""
+    chosen = np.random.default_rng(seed).permutation(total)[:number]
+    return sorted(chosen.tolist())
 
 
 class ImageLoader:
@@ -47,6 +53,12 @@ class ImageLoader:
         tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept} | made
         self._kept.keep(made)
         return tensors
+
+    def sample(self, image_ids: np.ndarray, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` distinct ones of the named images, (3, H, W) each, by another, plain transform."""
+        distinct = np.unique(image_ids)
+        for place in choose(len(distinct), number, seed):
+            yield transform(self._table.open([distinct[place]])[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""

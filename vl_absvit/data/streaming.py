@@ -1,7 +1,8 @@
 """Questions of stream shards as samples: what ``vqa.VQADataset`` is for tables."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.pictures import transformed
-from vl_absvit.data.records import open_image
+from vl_absvit.data.records import ImageRecord, open_image
 from vl_absvit.data.stream_folder import Question, StreamFolder, open_stream
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
@@ -127,6 +128,17 @@ class StreamedQuestions:
             ],
         )
 
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed.
+
+        Whole row groups are read, of several shards.
+        """
+        groups = [(shard, group) for shard in self.shards for group in range(len(shard.questions))]
+        order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+        records = (question.image for place in order for question in groups[place][0].read(groups[place][1]))
+        for record in islice(_distinct(records), number):
+            yield transform(open_image(record, self._folder))
+
     def _report(self, name: str, stream: StreamFolder) -> None:
         number = sum(sum(shard.questions) for shard in self.shards)
         log.info("%s: %d questions on %d images in %d shards", name, number, len(self.image_ids), len(self.shards))
@@ -138,3 +150,12 @@ class StreamedQuestions:
             log.warning(
                 "%s: %d questions are longer than %d tokens and are cut", name, self.truncated, self._max_tokens
             )
+
+
+def _distinct(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    """The first record of every image."""
+    seen: set[int] = set()
+    for record in records:
+        if record.image_id not in seen:
+            seen.add(record.image_id)
+            yield record

@@ -1,12 +1,13 @@
 """Visual questions of a prepared folder, as samples for a ``DataLoader``."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -111,6 +112,10 @@ class VQADataset(Dataset):
     def collate(self, samples: Sequence[VQASample]) -> VQABatch:
         """A batch of samples, padded with the tokenizer's pad id."""
         return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=self._vocabulary_size)
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        return self._images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""

@@ -1,7 +1,7 @@
 """From a configuration to modules: the only part of the model that knows the config's field names."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, Pretrain
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import load_table
 from vl_absvit.models.prior import PriorProjection
-from vl_absvit.models.start_weights import load_start, load_trunk
+from vl_absvit.models.start_weights import fit_new_decoders, load_start, load_trunk
 from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
 from vl_absvit.models.text_weights import read_roberta
 from vl_absvit.models.vl_model import VLAbSViT
@@ -33,7 +33,11 @@ MAX_LAYERS = 200
 
 
 def build_vqa_model(
-    config: VQAConfig, num_answers: int, tokenizer: PreTrainedTokenizerBase, answers: LabelMatch | None = None
+    config: VQAConfig,
+    num_answers: int,
+    tokenizer: PreTrainedTokenizerBase,
+    answers: LabelMatch | None = None,
+    fit: Callable[[AbSViT], str] | None = None,
 ) -> VLAbSViT:
     """A model for VQA finetuning with its start weights.
 
@@ -42,17 +46,23 @@ def build_vqa_model(
         num_answers: size A of the answer vocabulary.
         tokenizer: the text encoder's tokenizer.
         answers: the vocabulary beside that of the checkpoint to start from; None where that has no answers.
+        fit: see ``fit_new_decoders``; None leaves new decoders random, whatever the configuration says.
     """
     # Without a prior that steers there is none: nothing is compared with it.
     sentence = config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
-    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer, answers)
+    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer, answers, fit)
 
 
-def build_retrieval_model(config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase) -> VLAbSViT:
-    """A model for retrieval finetuning with its start weights; all have a prior, for the dual encoder."""
+def build_retrieval_model(
+    config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase, fit: Callable[[AbSViT], str] | None = None
+) -> VLAbSViT:
+    """A model for retrieval finetuning with its start weights; all have a prior, for the dual encoder.
+
+    ``fit`` is that of ``build_vqa_model``.
+    """
     # Where nothing trains a score to rank by, the matching logits rank, as in ALBEF.
     head = {"kind": "matching"} | ({} if config.loss.ranking else {"ranks_by": "itm"})
-    model = _build_model(config, head, config.prior.sentence, tokenizer)
+    model = _build_model(config, head, config.prior.sentence, tokenizer, fit=fit)
     leave_untrained(model, config)
     return model
 
@@ -71,14 +81,19 @@ def _build_model(
     sentence: str | None,
     tokenizer: PreTrainedTokenizerBase,
     answers: LabelMatch | None = None,
+    fit: Callable[[AbSViT], str] | None = None,
 ) -> VLAbSViT:
-    """Start weights of the whole model where the config names them, else of vision and text; the rest is random."""
+    """Start weights of the whole model where the config names them, else of vision and text; the rest is random.
+
+    All but new decoders, which the config may want fitted.
+    """
     roberta = _roberta_config(config.text, tokenizer)
     text, entries = {}, []
     if config.text.model and config.from_checkpoint is None:
         # Read first: a config.json that does not describe the weights beside it takes no memory this way.
         text, entries = read_roberta(config.text.model)
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
+    del vision["decoders"]  # of how training starts
     model = build_from_architecture(
         {
             "format": FORMAT,
@@ -97,6 +112,8 @@ def _build_model(
         entries = load_start(model, config.from_checkpoint, answers)
     elif config.vision.weights is not None:
         entries = load_trunk(model.vision, config.vision.weights, config.vision.model) + entries
+    if fit is not None and config.vision.decoders == "closed_form":
+        entries += fit_new_decoders(model.vision, entries, fit)
     if text:
         model.text.roberta.load_state_dict(text)
     log.info(load_table(model, entries))
@@ -165,11 +182,17 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
     )
 
 
-def build_classifier(config: PretrainConfig, num_classes: int, classes: LabelMatch | None = None) -> Classifier:
+def build_classifier(
+    config: PretrainConfig,
+    num_classes: int,
+    classes: LabelMatch | None = None,
+    fit: Callable[[AbSViT], str] | None = None,
+) -> Classifier:
     """A classifier for pretraining with its start weights.
 
     Args:
         classes: the classes beside those of the classifier in ``vision.weights``; None where that names none.
+        fit: as in ``build_vqa_model``.
     """
     # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
     model = build_random_classifier(config.vision, num_classes, pooling=config.pooling, norm_follows=False)
@@ -177,6 +200,8 @@ def build_classifier(config: PretrainConfig, num_classes: int, classes: LabelMat
     entries = []
     if config.vision.weights is not None:
         entries = load_trunk(model.vision, config.vision.weights, config.vision.model, classes)
+    if fit is not None and config.vision.decoders == "closed_form":
+        entries += fit_new_decoders(model.vision, entries, fit)
     log.info(load_table(model, entries))
     return model
 

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-STATUSES = ("loaded", "resampled", "fresh", "dropped")
+STATUSES = ("loaded", "resampled", "fitted", "fresh", "dropped")
 RANDOM = "no file: random"
 EXAMPLES = 2
 
@@ -25,8 +25,8 @@ PARTS = {  # the longest prefix that fits names the part
 class Entry(NamedTuple):
     """What became of one tensor, or of some rows of one."""
 
-    status: Literal["loaded", "resampled", "fresh", "dropped"]
-    source: str  # which option read which file
+    status: Literal["loaded", "resampled", "fitted", "fresh", "dropped"]
+    source: str  # which option read which file, or fitted it to what
     name: str  # in the model; in the file where it was dropped
     numbers: int
     remark: str = ""  # what was done to it, or why it was dropped

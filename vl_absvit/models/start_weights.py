@@ -4,7 +4,8 @@ Positions and patches are resampled; everything else fits exactly, or is named i
 gives (``load_report.py``). What has no place for a known reason is dropped; all else is an error.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,6 +22,8 @@ from vl_absvit.models.load_report import RANDOM, Entry
 from vl_absvit.models.trunk_forms import as_plain_vit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.models.weight_files import Weights, read_weights
+
+log = logging.getLogger(__name__)
 
 POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
 NO_PLACE = "this model has none"
@@ -99,6 +102,27 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
             entries += rows
         differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior")
         return entries + _load(model, tensors, source, differing)
+
+
+def fit_new_decoders(vision: AbSViT, entries: Sequence[Entry], fit: Callable[[AbSViT], str]) -> list[Entry]:
+    """Have the decoders fitted to the trunk where its weights were loaded and theirs were not.
+
+    Args:
+        entries: the account of what was loaded.
+        fit: fits the decoders and says in words to what.
+
+    Returns:
+        An account of the decoders; empty where there was nothing to fit.
+    """
+    loaded = [entry.name for entry in entries if entry.status in ("loaded", "resampled")]
+    if not vision.feeds_back or any(name.startswith("vision.decoders.") for name in loaded):
+        return []
+    if not any(name.startswith("vision.") for name in loaded):
+        log.info("the trunk starts from random weights, to which no decoders can be fitted: theirs are random, too")
+        return []
+    source = f"vision.decoders {fit(vision)}"
+    decoders = vision.decoders.named_parameters(prefix="vision.decoders")
+    return [Entry("fitted", source, name, weight.numel()) for name, weight in decoders]
 
 
 def load_pretrained(

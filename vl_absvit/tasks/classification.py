@@ -29,6 +29,7 @@ from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pool
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
 from vl_absvit.tasks.checkpoint import TRAINING, origin_of
+from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.going_on import check_same_data, history, without_sources
 from vl_absvit.tasks.sources import fetched
 
@@ -74,7 +75,9 @@ class ClassificationTask:
         self.training = self._data if checkpoint is None else history(checkpoint, self._data)
         torch.manual_seed(seed)
         classes = match_classes(config.vision.weights, self.train_set.classes)
-        self.model = build_classifier(config, len(self.train_set.classes), classes)
+        # A run that goes on has no start weights, so that nothing is fitted.
+        fit = decoder_fit(self.train_set, plain, seed)
+        self.model = build_classifier(config, len(self.train_set.classes), classes, fit)
         say_what_is_left_out(config, self.model, has_prior=False)
 
     def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
@@ -138,6 +141,7 @@ class ClassificationTask:
         """The encoder's weights, ready for ``vision.weights``, with its configuration, classes and pixel statistics."""
         safetensors.torch.save_model(self.model, str(folder / WEIGHTS))
         vision = asdict(replace(self.config.vision, weights=None, gradient_checkpointing=False))
+        del vision["decoders"]  # of how training starts
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
         write_json(folder / CONFIG, content, indent=1)
         write_json(folder / STATISTICS, _statistics(self.config.vision, self.config.crop_pct), indent=1)

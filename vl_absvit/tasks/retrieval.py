@@ -33,6 +33,7 @@ from vl_absvit.tasks.checkpoint import (
     save_parts,
     tokenizer_of,
 )
+from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
@@ -79,7 +80,8 @@ class RetrievalTask:
             self.training = describe_training(config, self._data)
             if config.from_checkpoint is not None:
                 check_same_tokenizer(config.from_checkpoint, self.tokenizer)
-            self.model = build_retrieval_model(config, self.tokenizer)
+            fit = decoder_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
+            self.model = build_retrieval_model(config, self.tokenizer, fit)
             say_other_use(config.from_checkpoint, self.model.architecture)
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)

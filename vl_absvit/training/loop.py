@@ -23,6 +23,7 @@ from vl_absvit.cli import progress
 from vl_absvit.config import RunConfig
 from vl_absvit.distributed import PATIENCE
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.main_process import in_main_process
 from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
 from vl_absvit.training.checkpoint import save_checkpoint
 from vl_absvit.training.compiled import compile_forward, uncompiled
@@ -39,7 +40,6 @@ from vl_absvit.training.engines import (
     prepare,
     set_up_engine,
 )
-from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
 from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, open_run

@@ -20,7 +20,7 @@ FREE = (
 """Neither batches nor results depend on these."""
 PLACES = ("data.root", "data.stream")
 """May be another place with the same content."""
-SOURCES = ("vision.weights", "from_checkpoint", "text.model", "text.tokenizer")
+SOURCES = ("vision.weights", "vision.decoders", "from_checkpoint", "text.model", "text.tokenizer")
 """May be another place, or gone: a run that goes on reads none of them."""
 DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing", "run.compile")
 """How a step is computed. Its result is the same but for rounding and, with other passes, for what is drawn in each."""

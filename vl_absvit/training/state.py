@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from vl_absvit.errors import InputError
+from vl_absvit.main_process import in_main_process
 from vl_absvit.tasks.base import Task, new_run_from
 from vl_absvit.training.checkpoint import find_checkpoint, finish_save, save_checkpoint
-from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.run_dir import LOGGER, RunFolder
 
 WEIGHTS = "model.safetensors"

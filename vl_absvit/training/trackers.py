@@ -12,8 +12,8 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from vl_absvit.config import RunConfig
 from vl_absvit.data.files import write_text
 from vl_absvit.errors import InputError
+from vl_absvit.main_process import in_main_process
 from vl_absvit.tasks.base import RunnableConfig
-from vl_absvit.training.main_process import in_main_process
 from vl_absvit.training.same_run import config_as_dict, flatten
 
 PROJECT = "vl_absvit"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.distributed_helper import run_on_ranks
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.training.main_process import in_main_process
+from vl_absvit.main_process import in_main_process
 
 
 def fail() -> None:

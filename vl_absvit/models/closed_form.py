@@ -1,0 +1,141 @@
+"""Feedback decoders in closed form: fitted to what the trunk's first look sees, before any training.
+
+Per block l, deepest first, the feedback makes r_l = R_l r_{l+1} and td_l = T_l r_l of tokens x = r_{L+1}, the output of
+the first look after the final norm [AbS 2.5]. The reconstruction loss [AbS Eq. 2.14] wants R_l r_{l+1} near the block's
+input z_l. Its minimiser is a linear regression, here with a ridge and block after block, deepest first:
+
+    R_l = argmin sum |R r_{l+1} - z_l|^2 + lambda |R|^2,    T_l = argmin sum |T r_l - norm1_l(z_l)|^2 + lambda |T|^2,
+
+with sums over all tokens of some images. The values of block l are W_v norm1_l(z_l), so that what T_l feeds back is
+what the first look had there. Neither map has an intercept, for the decoders have none.
+
+All r_l are linear in x. One pass over the images collects x^T x, x^T z_l and x^T norm1_l(z_l); the rest is algebra of
+D x D matrices, in double precision.
+
+Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043 [AbS].
+Shapes: I images, N tokens of an image, D width, L blocks, first block first.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vl_absvit.errors import InputError
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.precision import arithmetic
+
+RIDGE = 1e-4
+"""lambda over the mean square of a regressor's number, summed over tokens. Rounding in fp64 is far below it; it bounds
+the maps where tokens do not vary, and costs next to nothing of what they explain elsewhere."""
+
+
+class Moments(NamedTuple):
+    """Sums over tokens, in double precision."""
+
+    gram: Tensor  # (D, D), of x^T x
+    inputs: Tensor  # (L, D, D), of x^T z_l
+    normed: Tensor  # (L, D, D), of x^T norm1_l(z_l)
+    squares: Tensor  # (2, L), of |z_l|^2 and |norm1_l(z_l)|^2
+    totals: Tensor  # (2, L, D), of z_l and norm1_l(z_l)
+    count: Tensor  # (), tokens
+
+
+class Fitted(NamedTuple):
+    """Decoders of all blocks, and the share of their targets' variance that they explain."""
+
+    reconstruct: Tensor  # (L, D, D), weights of R_l
+    transform: Tensor  # (L, D, D), weights of T_l
+    inputs_explained: Tensor  # (L,), of the blocks' inputs, by the reconstructions
+    normed_explained: Tensor  # (L,), of the blocks' normed inputs, by the top-down signals
+
+
+def token_moments(tokens: Tensor, inputs: list[Tensor], normed: list[Tensor]) -> Moments:
+    """The sums of some tokens.
+
+    Args:
+        tokens: x, (..., D).
+        inputs: z_l of the same tokens, L x (..., D).
+        normed: norm1_l(z_l), L x (..., D).
+    """
+    x = tokens.double().flatten(0, -2)
+    targets = [[target.double().flatten(0, -2) for target in each] for each in (inputs, normed)]
+    crosses = [torch.stack([x.T @ target for target in each]) for each in targets]
+    squares = torch.stack([torch.stack([target.square().sum() for target in each]) for each in targets])
+    totals = torch.stack([torch.stack([target.sum(dim=0) for target in each]) for each in targets])
+    return Moments(x.T @ x, *crosses, squares, totals, x.new_tensor(len(x)))
+
+
+def fit_to_moments(moments: Moments, ridge: float = RIDGE) -> Fitted:
+    """The regressions of all blocks.
+
+    Args:
+        ridge: lambda, as a share of the mean square of a regressor's number, summed over tokens; more than 0.
+    """
+    gram, inputs, normed, squares, totals, count = moments
+    spreads = squares - totals.square().sum(dim=-1) / count  # (2, L)
+    so_far = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)  # (D, D), P with r_{l+1} = x P
+    found = []
+    for depth in reversed(range(len(inputs))):
+        reconstruct = _ridge_regression(so_far.T @ gram @ so_far, so_far.T @ inputs[depth], ridge)
+        so_far = so_far @ reconstruct
+        transform = _ridge_regression(so_far.T @ gram @ so_far, so_far.T @ normed[depth], ridge)
+        errors = torch.stack(
+            [
+                squares[0, depth] + _excess(so_far, gram, inputs[depth]),
+                squares[1, depth] + _excess(so_far @ transform, gram, normed[depth]),
+            ]
+        )
+        found.append((reconstruct.T, transform.T, *(1 - errors / spreads[:, depth])))
+    return Fitted(*(torch.stack(each) for each in zip(*reversed(found), strict=True)))
+
+
+def _ridge_regression(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
+    """argmin |u A - y|^2 + lambda |A|^2 for rows u and y, (D, D), from the sums of u^T u and u^T y; 0 where u is 0."""
+    penalty = ridge * gram.diagonal().mean()
+    if not penalty > 0:
+        return torch.zeros_like(cross)
+    return torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), cross)
+
+
+def _excess(matrix: Tensor, gram: Tensor, cross: Tensor) -> Tensor:
+    """What the squared error |x M - y|^2, summed over tokens, is more than |y|^2."""
+    return (matrix * (gram @ matrix - 2 * cross)).sum()
+
+
+@torch.no_grad()
+def look_moments(vision: AbSViT, batches: Iterable[Tensor]) -> Moments:
+    """The sums of the first looks at some images, which are taken in fp32 and evaluation mode.
+
+    Args:
+        batches: images (I, 3, height, width); at least one.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    device, was_training = vision.pos_embed.device, vision.training
+    total: Moments | None = None
+    vision.eval()
+    try:
+        with arithmetic("fp32", device):
+            for images in batches:
+                first = vision.look_once(images.to(device))
+                inputs = first.states[:-1]
+                normed = [block.norm1(state) for block, state in zip(vision.blocks, inputs, strict=True)]
+                moments = token_moments(first.tokens, inputs, normed)
+                total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
+    finally:
+        vision.train(was_training)
+    assert total is not None, "no images"
+    if not all(each.isfinite().all() for each in total):
+        raise InputError("the first look at the training images has numbers that are not finite")
+    return total
+
+
+@torch.no_grad()
+def start_decoders(vision: AbSViT, fitted: Fitted) -> None:
+    """Give a trunk's decoders the fitted weights."""
+    for decoder, reconstruct, transform in zip(vision.decoders, fitted.reconstruct, fitted.transform, strict=True):
+        decoder.reconstruct.weight.copy_(reconstruct)
+        decoder.transform.weight.copy_(transform)

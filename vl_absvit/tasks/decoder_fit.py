@@ -1,0 +1,76 @@
+"""Feedback decoders fitted to images of a run's training set, the same in every process."""
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from vl_absvit.data.loaders import TrainingDataset
+from vl_absvit.data.streaming import StreamedQuestions
+from vl_absvit.data.transforms import ImageTransform
+from vl_absvit.distributed import take_from_main
+from vl_absvit.main_process import in_main_process
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.closed_form import fit_to_moments, look_moments, start_decoders
+
+log = logging.getLogger(__name__)
+
+IMAGES = 600
+AT_ONCE = 16
+
+
+def decoder_fit(
+    train_set: TrainingDataset | StreamedQuestions, transform: ImageTransform, seed: int
+) -> Callable[[AbSViT], str]:
+    """A function that fits a trunk's decoders in closed form and says in words on what.
+
+    All processes call it together: the main one looks at images and fits, the others take over what it found.
+
+    Args:
+        train_set: at most ``IMAGES`` of its images are looked at.
+        transform: from pictures to the trunk's inputs, without augmentation.
+        seed: of the choice of images.
+    """
+
+    def fit(vision: AbSViT) -> str:
+        words = in_main_process(lambda: fit_decoders(vision, train_set.sample_images(IMAGES, seed, transform)))
+        take_from_main([weight.data for weight in vision.decoders.parameters()])
+        return f"{words} of the training set"
+
+    return fit
+
+
+def fit_decoders(vision: AbSViT, images: Iterator[Tensor]) -> str:
+    """Fit a trunk's decoders to its first look at images, (3, H, W) each; says in words how many they were.
+
+    A GPU takes part where there is one. The share of the variance that the decoders explain is logged.
+    """
+    home = vision.pos_embed.device
+    try:
+        vision.to("cuda" if torch.cuda.is_available() else home)
+        moments = look_moments(vision, batches(images))
+        fitted = fit_to_moments(moments)
+        start_decoders(vision, fitted)
+    finally:
+        vision.to(home)
+    number = int(moments.count) // vision.pos_embed.shape[1]
+    inputs, normed = (
+        " ".join(f"{share:.2f}" for share in each.tolist())
+        for each in (fitted.inputs_explained, fitted.normed_explained)
+    )
+    log.info(
+        "decoders fitted to the first look at %d images; variance explained, first block first: inputs %s (R), "
+        "normed inputs %s (T)",
+        number,
+        inputs,
+        normed,
+    )
+    return f"closed form, on {number} images"
+
+
+def batches(images: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Images (3, H, W), several at once: (I, 3, H, W)."""
+    while some := list(islice(images, AT_ONCE)):
+        yield torch.stack(some)
