@@ -40,10 +40,13 @@ from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
 PAIRS = 4
 """Images that are drawn, each with two questions about different places, so that one sees the map move."""
+KINDS_FILE = "demo_kinds.json"
+"""The kind of every question, beside the boxes; an earlier world has no such file."""
 POINTING = ("bottom_up", "prior_mask", "top_down")
 """The maps that are drawn and scored, as far as the model has them."""
 DEFINITIONS = {
     "vqa_accuracy": "official VQA accuracy, percent",
+    "vqa_accuracy_per_kind": "the same of every kind of question that the world asks, with the number of its questions",
     "prior_only_accuracy": "the same of the best constant answer per question type, chosen on train",
     "prior_mask_pointing": "percent of questions that name objects where the centre of the prior mask's strongest "
     "patch lies on one of them; of several equally strong patches, each must",
@@ -69,6 +72,7 @@ def main() -> None:
     predictions = read_json(arguments.predictions, list)
     check_submission(predictions, [each["question_id"] for each in annotations], where=str(arguments.predictions))
     scores = vqa_scores(annotations, predictions)
+    kinds = read_kinds(arguments.objects.with_name(KINDS_FILE))
     prior_only = prior_only_accuracy(data, annotations)
 
     found = find(arguments.checkpoint, "--checkpoint")
@@ -91,6 +95,7 @@ def main() -> None:
         "questions": len(annotations),
         "vqa_accuracy": scores.overall,
         "vqa_accuracy_per_answer_type": scores.per_answer_type,
+        "vqa_accuracy_per_kind": kinds and accuracy_per_kind(scores.per_question, kinds),
         "prior_only_accuracy": prior_only,
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
         "questions_pointed_at": pointing["bottom_up"].questions,
@@ -138,6 +143,38 @@ def read_objects(path: Path) -> dict[int, list[Box]]:
         return {int(question): [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] for question, boxes in content.items()}
     except (TypeError, ValueError) as error:
         raise InputError(f'{path}: expected {{"question_id": [[x0, y0, x1, y1], ...]}}: {error}') from error
+
+
+def read_kinds(path: Path) -> dict[int, str] | None:
+    """The kind of every question; None where there is no file."""
+    if not path.exists():
+        return None
+    content = read_json(path, dict)
+    try:
+        kinds = {int(question): kind for question, kind in content.items()}
+    except ValueError as error:
+        raise InputError(f'{path}: expected {{"question_id": "kind"}}: {error}') from error
+    if wrong := [kind for kind in kinds.values() if not isinstance(kind, str)]:
+        raise InputError(f'{path}: expected {{"question_id": "kind"}}, got the kind {wrong[0]!r:.60}')
+    return kinds
+
+
+def accuracy_per_kind(per_question: dict[int, float], kinds: dict[int, str]) -> dict[str, dict[str, float | int]]:
+    """Accuracy in percent and number of questions of every kind, by name.
+
+    Args:
+        per_question: accuracy of every question, in percent.
+        kinds: of at least these questions.
+    """
+    if missing := sorted(per_question.keys() - kinds.keys()):
+        raise InputError(f"{KINDS_FILE}: has no kind for {len(missing)} questions, e.g. {missing[0]}")
+    of_kind: dict[str, list[float]] = {}
+    for question, accuracy in per_question.items():
+        of_kind.setdefault(kinds[question], []).append(accuracy)
+    return {
+        kind: {"accuracy": round(sum(accuracies) / len(accuracies), 2), "questions": len(accuracies)}
+        for kind, accuracies in sorted(of_kind.items())
+    }
 
 
 def read_agreement(path: Path) -> dict[str, float]:
@@ -242,6 +279,8 @@ def show(summary: dict, folder: Path) -> None:
     table.add_row("VQA accuracy", f"{summary['vqa_accuracy']:.2f}")
     for name, accuracy in summary["vqa_accuracy_per_answer_type"].items():
         table.add_row(f"  {name}", f"{accuracy:.2f}")
+    for kind, of_kind in (summary["vqa_accuracy_per_kind"] or {}).items():
+        table.add_row(f"  {kind} ({of_kind['questions']})", f"{of_kind['accuracy']:.2f}")
     table.add_row("best constant answers", f"{summary['prior_only_accuracy']:.2f}", end_section=True)
     for name in POINTING:
         if f"{name}_pointing" in summary:

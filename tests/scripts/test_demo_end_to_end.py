@@ -54,6 +54,10 @@ def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
     assert list(summary["seconds"]) == STAGES
     assert summary["questions_pointed_at"] + summary["questions_naming_no_object"] == summary["questions"]
     assert set(summary["vqa_accuracy_per_answer_type"]) <= {"yes/no", "number", "other"}
+    per_kind = summary["vqa_accuracy_per_kind"].values()
+    assert sum(kind["questions"] for kind in per_kind) == summary["questions"]
+    mean = sum(kind["accuracy"] * kind["questions"] for kind in per_kind) / summary["questions"]
+    assert mean == pytest.approx(summary["vqa_accuracy"], abs=0.02)
     assert summary["prior_only_accuracy"] > 0
     assert {"prior_mask", "bottom_up", "centre", "shuffled", "inter_human"} <= set(summary["agreement"])
     assert "<html" in (output / "report.html").read_text() and "<html" in (output / "report_human.html").read_text()

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from vl_absvit.data.demo.captions import describe, words_of
-from vl_absvit.data.demo.language import ATTRIBUTES, PLURALS, ask, human_answers, matching
+from vl_absvit.data.demo.language import ATTRIBUTES, KINDS, PLURALS, ask, human_answers, matching
 from vl_absvit.data.demo.scene import generator, sample_scene
 
 
@@ -93,6 +93,35 @@ def test_answers_are_balanced_and_types_have_their_shares(scenes):
     truths = Counter(q.answer for q in questions if q.answer_type == "yes/no")
     assert truths["yes"] / truths.total() == pytest.approx(0.5, abs=0.06)
     assert "none of the above" not in per_type
+
+
+def test_every_kind_is_common_enough_to_be_learned(scenes):
+    counts = Counter(question.kind for _, asked in scenes for question in asked)
+    assert counts.keys() == KINDS.keys()
+    assert min(counts.values()) > 0.015 * counts.total() and counts["related"] > 0.04 * counts.total()
+
+
+def test_kinds_are_told_by_their_words(scenes):
+    openings = {
+        "beside": r"What (color|shape) is the object (left of|right of|above|below) the ", "count": "How many ",
+        "texture": r"What pattern |Is the .+ solid, striped or dotted", "existence": "(Is there|Do you see) a ",
+        "related": r"Is the .+ ((to the )?(left|right) of|above|below|under) the ", "has": "Is the ",
+        "colour": r"(What|Which) .*color", "shape": r"(What|Which) ",
+    }  # fmt: skip
+    for question in (question for _, asked in scenes for question in asked):
+        assert next(kind for kind, words in openings.items() if re.match(words, question.text)) == question.kind
+
+
+def test_textures_and_relations_cannot_be_guessed(scenes):
+    answers, where = defaultdict(Counter), defaultdict(Counter)
+    for question in (question for _, asked in scenes for question in asked):
+        answers[question.kind][question.answer] += 1
+        if question.kind == "related":
+            where[re.search("left|right|above|below|under", question.text)[0]][question.answer] += 1
+    for kind, chance in (("texture", 1 / 3), ("related", 1 / 2)):
+        assert max(answers[kind].values()) / answers[kind].total() == pytest.approx(chance, abs=0.12)
+    assert max(answers["beside"].values()) < 0.25 * answers["beside"].total()
+    assert sum(max(of.values()) for of in where.values()) / sum(of.total() for of in where.values()) < 0.66
 
 
 def test_questions_of_a_scene_differ(scenes):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vl_absvit.data.demo.hat import human_map
+from vl_absvit.data.demo.language import KINDS
 from vl_absvit.data.demo.scene import COLOURS, generator
 from vl_absvit.data.demo.world import CLASSES, VQA_SPLITS, make_demo_world
 from vl_absvit.errors import InputError
@@ -82,6 +83,8 @@ def test_vqa_files_fit_together(world):
     assert len(set(image_ids)) == len(image_ids)
     boxes = load(raw / "demo_objects.json")
     assert all(int(key) // 1000 in image_ids for key in boxes)
+    kinds = load(raw / "demo_kinds.json")
+    assert kinds.keys() == boxes.keys() and set(kinds.values()) <= KINDS.keys()
     with Image.open(next((raw / "train2014").iterdir())) as image:
         assert image.format == "JPEG" and image.size == (96, 96) and image.mode == "RGB"
 

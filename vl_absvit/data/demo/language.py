@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.data.demo.scene import COLOURS, SHAPES, SIZES, TEXTURES, Thing
+from vl_absvit.data.demo.scene import CELL, COLOURS, SHAPES, SIZES, TEXTURES, Thing
 
 Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
@@ -22,6 +22,7 @@ PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SH
 
 
 class Question(NamedTuple):
+    kind: str  # one of KINDS
     text: str
     answer: str
     answer_type: str  # "other", "yes/no" or "number"
@@ -41,10 +42,10 @@ class HumanAnswer(NamedTuple):
 
 def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
     """Different questions about one scene, their kinds drawn by ``KINDS``; fewer if the scene has no more."""
-    makers, shares = list(KINDS), np.array(list(KINDS.values()))
+    makers, shares = list(KINDS.values()), np.array([kind.share for kind in KINDS.values()])
     questions: dict[str, Question] = {}
     for pick in rng.choice(len(makers), size=10 * count, p=shares / shares.sum()):
-        question = makers[pick](scene, rng)
+        question = makers[pick].make(scene, rng)
         if question is not None:
             questions.setdefault(question.text, question)
         if len(questions) == count:
@@ -68,10 +69,16 @@ def matching(scene: Scene, words: dict[str, str]) -> list[Thing]:
     return [thing for thing in scene if all(getattr(thing, name) == value for name, value in words.items())]
 
 
-def refer(scene: Scene, rng: np.random.Generator, forms: Sequence[tuple[str, ...]]) -> tuple[str, Thing] | None:
-    """A phrase that fits exactly one object, by one of the given sets of attributes; None where there is none."""
+def refer(
+    scene: Scene, rng: np.random.Generator, forms: Sequence[tuple[str, ...]], among: Scene | None = None
+) -> tuple[str, Thing] | None:
+    """A phrase that fits exactly one object, by one of the given sets of attributes; None where there is none.
+
+    Args:
+        among: the objects that it may be; all of the scene if None.
+    """
     form = pick(rng, forms)
-    unique = [thing for thing in scene if len(matching(scene, _words(thing, form))) == 1]
+    unique = [thing for thing in (scene if among is None else among) if len(matching(scene, _words(thing, form))) == 1]
     if not unique:
         return None
     thing = pick(rng, unique)
@@ -90,26 +97,38 @@ def _attribute(name: str, forms: Sequence[tuple[str, ...]], templates: Sequence[
         if found is None:
             return None
         noun, thing = found
-        return Question(pick(rng, templates).format(noun), getattr(thing, name), "other", [thing.box])
+        return Question(name, pick(rng, templates).format(noun), getattr(thing, name), "other", [thing.box])
 
     return make
 
 
+def _texture(scene: Scene, rng: np.random.Generator) -> Question | None:
+    """The texture of one object; every texture is asked for as often as the others, though most objects are solid."""
+    wanted = rng.choice(TEXTURES, p=_TEXTURE_SHARE)
+    found = refer(scene, rng, _ANY, [thing for thing in scene if thing.texture == wanted])
+    if found is None:
+        return None
+    noun, thing = found
+    return Question("texture", pick(rng, _TEXTURE).format(noun), thing.texture, "other", [thing.box])
+
+
 def _beside(scene: Scene, rng: np.random.Generator) -> Question | None:
     """Colour or shape of the only object on one side of a named one."""
-    found = refer(scene, rng, [("shape",), ("colour", "shape")])
+    name, axis, sign = pick(rng, [("left of", "x", -1), ("right of", "x", 1), ("above", "y", -1), ("below", "y", 1)])
+    beyond = {thing: _beyond(scene, thing, axis, sign) for thing in scene}
+    found = refer(scene, rng, [("shape",), ("colour", "shape")], [thing for thing in scene if len(beyond[thing]) == 1])
     if found is None:
         return None
     noun, anchor = found
-    name, axis, sign = pick(rng, [("left of", "x", -1), ("right of", "x", 1), ("above", "y", -1), ("below", "y", 1)])
-    offsets = [(sign * (getattr(thing, axis) - getattr(anchor, axis)), thing) for thing in scene if thing is not anchor]
-    beyond = [thing for offset, thing in offsets if offset > -6]
-    if len(beyond) != 1 or max(offset for offset, _ in offsets) < 14:
-        return None
-    boxes = [beyond[0].box, anchor.box]
-    if rng.random() < 0.5:
-        return Question(f"What color is the object {name} the {noun}?", beyond[0].colour, "other", boxes)
-    return Question(f"What shape is the object {name} the {noun}?", beyond[0].shape, "other", boxes)
+    (thing,) = beyond[anchor]
+    word, answer = pick(rng, [("color", thing.colour), ("shape", thing.shape)])
+    text = f"What {word} is the object {name} the {noun}?"
+    return Question("beside", text, answer, "other", [thing.box, anchor.box])
+
+
+def _beyond(scene: Scene, anchor: Thing, axis: str, sign: int) -> list[Thing]:
+    """The objects whose column or row lies on one side of the anchor's."""
+    return [thing for thing in scene if sign * (getattr(thing, axis) - getattr(anchor, axis)) > CELL // 2]
 
 
 def _exists(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -127,7 +146,8 @@ def _exists(scene: Scene, rng: np.random.Generator) -> Question | None:
         words = pick(rng, absent or [_absent(scene, rng, form)])
     templates = ["Is there a {}?", "Is there a {} in the picture?", "Is there a {} here?", "Do you see a {}?"]
     boxes = [thing.box for thing in matching(scene, words)]
-    return Question(pick(rng, templates).format(phrase(words)), "yes" if is_there else "no", "yes/no", boxes)
+    text = pick(rng, templates).format(phrase(words))
+    return Question("existence", text, "yes" if is_there else "no", "yes/no", boxes)
 
 
 def _absent(scene: Scene, rng: np.random.Generator, form: Sequence[str]) -> dict[str, str]:
@@ -153,7 +173,7 @@ def _has(scene: Scene, rng: np.random.Generator) -> Question | None:
         others = [getattr(other, name) for other in scene if getattr(other, name) != value]
         said = pick(rng, others if others and rng.random() < 0.7 else [v for v in ATTRIBUTES[name] if v != value])
     said = f"a {said}" if name == "shape" else said
-    return Question(f"Is the {noun} {said}?", "yes" if is_true else "no", "yes/no", [thing.box])
+    return Question("has", f"Is the {noun} {said}?", "yes" if is_true else "no", "yes/no", [thing.box])
 
 
 def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -173,8 +193,8 @@ def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
         sides, is_second = ["above", pick(rng, ["below", "under"])], dy > 0
     is_true = rng.random() < 0.5
     side = sides[is_second == is_true]
-    boxes = [thing.box, other.box]
-    return Question(f"Is the {noun} {side} the {other_noun}?", "yes" if is_true else "no", "yes/no", boxes)
+    text = f"Is the {noun} {side} the {other_noun}?"
+    return Question("related", text, "yes" if is_true else "no", "yes/no", [thing.box, other.box])
 
 
 _COUNT_WEIGHT = (1.0, 1.0, 1.3, 2.0, 0.0, 0.0)
@@ -193,7 +213,8 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question:
     things = matching(scene, {name: value})
     noun = PLURALS[value] if name == "shape" else f"{value} objects"
     ending = pick(rng, ["are there", "are in the picture", "do you see", "can you count"])
-    return Question(f"How many {noun} {ending}?", str(len(things)), "number", [thing.box for thing in things])
+    text = f"How many {noun} {ending}?"
+    return Question("count", text, str(len(things)), "number", [thing.box for thing in things])
 
 
 _COLOUR = ["What color is the {}?", "What color is the {} in the picture?", "What is the color of the {}?",
@@ -202,18 +223,26 @@ _SHAPE = ["What shape is the {}?", "What is the shape of the {}?", "What is the 
 
 _TEXTURE = ["What pattern is on the {}?", "What pattern has the {}?", "Is the {} solid, striped or dotted?"]
 _ANY = [("shape",), ("colour",), ("colour", "shape")]
+_TEXTURE_SHARE = (0.2, 0.4, 0.4)
+"""How often each texture is sought: two in five scenes hold nothing striped, and as many nothing dotted."""
 
-KINDS: dict[Callable, float] = {
-    _attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR): 26,
-    _attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE): 22,
-    _attribute("texture", _ANY, _TEXTURE): 5,
-    _beside: 2,
-    _exists: 22,
-    _has: 12,
-    _related: 3,
-    _count: 9,
+
+class Kind(NamedTuple):
+    make: Callable[[Scene, np.random.Generator], Question | None]
+    share: float  # how often it is tried, relative to the others
+
+
+KINDS = {
+    "colour": Kind(_attribute("colour", [("shape",), ("shape",), ("shape",), ("texture", "shape")], _COLOUR), 24),
+    "shape": Kind(_attribute("shape", [("colour",), ("colour",), ("colour",), ("texture", "colour")], _SHAPE), 20),
+    "texture": Kind(_texture, 12),
+    "beside": Kind(_beside, 5),
+    "existence": Kind(_exists, 18),
+    "has": Kind(_has, 11),
+    "related": Kind(_related, 12),
+    "count": Kind(_count, 9),
 }
-"""Makers of questions and how often each is tried; those that often find nothing to ask are tried more often."""
+"""The kinds of questions; those that often find nothing to ask are tried more often."""
 
 
 _OTHER_WORDS = {

@@ -39,7 +39,7 @@ from vl_absvit.data.demo.scene import (
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 
-FORMAT = 9
+FORMAT = 10
 QUESTIONS_PER_SCENE = 6
 VQA_SPLITS = {"train2014": "train", "val2014": "val", "test2015": "test"}
 LICENCE = {"url": "http://creativecommons.org/publicdomain/zero/1.0/", "name": "CC0 1.0"}
@@ -121,8 +121,11 @@ def _is_there(output: Path, arguments: dict) -> bool:
 def write_vqa(
     folder: Path, seed: int, scenes: int, pool: Executor, track: Track
 ) -> tuple[dict[str, list[VQAScene]], dict[str, int]]:
-    """VQAv2's files; test images have questions and no annotations. Returns the scenes of every subset, and counts."""
-    vqa, counts, boxes = {}, {}, {}
+    """VQAv2's files; test images have questions and no annotations. Returns the scenes of every subset, and counts.
+
+    Beside them ``demo_objects.json`` has the boxes and ``demo_kinds.json`` the kind of every question, by its id.
+    """
+    vqa, counts, boxes, kinds = {}, {}, {}, {}
     for subset, images in zip(VQA_SPLITS, (scenes, max(4, scenes // 8), max(4, scenes // 16)), strict=True):
         (folder / subset).mkdir(parents=True)
         work = pool.map(partial(_make_vqa_image, folder, subset, seed), range(images), chunksize=32)
@@ -134,6 +137,7 @@ def write_vqa(
                 questions.append({**ids, "question": question.text})
                 annotations.append(_annotation(ids, question, answers))
                 boxes[str(ids["question_id"])] = question.boxes
+                kinds[str(ids["question_id"])] = question.kind
         _write_questions(folder, subset, questions)
         if subset == "test2015":
             few = {scene.image_id for scene in made[::3]}
@@ -144,6 +148,7 @@ def write_vqa(
         counts |= {f"vqav2/{subset}/images": images, f"vqav2/{subset}/questions": len(questions)}
         vqa[subset] = made
     write_json(folder / "demo_objects.json", boxes)
+    write_json(folder / "demo_kinds.json", kinds)
     return vqa, counts
 
 
