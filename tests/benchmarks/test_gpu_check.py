@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu_check
+from benchmarks import gpu_check, retrieval, train_vqa
 from benchmarks.gpu_check import FAILED, OK, SKIPPED, TOLD, Setting, attempt, check, main, peak_of
+from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.cli import run_main
 
 TINY = Setting(torch.device("cpu"), "tiny", is_cuda=False)
@@ -22,7 +23,10 @@ def run(monkeypatch, *arguments) -> int:
 
 def test_all_of_it_runs_on_a_cpu(monkeypatch, tmp_path, capsys):
     compile_module = torch.nn.Module.compile  # code is generated on a GPU alone, for it takes a minute here
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compile_module(self, backend="aot_eager"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compile_module(self, backend="eager"))
+    monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
+    for module in (retrieval, train_vqa):  # a small model in place of a tiny one
+        monkeypatch.setattr(module, "random_model", lambda size, head: make_model(*VARIANTS[0], head, vocabulary=50265))
     output = tmp_path / "gpu_check.json"
     assert run(monkeypatch, "--device", "cpu", "--size", "tiny", "--minutes", 60, "--output", output) == 0
     rows = json.loads(output.read_text())["rows"]
