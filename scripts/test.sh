@@ -12,5 +12,5 @@ fi
 
 python -m ruff check .
 python -m ruff format --check .
-# Two at a time, files whole, each with a thread of its own.
-OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile "$@"
+# Two at a time, files whole and in the order of tests/conftest.py, each with a thread of its own.
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -12,6 +12,12 @@ import torch
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 WHOLE_PROGRAMS = ("scripts", "data_prep", "hostile", "benchmarks")
+DEAREST = (
+    "scripts/test_demo_end_to_end.py", "training/test_engines.py", "scripts/test_kills.py", "test_planning.py",
+    "scripts/test_app.py", "scripts/test_runs_that_stop.py", "scripts/test_streamed_runs.py",
+    "benchmarks/test_gpu_check.py", "benchmarks/test_runs.py", "test_real_vqav2.py",
+)  # fmt: skip
+"""Files that take longest begin first, so that no process waits for one of them at the end."""
 
 # The first backward pass of a process looks for devices, and where it finds some no fork of the process can take one.
 # It is taken here, before any test pretends that there is a device.
@@ -19,7 +25,9 @@ torch.zeros(1, requires_grad=True).sum().backward()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that run whole programs are slow, all of them; the rest are unit tests."""
+    """Tests that run whole programs are slow, all of them; the rest are unit tests. The dearest files come first."""
+    order = {TESTS / file: place for place, file in enumerate(DEAREST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     for item in items:
         if item.path.relative_to(TESTS).parts[0] in WHOLE_PROGRAMS:
             item.add_marker("slow")
