@@ -2,7 +2,7 @@
 
 Batches are made with loops, every pair is read as ``naive_forward`` reads it, and the losses are spelled out: those of
 ``tasks.vqa`` and ``tasks.retrieval`` with a run's defaults. Shapes: B samples, P pairs, C captions per sample, the own
-one first, T tokens, N image tokens, D width, A answers.
+one first, K hard images per caption, T tokens, N image tokens, D width, A answers.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,9 @@ from torch import Tensor
 from benchmarks.naive import RETRIEVAL_TOKENS, VQA_TOKENS, NaiveOutput
 from benchmarks.synthetic import PAD
 from vl_absvit.config import RetrievalConfig, VQAConfig
-from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample
-from vl_absvit.models.absvit import FirstLook
-from vl_absvit.models.vl_model import Texts
-from vl_absvit.tasks.hard_captions import hard_captions
+from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample, wording
+from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
+from vl_absvit.tasks.prior import Compared
 
 Read = Callable[[Tensor, Tensor, Tensor], NaiveOutput]
 """``naive_forward`` of a model: images, token ids and their mask, of P pairs."""
@@ -47,6 +46,7 @@ class NaiveCaptions(NamedTuple):
     pairs: Pairs  # B x C, a sample's captions next to each other
     caption_ids: np.ndarray  # (B,), of the own captions
     captioned_ids: np.ndarray  # (B,), of their images
+    wordings: np.ndarray  # (B,), equal where the own captions are
 
 
 def question_batch(samples: Sequence[VQASample], answers: int, device: torch.device) -> NaiveQuestions:
@@ -63,7 +63,8 @@ def caption_batch(samples: Sequence[RetrievalSample], device: torch.device) -> N
     repeated = [sample for sample in samples for _ in sample.texts]
     texts = [text for sample in samples for text in sample.texts]
     ids = (np.array([getattr(sample, name) for sample in samples]) for name in ("caption_id", "image_id"))
-    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), *ids)
+    wordings = np.array([wording(sample.texts[0]) for sample in samples])
+    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), *ids, wordings)
 
 
 def _pairs(
@@ -92,32 +93,44 @@ def question_losses(read: Read, batch: NaiveQuestions, config: VQAConfig) -> dic
 
 
 def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) -> dict[str, Tensor]:
-    """Weighted terms of retrieval; a hard caption of every image is one more pair, with its text and image anew."""
+    """Weighted terms of retrieval; a hard caption of every image, and hard images of every caption, are further pairs,
+    with text and image anew.
+    """
     images, image_ids, token_ids, is_token = batch.pairs
     out = read(images, token_ids, is_token)
-    samples = len(batch.caption_ids)
+    samples, loss, prior, number = len(batch.caption_ids), config.loss, config.prior, config.negative_images
     scores = out.logits.rank.view(samples, -1)  # (B, C)
     own = torch.arange(samples, device=scores.device) * scores.shape[1]
-    own_texts = Texts(token_ids[own].unsqueeze(-1), is_token[own], out.prior[own])  # ids stand in for their vectors
-    hard = hard_captions(
-        own_texts,
-        FirstLook(None, out.first[own], []),
-        RetrievalBatch(
-            images[own], torch.arange(samples, device=own.device), image_ids[own], token_ids[own], is_token[own],
-            batch.caption_ids, batch.captioned_ids,
-        ),
-        pool="max", temperature=config.prior.temperature, seed=config.run.seed,
-    )  # fmt: skip
-    other = read(images[own], hard.tokens.squeeze(-1), hard.is_token)
-    matches = torch.cat([torch.ones_like(own), torch.zeros_like(own)])
-    reconstruction = (len(images) * out.reconstruction + samples * other.reconstruction) / (len(images) + samples)
-    loss = config.loss
+    each = torch.arange(samples, device=scores.device)
+    known = exchange([_own_samples(batch, own)])
+    compared = Compared(out.prior[own], out.first[own], each, image_ids[own])
+    chosen = choose([compared], known, Draw(True, number, "max", prior.temperature, config.run.seed))
+    captions, shown = own[chosen.captions[0]], own[chosen.images[0].flatten()]
+    wrong = read(images[own], token_ids[captions], is_token[captions])
+    asking = own.repeat_interleave(number)
+    elsewhere = read(images[shown], token_ids[asking], is_token[asking])
+    of_images = torch.cat([scores[:, :1], elsewhere.logits.rank.view(samples, -1)], dim=1)  # (B, 1 + K)
+    itm = torch.cat([out.logits.itm[own], wrong.logits.itm, elsewhere.logits.itm])
+    matches = torch.zeros(len(itm), dtype=torch.long, device=itm.device)
+    matches[:samples] = 1
+    pairs = torch.tensor([float(len(part.prior)) for part in (out, wrong, elsewhere)])
+    reconstructions = zip(pairs / pairs.sum(), (out, wrong, elsewhere), strict=True)
     return {
         "ranking": loss.ranking * F.cross_entropy(scores, torch.zeros_like(own)),
-        "itm": loss.itm * F.cross_entropy(torch.cat([out.logits.itm[own], other.logits.itm]), matches),
-        "prior": loss.prior * prior_error(out.prior[own], out.first[own], image_ids[own], config.prior.temperature),
-        "reconstruction": loss.reconstruction * reconstruction,
+        "image_ranking": loss.ranking * F.cross_entropy(of_images, torch.zeros_like(own)),
+        "itm": loss.itm * F.cross_entropy(itm, matches),
+        "prior": loss.prior * prior_error(out.prior[own], out.first[own], image_ids[own], prior.temperature),
+        "reconstruction": loss.reconstruction * sum(share * part.reconstruction for share, part in reconstructions),
     }
+
+
+def _own_samples(batch: NaiveCaptions, own: Tensor) -> RetrievalBatch:
+    """The own captions, each with its image, as the draw of hard negatives knows them."""
+    images, image_ids, token_ids, is_token = (part[own] for part in batch.pairs)
+    each = torch.arange(len(own), device=own.device)
+    return RetrievalBatch(
+        images, each, image_ids, token_ids, is_token, batch.caption_ids, batch.captioned_ids, batch.wordings
+    )
 
 
 def prior_error(prior: Tensor, tokens: Tensor, image_ids: Tensor, temperature: float) -> Tensor:

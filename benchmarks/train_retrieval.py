@@ -1,7 +1,7 @@
 """A training step of retrieval: batch, forward pass with all losses, backward pass, optimizer.
 
-Every image has its own caption and false ones, and one more that is drawn for matching. The naive side reads each of
-them about the image anew. Ours shares an image's first look among its captions.
+Every image has its own caption and false ones, and one more that is drawn for matching; every caption has an image more
+that is drawn for it. The naive side reads each of these pairs anew. Ours shares an image's first look among them.
 """
 
 from collections.abc import Callable

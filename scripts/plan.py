@@ -36,9 +36,9 @@ def main() -> None:
     if arguments.output:
         make_room(arguments.output)
     facts, processes, optim = find_facts(config, arguments.samples), arguments.gpus, config.optim
-    # A hard caption is one of another image of the same pass.
-    is_alone = task == "retrieval" and config.loss.itm and processes == 1
-    sizes = micro_batch_sizes(optim, processes, least=2 if is_alone else 1)
+    # Hard captions and images are those of other samples of the same pass.
+    others = max(config.loss.itm > 0, config.negative_images) if task == "retrieval" else 0
+    sizes = micro_batch_sizes(optim, processes, least=-(-(1 + others) // processes))
     measured = measure(config, facts, arguments.device, arguments.measure) if arguments.measure else []
     setting = Setting(task, arguments.device, processes, arguments.gpu_memory, arguments.headroom)
     room = (1 - setting.headroom) * setting.memory_gib * GIB

@@ -216,14 +216,14 @@ def signals_of(model: VLAbSViT) -> Iterator[list[int]]:
         yield seen
 
 
-def test_candidates_of_an_image_share_its_first_look_and_hard_captions_are_not_encoded_again():
+def test_candidates_of_an_image_share_its_first_look_and_hard_negatives_are_not_encoded_again():
     model, false = make_model(*VARIANTS[0]).train(), 2
     config = RetrievalConfig(negatives=false, **NOWHERE)
     *samples, last = captioned_images(Workload(IMAGES + 1, 1 + false, resolution=32), words=100)
     samples.append(last._replace(image_id=samples[-1].image_id, image=samples[-1].image))
     with rows_through(model) as rows:
         task_without_data(RetrievalTask, config, model).losses(model, collate_retrieval(samples, pad_id=PAD))
-    candidates, hard = len(samples) * (1 + false), len(samples)
+    candidates, hard = len(samples) * (1 + false), 2 * len(samples)  # a caption and an image each
     assert rows["text"] == rows["prior"] == [candidates] and rows["vision.patch_embed"] == [IMAGES]
     assert all(rows[f"vision.blocks.{block}"] == [IMAGES, candidates + hard] for block in range(L))
     assert rows["fusion"] == [candidates + hard]

@@ -15,6 +15,8 @@ Precision = Literal["fp32", "bf16"]
 # Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
 # one of ``--start-method``.
 RENAMED = {"start": "from_checkpoint"}
+EARLIER = {"negative_images": 0}
+"""What runs did that were started before a key existed, where its default is something else."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -188,10 +190,10 @@ class RetrievalLossConfig:
     """Weights of the retrieval losses; 0 removes a loss, its computation and what it alone trains from training."""
 
     ranking: float = 1.0
-    """Weight of the softmax over an image's own and its false captions, scored by the whole model. Without it, the
-    model ranks by its matching logits."""
+    """Weight of the softmax over an image's own and its false captions, and of that over a caption's own and its hard
+    images, scored by the whole model. Without it, the model ranks by its matching logits."""
     itm: float = 1.0
-    """Weight of image-text matching against hard captions of the batch."""
+    """Weight of image-text matching against a hard caption and hard images of the batch."""
     prior: float = 1.0
     """Weight of the contrastive prior loss, which also trains the dual encoder."""
     reconstruction: float = 0.3
@@ -380,6 +382,11 @@ class RetrievalConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     negatives: int = 15
     """False captions each image's own caption is ranked against, drawn anew in every epoch."""
+    negative_images: int = 1
+    """Hard images of the global batch that each caption's own image is ranked against and told from, drawn the likelier
+    the more similar the first look finds them. Each costs one pair more (a second look and a fusion) and, unless a step
+    is one pass of one process, one first look more. 0 trains on false captions only, which leaves the scores of
+    different images incomparable."""
     select_shortlist: int = 16
     """Candidates of each query that the whole model scores when the selection split is evaluated."""
     loss: RetrievalLossConfig = field(default_factory=RetrievalLossConfig)
@@ -387,6 +394,7 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         _positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
+        _not_negative("config", negative_images=self.negative_images)
         _require_no_stream(self.data)
         _require_uncompiled(self.run)
         _require_compared_look(self.vision, self.prior)

@@ -37,10 +37,11 @@ def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) ->
 
 @always_fp32
 def ranking_loss(scores: Tensor) -> Tensor:
-    """Cross-entropy of every image's own caption among its candidates [METER, retrieval].
+    """Cross-entropy of what is true of every query among its candidates: of an image's captions [METER, retrieval], or
+    of a caption's images.
 
     Args:
-        scores: of the own caption, first, and of the false ones, (B, C).
+        scores: of the true candidate, first, and of the false ones, (B, C).
     """
     return -scores.log_softmax(dim=1)[:, 0].mean()
 

@@ -15,8 +15,6 @@ from tests.distributed_helper import run_on_ranks
 from tests.tasks.test_vqa import metrics
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.config import PriorConfig, RetrievalLossConfig
-from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models import top_down
@@ -24,7 +22,8 @@ from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.vl_model import Texts
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_parts
-from vl_absvit.tasks.hard_captions import draw_hard_captions, join, step_hard_captions
+from vl_absvit.tasks.hard_captions import join
+from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
 from vl_absvit.tasks.prior import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
@@ -67,13 +66,49 @@ def test_ranking_loss_is_that_of_every_pair_read_alone(task):
     torch.testing.assert_close(task.losses(task.model, batch)["ranking"], expected)
 
 
+def test_image_ranking_loss_is_that_of_every_pair_read_alone(world, tmp_path):
+    task = RetrievalTask(tiny_retrieval_config(world, tmp_path, loss=ONE_EACH, negative_images=2))
+    spread_out(task.model)
+    batch = first_batch(task)
+    own = batch.token_ids[::4], batch.is_token[::4]
+    first, prior = task.model.vision.look_once(batch.images), task.model.encode_texts(*own).prior
+    mine = Compared(prior, first.tokens, batch.image_index, batch.image_ids)
+    drawn = choose([mine], exchange([batch]), Draw(True, 2, "max", 0.07, task.config.run.seed)).images[0]
+    scores = []
+    for row, image in enumerate(batch.image_index.tolist()):
+        assert len({image, *drawn[row].tolist()}) == 3
+        for shown in (image, *drawn[row].tolist()):
+            text = slice(row, row + 1)
+            scores.append(task.model(batch.images[shown : shown + 1], own[0][text], own[1][text]).logits.rank)
+    expected = F.cross_entropy(torch.cat(scores).view(-1, 3), torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(task.losses(task.model, batch)["image_ranking"], expected)
+
+
+@pytest.mark.parametrize("loss, captions", [("ranking", 4), ("itm", 1)])
+@pytest.mark.parametrize("images", [0, 1])
+def test_only_the_pairs_that_a_loss_needs_are_read(world, tmp_path, loss, captions, images):
+    weights = {"ranking": 0.0, "itm": 0.0, "prior": 0.0, "reconstruction": 0.0} | {loss: 1.0}
+    config = tiny_retrieval_config(
+        world, tmp_path, loss=RetrievalLossConfig(**weights), negative_images=images, micro_batch_size=2
+    )
+    task, read = RetrievalTask(config), []
+    batches = list(itertools.islice(epoch_batches(config, task.train_set, 0, 0, 0, 1), 2))
+    ahead = task.look_ahead(batches, [0, 1])
+    task.model.fusion.register_forward_hook(lambda _, arguments, __: read.append(len(arguments[0])))
+    task.model.text.register_forward_hook(lambda _, arguments, __: read.append(len(arguments[0])))
+    terms = [loss, "image_ranking"] if loss == "ranking" and images else [loss]
+    assert list(task.losses(task.model, batches[0], ahead[0])) == terms
+    hard_captions = [2] if loss == "itm" else []
+    assert read == [2 * captions, *hard_captions, 2 * captions + sum(hard_captions) + 2 * images]
+
+
 def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
     batch = first_batch(task)
     once = task.losses(task.model, batch)
     task.config = replace(task.config, loss=RetrievalLossConfig(ranking=3.0, itm=3.0, prior=3.0, reconstruction=3.0))
     for name, term in task.losses(task.model, batch).items():
         torch.testing.assert_close(term, 3 * once[name])
-    assert list(once) == ["ranking", "itm", "prior", "reconstruction"]
+    assert list(once) == ["ranking", "image_ranking", "itm", "prior", "reconstruction"]
     task.config = replace(task.config, loss=RetrievalLossConfig(ranking=0.0, itm=1.0, prior=0.0, reconstruction=0.0))
     assert list(task.losses(task.model, batch)) == ["itm"]
 
@@ -105,51 +140,6 @@ def test_a_reconstruction_loss_without_decoders_is_left_out_and_it_is_said(world
     assert "loss.prior" not in caplog.text
 
 
-def test_hard_captions_are_never_of_the_same_image_and_likelier_the_more_similar():
-    image_ids = torch.tensor([5, 5, 6, 7])
-    similarity = torch.tensor([[9.0, 9.0, 1.0, 0.0]] * 4)
-    drawn = torch.stack([draw_hard_captions(similarity, image_ids, 1.0, seed) for seed in range(3000)])
-    assert not (image_ids[drawn] == image_ids).any()
-    share = (drawn[:, 0] == 2).double().mean().item()  # among captions 2 and 3 with logits 1 and 0
-    assert share == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item(), abs=0.03)
-    assert (draw_hard_captions(similarity, image_ids, 0.01, 0)[:2] == 2).all()
-
-
-def test_a_batch_of_one_image_has_no_hard_captions():
-    with pytest.raises(ConfigError, match="captions of another image"):
-        drawn_of([[[5, 5], [5, 5]]])
-
-
-def drawn_of(images: list[list[list[int]]]) -> list[list[int]]:
-    """Captions that images of several passes get on this rank, as numbers of the images that they are about."""
-    generator = torch.Generator().manual_seed(0)
-    tokens, priors = (torch.randn(9, *shape, generator=generator) for shape in ((3, 4), (4,)))
-    passes, batches = [], []
-    for own in images[rank()]:
-        chosen = torch.tensor(own)
-        passes.append(Compared(priors[chosen], tokens[chosen], torch.arange(len(own)), chosen))
-        texts = F.pad(chosen.repeat_interleave(2).unsqueeze(1), (0, min(own)), value=99)  # of different lengths
-        batches.append(RetrievalBatch(None, None, chosen, texts, texts != 99, np.array(own), np.array(own)))
-    found = step_hard_captions(
-        passes, batches, candidates=2, pad_id=99, pool="max", temperature=0.5, seed=3
-    )  # fmt: skip
-    assert all((each.token_ids != 99).equal(each.is_token) and (each.is_token.sum(dim=1) == 1).all() for each in found)
-    return [each.token_ids[:, 0].tolist() for each in found]
-
-
-def test_the_draw_of_hard_captions_does_not_depend_on_how_the_batch_is_divided():
-    (whole,) = drawn_of([[[1, 2, 3, 4, 5, 6, 7, 8]]])
-    assert all(drawn != own for drawn, own in zip(whole, range(1, 9), strict=True)) and len(set(whole)) > 3
-    assert drawn_of([[[1, 2], [3, 4], [5, 6], [7, 8]]]) == [whole[start : start + 2] for start in (0, 2, 4, 6)]
-
-
-@pytest.mark.slow
-def test_the_draw_of_hard_captions_is_the_same_on_two_processes():
-    (whole,) = drawn_of([[[1, 2, 3, 4, 5, 6, 7, 8]]])
-    first, second = run_on_ranks(drawn_of, 2, [[[1, 2], [5, 6]], [[3, 4], [7, 8]]])
-    assert first == [whole[:2], whole[4:6]] and second == [whole[2:4], whole[6:]]
-
-
 def test_texts_are_joined_with_padding_that_is_no_token():
     short, long = (
         Texts(torch.ones(2, t, 3), torch.ones(2, t, dtype=torch.bool), torch.full((2, 4), float(t))) for t in (2, 5)
@@ -159,13 +149,15 @@ def test_texts_are_joined_with_padding_that_is_no_token():
     assert both.prior[:, 0].tolist() == [2, 2, 5, 5]
 
 
-def test_itm_pairs_every_image_with_its_caption_and_one_of_another_image(task, monkeypatch):
+def test_itm_pairs_every_image_with_its_caption_and_one_of_another_image_and_every_caption_with_another_image(
+    task, monkeypatch
+):
     spread_out(task.model)
     batch, heard = first_batch(task), []
     task.model.head.register_forward_hook(lambda _, __, out: heard.append(out.itm))
     loss = task.losses(task.model, batch)["itm"]
     own, hard = heard[0][:16:4], heard[0][16:]
-    assert len(hard) == 4
+    assert len(hard) == 4 + 4
     probabilities = torch.cat([own.softmax(dim=1)[:, 1], hard.softmax(dim=1)[:, 0]])
     torch.testing.assert_close(loss, -probabilities.log().mean())
 
@@ -358,7 +350,7 @@ def test_passes_of_a_step_have_the_gradient_of_one_pass_with_all_their_images(wo
         parts = accumulate_gradients(task, task.model.double(), accelerator, to_double(batches), range(passes))
         terms.append({name: sum(part[name] for part in parts) / passes for name in parts[0]})
         gradients.append({name: parameter.grad for name, parameter in task.model.named_parameters()})
-    assert list(terms[0]) == ["ranking", "itm", "prior", "reconstruction"]
+    assert list(terms[0]) == ["ranking", "image_ranking", "itm", "prior", "reconstruction"]
     torch.testing.assert_close(terms[1], terms[0], rtol=1e-5, atol=1e-8)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
 

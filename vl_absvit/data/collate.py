@@ -4,6 +4,7 @@ Shapes: B samples (questions, or captions with false ones beside them), I distin
 vocabulary, C captions per sample.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,7 +57,8 @@ class RetrievalBatch(NamedTuple):
     token_ids: Tensor  # (B * C, T) long; a sample's captions are adjacent, the image's own first
     is_token: Tensor  # (B * C, T) bool, True = real token
     caption_ids: np.ndarray  # (B,) int64, of the images' own captions, and
-    captioned_ids: np.ndarray  # (B,) int64, of their images: both stay in host memory, where they are looked at
+    captioned_ids: np.ndarray  # (B,) int64, of their images, and
+    wordings: np.ndarray  # (B,) int64, equal where the captions are: all stay in host memory, where they are looked at
 
 
 class _DistinctImages(NamedTuple):
@@ -89,7 +91,13 @@ def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> Ret
         is_token=is_token,
         caption_ids=np.array([sample.caption_id for sample in samples]),
         captioned_ids=np.array([sample.image_id for sample in samples]),
+        wordings=np.array([wording(sample.texts[0]) for sample in samples]),
     )
+
+
+def wording(token_ids: Sequence[int]) -> int:
+    """A number that stands for a text, in every process."""
+    return int.from_bytes(hashlib.sha256(str(list(token_ids)).encode()).digest()[:7])
 
 
 def _distinct_images(samples: Sequence[VQASample] | Sequence[RetrievalSample]) -> _DistinctImages:

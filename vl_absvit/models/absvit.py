@@ -72,6 +72,12 @@ class FirstLook(NamedTuple):
     tokens: Tensor  # (I, N, D), after the final norm
     states: list[Tensor]  # (L + 1) x (I, N, D); empty where they were not kept
 
+    def followed_by(self, other: "FirstLook") -> "FirstLook":
+        """These images and then others, without states."""
+        mine, others = ((each.embedded.tokens, *each.embedded.projections, each.tokens) for each in (self, other))
+        z_0, *projections, tokens = (torch.cat(rows) for rows in zip(mine, others, strict=True))
+        return FirstLook(Embedded(z_0, Projections(*projections)), tokens, states=[])
+
 
 class TwoLooks(NamedTuple):
     """The result of one inference; a plain ViT has a first look only.

@@ -111,7 +111,7 @@ class VLAbSViT(
         token_ids: Tensor,
         is_token: Tensor,
         image_index: Tensor | None = None,
-        pair: Callable[[Texts, FirstLook], Pairs] | None = None,
+        pair: Callable[[Texts, FirstLook], tuple[FirstLook, Pairs]] | None = None,
         need_reconstruction: bool = False,
     ) -> VLOutput:
         """Read texts about images.
@@ -121,12 +121,13 @@ class VLAbSViT(
             token_ids: text ids, (B, T).
             is_token: True at real tokens, (B, T).
             image_index: row of ``images`` each text is about, (B,); None means B = I in the same order.
-            pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look.
+            pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look, and may add
+                looks at further images to that.
             need_reconstruction: also compute the decoders' reconstruction loss, if there are decoders.
         """
         texts = self.encode_texts(token_ids, is_token)
         first = self.vision.look_once(images)
-        pairs = Pairs(texts, image_index) if pair is None else pair(texts, first)
+        first, pairs = (first, Pairs(texts, image_index)) if pair is None else pair(texts, first)
         out = self.read(first, pairs)
         if need_reconstruction and self.vision.feeds_back:
             return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, out.looks.second.states))

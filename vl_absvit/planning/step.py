@@ -71,8 +71,10 @@ def make_batch(config: RunnableConfig, facts: Facts, samples: int, device: torch
         pad = _known(_known(facts.text).pad_token_id)
         token_ids = torch.where(is_token, int(pad == 0), pad)  # any word will do
         if isinstance(config, RetrievalConfig):
-            captioned = np.arange(max(samples, 2))  # other processes have other images
-            return RetrievalBatch(images, rows, rows, token_ids, is_token, np.arange(samples), captioned)
+            # Other processes and passes have other images.
+            captioned = np.arange(max(samples, 2, 1 + config.negative_images))
+            own = np.arange(samples)
+            return RetrievalBatch(images, rows, rows, token_ids, is_token, own, captioned, own)
         return VQABatch(images, rows, rows, token_ids, is_token, torch.zeros(samples, _known(facts.labels)), rows)
 
 

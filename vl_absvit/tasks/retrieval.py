@@ -1,7 +1,7 @@
 """Image-text retrieval: captions, the whole model, its losses, and recall on the selection split.
 
-Shapes: B samples (one caption of an image each), C candidate captions per sample, the own one first, I distinct images,
-T tokens.
+Shapes: B samples (one caption of an image each), C candidate captions per sample, the own one first, K hard images per
+caption, I distinct images, T tokens.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,9 @@ from vl_absvit.tasks.checkpoint import (
 )
 from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
-from vl_absvit.tasks.hard_captions import HardCaptions, hard_captions, join, step_hard_captions
+from vl_absvit.tasks.hard_negatives import Draw
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
+from vl_absvit.tasks.retrieval_pairs import HardNegatives, find_hard, make_pairs, step_hard_negatives, take_hard
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.sources import fetched
 from vl_absvit.tasks.start_config import say_other_use
@@ -46,7 +47,7 @@ class StepAhead(NamedTuple):
     """What a forward pass has to know of the whole optimizer step, where that has several."""
 
     prior: StepPriorLoss | None
-    hard: HardCaptions | None
+    hard: HardNegatives
 
 
 class RetrievalTask:
@@ -87,72 +88,80 @@ class RetrievalTask:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model, has_prior=True)
 
+    @property
+    def _draw(self) -> Draw:
+        """The hard negatives that the losses need."""
+        config, prior = self.config, self.config.prior
+        return Draw(config.loss.itm > 0, config.negative_images, prior.pool, prior.temperature, config.run.seed)
+
+    @property
+    def _candidates(self) -> int:
+        """Captions of a sample that are read: where they are not ranked, its own."""
+        return 1 + self.config.negatives if self.config.loss.ranking else 1
+
+    def _texts(self, batch: RetrievalBatch) -> tuple[Tensor, Tensor]:
+        """The captions that are read, (B * C, T), and their mask."""
+        step = 1 if self._candidates > 1 else 1 + self.config.negatives
+        return batch.token_ids[::step], batch.is_token[::step]
+
+    def _own_captions(self, batch: RetrievalBatch) -> Tensor:
+        """Rows of the images' own captions among those that are read."""
+        return torch.arange(len(batch.image_index), device=batch.images.device) * self._candidates
+
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:
-        weights, config, nothing = self.config.loss, self.config.prior, [None] * len(batches)
+        weights, config, how = self.config.loss, self.config.prior, self._draw
         look = config.look if weights.prior else "first"
         passes, first_looks = [], []
-        if weights.prior or weights.itm:
+        if weights.prior or how.captions or how.images:
             with arithmetic(self.config.run.precision, batches[0].images.device):
                 for batch, seed in zip(batches, seeds, strict=True):
                     torch.manual_seed(seed)
-                    prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior[self._own_captions(batch)]
+                    prior = self.model.encode_texts(*self._texts(batch)).prior[self._own_captions(batch)]
                     about = batch.image_index, batch.image_ids
                     looks = look_as_far_as(look, self.model.vision, batch.images, prior, batch.image_index)
                     passes.append(compared(prior, looks, *about, look))
                     first_looks.append(compared(prior, looks, *about, "first"))
-        hard = nothing
-        if weights.itm:
-            hard = step_hard_captions(
-                first_looks, batches,
+        hard = [HardNegatives(None, None)] * len(batches)
+        if how.captions or how.images:
+            hard = step_hard_negatives(
+                first_looks, batches, how,
                 candidates=1 + self.config.negatives, pad_id=self.model.text.roberta.config.pad_token_id,
-                pool=config.pool, temperature=config.temperature, seed=self.config.run.seed,
             )  # fmt: skip
-        priors = step_prior_losses(passes, config) if weights.prior else nothing
+        priors = step_prior_losses(passes, config) if weights.prior else [None] * len(batches)
         return [StepAhead(*each) for each in zip(priors, hard, strict=True)]
 
-    def _own_captions(self, batch: RetrievalBatch) -> Tensor:
-        """Rows of the images' own captions among the candidates."""
-        candidates = 1 + self.config.negatives
-        return torch.arange(len(batch.image_index), device=batch.images.device) * candidates
-
     def losses(self, model: nn.Module, batch: RetrievalBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
-        weights, prior = self.config.loss, self.config.prior
-        samples, candidates, own = len(batch.image_index), 1 + self.config.negatives, self._own_captions(batch)
+        weights, prior, how = self.config.loss, self.config.prior, self._draw
+        samples, own = len(batch.image_index), self._own_captions(batch)
+        token_ids, is_token = self._texts(batch)
 
-        def pair(texts: Texts, first: FirstLook) -> Pairs:
-            """Every image with its candidates and, for matching, with a hard caption of the global batch."""
-            about = batch.image_index.repeat_interleave(candidates)
-            if not weights.itm:
-                return Pairs(texts, about)
+        def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
+            whole = getattr(model, "module", model)
             if ahead is None:
-                hard = hard_captions(
-                    texts.take(own), first, batch,
-                    pool=prior.pool, temperature=prior.temperature, seed=self.config.run.seed,
-                )  # fmt: skip
+                hard = find_hard(whole, texts.take(own), first, batch, how)
             else:
-                # The random numbers that follow have to be those that were drawn in looking ahead.
-                device = first.tokens.device
-                with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-                    hard = getattr(model, "module", model).encode_texts(*ahead.hard)
-            return Pairs(join(texts, hard), torch.cat([about, batch.image_index]))
+                hard = take_hard(whole, first, ahead.hard)
+            return hard.first, make_pairs(texts, own, batch.image_index, hard)
 
         with arithmetic(self.config.run.precision, batch.images.device):
-            out = model(
-                batch.images, batch.token_ids, batch.is_token, pair=pair, need_reconstruction=weights.reconstruction > 0
-            )
-        terms = {}
+            out = model(batch.images, token_ids, is_token, pair=pair, need_reconstruction=weights.reconstruction > 0)
+        terms, candidates, mistaken = {}, len(token_ids), len(out.logits.rank) - samples * how.images
         if weights.ranking:
-            scores = out.logits.rank[: samples * candidates].unflatten(0, (samples, candidates))
+            scores = out.logits.rank[:candidates].unflatten(0, (samples, -1))  # (B, C)
             terms["ranking"] = weights.ranking * ranking_loss(scores)
+            if how.images:
+                false = out.logits.rank[mistaken:].unflatten(0, (samples, -1))  # (B, K)
+                terms["image_ranking"] = weights.ranking * ranking_loss(torch.cat([scores[:, :1], false], dim=1))
         if weights.itm:
-            logits = torch.cat([out.logits.itm[own], out.logits.itm[samples * candidates :]])
-            is_match = torch.arange(2 * samples, device=logits.device) < samples
+            logits = torch.cat([out.logits.itm[own], out.logits.itm[candidates:]])
+            is_match = torch.arange(len(logits), device=logits.device) < samples
             terms["itm"] = weights.itm * itm_loss(logits, is_match)
         if weights.prior:
             looks = out.looks
             if prior.look == "second":
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
+            looks = looks._replace(first=looks.first._replace(tokens=looks.first.tokens[: len(batch.images)]))
             mine = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
             terms["prior"] = weights.prior * (global_prior_loss(mine, prior) if ahead is None else ahead.prior.at(mine))
         if out.reconstruction is not None:

@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vl_absvit.config import RENAMED, PretrainConfig
+from vl_absvit.config import EARLIER, RENAMED, PretrainConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import RunnableConfig, new_run_from
 
@@ -36,7 +36,8 @@ def check_same_run(config: RunnableConfig, written: Mapping[str, Any], folder: P
     """Make sure that a config goes on with the run in ``folder``.
 
     Args:
-        written: the config that the folder holds; keys that it lacks did not exist then, or had their default.
+        written: the config that the folder holds; keys that it lacks did not exist then (``EARLIER``), or had their
+            default.
 
     Returns:
         What differs and may, in words.
@@ -45,7 +46,8 @@ def check_same_run(config: RunnableConfig, written: Mapping[str, Any], folder: P
         ConfigError: something differs that changes the result; names the option that does it right.
     """
     now = flatten(config_as_dict(config))
-    before = defaults(type(config)) | {RENAMED.get(key, key): value for key, value in flatten(written).items()}
+    before = {key: EARLIER.get(key, value) for key, value in defaults(type(config)).items()}
+    before |= {RENAMED.get(key, key): value for key, value in flatten(written).items()}
     differing = {
         key: (before.get(key), now.get(key))
         for key in {**before, **now}
