@@ -135,11 +135,24 @@ def test_one_of_several_gathers_as_many_copies_and_leaves_nothing_behind():
 
 @pytest.mark.slow
 def test_more_processes_compare_more_and_their_gradients_lie_in_buckets():
-    alone, together = (Counter(CONFIGS["retrieval"], FACTS, "cuda", processes) for processes in (1, 4))
+    config = replace(CONFIGS["retrieval"], negative_images=0)
+    alone, together = (Counter(config, FACTS, "cuda", processes) for processes in (1, 4))
     one, four = (counter.count(4, 1, precision="fp32", checkpointing=False) for counter in (alone, together))
     # Prior loss and hard captions: the products of 16 priors with 4 images of 4 patches, instead of 4; the latter
     # forward only, the former backward twice.
-    assert four.flops - one.flops == (16 - 4) * 4 * 4 * 16 * 2 * (1 + 3)
+    compared = (16 - 4) * 4 * 4 * 16 * 2 * (1 + 3)
+    assert four.flops - one.flops == compared
+    # Hard images of other processes are looked at once more, and what is fed back is theirs.
+    flops = [
+        Counter(replace(config, negative_images=1), FACTS, "cuda", processes)
+        .count(4, 1, precision="fp32", checkpointing=False)
+        .flops
+        for processes in (1, 4)
+    ]
+    with flop_counter() as look:
+        images = make_batch(config, FACTS, 4, CPU).images
+        build_model(config, FACTS).vision.look_once(images).tokens.sum().backward()
+    assert flops[0] > one.flops and flops[1] - flops[0] > compared + look.get_total_flops()
     assert together.states.total + four.peak_bytes > alone.states.total + one.peak_bytes
     assert four.peak_bytes < one.peak_bytes + together.gradient_bytes, "gradients are counted once"
     assert alone.states.buckets == 0 and together.states.buckets == together.gradient_bytes

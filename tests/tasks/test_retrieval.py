@@ -355,6 +355,19 @@ def test_passes_of_a_step_have_the_gradient_of_one_pass_with_all_their_images(wo
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
 
 
+def test_images_that_are_looked_at_for_a_caption_do_not_count_where_rows_are_images(world, tmp_path):
+    vision, found = tiny_vision(top_down="feedback"), []
+    for number in (0, 1):
+        config = tiny_retrieval_config(
+            world, tmp_path, vision=vision, loss=ONE_EACH, negative_images=number, micro_batch_size=2
+        )
+        task = RetrievalTask(config)
+        batches = list(itertools.islice(epoch_batches(config, task.train_set, 0, 0, 0, 1), 2))
+        terms = task.losses(task.model, batches[0], task.look_ahead(batches, [0, 1])[0])
+        found.append({name: terms[name] for name in ("prior", "reconstruction")})
+    torch.testing.assert_close(found[1], found[0])
+
+
 def to_double(batches):
     return [batch._replace(images=batch.images.double()) for batch in batches]
 

@@ -130,7 +130,10 @@ class VLAbSViT(
         first, pairs = (first, Pairs(texts, image_index)) if pair is None else pair(texts, first)
         out = self.read(first, pairs)
         if need_reconstruction and self.vision.feeds_back:
-            return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, out.looks.second.states))
+            states = out.looks.second.states
+            if out.looks.prior_mask is None:  # rows are images: those of the batch, whatever else was looked at
+                states = [state[: len(images)] for state in states]
+            return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, states))
         return out
 
     def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
