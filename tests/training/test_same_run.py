@@ -130,6 +130,15 @@ def test_a_config_written_before_a_key_existed_had_its_default(run):
         check_same_run(changed(data={"samples_per_image": 2, "stream": None}), written | {"data": {}}, run)
 
 
+def test_a_retrieval_run_from_before_there_were_negative_images_had_none(run):
+    config = RetrievalConfig(data=DataConfig(root="data"), run=BEFORE.run)
+    written = config_as_dict(config)
+    del written["negative_images"]
+    with pytest.raises(ConfigError, match=r"negative_images \(was 0, now 1\); leave it as it was to go on"):
+        check_same_run(config, written, run)
+    assert check_same_run(replace(config, negative_images=0), written, run) == []
+
+
 @pytest.mark.parametrize("kind", [VQAConfig, RetrievalConfig, PretrainConfig])
 def test_defaults_are_those_of_a_config_that_says_nothing(kind):
     made = flatten(config_as_dict(kind(data=DataConfig(root="a"), run=RunConfig(output="b"))))
