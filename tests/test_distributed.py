@@ -33,11 +33,12 @@ def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.T
     images, image_index = image_of_text[texts].unique(return_inverse=True)
     first = tokens[images] if look == "first" else torch.zeros(len(images), TOKENS, WIDTH)
     second = Look(tokens[texts], []) if look == "second" else None
-    looks = TwoLooks(FirstLook(None, first, []), second, None)
+    threshold = torch.full((1,), 0.1, requires_grad=True)
+    looks = TwoLooks(FirstLook(None, first, []), second, None, threshold=threshold if look == "first" else None)
     mine = compared(prior[texts], looks, image_index, IMAGE_IDS[images], look)
     loss = global_prior_loss(mine, PriorConfig(look=look, pool=pool))
     loss.backward()
-    gradients = [prior.grad, tokens.grad]
+    gradients = [prior.grad, tokens.grad] + ([threshold.grad] if look == "first" else [])
     if world_size() > 1:
         for gradient in gradients:
             dist.all_reduce(gradient)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vl_absvit.losses import itm_loss, prior_loss, ranking_loss, vqa_loss
+from vl_absvit.losses import POSITIVE_WEIGHT, calibration_loss, itm_loss, prior_loss, ranking_loss, vqa_loss
 
 
 def test_vqa_loss_by_hand():
@@ -57,6 +57,41 @@ def test_a_batch_of_one_image_has_no_negatives_and_a_finite_loss_of_zero():
     assert (
         prior_loss(torch.randn(2, 1), torch.tensor([5, 5]), torch.tensor([5]), torch.tensor([0, 0]), 0.07).item() == 0.0
     )
+
+
+def test_calibration_loss_by_loops():
+    similarity = torch.randn(3, 4, dtype=torch.float64).masked_fill(
+        torch.tensor([False, False, True, False]), -torch.inf
+    )
+    text_ids, image_ids, own = torch.tensor([1, 2, 1]), torch.tensor([1, 2, 1, 3]), torch.tensor([0, 1, 0])
+    threshold = torch.tensor([0.2], dtype=torch.float64)
+    missed, opened = [], []
+    for text in range(3):
+        for column in (0, 1, 3):  # the third shows image 1 once more and does not count
+            p = 1 / (1 + math.exp(-(similarity[text, column].item() - 0.2) / 0.5))
+            if column == own[text]:
+                missed.append(-math.log(p))
+            elif text_ids[text] != image_ids[column]:
+                opened.append(-math.log(1 - p))
+    loss = calibration_loss(similarity, text_ids, image_ids, own, threshold, temperature=0.5)
+    assert loss.item() == pytest.approx(POSITIVE_WEIGHT * sum(missed) / 3 + sum(opened) / len(opened))
+
+
+def test_the_threshold_learns_to_lie_between_what_is_asked_for_and_what_is_not():
+    ids, threshold = torch.arange(8), torch.tensor([-1.0], requires_grad=True)
+    similarity = torch.full((8, 8), 0.1) + 0.5 * torch.eye(8)
+    optimizer = torch.optim.Adam([threshold], lr=0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        calibration_loss(similarity, ids, ids, ids, threshold, temperature=0.07).backward()
+        optimizer.step()
+    assert 0.2 < threshold.item() < 0.35, "nearer to the others: what is asked for must not be missed"
+
+
+def test_a_batch_of_one_image_calibrates_by_what_is_asked_for_alone():
+    one, own = torch.tensor([5, 5]), torch.tensor([0, 0])
+    loss = calibration_loss(torch.full((2, 1), 0.3), one, one[:1], own, torch.tensor([0.3]), 0.07)
+    assert loss.item() == pytest.approx(POSITIVE_WEIGHT * math.log(2))
 
 
 def test_blank_images_are_as_many_more_negatives_by_hand():

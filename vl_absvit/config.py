@@ -67,6 +67,9 @@ class VisionConfig:
     """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for
     ``reweight_project``. ``feedback`` multiplies what it feeds back by it, ``perceiver_io`` the tokens that it gives;
     ``none`` and ``mask_att`` do not use it."""
+    mask: Literal["cosine", "calibrated"] = "cosine"
+    """The prior mask m of step 2. ``cosine``: the cosine of prior and token, clamped at 0 (paper). ``calibrated``: how
+    far it is above a threshold that the prior loss trains, in [0, 1]: open on what is asked for, 0 elsewhere."""
     weights: str | None = None
     """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), a folder
     with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or transformers'
@@ -347,7 +350,7 @@ class VQAConfig:
     """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
     whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind
     stays random; of other answers, those of the same text keep their rows."""
-    vision: VisionConfig = field(default_factory=VisionConfig)
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
     text: TextConfig = field(default_factory=TextConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -376,7 +379,7 @@ class RetrievalConfig:
     """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
     whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind
     stays random."""
-    vision: VisionConfig = field(default_factory=VisionConfig)
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
     text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
     prior: PriorConfig = field(default_factory=PriorConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
@@ -407,6 +410,11 @@ class RetrievalConfig:
 
 
 def _require_compared_look(vision: VisionConfig, prior: PriorConfig) -> None:
+    _require(
+        vision.mask == "cosine" or (prior.look, prior.pool) == ("first", "max"),
+        f"vision.mask calibrated is calibrated on the best patch of the first look, but prior.look is {prior.look} and "
+        f"prior.pool {prior.pool}; set vision.mask to cosine",
+    )
     _require(
         prior.look == "first" or VARIANTS[vision.top_down].looks_again_for_the_text,
         f"prior.look is second, but vision.top_down {vision.top_down} has no second look that depends on the text",
@@ -498,6 +506,10 @@ class PretrainConfig:
         _require(
             self.data.samples_per_image == 1,
             f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
+        )
+        _require(
+            self.vision.mask == "cosine",
+            "vision.mask calibrated needs texts to be calibrated by; in pretraining it is cosine",
         )
         _require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
         _require(

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from vl_absvit.precision import always_fp32
 
+POSITIVE_WEIGHT = 4.0
+"""A mask that misses what is asked for costs as much as four that open on what is not."""
+
 
 @always_fp32
 def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
@@ -77,7 +80,7 @@ def prior_loss(
         own_column: the column that is the text's positive, (B,).
         temperature: divides the similarity.
         blank_negatives: count as many blank images, of similarity 0, as there are images as negatives. InfoNCE does
-            not change when all cosines of a prior sink together; below 0 the modulation's clamp silences every token.
+            not change when all cosines of a prior sink together; below 0 the paper's clamp silences every token.
     """
     logits = similarity / temperature
     is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
@@ -86,3 +89,31 @@ def prior_loss(
     if blank_negatives:
         logits = F.pad(logits, (0, 1), value=math.log(logits.shape[1]))  # (B, I + 1), I blank images in one column
     return F.cross_entropy(logits, own_column)
+
+
+@always_fp32
+def calibration_loss(
+    similarity: Tensor,
+    text_image_ids: Tensor,
+    image_ids: Tensor,
+    own_column: Tensor,
+    threshold: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Ties the zero of the calibrated mask to "not this": what is asked for lies above the threshold beta.
+
+    4 * mean over texts of -log p(own image) + mean over pairs of text and another image of -log(1 - p), where p =
+    sigmoid((s - beta) / tau) and s is the similarity of the best patch: a pairwise sigmoid loss (Zhai et al., "Sigmoid
+    Loss for Language Image Pre-Training", ICCV 2023) with the decision boundary where the mask begins to open.
+
+    Args:
+        similarity, text_image_ids, image_ids, own_column: as ``prior_loss``; -inf marks columns that do not count.
+        threshold: beta, (1,).
+        temperature: tau, of the mask.
+    """
+    logits = (similarity - threshold) / temperature
+    is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
+    is_other = (text_image_ids.unsqueeze(1) != image_ids) & (similarity != -torch.inf)  # (B, I)
+    missed = F.softplus(-logits[is_own]).mean()
+    opened = F.softplus(logits.masked_fill(~is_other, -torch.inf)).sum() / is_other.sum().clamp(min=1)
+    return POSITIVE_WEIGHT * missed + opened

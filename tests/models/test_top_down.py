@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from vl_absvit.models.top_down import (
+    MASK_TEMPERATURE,
+    CalibratedMask,
     FeedbackDecoder,
     Steered,
+    calibrated_relevance,
     feed_back,
     keep_all,
     reconstruction_loss,
@@ -49,6 +52,26 @@ def test_modulation_by_hand():
     expected = torch.tensor([[[4.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2**0.5, 2**0.5]]])
     torch.testing.assert_close(reweight(z, xi, gain=2.0).tokens, expected)
     torch.testing.assert_close(relevance(z, xi), torch.tensor([[1.0, 0.0, 0.0, 0.5**0.5]]))
+
+
+def test_a_calibrated_mask_by_hand():
+    z = torch.tensor([[[2.0, 0.0], [0.0, 3.0], [1.0, 1.0], [3.0, 4.0]]], dtype=torch.float64)  # cosines 1, 0, .71, .6
+    xi, threshold = torch.tensor([[5.0, 0.0]], dtype=torch.float64), torch.tensor([0.6], dtype=torch.float64)
+    sure = 2 / (1 + torch.exp(torch.tensor((0.6 - 0.5**0.5) / MASK_TEMPERATURE, dtype=torch.float64))) - 1
+    mask = calibrated_relevance(z, xi, threshold)
+    assert mask[0, 1] == 0, "against what is asked for"
+    torch.testing.assert_close(mask[0, 2:], torch.stack([sure, torch.zeros_like(sure)]), atol=1e-12, rtol=0)
+    assert 0.99 < mask[0, 0] <= 1
+
+
+def test_modulations_take_the_mask_that_they_are_given(tokens, prior):
+    mask_of = CalibratedMask().double()
+    mask_of.threshold.data += 0.1
+    for modulate in (reweight, reweight_project):
+        steered = modulate(tokens, prior, 1.0, IMAGE_INDEX, mask_of=mask_of)
+        expected = calibrated_relevance(tokens[IMAGE_INDEX], prior, torch.tensor([0.1]).double())
+        torch.testing.assert_close(steered.mask, expected)
+        assert (steered.scale[expected == 0] == 0).all()
 
 
 def test_rank_one_modulation_by_hand():

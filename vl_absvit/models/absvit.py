@@ -32,6 +32,7 @@ from vl_absvit.models.attention import (
 from vl_absvit.models.getters import Getters
 from vl_absvit.models.top_down import (
     MODULATIONS,
+    CalibratedMask,
     FeedbackDecoder,
     FoldedDecoders,
     Steered,
@@ -39,6 +40,7 @@ from vl_absvit.models.top_down import (
     feed_back_folded,
     keep_all,
     per_text,
+    relevance,
 )
 from vl_absvit.variants import VARIANTS, TopDown
 
@@ -87,8 +89,9 @@ class TwoLooks(NamedTuple):
 
     first: FirstLook  # rows are the I images
     second: Look | None  # rows are the B texts; without a prior mask no text has a say, and rows are the I images
-    prior_mask: Tensor | None  # (B, N): clamped cosine of prior and first-look tokens
+    prior_mask: Tensor | None  # (B, N): how well the first look's tokens agree with the prior
     signals: list[Steered] | None = None  # L, the top-down input of every block of the second look
+    threshold: Tensor | None = None  # (1,), of a calibrated mask, with gradient
 
     def seen(self, image_index: Tensor | None) -> Tensor:
         """The last look's tokens for B texts, (B, N, D), given the image that each is about, (B,)."""
@@ -110,6 +113,8 @@ class AbSViT(Getters, VisionTransformer):
         modulation: form of step (ii) where a prior selects, see ``top_down.py``.
         gain: strength of the top-down signal, alpha (1 on ImageNet); of the output tokens in PerceiverIO. MaskAtt,
             whose signal is the prior mask itself, does not use it.
+        mask: what the prior mask is made of: the cosine (paper), or how far it is above a threshold that is trained,
+            see ``calibrated_relevance``.
         trainable_prior: keep a trainable query as the prior where none is given (image classification).
         kwargs: timm's arguments of ``VisionTransformer``.
     """
@@ -120,13 +125,17 @@ class AbSViT(Getters, VisionTransformer):
         top_down: TopDown = "absvit",
         modulation: Literal["reweight", "reweight_project"] = "reweight",
         gain: float = 1.0,
+        mask: Literal["cosine", "calibrated"] = "cosine",
         trainable_prior: bool = True,
         **kwargs,
     ) -> None:
         attention = ATTENTION.get(top_down, TopDownAttention)
         super().__init__(block_fn=TopDownBlock, attn_layer=attention, **kwargs)
         self.variant = VARIANTS[top_down]
-        self.modulate = partial(MODULATIONS[modulation] if self.uses_prior else keep_all, gain=gain)
+        self.mask = CalibratedMask() if mask == "calibrated" and self.uses_prior else None
+        self.modulate = partial(keep_all, gain=gain)
+        if self.uses_prior:
+            self.modulate = partial(MODULATIONS[modulation], gain=gain, mask_of=self.mask or relevance)
         self.decoders, self.prior = None, None
         self._folded = FoldedDecoders()
         if self.feeds_back:
@@ -192,10 +201,16 @@ class AbSViT(Getters, VisionTransformer):
             raise InputError(f"prior: expected one vector per image or text, {expected}, got {tuple(prior.shape)}")
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
         if not self.looks_twice:
-            return TwoLooks(first, Look(steered.tokens, states=[]), steered.mask)  # PerceiverIO ends here
+            only = Look(steered.tokens, states=[])
+            return TwoLooks(first, only, steered.mask, threshold=self.threshold)  # PerceiverIO ends here
         signals = self._signals(steered)  # (iii) one signal per block
         second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, attention steered
-        return TwoLooks(first, second, steered.mask, signals)
+        return TwoLooks(first, second, steered.mask, signals, self.threshold)
+
+    @property
+    def threshold(self) -> Tensor | None:
+        """Of the calibrated mask, (1,), as of now and with gradient; None without one."""
+        return None if self.mask is None else self.mask.threshold.clone()
 
     def _own_prior(self) -> Tensor:
         if self.prior is None:
@@ -239,7 +254,7 @@ class AbSViT(Getters, VisionTransformer):
 
 def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
     """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(("decoders.", "prior"))}
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(("decoders.", "prior", "mask."))}
     return own | checkpoint_filter_fn(state, model)
 
 

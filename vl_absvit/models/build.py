@@ -241,6 +241,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         top_down=config.top_down,
         modulation=config.modulation,
         gain=config.gain,
+        mask=config.mask,
         trainable_prior=trainable_prior,
         drop_path_rate=config.drop_path,
         # Xavier's deviation follows the width; timm's default, 0.02, suits the base width only and trains narrow models

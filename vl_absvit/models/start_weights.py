@@ -74,7 +74,7 @@ def load_trunk(vision: AbSViT, weights: str, model: str, classes: LabelMatch | N
         source = Source(f"{option} {origin}", in_model="vision.", in_file=plain.prefix)
         tensors = _on_grid(Tensors(plain.state, plain.remarks, set()), vision)
         tensors, entries = _with_rows(tensors, vision, CLASS_LAYER, classes, source)
-        entries += _load(vision, tensors, source, differing=("decoders.", "head.", "prior"))
+        entries += _load(vision, tensors, source, differing=("decoders.", "head.", "prior", "mask."))
     return entries + [Entry("dropped", source.text, *dropped) for dropped in plain.dropped]
 
 
@@ -100,7 +100,7 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
                 raise InputError(f"expected a head with answers, but there is no {ANSWER_LAYER}weight")
             tensors, rows = _with_rows(tensors, model, ANSWER_LAYER, answers, source)
             entries += rows
-        differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior")
+        differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior", "vision.mask.")
         return entries + _load(model, tensors, source, differing)
 
 

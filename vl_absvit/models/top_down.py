@@ -5,7 +5,7 @@ Shapes: I images, B texts (one prior each; several texts may share an image), N 
 raster order), D width, L blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl_absvit.precision import always_fp32
+
+MASK_TEMPERATURE = 0.07
+"""Divides how far a cosine is from the threshold, in a calibrated mask and in the loss that calibrates it."""
 
 
 def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
@@ -62,28 +65,67 @@ def relevance(tokens: Tensor, prior: Tensor) -> Tensor:
     return F.cosine_similarity(tokens, prior.unsqueeze(1), dim=-1).clamp(0, 1)
 
 
-def reweight(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
-    """Keep what the prior asks for: z_i -> alpha * clamp(cos(xi, z_i), 0, 1) * z_i [AbS 2.5].
+@always_fp32
+def calibrated_relevance(tokens: Tensor, prior: Tensor, threshold: Tensor) -> Tensor:
+    """The prior mask clamp(2 p_i - 1, 0, 1), p_i = sigmoid((cos(xi, z_i) - beta) / 0.07) that token i is asked for.
+
+    A contrastive loss orders cosines and leaves open where "not this" begins. Here that is the threshold beta, which
+    ``losses.calibration_loss`` trains: a token that is as likely asked for as not gets 0, a sure one 1.
+
+    Args:
+        tokens, prior: as ``relevance``.
+        threshold: beta, (1,).
+
+    Returns:
+        (B, N), in [0, 1].
+    """
+    cosine = F.cosine_similarity(tokens, prior.unsqueeze(1), dim=-1)
+    return torch.tanh((cosine - threshold) / (2 * MASK_TEMPERATURE)).clamp(min=0)  # 2 sigmoid(x) - 1 = tanh(x / 2)
+
+
+class CalibratedMask(nn.Module):
+    """``calibrated_relevance`` with its threshold, which starts where the paper's mask ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.zeros(1))
+
+    def forward(self, tokens: Tensor, prior: Tensor) -> Tensor:
+        """The mask (B, N) of tokens (B, N, D) for priors (B, D)."""
+        return calibrated_relevance(tokens, prior, self.threshold)
+
+
+Relevance = Callable[[Tensor, Tensor], Tensor]
+"""From tokens (B, N, D) and priors (B, D) to a prior mask (B, N)."""
+
+
+def reweight(
+    tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None, mask_of: Relevance = relevance
+) -> Steered:
+    """Keep what the prior asks for: z_i -> alpha * m_i * z_i, the mask m_i = clamp(cos(xi, z_i), 0, 1) in [AbS 2.5].
 
     Args:
         tokens: output tokens z of the first look, (I, N, D).
         prior: prior vector xi, (B, D).
         gain: strength alpha of the top-down signal; at 0 every block receives a zero signal.
         image_index: row of ``tokens`` each prior is about, (B,); None means B = I in the same order.
+        mask_of: the mask m of tokens and priors.
     """
-    mask = relevance(per_text(tokens, image_index), prior)
+    mask = mask_of(per_text(tokens, image_index), prior)
     return Steered(mask, (gain * mask.unsqueeze(-1)).to(tokens.dtype), tokens, image_index)
 
 
-def reweight_project(tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None) -> Steered:
+def reweight_project(
+    tokens: Tensor, prior: Tensor, gain: float, image_index: Tensor | None = None, mask_of: Relevance = relevance
+) -> Steered:
     """The released vision-language form: reweighted tokens, projected on the prior.
 
-    Token i becomes gain * xi (xi . clamp(cos(xi, z_i)) z_i).
+    Token i becomes gain * xi (xi . m_i z_i).
 
     Args: as ``reweight``; the released gain is 5. The result has rank one, a scalar per token times the prior.
     """
     tokens = per_text(tokens, image_index)
-    mask = relevance(tokens, prior)
+    mask = mask_of(tokens, prior)
     along_prior = tokens @ prior.unsqueeze(-1)  # (B, N, 1)
     return Steered(mask, (gain * mask.unsqueeze(-1) * along_prior).to(tokens.dtype), prior.unsqueeze(1))
 

@@ -67,6 +67,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         name = name.replace("absvit_", "vit_")
     else:
         arguments |= {"top_down": config.top_down, "modulation": config.modulation, "gain": config.gain}
+        arguments |= {} if config.mask == "cosine" else {"mask": config.mask}
     needs_prior = vision.uses_prior and "prior" not in state
     arguments |= {"trainable_prior": False} if needs_prior else {}
     state = {key: value.detach().contiguous().clone() for key, value in state.items()}

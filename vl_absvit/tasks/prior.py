@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank
-from vl_absvit.losses import prior_loss
+from vl_absvit.losses import calibration_loss, prior_loss
 from vl_absvit.models.absvit import AbSViT, TwoLooks
 from vl_absvit.models.prior import prior_similarity
+from vl_absvit.models.top_down import MASK_TEMPERATURE
 from vl_absvit.precision import always_fp32, arithmetic, at_least_fp32
 
 
@@ -22,7 +23,9 @@ def look_as_far_as(
 ) -> TwoLooks:
     """The looks up to the one that is compared; arguments as ``AbSViT.look_twice``."""
     first = vision.look_once(images)
-    return TwoLooks(first, None, None) if look == "first" else vision.look_again(first, prior, image_index)
+    if look == "first":
+        return TwoLooks(first, None, None, threshold=vision.threshold)
+    return vision.look_again(first, prior, image_index)
 
 
 class Compared(NamedTuple):
@@ -32,6 +35,7 @@ class Compared(NamedTuple):
     tokens: Tensor  # (I, N, D)
     own_row: Tensor  # (B,) row of ``tokens`` each text is about
     image_ids: Tensor  # (I,)
+    threshold: Tensor | None = None  # (1,), of a calibrated mask
 
 
 def compared(
@@ -47,14 +51,14 @@ def compared(
         look: which of the looks.
     """
     if look == "first":
-        return Compared(prior, looks.first.tokens, image_index, image_ids)
+        return Compared(prior, looks.first.tokens, image_index, image_ids, looks.threshold)
     # Every text has an image of its own, looked at through that text.
     own = torch.arange(len(prior), device=prior.device)
-    return Compared(prior, looks.second.tokens, own, image_ids[image_index])
+    return Compared(prior, looks.second.tokens, own, image_ids[image_index], looks.threshold)
 
 
 def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
-    """The prior loss of the global batch, the same on every rank.
+    """The prior loss of the global batch, the same on every rank; with the calibration of a mask that has a threshold.
 
     Args:
         mine: what is compared on this rank.
@@ -69,15 +73,19 @@ def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
         similarity = similarity.masked_fill(is_repeat, -torch.inf)
         own_column = first_column[own_column]
     text_ids = scores.column_ids[scores.own_column]
-    return prior_loss(similarity, text_ids, scores.column_ids, own_column, config.temperature, config.blank_negatives)
+    pairs = similarity, text_ids, scores.column_ids, own_column
+    loss = prior_loss(*pairs, config.temperature, config.blank_negatives)
+    return loss if mine.threshold is None else loss + calibration_loss(*pairs, mine.threshold, MASK_TEMPERATURE)
 
 
 def joined(passes: Sequence[Compared]) -> Compared:
     """What several forward passes compare, one below the other."""
     rows = [len(each.tokens) for each in passes]
     own_row = torch.cat([each.own_row + sum(rows[:number]) for number, each in enumerate(passes)])
-    prior, tokens, _, image_ids = (torch.cat(parts) for parts in zip(*passes, strict=True))
-    return Compared(prior, tokens, own_row, image_ids)
+    prior, tokens, image_ids = (
+        torch.cat([getattr(each, name) for each in passes]) for name in ("prior", "tokens", "image_ids")
+    )
+    return Compared(prior, tokens, own_row, image_ids, passes[0].threshold)
 
 
 class StepPriorLoss(NamedTuple):
@@ -86,10 +94,13 @@ class StepPriorLoss(NamedTuple):
     value: Tensor
     of_prior: Tensor  # (B, D), its gradient with respect to the pass's priors
     of_tokens: Tensor  # (I, N, D), and tokens
+    of_threshold: Tensor | None  # (1,), and the mask's threshold, which all passes share
 
     def at(self, mine: Compared) -> Tensor:
         """The loss; its gradient is the whole step's, of which the mean over passes is taken."""
         tangent = (mine.prior * self.of_prior).sum() + (mine.tokens * self.of_tokens).sum()
+        if self.of_threshold is not None:
+            tangent = tangent + (mine.threshold * self.of_threshold).sum()
         return self.value + tangent - tangent.detach()
 
 
@@ -106,12 +117,17 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
     # A backward pass under autocast would take the products of an fp32 forward pass in bf16.
     with torch.enable_grad(), arithmetic("fp32", passes[0].prior.device):
         all_passes = joined(passes)
-        prior, tokens = (at_least_fp32(each).requires_grad_() for each in (all_passes.prior, all_passes.tokens))
-        loss = global_prior_loss(all_passes._replace(prior=prior, tokens=tokens), config)
-        of_prior, of_tokens = (len(passes) * each for each in torch.autograd.grad(loss, (prior, tokens)))
+        learned = {
+            name: at_least_fp32(tensor).detach().requires_grad_()
+            for name in ("prior", "tokens", "threshold")
+            if (tensor := getattr(all_passes, name)) is not None
+        }
+        loss = global_prior_loss(all_passes._replace(**learned), config)
+        of_prior, of_tokens, *of_threshold = torch.autograd.grad(loss, list(learned.values()))
+        of_prior, of_tokens = len(passes) * of_prior, len(passes) * of_tokens
     texts, images = [len(each.prior) for each in passes], [len(each.tokens) for each in passes]
     parts = zip(of_prior.split(texts), of_tokens.split(images), strict=True)
-    return [StepPriorLoss(loss.detach(), *part) for part in parts]
+    return [StepPriorLoss(loss.detach(), *part, of_threshold[0] if of_threshold else None) for part in parts]
 
 
 class GlobalSimilarity(NamedTuple):

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 HEADS = {("vision", "num_heads"): "vision.num_heads", ("fusion", "num_heads"): "fusion.num_heads",
          ("text", "num_attention_heads"): "text.num_heads"}  # fmt: skip
 """Of attention: with another number, the same rows of queries and keys belong to other heads."""
-USES = {("vision", name): f"vision.{name}" for name in ("top_down", "modulation", "gain", "image_statistics")} | {
+STEERING = ("top_down", "modulation", "gain", "mask")
+USES = {("vision", name): f"vision.{name}" for name in (*STEERING, "image_statistics")} | {
     ("sentence",): "prior.sentence", ("pool",): "prior.pool",
     ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
 }  # fmt: skip

@@ -175,6 +175,8 @@ class VQATask:
         lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
         if self.model.vision.feeds_back:
             lr_of["vision.decoders"] = rates.feedback
+        if self.model.vision.mask is not None:
+            lr_of["vision.mask"] = rates.prior
         if self.model.prior is not None:
             lr_of["prior"] = rates.prior
         return lr_of
