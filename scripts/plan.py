@@ -9,16 +9,12 @@ download is needed. Time follows from a rate: of real steps on this machine (--m
 import argparse
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
-from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
-from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.cli import TASKS, OptionParser, config_keys, find_task, is_option, parse_run_config, progress, run_main
 
-TASKS = {"vqa": VQAConfig, "retrieval": RetrievalConfig, "pretraining": PretrainConfig}
 GIB, TERA = 2**30, 1e12
 
 
@@ -121,23 +117,6 @@ def _between(text: str, holds, where: str) -> float:
     if not holds(value):
         raise argparse.ArgumentTypeError(f"must be a number {where}, got {text}")
     return value
-
-
-def find_task(file: str, overrides: Sequence[str]) -> str:
-    """The task whose config alone has one of the keys in the file or on the command line; VQA where all keys are its.
-
-    What is wrong with the file is left to its parser to tell.
-    """
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        content = {}
-    given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}
-    if isinstance(content, Mapping):
-        given |= set(content)
-        given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
-    keys = {task: set(config_keys(config)) for task, config in TASKS.items()}
-    return next((task for task in ("retrieval", "pretraining") if given & (keys[task] - keys["vqa"])), "vqa")
 
 
 def measure(config, facts, device_name: str, samples: int) -> list[dict]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar, get_args, get_type_hints
@@ -25,10 +26,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vl_absvit.config import RENAMED, Precision
+from vl_absvit.config import RENAMED, Precision, PretrainConfig, RetrievalConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
+TASKS = {"vqa": VQAConfig, "retrieval": RetrievalConfig, "pretraining": PretrainConfig}
 SECONDS_BETWEEN_LINES = 10.0
 _LARGEST_CONFIG = 1 << 20  # bytes
 _LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
@@ -121,6 +123,20 @@ def add_precision_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextmanager
+def log_on_stderr() -> Iterator[None]:
+    """Inside, what the package has to say goes to the terminal."""
+    log, handler = logging.getLogger("vl_absvit"), logging.StreamHandler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
 def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
     """A run's config from ``--config FILE.yaml`` and dotted overrides such as ``--optim.batch_size 64``.
 
@@ -160,6 +176,23 @@ def config_keys(config_class: type) -> dict[str, bool]:
         if is_dataclass(kind):
             keys |= {f"{field.name}.{key}": is_group for key, is_group in config_keys(kind).items()}
     return keys
+
+
+def find_task(file: str, overrides: Sequence[str]) -> str:
+    """The task whose config alone has one of the keys in the file or on the command line; VQA where all keys are its.
+
+    What is wrong with the file is left to its parser to tell.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        content = {}
+    given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}
+    if isinstance(content, Mapping):
+        given |= set(content)
+        given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
+    keys = {task: set(config_keys(config)) for task, config in TASKS.items()}
+    return next((task for task in ("retrieval", "pretraining") if given & (keys[task] - keys["vqa"])), "vqa")
 
 
 def is_option(name: str, keys: Container[str]) -> bool:

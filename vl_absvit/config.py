@@ -183,9 +183,12 @@ class LossConfig:
     """Weight of the contrastive prior loss."""
     reconstruction: float = 0.3
     """Weight of the feedback decoders' reconstruction loss (paper: 0.1 on ImageNet, 0.3 for vision and language)."""
+    transform: float = 0.0
+    """Weight of the loss that holds what the decoders T_l make of a reconstruction to the block's normed input, as the
+    reconstruction loss holds the reconstruction to the input (paper: none)."""
 
     def __post_init__(self) -> None:
-        _not_negative("loss", prior=self.prior, reconstruction=self.reconstruction)
+        _not_negative("loss", prior=self.prior, reconstruction=self.reconstruction, transform=self.transform)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,15 +204,19 @@ class RetrievalLossConfig:
     """Weight of the contrastive prior loss, which also trains the dual encoder."""
     reconstruction: float = 0.3
     """Weight of the feedback decoders' reconstruction loss."""
+    transform: float = 0.0
+    """Weight of the loss that holds what the decoders T_l make of a reconstruction to the block's normed input, as the
+    reconstruction loss holds the reconstruction to the input (paper: none)."""
 
     def __post_init__(self) -> None:
-        _not_negative("loss", ranking=self.ranking, itm=self.itm, prior=self.prior, reconstruction=self.reconstruction)
+        _not_negative("loss", ranking=self.ranking, itm=self.itm, prior=self.prior)
+        _not_negative("loss", reconstruction=self.reconstruction, transform=self.transform)
         _require(self.ranking > 0 or self.itm > 0, "loss.ranking and loss.itm are both 0: nothing trains the fusion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """Peak learning rate of each part of the model; the defaults are the AbSViT recipe's."""
+    """Peak learning rate of each part of the model; 0 leaves a part as it is. The defaults are the AbSViT recipe's."""
 
     vision: float = 1e-5
     """Trunk of the visual encoder."""

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vl_absvit.data import image_folder, kept
 from vl_absvit.data.image_folder import ImageFolderDataset, MosaicDataset
+from vl_absvit.data.pictures import choose
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import InputError
 
@@ -141,6 +142,19 @@ def test_mosaics_depend_on_seed_epoch_and_index_alone(root):
 
     assert torch.equal(labels(0, 1), labels(0, 1))
     assert not torch.equal(labels(0, 1), labels(0, 2)) and not torch.equal(labels(0, 1), labels(1, 1))
+
+
+def test_sampled_images_and_mosaics_are_plain_and_chosen_by_the_seed(root):
+    plain, augmented = dataset(root), dataset(root, augmentation="randaugment")
+    shown = [sample.image for sample in plain]
+    for seed in (0, 1):
+        places = choose(len(plain), 2, seed)
+        sampled = list(augmented.sample_images(2, seed, plain._transform))
+        assert all(torch.equal(each, shown[place]) for each, place in zip(sampled, places, strict=True))
+        sampled = list(MosaicDataset(augmented, 2, seed=5).sample_images(2, seed, plain._transform))
+        mosaics = MosaicDataset(plain, 2, seed=5)
+        assert all(torch.equal(each, mosaics[place].image) for each, place in zip(sampled, places, strict=True))
+    assert len(list(plain.sample_images(100, 0, plain._transform))) == len(plain)
 
 
 def test_an_evaluation_mosaic_repeats_one_image(root):

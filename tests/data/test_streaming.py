@@ -85,6 +85,27 @@ def groups_read(monkeypatch):
     return groups
 
 
+def test_sampled_images_are_distinct_plain_and_chosen_by_the_seed(base, groups_read):
+    data = questions(base, AUGMENTED)
+    sampled = [torch.stack(list(data.sample_images(number, seed, PLAIN))) for number, seed in ((9, 0), (9, 0), (9, 1))]
+    assert torch.equal(*sampled[:2]) and not torch.equal(*sampled[1:]) and len(sampled[0]) == 9
+    assert len(groups_read) <= 30, "no more is read than asked for"
+    shown = {each.image_id: each.image for each in plain_samples(base)}
+    everything = list(data.sample_images(100, 0, PLAIN))
+    assert len(everything) == IMAGES
+    rows = {each.numpy().tobytes() for each in everything}
+    assert rows == {each.numpy().tobytes() for each in shown.values()}
+    assert {each.numpy().tobytes() for each in sampled[0]} < rows
+
+
+def plain_samples(base):
+    """Every question's, from the table."""
+    table = VQADataset(
+        base / "out", ["train"], len(read_vocabulary(base / "out")), character_tokenizer(), 64, PLAIN, training=True
+    )
+    return table.__getitems__(range(len(table)))
+
+
 # The order of an epoch
 
 

@@ -16,6 +16,7 @@ from vl_absvit.models.top_down import (
     relevance,
     reweight,
     reweight_project,
+    transform_loss,
 )
 
 IMAGES, TEXTS, TOKENS, WIDTH, BLOCKS = 2, 5, 7, 16, 3
@@ -138,6 +139,24 @@ def test_reconstruction_loss_teaches_only_the_reconstructing_decoders(decoders):
     reconstruction_loss(decoders, states).backward()
     assert all(state.grad is None for state in states)
     assert all(d.reconstruct.weight.grad.any() and d.transform.weight.grad is None for d in decoders)
+
+
+def test_transform_loss_by_hand():
+    decoder = FeedbackDecoder(width=2)
+    decoder.reconstruct.weight.data = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    decoder.transform.weight.data = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    below, above = torch.tensor([[[1.0, 3.0]]]), torch.tensor([[[1.0, 4.0]]])
+    # R above = (2, 4), T of it = (4, 2); the norm of below = (-1, 1); squared errors 25 and 1, mean 13
+    norms = [nn.LayerNorm(2, eps=0, elementwise_affine=False)]
+    assert transform_loss(nn.ModuleList([decoder]), norms, [below, above]).item() == 13.0
+
+
+def test_transform_loss_teaches_only_the_transforming_decoders(decoders):
+    states = [torch.randn(2, TOKENS, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(BLOCKS + 1)]
+    norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(BLOCKS)).double()
+    transform_loss(decoders, norms, states).backward()
+    assert all(each.grad is None for each in (*states, *norms.parameters()))
+    assert all(d.transform.weight.grad.any() and d.reconstruct.weight.grad is None for d in decoders)
 
 
 def test_steered_tokens_are_the_product_of_their_factors():

@@ -1,7 +1,6 @@
 """The planner from the command line: it reads configs as the training scripts do, tells what fits, what it assumes."""
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import yaml
 from tests.run_script import ROOT, run_script
 from tests.scripts.test_configs import CONFIGS
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vqa_config, write_config
-from vl_absvit.cli import parse_run_config
+from vl_absvit.cli import find_task, parse_run_config
 from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
 
 SCRIPT = "scripts/plan.py"
@@ -78,10 +77,6 @@ def test_where_nothing_fits_it_says_so(config, capsys, monkeypatch):
     assert run_script(SCRIPT, "--config", config, *small) == 0
     shown = capsys.readouterr().out
     assert "nothing fits" in shown and "recommended" not in shown and "time: not known here" in shown
-
-
-def find_task(*arguments) -> str:
-    return runpy.run_path(str(ROOT / SCRIPT))["find_task"](*arguments)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -39,16 +39,16 @@ def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
     batch = first_batch(task)
     losses = {}
     for name, weights in {
-        "both": LossConfig(prior=1.0, reconstruction=1.0),
-        "tripled": LossConfig(prior=3.0, reconstruction=3.0),
+        "all": LossConfig(prior=1.0, reconstruction=1.0, transform=1.0),
+        "tripled": LossConfig(prior=3.0, reconstruction=3.0, transform=3.0),
         "none": LossConfig(prior=0.0, reconstruction=0.0),
     }.items():
         task.config = replace(task.config, loss=weights)
         losses[name] = task.losses(task.model, batch)
-    assert list(losses["both"]) == ["vqa", "prior", "reconstruction"] and list(losses["none"]) == ["vqa"]
-    torch.testing.assert_close(losses["tripled"]["vqa"], losses["both"]["vqa"])
-    for name in ("prior", "reconstruction"):
-        torch.testing.assert_close(losses["tripled"][name], 3 * losses["both"][name])
+    assert list(losses["all"]) == ["vqa", "prior", "reconstruction", "transform"] and list(losses["none"]) == ["vqa"]
+    torch.testing.assert_close(losses["tripled"]["vqa"], losses["all"]["vqa"])
+    for name in ("prior", "reconstruction", "transform"):
+        torch.testing.assert_close(losses["tripled"][name], 3 * losses["all"][name])
 
 
 @pytest.mark.parametrize("top_down", VARIANTS)

@@ -83,6 +83,15 @@ def test_a_rate_for_nothing_or_of_no_sense_is_refused(rates):
         param_groups(nested_model(), rates, 0.01)
 
 
+def test_what_is_out_of_training_may_have_a_rate_of_0_and_all_may_not():
+    model = nested_model()
+    model.head.requires_grad_(False)
+    groups = param_groups(model, RATES | {"head": 0.0}, 0.01)
+    assert not any(group["name"].startswith("head") for group in groups) and groups
+    with pytest.raises(ConfigError, match="every learning rate is 0 .vision, .*: there is nothing to train"):
+        param_groups(model.requires_grad_(False), dict.fromkeys(RATES, 0.0), 0.01)
+
+
 def test_the_table_names_every_group_with_its_size():
     table = describe_groups(param_groups(nested_model(), RATES, 0.01))
     assert "vision.decoders/decay" in table and "0.01" in table

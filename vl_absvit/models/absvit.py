@@ -40,7 +40,9 @@ from vl_absvit.models.top_down import (
     feed_back_folded,
     keep_all,
     per_text,
+    reconstruction_loss,
     relevance,
+    transform_loss,
 )
 from vl_absvit.variants import VARIANTS, TopDown
 
@@ -102,6 +104,13 @@ class TwoLooks(NamedTuple):
         return per_text(rows, image_index) if self.prior_mask is None else rows
 
 
+class DecoderLosses(NamedTuple):
+    """What trains the decoders beside a task; None where it was not asked for or nothing is fed back."""
+
+    reconstruction: Tensor | None  # ()
+    transform: Tensor | None  # ()
+
+
 class AbSViT(Getters, VisionTransformer):
     """timm's VisionTransformer under the same parameter names, with feedback decoders where something is fed back.
 
@@ -158,7 +167,7 @@ class AbSViT(Getters, VisionTransformer):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether there are decoders, which the reconstruction loss trains."""
+        """Whether there are decoders, which losses of their own train."""
         return self.variant.feeds_back
 
     @property
@@ -211,6 +220,19 @@ class AbSViT(Getters, VisionTransformer):
     def threshold(self) -> Tensor | None:
         """Of the calibrated mask, (1,), as of now and with gradient; None without one."""
         return None if self.mask is None else self.mask.threshold.clone()
+
+    def decoder_losses(self, states: list[Tensor], need_reconstruction: bool, need_transform: bool) -> DecoderLosses:
+        """Reconstruction and transform loss, as asked for.
+
+        Args:
+            states: of the second look, (L + 1) x (B, N, D).
+        """
+        reconstruction = transform = None
+        if need_reconstruction and self.feeds_back:
+            reconstruction = reconstruction_loss(self.decoders, states)
+        if need_transform and self.feeds_back:
+            transform = transform_loss(self.decoders, [block.norm1 for block in self.blocks], states)
+        return DecoderLosses(reconstruction, transform)
 
     def _own_prior(self) -> Tensor:
         if self.prior is None:

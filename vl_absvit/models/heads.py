@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.fusion import init_weights
-from vl_absvit.models.top_down import reconstruction_loss
 from vl_absvit.precision import always_fp32
 
 
@@ -78,6 +77,7 @@ class ClassifierOutput(NamedTuple):
     first_logits: Tensor  # (I, classes)
     second_logits: Tensor | None  # (I, classes); None for a plain ViT
     reconstruction: Tensor | None  # (), the reconstruction loss if asked for
+    transform: Tensor | None = None  # (), the transform loss if asked for
 
 
 class Classifier(nn.Module):
@@ -91,15 +91,16 @@ class Classifier(nn.Module):
         super().__init__()
         self.vision = vision
 
-    def forward(self, images: Tensor, need_reconstruction: bool = False) -> ClassifierOutput:
+    def forward(
+        self, images: Tensor, need_reconstruction: bool = False, need_transform: bool = False
+    ) -> ClassifierOutput:
         """Images (I, 3, height, width) -> logits of both looks."""
         looks = self.vision.look_twice(images)
         first = self.classify(looks.first.tokens)
         if looks.second is None:
             return ClassifierOutput(first, None, None)
-        need_reconstruction = need_reconstruction and self.vision.feeds_back
-        reconstruction = reconstruction_loss(self.vision.decoders, looks.second.states) if need_reconstruction else None
-        return ClassifierOutput(first, self.classify(looks.second.tokens), reconstruction)
+        losses = self.vision.decoder_losses(looks.second.states, need_reconstruction, need_transform)
+        return ClassifierOutput(first, self.classify(looks.second.tokens), **losses._asdict())
 
     def classify(self, tokens: Tensor) -> Tensor:
         """Class logits of a look's tokens, (I, N, D) -> (I, classes)."""

@@ -5,7 +5,7 @@ Shapes: I images, B texts (one prior each; several texts may share an image), N 
 raster order), D width, L blocks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
@@ -277,6 +277,24 @@ def reconstruction_loss(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor
     # The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
     levels = zip(decoders, states[:-1], states[1:], strict=True)
     return sum(_squared_error(decoder.reconstruct(above.detach()), below.detach()) for decoder, below, above in levels)
+
+
+def transform_loss(decoders: nn.ModuleList, norms: Iterable[nn.Module], states: list[Tensor]) -> Tensor:
+    """L_T = sum over blocks of MSE(T_l sg(R_l sg(z_{l+1})), sg(norm1_l(z_l))); the mean is over elements.
+
+    What is fed back to a block's values is held to what they are made of, as L_rec holds R_l to the block's input.
+
+    Args:
+        norms: of the blocks' inputs, norm1, first block first.
+
+    The others are those of ``reconstruction_loss``.
+    """
+    # Only T_l learns. No torch.no_grad here: what autocast casts inside would have no gradient outside, either.
+    levels = zip(decoders, norms, states[:-1], states[1:], strict=True)
+    return sum(
+        _squared_error(decoder.transform(decoder.reconstruct(above.detach()).detach()), norm(below.detach()).detach())
+        for decoder, norm, below, above in levels
+    )
 
 
 _squared_error = always_fp32(F.mse_loss)

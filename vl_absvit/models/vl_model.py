@@ -22,7 +22,6 @@ from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
-from vl_absvit.models.top_down import reconstruction_loss
 
 CARD_OF_A_MODEL_ALONE = """---
 {{ card_data }}
@@ -60,6 +59,7 @@ class VLOutput(NamedTuple):
     looks: TwoLooks  # the first of I images, the second of B pairs (of I images where no text has a say)
     reconstruction: Tensor | None  # (), the reconstruction loss if asked for
     text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if asked for
+    transform: Tensor | None = None  # (), the transform loss if asked for
 
 
 class VLAbSViT(
@@ -113,6 +113,7 @@ class VLAbSViT(
         image_index: Tensor | None = None,
         pair: Callable[[Texts, FirstLook], tuple[FirstLook, Pairs]] | None = None,
         need_reconstruction: bool = False,
+        need_transform: bool = False,
     ) -> VLOutput:
         """Read texts about images.
 
@@ -124,17 +125,19 @@ class VLAbSViT(
             pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look, and may add
                 looks at further images to that.
             need_reconstruction: also compute the decoders' reconstruction loss, if there are decoders.
+            need_transform: and their transform loss.
         """
         texts = self.encode_texts(token_ids, is_token)
         first = self.vision.look_once(images)
         first, pairs = (first, Pairs(texts, image_index)) if pair is None else pair(texts, first)
         out = self.read(first, pairs)
-        if need_reconstruction and self.vision.feeds_back:
-            states = out.looks.second.states
-            if out.looks.prior_mask is None:  # rows are images: those of the batch, whatever else was looked at
-                states = [state[: len(images)] for state in states]
-            return out._replace(reconstruction=reconstruction_loss(self.vision.decoders, states))
-        return out
+        if not (self.vision.feeds_back and (need_reconstruction or need_transform)):
+            return out
+        states = out.looks.second.states
+        if out.looks.prior_mask is None:  # rows are images: those of the batch, whatever else was looked at
+            states = [state[: len(images)] for state in states]
+        losses = self.vision.decoder_losses(states, need_reconstruction, need_transform)
+        return out._replace(**losses._asdict())
 
     def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
         """Token vectors and priors of texts (B, T), which no image changes."""

@@ -25,7 +25,7 @@ from vl_absvit.models.build import (
     leave_untrained,
 )
 from vl_absvit.planning.facts import Facts, Words
-from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.base import RunnableConfig, leave_at_rest
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
@@ -36,8 +36,15 @@ Fact = TypeVar("Fact")
 def build_model(config: RunnableConfig, facts: Facts) -> nn.Module:
     """The model that a run of ``config`` trains, with random weights, in training mode."""
     config = replace(config, vision=replace(config.vision, weights=None))
+    model = _build_random(config, facts)
+    model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    leave_at_rest(config, model, bare_task(config, facts, model).lr_of())
+    return model.train()
+
+
+def _build_random(config: RunnableConfig, facts: Facts) -> nn.Module:
     if isinstance(config, PretrainConfig):
-        return build_classifier(config, _known(facts.labels)).train()
+        return build_classifier(config, _known(facts.labels))
     # From scratch, so that no weights are read; a pretrained encoder's sizes are put in afterwards.
     scratch = replace(config, from_checkpoint=None, text=replace(config.text, model=None, tokenizer="none"))
     words = facts.text if isinstance(facts.text, Words) else Words(_known(facts.text).vocab_size, 1, 0, 2)
@@ -48,8 +55,7 @@ def build_model(config: RunnableConfig, facts: Facts) -> nn.Module:
     if isinstance(facts.text, RobertaConfig):
         model = build_from_architecture(model.architecture | {"text": facts.text.to_dict()}, where="config")
         leave_untrained(model, config)
-    model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    return model.train()
+    return model
 
 
 def _known(fact: Fact | None) -> Fact:

@@ -1,7 +1,7 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
 import logging
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +14,13 @@ from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_l
 from vl_absvit.data.stream_loader import StreamLoader
 from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.errors import ConfigError
+from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.heads import ClassifierOutput
+from vl_absvit.models.vl_model import VLOutput
 
 log = logging.getLogger(__name__)
+
+_DECODER_LOSSES = ("reconstruction", "transform")
 
 RunnableConfig = VQAConfig | RetrievalConfig | PretrainConfig
 
@@ -46,7 +51,10 @@ class Task(Protocol):
         """Metrics on the selection split, the same in every process, which all call it; None where nothing selects."""
 
     def lr_of(self) -> dict[str, float]:
-        """Peak learning rate per module path of ``model``; together the paths cover every trainable parameter."""
+        """Peak learning rate per module path of ``model``; together the paths cover every trainable parameter.
+
+        What has a rate of 0 is out of training (``leave_at_rest``).
+        """
 
     def save(self, folder: Path) -> None:
         """Write the portable checkpoint into an existing empty folder; its weights are ``model.safetensors``."""
@@ -71,8 +79,42 @@ def say_what_is_left_out(config: RunnableConfig, model: nn.Module, has_prior: bo
         log.info("no loss trains %s: out of training", ", ".join(frozen))
     if config.loss.prior and not has_prior:
         log.info("there is no prior from a text (vision.top_down %s), loss.prior is left out", config.vision.top_down)
-    if config.loss.reconstruction and not model.vision.feeds_back:
-        log.info("vision.top_down %s feeds nothing back, loss.reconstruction is left out", config.vision.top_down)
+    for name in _DECODER_LOSSES:
+        if getattr(config.loss, name) and not model.vision.feeds_back:
+            log.info("vision.top_down %s feeds nothing back, loss.%s is left out", config.vision.top_down, name)
+
+
+def leave_at_rest(config: RunnableConfig, model: Any, lr_of: Mapping[str, float]) -> None:
+    """Take out of training what has a learning rate of 0, and say so.
+
+    Args:
+        model: of the task.
+        lr_of: rate per module path; where paths nest, the longest one that contains a parameter counts.
+    """
+    for name, parameter in model.named_parameters():
+        owners = [path for path in lr_of if name == path or name.startswith(f"{path}.")]
+        if owners and lr_of[max(owners, key=len)] == 0:
+            parameter.requires_grad_(False)
+    if resting := [path for path, rate in lr_of.items() if rate == 0]:
+        log.info("the learning rate of %s is 0: out of training", ", ".join(resting))
+    for name in _DECODER_LOSSES:
+        if getattr(config.loss, name) and model.vision.feeds_back and not _trains_decoders(model.vision):
+            log.info("the feedback decoders are out of training, loss.%s is left out", name)
+
+
+def decoder_losses_of(config: RunnableConfig, vision: AbSViT) -> dict[str, bool]:
+    """Which losses of its decoders a model's forward pass has to compute, as its arguments."""
+    return {f"need_{name}": getattr(config.loss, name) > 0 and _trains_decoders(vision) for name in _DECODER_LOSSES}
+
+
+def decoder_terms(config: RunnableConfig, out: VLOutput | ClassifierOutput) -> dict[str, Tensor]:
+    """The weighted losses of the decoders that a forward pass computed."""
+    losses = {name: getattr(out, name) for name in _DECODER_LOSSES}
+    return {name: getattr(config.loss, name) * loss for name, loss in losses.items() if loss is not None}
+
+
+def _trains_decoders(vision: AbSViT) -> bool:
+    return vision.feeds_back and all(weight.requires_grad for weight in vision.decoders.parameters())
 
 
 def steps_per_epoch(optim: OptimConfig, train_set: Sized) -> int:

@@ -27,7 +27,13 @@ from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
+from vl_absvit.tasks.base import (
+    decoder_losses_of,
+    decoder_terms,
+    leave_at_rest,
+    new_run_from,
+    say_what_is_left_out,
+)
 from vl_absvit.tasks.checkpoint import TRAINING, origin_of
 from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.going_on import check_same_data, history, without_sources
@@ -79,22 +85,19 @@ class ClassificationTask:
         fit = decoder_fit(self.train_set, plain, seed)
         self.model = build_classifier(config, len(self.train_set.classes), classes, fit)
         say_what_is_left_out(config, self.model, has_prior=False)
+        leave_at_rest(config, self.model, self.lr_of())
 
     def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
         return [None] * len(batches)
 
     def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
-        weight = self.config.loss.reconstruction
         with arithmetic(self.config.run.precision, batch.images.device):
-            out = model(batch.images, need_reconstruction=weight > 0 and self.model.vision.feeds_back)
+            out = model(batch.images, **decoder_losses_of(self.config, self.model.vision))
         targets = batch.targets  # (I, classes)
         if targets is None:
             targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)
         smoothing = self.config.augmentation.label_smoothing
-        terms = {"classification": classification_loss(out, targets, smoothing)}
-        if out.reconstruction is not None:
-            terms["reconstruction"] = weight * out.reconstruction
-        return terms
+        return {"classification": classification_loss(out, targets, smoothing)} | decoder_terms(self.config, out)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:

@@ -23,7 +23,7 @@ from vl_absvit.models.absvit import FirstLook
 from vl_absvit.models.build import build_retrieval_model, image_statistics
 from vl_absvit.models.vl_model import Pairs, Texts
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import say_what_is_left_out
+from vl_absvit.tasks.base import decoder_losses_of, decoder_terms, leave_at_rest, say_what_is_left_out
 from vl_absvit.tasks.checkpoint import (
     Preprocessing,
     VLCheckpoint,
@@ -87,6 +87,7 @@ class RetrievalTask:
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model, has_prior=True)
+        leave_at_rest(config, self.model, self.lr_of())
 
     @property
     def _draw(self) -> Draw:
@@ -145,7 +146,8 @@ class RetrievalTask:
             return hard.first, make_pairs(texts, own, batch.image_index, hard)
 
         with arithmetic(self.config.run.precision, batch.images.device):
-            out = model(batch.images, token_ids, is_token, pair=pair, need_reconstruction=weights.reconstruction > 0)
+            needed = decoder_losses_of(self.config, self.model.vision)
+            out = model(batch.images, token_ids, is_token, pair=pair, **needed)
         terms, candidates, mistaken = {}, len(token_ids), len(out.logits.rank) - samples * how.images
         if weights.ranking:
             scores = out.logits.rank[:candidates].unflatten(0, (samples, -1))  # (B, C)
@@ -164,9 +166,7 @@ class RetrievalTask:
             looks = looks._replace(first=looks.first._replace(tokens=looks.first.tokens[: len(batch.images)]))
             mine = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
             terms["prior"] = weights.prior * (global_prior_loss(mine, prior) if ahead is None else ahead.prior.at(mine))
-        if out.reconstruction is not None:
-            terms["reconstruction"] = weights.reconstruction * out.reconstruction
-        return terms
+        return terms | decoder_terms(self.config, out)
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
         """Recalls on the selection split in percent, the whole model ranking the dual encoder's shortlist."""

@@ -28,7 +28,13 @@ from vl_absvit.models.build import build_vqa_model, image_statistics
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import new_run_from, say_what_is_left_out
+from vl_absvit.tasks.base import (
+    decoder_losses_of,
+    decoder_terms,
+    leave_at_rest,
+    new_run_from,
+    say_what_is_left_out,
+)
 from vl_absvit.tasks.checkpoint import (
     Preprocessing,
     VLCheckpoint,
@@ -101,6 +107,7 @@ class VQATask:
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         say_what_is_left_out(config, self.model, has_prior=self.model.prior is not None)
+        leave_at_rest(config, self.model, self.lr_of())
 
     def _training_set(self) -> VQADataset | StreamedQuestions:
         config, data, preprocessing = self.config, self.config.data, self.preprocessing
@@ -138,7 +145,7 @@ class VQATask:
                 batch.token_ids,
                 batch.is_token,
                 batch.image_index,
-                need_reconstruction=weights.reconstruction > 0,
+                **decoder_losses_of(self.config, self.model.vision),
             )
         terms = {"vqa": vqa_loss(out.logits, batch.soft_answers)}
         if weights.prior and out.prior is not None:
@@ -146,9 +153,7 @@ class VQATask:
             terms["prior"] = weights.prior * (
                 global_prior_loss(mine, prior) if step_prior is None else step_prior.at(mine)
             )
-        if out.reconstruction is not None:
-            terms["reconstruction"] = weights.reconstruction * out.reconstruction
-        return terms
+        return terms | decoder_terms(self.config, out)
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
         """Official accuracy on the selection split, in percent: overall and per answer type."""

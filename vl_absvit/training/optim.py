@@ -21,7 +21,7 @@ def param_groups(
 
     Where paths nest, the longest one that contains a parameter owns it. Parameters of fewer than two dimensions (norms,
     biases, temperatures) are exempt from weight decay, and so are those named in ``undecayed``. A parameter without an
-    owner, and a path without parameters, raise ``ConfigError``.
+    owner, and a path without parameters whose rate is not 0, raise ``ConfigError``.
     """
     owned: dict[str, list[tuple[str, nn.Parameter]]] = {path: [] for path in lr_of}
     for name, parameter in model.named_parameters():
@@ -34,10 +34,10 @@ def param_groups(
     groups = []
     for path, parameters in owned.items():
         lr = lr_of[path]
-        if not parameters:
-            raise ConfigError(f"the learning rate of {path} has no trainable parameter")
         if not (math.isfinite(lr) and lr >= 0):
             raise ConfigError(f"the learning rate of {path} must be finite and at least 0, got {lr}")
+        if not parameters and lr > 0:
+            raise ConfigError(f"the learning rate of {path} has no trainable parameter")
         decayed = [parameter for name, parameter in parameters if parameter.ndim >= 2 and name not in undecayed]
         exempt = [parameter for name, parameter in parameters if parameter.ndim < 2 or name in undecayed]
         for suffix, members, decay in (("decay", decayed, weight_decay), ("no_decay", exempt, 0.0)):
@@ -45,6 +45,8 @@ def param_groups(
                 groups.append(
                     {"name": f"{path}/{suffix}", "params": members, "lr": lr, "peak_lr": lr, "weight_decay": decay}
                 )
+    if not groups:
+        raise ConfigError(f"every learning rate is 0 ({', '.join(lr_of)}): there is nothing to train")
     return groups
 
 

@@ -1,14 +1,12 @@
 """The command line that all preparations share."""
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vl_absvit.cli import OptionParser
+from vl_absvit.cli import OptionParser, log_on_stderr
 
 Options = TypeVar("Options")
 Manifest = dict[str, Any]
@@ -36,7 +34,7 @@ def run_preparation(
     arguments = vars(parser.parse_args())
     output, workers = arguments.pop("output"), arguments.pop("workers")
     was_there = (output / "manifest.json").is_file()
-    with _log_on_stderr():
+    with log_on_stderr():
         manifest = prepare(options(**arguments), output, workers)
     for warning in manifest["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
@@ -44,16 +42,3 @@ def run_preparation(
         print(f"{output} is finished already; nothing to do")  # noqa: T201
     for line in summary(manifest, output):
         print(line)  # noqa: T201
-
-
-@contextmanager
-def _log_on_stderr() -> Iterator[None]:
-    log, handler = logging.getLogger("vl_absvit"), logging.StreamHandler()
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)

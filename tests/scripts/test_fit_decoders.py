@@ -1,0 +1,51 @@
+"""The command that fits a trunk's decoders finds those that a finetuning of the same config would start with."""
+
+import json
+
+import pytest
+import torch
+
+from tests.run_script import run_script
+from tests.tasks.test_decoder_fit import KINDS, decoders_of, trunk  # noqa: F401
+from tests.tiny_vqa import tiny_vision, tiny_vqa_config, write_config
+from vl_absvit.tasks.vqa import VQATask
+
+FIT = "scripts/fit_decoders.py"
+
+
+@pytest.mark.parametrize("kind", ["vqa", "retrieval"])
+def test_a_run_from_the_folder_starts_as_one_that_fits_for_itself(world, tmp_path, trunk, capfd, kind):  # noqa: F811
+    make, task = KINDS[kind]
+    config = make(world, tmp_path / "run", vision=tiny_vision(weights=trunk))
+    file, output = write_config(config, tmp_path / "config.yaml"), tmp_path / "fitted"
+    assert run_script(FIT, "--config", file, "--output", output) == 0
+    told = capfd.readouterr()
+    assert "variance explained" in told.err and "    fitted     feedback decoders " in told.err
+    assert told.out.endswith(f"{output}: for --vision.weights {output}\n")
+    itself = task(config)
+    other = task(make(world, tmp_path / "run", vision=tiny_vision(weights=str(output))))
+    for name, value in itself.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value), name
+    assert "decoders" not in json.loads((output / "config.json").read_text())["vision"]
+
+
+def test_what_cannot_be_fitted_is_one_line(world, tmp_path, trunk, complaint):  # noqa: F811
+    task = VQATask(tiny_vqa_config(world, tmp_path))
+    (tmp_path / "whole").mkdir()
+    task.save(tmp_path / "whole")
+    file = write_config(
+        tiny_vqa_config(world, tmp_path / "run", vision=tiny_vision(weights=trunk)), tmp_path / "f.yaml"
+    )
+    output = tmp_path / "new"
+
+    def fit(code: int, *changes: object) -> str:
+        return complaint(code, FIT, "--config", file, "--output", output, *changes)
+
+    assert fit(2, "--vision.weights", "null").startswith("vision.weights is needed: ")
+    assert fit(2, "--vision.top_down", "mask_att") == "vision.top_down mask_att feeds nothing back: it has no decoders"
+    assert fit(1, "--vision.weights", tmp_path / "whole").endswith("holds decoders already, there is nothing to fit")
+    assert fit(1, "--vision.weights", "nowhere").startswith("vision.weights: no such file: nowhere")
+    assert "pretraining" in fit(2, "--pooling", "avg")
+    assert not output.exists()
+    output.mkdir()
+    assert fit(1) == f"{output}: already there; expected a new folder to write"

@@ -1,0 +1,71 @@
+"""A part whose learning rate is 0 is out of training, and the losses that train it alone are left out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed_helper import run_on_ranks
+from tests.tasks.test_decoder_fit import KINDS
+from tests.tasks.test_zeroed_losses import train_steps
+from tests.tiny_vqa import FAST
+from vl_absvit.tasks.base import Task
+
+
+def task_of(kind: str, world: Path, output: Path, checkpoint: Path | None = None, **rates: float) -> Task:
+    """A task with a weight for both losses of the decoders."""
+    make, task = KINDS[kind]
+    config = make(world, output)
+    loss = replace(config.loss, reconstruction=1.0, transform=1.0)
+    optim = replace(config.optim, learning_rates=replace(FAST, **rates))
+    return task(replace(config, loss=loss, optim=optim), checkpoint)
+
+
+def frozen(task: Task) -> set[str]:
+    return {name for name, parameter in task.model.named_parameters() if not parameter.requires_grad}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rates", [{"feedback": 0.0}, {"vision": 0.0}, {"vision": 0.0, "feedback": 0.0, "prior": 0.0}])
+def test_a_step_moves_all_but_the_parts_at_rest(world, tmp_path, monkeypatch, caplog, kind, rates):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    caplog.set_level("INFO")
+    task = task_of(kind, world, tmp_path, **rates)
+    before = {name: weight.clone() for name, weight in task.model.named_parameters()}
+    assert train_steps(task.config, task) == []
+    kept = {name for name, weight in task.model.named_parameters() if torch.equal(weight, before[name])}
+    resting = [path for path, rate in task.lr_of().items() if rate == 0]
+    expected = {
+        name for name in before
+        if max((path for path in task.lr_of() if f"{name}.".startswith(f"{path}.")), key=len) in resting
+    }  # fmt: skip
+    assert frozen(task) == expected <= kept and expected
+    assert f"the learning rate of {', '.join(resting)} is 0: out of training" in caplog.text
+    for name in ("reconstruction", "transform"):
+        said = f"the feedback decoders are out of training, loss.{name} is left out"
+        assert (said in caplog.text) == ("feedback" in rates)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoders_at_rest_have_no_losses_and_stay_so_in_going_on(world, tmp_path, kind, rate):
+    task = task_of(kind, world, tmp_path, feedback=rate)
+    (tmp_path / "saved").mkdir()
+    task.save(tmp_path / "saved")
+    for each in (task, task_of(kind, world, tmp_path, tmp_path / "saved", feedback=rate)):
+        assert len(frozen(each)) == (0 if rate else 4)
+        places = range(0, len(each.train_set), len(each.train_set) // 4)  # of several images
+        samples = each.train_set.__getitems__(list(places))
+        terms = each.losses(each.model, each.train_set.collate(samples))
+        assert terms.keys() & {"reconstruction", "transform"} == ({"reconstruction", "transform"} if rate else set())
+
+
+def train_all(world: str, output: str) -> list[list[str]]:
+    tasks = [task_of(kind, Path(world), Path(output), feedback=0.0) for kind in KINDS]
+    return [train_steps(task.config, task) for task in tasks]
+
+
+@pytest.mark.slow
+def test_parts_at_rest_leave_no_process_waiting_for_a_gradient(world, tmp_path):
+    assert run_on_ranks(train_all, 2, str(world), str(tmp_path)) == [[[], [], []]] * 2
