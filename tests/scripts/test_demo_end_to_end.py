@@ -5,27 +5,33 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
+from tests.quick_programs import quick_programs
+
 ROOT = Path(__file__).parents[2]
 STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank", "attention"]
 pytestmark = pytest.mark.slow
 
 
-def demo(*arguments) -> subprocess.CompletedProcess:
-    """The demo on the CPU, in the environment that the tests run in."""
-    environment = os.environ | {
-        "SKIP_SETUP": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    command = ["bash", str(ROOT / "scripts/demo.sh"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def demo(fork_server) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """The demo on the CPU, in the environment that the tests run in, with programs that start at once."""
+
+    def demo(*arguments: object) -> subprocess.CompletedProcess:
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"SKIP_SETUP": "1", "PATH": path, "PYTHONPATH": str(ROOT)}
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+        command = ["bash", str(ROOT / "scripts/demo.sh"), *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    with quick_programs(fork_server) as programs:
+        yield demo
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +46,12 @@ def options(output) -> list:
 
 
 @pytest.fixture(scope="module")
-def first(options) -> subprocess.CompletedProcess:
+def first(demo, options) -> subprocess.CompletedProcess:
     return demo(*options)
 
 
 def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr
     summary = json.loads((output / "summary.json").read_text())
     assert {
         "vqa_accuracy", "vqa_accuracy_per_answer_type", "prior_only_accuracy", "prior_mask_pointing",
@@ -77,24 +83,24 @@ def test_finetuning_runs_in_as_many_processes_as_the_demo_says(first, output):
         assert launch["processes"] == min(2, len(os.sched_getaffinity(0)))
 
 
-def test_a_second_run_reuses_every_stage(first, output, options):
+def test_a_second_run_reuses_every_stage(demo, first, output, options):
     weights = output / "vqa/checkpoints/last/model.safetensors"
     before, summary = weights.stat().st_mtime_ns, json.loads((output / "summary.json").read_text())
     again = demo(*options)
-    assert again.returncode == 0, again.stderr
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr
     assert all(f"== {stage}: finished already" in again.stdout for stage in STAGES)
     assert weights.stat().st_mtime_ns == before
     assert json.loads((output / "summary.json").read_text()) == summary
 
 
-def test_another_seed_does_not_land_in_the_same_folder(first, output, options):
+def test_another_seed_does_not_land_in_the_same_folder(demo, first, output, options):
     other = demo("--seed", 1, *options)
     assert other.returncode == 1 and other.stderr.count("\n") == 1
     assert other.stderr.startswith(f"error: {output} holds a demo with another seed")
 
 
 @pytest.mark.parametrize("arguments", [["--seed"], ["--seed", "one"], ["--scenes", "-3"], ["--sede", "1"], ["1"]])
-def test_a_wrong_option_is_a_usage_error(arguments):
+def test_a_wrong_option_is_a_usage_error(demo, arguments):
     done = demo(*arguments)
     assert done.returncode == 2 and done.stderr.startswith("usage:") and done.stderr.count("\n") == 1
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fork_server import LAUNCHERS_KILL, ForkServer, Outcome
+from tests.fork_server import LAUNCHERS_KILL, Outcome
 from tests.run_folders import assert_same_end
 from tests.tiny_vqa import tiny_vqa_config, write_config
 from vl_absvit.training.checkpoint import find_checkpoint
@@ -42,21 +42,14 @@ class Met(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = ForkServer(tmp_path_factory.mktemp("server") / "output.log")
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def launch(server, world, tmp_path_factory) -> Launch:
+def launch(fork_server, world, tmp_path_factory) -> Launch:
     """Start or go on with a finetuning in the named folder."""
     folder = tmp_path_factory.mktemp("config")
     config = write_config(tiny_vqa_config(world, folder / "unused", dropout=0.1), folder / "vqa.yaml")
 
     def launch(run: Path, *options: object, **disturbance: object) -> Outcome:
         arguments = ("--config", config, "--run.output", run, *options, "--run.resume", "true")
-        return server.run(SCRIPT, *arguments, **disturbance)
+        return fork_server.run(SCRIPT, *arguments, **disturbance)
 
     return launch
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fork_server import ForkServer
 from tests.run_folders import assert_same_end, metrics
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vqa_config, write_config
@@ -35,11 +34,9 @@ def config_file(world: Path, stream: Path, folder: Path, dropout: float = 0.1) -
 
 
 @pytest.fixture
-def launch(tmp_path):
+def launch(fork_server):
     """Run the script in processes of their own."""
-    server = ForkServer(tmp_path / "output.log")
-    yield partial(server.run, SCRIPT)
-    server.close()
+    return partial(fork_server.run, SCRIPT)
 
 
 @pytest.mark.slow
