@@ -47,7 +47,8 @@ class Team:
             images: of the batch, each with a question; a multiple of ``members``.
             folder: an empty one, in which they meet.
         """
-        context = multiprocessing.get_context("spawn")  # forked ones hang once torch has used its threads
+        # Forked from here they would hang once torch has used its threads.
+        context = multiprocessing.get_context("forkserver")
         self._processes, self._pipes = [], []
         for rank in range(members):
             ours, theirs = context.Pipe()

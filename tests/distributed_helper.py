@@ -16,7 +16,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-multiprocessing.set_forkserver_preload(["vl_absvit.tasks.retrieval", "vl_absvit.tasks.vqa", "vl_absvit.training.loop"])
+from tests.fork_server import IF_INSTALLED, IMPORTS
+
+multiprocessing.set_forkserver_preload([*IMPORTS, *IF_INSTALLED])
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
