@@ -40,6 +40,7 @@ from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
 
 TEMPLATE = "a {}"
+ALPHAS = (0.0, 1.0, 3.0, 10.0, 30.0)
 PAIR = '{"file": name, "left": class, "right": class, "boxes": [[x0, y0, x1, y1], [x0, y0, x1, y1]]}'
 OF_IMAGE = {
     "strongest": "the map's strongest cell, the first in raster order of several: row and column, centre in pixels of "
@@ -67,13 +68,16 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vision = checkpoint.model.to(device).vision
     check_block(arguments.block, len(vision.blocks))
+    trained = vision.modulate.keywords["gain"]
+    if arguments.alphas is None:
+        arguments.alphas = sorted({*ALPHAS, trained})
     reads_texts = isinstance(checkpoint, VLCheckpoint)
     if arguments.template is not None and not reads_texts:
         raise ConfigError("command line: --template makes texts of classes, but the checkpoint is a classifier")
     content = {
         "checkpoint": found.name,
         "priors_are": "texts" if reads_texts else "class prototypes",
-        "trained_alpha": vision.modulate.keywords["gain"],
+        "trained_alpha": trained,
         "block": arguments.block,
         "precision": arguments.precision,
     }
@@ -113,10 +117,10 @@ def parse_arguments() -> argparse.Namespace:
         "--template", metavar="TEXT", help=f"text for a class of --pairs, which stands for {{}} (default: {TEMPLATE!r})"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
-    alphas = [0.0, 1.0, 3.0, 10.0, 30.0]
     parser.add_argument(
-        "--alphas", type=float, nargs="+", default=alphas, metavar="ALPHA",
-        help=f"strengths of the top-down signal (default: {' '.join(f'{alpha:g}' for alpha in alphas)})",
+        "--alphas", type=float, nargs="+", metavar="ALPHA",
+        help="strengths of the top-down signal (default: that of training, and "
+        f"{' '.join(f'{alpha:g}' for alpha in ALPHAS)})",
     )  # fmt: skip
     parser.add_argument("--block", type=int, default=-3, help="block whose tokens the maps measure (default: -3)")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures of --pairs per pass (default: 32)")
@@ -126,12 +130,12 @@ def parse_arguments() -> argparse.Namespace:
     if given not in ({"image", "priors"}, {"pairs"}):
         parser.error("give --image and --priors, or --pairs")
     for option, values, most in (
-        ("--alphas", arguments.alphas, MAX_COLUMNS - 1),
+        ("--alphas", arguments.alphas or [], MAX_COLUMNS - 1),
         ("--priors", arguments.priors or [], MAX_ROWS),
     ):
         if len(set(values)) < len(values) or len(values) > most:
             parser.error(f"{option}: expected at most {most} different ones, got {len(values)}")
-    if not all(isfinite(alpha) and alpha >= 0 for alpha in arguments.alphas):
+    if not all(isfinite(alpha) and alpha >= 0 for alpha in arguments.alphas or []):
         parser.error("--alphas must be numbers of at least 0")
     if not all(prior.strip() for prior in arguments.priors or []):
         parser.error("--priors: a prior is empty")

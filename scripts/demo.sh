@@ -93,5 +93,5 @@ echo "== summary"
 python scripts/summarise_demo.py --checkpoint "$output/vqa/checkpoints/best" --data "$output/data" --split val \
   --objects "$output/world/vqav2/demo_objects.json" --predictions "$output/predictions.json" \
   --retrieval "$output/retrieval_first.json" "$output/retrieval_second.json" \
-  --agreement "$output/agreement.json" --seconds "$output/seconds" --output "$output"
+  --agreement "$output/agreement.json" --steering "$output/priors/scores.json" --seconds "$output/seconds" --output "$output"
 echo "pages to look at: $output/report.html and $output/report_human.html"

@@ -30,6 +30,7 @@ from vl_absvit.data.records import ImageTable, read_annotations, read_questions,
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_answer_scores
+from vl_absvit.evaluation.openness import openness
 from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
@@ -52,6 +53,9 @@ DEFINITIONS = {
     "patch lies on one of them; of several equally strong patches, each must",
     "bottom_up_pointing": "the same for the length of the first look's patch tokens after the third block from the end",
     "top_down_pointing": "the same for the second look",
+    "prior_mask": "of questions that name objects (asked), and of those whose objects are not there (absent): percent "
+    "of masks that are 0 everywhere (shut), mean percent of patches above 0 (open), median of the largest values",
+    "steering": "compare_priors.py on pairs of objects, second look at the strength of training",
 }
 
 
@@ -98,6 +102,8 @@ def main() -> None:
         "vqa_accuracy_per_kind": kinds and accuracy_per_kind(scores.per_question, kinds),
         "prior_only_accuracy": prior_only,
         **{f"{name}_pointing": round(score.accuracy, 2) for name, score in pointing.items()},
+        "prior_mask": mask_openness(seen, objects),
+        "steering": arguments.steering and read_steering(arguments.steering),
         "questions_pointed_at": pointing["bottom_up"].questions,
         "questions_naming_no_object": pointing["bottom_up"].without_boxes,
         "agreement": arguments.agreement and read_agreement(arguments.agreement),
@@ -121,6 +127,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--objects", type=Path, required=True, metavar="FILE", help="the world's demo_objects.json")
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="written by evaluate_vqa.py")
     parser.add_argument("--agreement", type=Path, metavar="FILE", help="written by compare_vqa_hat.py")
+    parser.add_argument("--steering", type=Path, metavar="FILE", help="written by compare_priors.py --pairs")
     parser.add_argument(
         "--retrieval", type=Path, nargs="*", default=[], metavar="FILE", help="written by evaluate_retrieval.py"
     )
@@ -186,6 +193,18 @@ def read_agreement(path: Path) -> dict[str, float]:
         raise InputError(f"{path}: expected a result of compare_vqa_hat.py: {error!r}") from error
 
 
+def read_steering(path: Path) -> dict[str, float]:
+    """How far the second look follows the prior at the strength of training."""
+    content = read_json(path, dict)
+    try:
+        (trained,) = [row for row in content["top_down"] if row["alpha"] == content["trained_alpha"]]
+        return {name: trained[name] for name in ("alpha", "asked_half", "both_halves")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a result of compare_priors.py --pairs with the strength of training: {error!r}"
+        ) from error
+
+
 def read_retrieval(path: Path) -> dict[str, float | str]:
     """Recalls and protocol of one retrieval evaluation."""
     content = read_json(path, dict)
@@ -233,6 +252,17 @@ def score_pointing(seen: Sequence[Seen], objects: dict[int, list[Box]]) -> dict[
         centres = [cell_centres(each.box, *grid.shape) for each, grid in zip(seen, grids, strict=True)]
         scores[name] = pointing_accuracy(grids, centres, boxes)
     return scores
+
+
+def mask_openness(seen: Sequence[Seen], objects: dict[int, list[Box]]) -> dict[str, dict | None] | None:
+    """How far the prior masks open, of questions about objects that are there and of the others; None without masks."""
+    if "prior_mask" not in seen[0].maps:
+        return None
+    masks: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for each in seen:
+        masks[bool(objects.get(each.question_id))].append(each.maps["prior_mask"])
+    found = {"asked": openness(masks[True]), "absent": openness(masks[False])}
+    return {name: each and each._asdict() for name, each in found.items()}
 
 
 def choose(seen: Sequence[Seen], objects: dict[int, list[Box]]) -> list[Seen]:
@@ -285,6 +315,12 @@ def show(summary: dict, folder: Path) -> None:
     for name in POINTING:
         if f"{name}_pointing" in summary:
             table.add_row(f"{TITLES[name]} on the asked object", f"{summary[f'{name}_pointing']:.2f}")
+    for name, mask in (summary["prior_mask"] or {}).items():
+        if mask:
+            table.add_row(f"prior mask, {name}: shut / patches open", f"{mask['shut']:.1f} / {mask['open']:.1f}")
+    if steering := summary["steering"]:
+        halves = f"{steering['asked_half']:.1f} / {steering['both_halves']:.1f}"
+        table.add_row(f"steering, alpha {steering['alpha']:g}: asked half / both", halves)
     console = Console()
     console.print(table)
     if summary["agreement"]:

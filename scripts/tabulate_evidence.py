@@ -65,6 +65,11 @@ def last_look(scores: Mapping[str, Any], first: str, second: str) -> float | Non
     return scores.get(second, scores.get(first))
 
 
+def mask(run: dict[str, Any]) -> dict[str, float]:
+    """How far the prior masks of questions that name objects are open; nothing where there is no such mask."""
+    return (run.get("prior_mask") or {}).get("asked") or {}
+
+
 def steered(run: dict[str, Any], score: str) -> float | None:
     """A score of the second look at pictures of two things; None where no strength steers one."""
     return None if run["steering"] is None else run["steering"][score]
@@ -79,8 +84,8 @@ SAID = {
 }
 LOOKED = {
     "pointing_mask": Column("pointing, prior mask", 1, lambda run: run.get("prior_mask_pointing")),
-    "mask_shut": Column("mask shut, % of questions", 1, lambda run: run.get("prior_mask_shut")),
-    "mask_open": Column("mask open, % of patches", 1, lambda run: run.get("prior_mask_open")),
+    "mask_shut": Column("mask shut, % of questions", 1, lambda run: mask(run).get("shut")),
+    "mask_open": Column("mask open, % of patches", 1, lambda run: mask(run).get("open")),
     "pointing_tokens": Column(
         "pointing, tokens of the last look", 1, lambda run: last_look(run, "bottom_up_pointing", "top_down_pointing")
     ),

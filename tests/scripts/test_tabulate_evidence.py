@@ -116,7 +116,7 @@ def test_what_is_not_finished_is_named_and_the_rest_is_tabulated(tmp_path, capsy
 
 
 def test_steering_is_that_of_the_trained_strength_and_shut_masks_are_the_summarys(tmp_path):
-    write_run(tmp_path / "absvit-0", 91.0, prior_mask_shut=0.25, prior_mask_open=20.0)
+    write_run(tmp_path / "absvit-0", 91.0, prior_mask={"asked": {"shut": 0.25, "open": 20.0}, "absent": None})
     write_steering(tmp_path / "absvit-0", 10.0, a3=(50.0, 40.0), a10=(90.0, 80.0), a30=(99.0, 98.0))
     scores = tabulate(tmp_path, "absvit")[0]["rows"]["absvit"]["scores"]
     found = {name: scores[name]["mean"] for name in ("steered_half", "steered_both", "mask_shut", "mask_open")}
