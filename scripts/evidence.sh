@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # The paper's Table 1 in the small: AbSViT, its baselines and ablations on the demo worlds, the same budget for each.
 #
-#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2"] [--scenes 3000] [--epochs 2]
+#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2 3 4"] [--scenes 5000] [--epochs 2]
 #
 # A seed's rows share a world of SCENES training images, its data and a pretrained trunk. Each row is a VQA model, finetuned for EPOCHS
-# epochs, and a retrieval model that starts from it and meets world B zero-shot. With 3,000 images, half of the demo's,
-# batches are half as large as well, so that an epoch has as many steps as one of the demo. Rows run side by side, one to a core, or one
-# after the other on a GPU. Finished stages are reused, interrupted ones go on. Writes OUTPUT/<row>-<seed>/ and the table,
-# OUTPUT/table.md and OUTPUT/table.json.
+# epochs, and a retrieval model that starts from it and meets world B zero-shot, both in batches half as large as the demo's. The rows of
+# `main` run for all seeds, the others for the first three. Runs are side by side, one to a core, or one after the other on a GPU; all
+# rows of a seed come before those of the next. Finished stages are reused, interrupted ones go on, and a run that fails does not stop the
+# others. Writes OUTPUT/<row>-<seed>/ and the tables, OUTPUT/table.md and OUTPUT/table.json; the command that makes them of what is
+# finished so far is printed at the beginning.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/evidence seeds="0 1 2" scenes=3000 epochs=2
+output=runs/evidence seeds="0 1 2 3 4" scenes=5000 epochs=2
 while (($#)); do
   (($# >= 2)) || set -- usage
   case $1 in
@@ -19,17 +20,24 @@ while (($#)); do
     --seeds) seeds=$2 ;;
     --scenes) scenes=$2 ;;
     --epochs) epochs=$2 ;;
-    *) echo 'usage: bash scripts/evidence.sh [--output DIR] [--seeds "0 1 2"] [--scenes N] [--epochs N]' >&2; exit 2 ;;
+    *) echo 'usage: bash scripts/evidence.sh [--output DIR] [--seeds "0 1 2 3 4"] [--scenes N] [--epochs N]' >&2; exit 2 ;;
   esac
   shift 2
 done
+[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $scenes =~ ^[1-9][0-9]*$ && $epochs =~ ^[1-9][0-9]*$ ]] || {
+  echo "error: expected numbers, got --seeds \"$seeds\" --scenes $scenes --epochs $epochs" >&2
+  exit 2
+}
 
+# The paper's loss and modulation, and its decoders from random weights.
+paper="--vision.decoders random"
 # What each row changes, in both configs.
 declare -A changes=(
   [vit]="--vision.top_down none"
   [perceiver_io]="--vision.top_down perceiver_io"
   [feedback]="--vision.top_down feedback"
   [mask_att]="--vision.top_down mask_att"
+  [absvit_paper]="$paper"
   [absvit]=""
   [absvit_qkv]="--vision.top_down absvit_qkv"
   [no_reconstruction]="--loss.reconstruction 0"
@@ -39,7 +47,11 @@ declare -A changes=(
   [pool_cls]="--prior.pool cls"
   [gain_1]="--vision.gain 1"
 )
-order=(vit perceiver_io feedback mask_att absvit absvit_qkv no_prior no_reconstruction pool_mean pool_cls look_second gain_1)
+order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior no_reconstruction pool_mean pool_cls
+  look_second gain_1)
+main=" vit perceiver_io mask_att absvit_paper absvit "
+# No strength steers these: they look once, without a prior, or without feedback.
+unsteered=" vit perceiver_io feedback mask_att "
 
 source scripts/setup.sh
 source scripts/stages.sh
@@ -53,6 +65,14 @@ prepare_captions() {
   done
 }
 
+# Train to the end: a run that a signal has ended early, with everything saved, is no finished stage.
+train() {
+  local run=$1
+  shift
+  "$@" --run.output "$run" --run.resume true
+  grep 'done: ' <(tail -n 3 "$run/console.log") >/dev/null || { echo "$run has been stopped before its end" >&2; return 1; }
+}
+
 # What all rows of a seed start from.
 common() {
   local seed=$1 shared=$output/shared-$1
@@ -62,9 +82,9 @@ common() {
   stage "captions-$seed" prepare_captions "$shared"
   stage "hat-$seed" python data_prep/prepare_vqa_hat.py --maps "$human/vqahat_val" --images "$shared/world/vqav2" \
     --questions "$human/OpenEnded_mscoco_val2014_questions.json" --output "$shared/hat"
-  stage "pretrain-$seed" "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml \
-    --data.root "$shared/world/single_objects" --run.output "$shared/pretrained" --run.seed "$seed" --run.resume true \
-    --optim.epochs $((7 * 6000 / scenes))  # as many steps as in the demo
+  stage "pretrain-$seed" train "$shared/pretrained" "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml \
+    --data.root "$shared/world/single_objects" --run.seed "$seed" \
+    --optim.epochs $(((7 * 6000 + scenes / 2) / scenes))  # as many steps as in the demo
 }
 
 # Recalls on world B: the dual encoder, and the whole model on its best 16; on all pairs where no prior was trained to choose.
@@ -77,14 +97,17 @@ rank() {
   done
 }
 
-# Agreement with human maps, pointing, and everything in one summary.
+# Agreement with human maps, steering, pointing, and everything in one summary, which is written last.
 look() {
-  local run=$1 shared=$2 checkpoint=$1/vqa/checkpoints/best
+  local run=$1 shared=$2 name=$3 checkpoint=$1/vqa/checkpoints/best
   python scripts/evaluate_vqa.py --checkpoint "$checkpoint" --data "$shared/data" --split val --num-workers 0 \
     --output "$run/predictions.json"
   python scripts/export_attention.py --checkpoint "$checkpoint" --data "$shared/hat" --split val --no-overlays \
     --num-workers 0 --output "$run/maps"
   python scripts/compare_vqa_hat.py --maps "$run/maps" --hat "$shared/hat" --output "$run/agreement.json"
+  if [[ $unsteered != *" $name "* ]]; then
+    python scripts/compare_priors.py --checkpoint "$checkpoint" --pairs "$shared/world/pairs" --output "$run/steering"
+  fi
   python scripts/summarise_demo.py --checkpoint "$checkpoint" --data "$shared/data" --split val --output "$run" \
     --objects "$shared/world/vqav2/demo_objects.json" --predictions "$run/predictions.json" \
     --retrieval "$run/retrieval_first.json" "$run/retrieval_second.json" --agreement "$run/agreement.json"
@@ -92,34 +115,66 @@ look() {
 
 row() {
   local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change
-  local train=(--text.tokenizer "$shared/world/tokenizer" --run.seed "$seed" --run.resume true --run.trackers "[]")
+  local options=(--text.tokenizer "$shared/world/tokenizer" --run.seed "$seed" --run.trackers "[]")
   read -ra change <<<"${changes[$name]}"
-  stage "vqa-$name-$seed" python scripts/finetune_vqa.py --config configs/demo/vqa.yaml --data.root "$shared/data" \
-    --vision.weights "$shared/pretrained/checkpoints/best" --run.output "$run/vqa" --optim.epochs "$epochs" \
-    --optim.batch_size $((64 * scenes / 6000)) "${train[@]}" "${change[@]}"
-  stage "retrieval-$name-$seed" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
-    --data.root "$shared/captions/coco" --from_checkpoint "$run/vqa/checkpoints/best" --run.output "$run/retrieval" \
-    --optim.batch_size $((32 * scenes / 6000)) "${train[@]}" "${change[@]}"
+  stage "vqa-$name-$seed" train "$run/vqa" python scripts/finetune_vqa.py --config configs/demo/vqa.yaml \
+    --data.root "$shared/data" --vision.weights "$shared/pretrained/checkpoints/best" --optim.epochs "$epochs" \
+    --optim.batch_size 32 "${options[@]}" "${change[@]}"
+  stage "retrieval-$name-$seed" train "$run/retrieval" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
+    --data.root "$shared/captions/coco" --from_checkpoint "$run/vqa/checkpoints/best" \
+    --optim.batch_size 16 "${options[@]}" "${change[@]}"
   stage "rank-$name-$seed" rank "$run" "$shared/captions/flickr30k" "$name"
-  stage "look-$name-$seed" look "$run" "$shared"
+  stage "look-$name-$seed" look "$run" "$shared" "$name"
 }
 
-for seed in $seeds; do common "$seed"; done
-
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-export OMP_NUM_THREADS=1
-running=0
-for name in "${order[@]}"; do
+# Every run that is wanted, as "row seed", all rows of a seed before those of the next.
+plan() {
+  local seed name number=0
   for seed in $seeds; do
-    if ((running == lanes)); then
-      wait -n || { echo "error: a row failed; see the newest of $output/*/log" >&2; exit 1; }
-      running=$((running - 1))
-    fi
-    mkdir -p "$output/$name-$seed"
-    echo "== $name, seed $seed"
-    row "$name" "$seed" >>"$output/$name-$seed/log" 2>&1 &
-    running=$((running + 1))
+    for name in "${order[@]}"; do
+      if ((number < 3)) || [[ $main == *" $name "* ]]; then echo "$name $seed"; fi
+    done
+    number=$((number + 1))
   done
+}
+
+# What is in a folder is reused only if it was made in the same way.
+claim() {
+  local folder=$1 settings=$2
+  if [[ -e $folder/settings && "$(cat "$folder/settings")" != "$settings" ]]; then
+    echo "error: $folder holds results of another budget, other configs or options; choose another --output or remove it" >&2
+    exit 1
+  fi
+  mkdir -p "$folder"
+  echo "$settings" >"$folder/settings"
+}
+
+mapfile -t runs < <(plan)
+recipe="scenes $scenes epochs $epochs $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
+for seed in $seeds; do claim "$output/shared-$seed" "$recipe"; done
+for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}"; done
+table=(python scripts/tabulate_evidence.py "$output" --rows "${order[@]}" --output "$output/table")
+echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
+
+# Every job is a process group of its own, so that none outlives this script.
+set -m
+trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done' EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+for seed in $seeds; do
+  common "$seed" &
+  wait $! || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
 done
-while ((running--)); do wait -n || { echo "error: a row failed; see the newest of $output/*/log" >&2; exit 1; }; done
-python scripts/tabulate_evidence.py "$output" --rows "${order[@]}" --output "$output/table"
+
+export OMP_NUM_THREADS=1
+for run in "${runs[@]}"; do
+  while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; done
+  echo "== $run"
+  row ${run% *} ${run#* } >>"$output/${run/ /-}/log" 2>&1 &
+done
+while (($(jobs -rp | wc -l))); do wait -n || true; done
+"${table[@]}"
+failed=0
+for run in "${runs[@]}"; do [[ -e $output/${run/ /-}/summary.json ]] || failed=$((failed + 1)); done
+((failed == 0)) || { echo "error: $failed of ${#runs[@]} runs failed; $output/<row>-<seed>/log says why" >&2; exit 1; }

@@ -124,6 +124,15 @@ def test_the_table_is_that_of_every_pair_asked_for_its_left_and_for_its_right_th
     assert kind == "vqa" or sum(right) != sum(wrong), "else left and right could be swapped unnoticed"
 
 
+def test_the_trained_strength_is_among_those_that_are_tried(world, pairs, tmp_path):
+    (tmp_path / "vqa").mkdir()
+    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(gain=2.5))).save(tmp_path / "vqa")
+    arguments = ["--checkpoint", tmp_path / "vqa", "--pairs", pairs, "--output", tmp_path, "--block", -1]
+    assert run_script(SCRIPT, *arguments) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["trained_alpha"] == 2.5 and [each["alpha"] for each in scores["top_down"]] == [0, 1, 2.5, 3, 10, 30]
+
+
 def test_a_thing_may_fill_its_half(checkpoints, pairs, tmp_path):
     rewrite(pairs, lambda entries: entries[0].update(boxes=[[0, 0, 48, 96], [48, 0, 96, 96]]))
     arguments = ["--checkpoint", checkpoints / "vqa", "--pairs", pairs, "--output", tmp_path, "--block", -1]

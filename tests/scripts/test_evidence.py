@@ -1,0 +1,136 @@
+"""``scripts/evidence.sh`` with a stand-in for Python: what runs, in which order, and what an interruption leaves."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.run_script import ROOT
+
+STAND_IN = """#!/usr/bin/env bash
+# Notes its words; a training leaves the log of a finished run, the summary a file.
+if [[ $1 == -c ]]; then echo 0; exit; fi
+echo "$*" >>"$CALLS"
+if [[ "$*" == *"$FAILING"* ]]; then exit 1; fi
+if [[ "$*" == *"$SLOW"* ]]; then sleep 30; fi
+output=
+while (($#)); do
+  if [[ $1 == --run.output || $1 == --output ]]; then output=$2; kind=$1; fi
+  shift
+done
+if [[ $kind == --run.output ]]; then
+  mkdir -p "$output"
+  echo "$ENDING" >"$output/console.log"
+elif [[ $output == *-[0-9] ]]; then
+  touch "$output/summary.json"
+fi
+"""
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """Start the script with some options; returns the process, and the calls of programs it has made so far."""
+    for name in ("python", "accelerate"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(STAND_IN)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "calls").touch()
+
+    def start(*options, failing="@none@", slow="@none@", ending="done: last"):
+        environment = os.environ | {
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "CALLS": str(tmp_path / "calls"),
+            **{"FAILING": failing, "SLOW": slow, "ENDING": ending, "SKIP_SETUP": "1"},
+        }
+        command = ["bash", str(ROOT / "scripts/evidence.sh"), "--output", str(tmp_path / "out"), *options]
+        return subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+
+    def calls(part):
+        return [line for line in (tmp_path / "calls").read_text().splitlines() if part in line]
+
+    return start, calls
+
+
+def finish(process, code=0):
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    return out, err
+
+
+def test_main_rows_have_all_seeds_others_three_and_seeds_come_one_after_the_other(evidence, tmp_path):
+    start, calls = evidence
+    finish(start("--seeds", "0 1 2 3"))
+    started = [line.split("--run.output ")[1].split("/out/")[1].split("/")[0] for line in calls("finetune_vqa.py")]
+    seeds_of = {}
+    for run in started:
+        name, seed = run.rsplit("-", 1)
+        seeds_of.setdefault(name, []).append(int(seed))
+    main = ("vit", "perceiver_io", "mask_att", "absvit_paper", "absvit")
+    assert {name for name, seeds in seeds_of.items() if seeds == [0, 1, 2, 3]} == set(main)
+    assert len(seeds_of) == 13 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
+    order = [int(run.rsplit("-", 1)[1]) for run in started]
+    assert all(abs(a - b) <= 1 for a, b in zip(order, sorted(order), strict=True)), "but for rows side by side"
+    assert len(calls("pretrain_vision.py")) == 4
+    steered = {line.split("/out/")[1].split("/")[0].rsplit("-", 1)[0] for line in calls("compare_priors.py")}
+    assert steered == set(seeds_of) - {"vit", "perceiver_io", "feedback", "mask_att"}
+    assert "--vision.decoders random" in calls("/absvit_paper-0/vqa ")[0]
+    assert "--vision.decoders" not in calls("/absvit-0/vqa ")[0]
+
+
+def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_path):
+    start, calls = evidence
+    _, err = finish(start("--seeds", "0", failing="mask_att-0/retrieval "), code=1)
+    assert "error: 1 of 13 runs failed" in err
+    assert len(calls("tabulate_evidence.py")) == 1, "the tables are of the others"
+    before = len(calls(""))
+    finish(start("--seeds", "0"))
+    again = calls("")[before:]
+    assert [line.split()[0] for line in again] == [
+        f"scripts/{name}.py"
+        for name in (
+            "finetune_retrieval", "evaluate_retrieval", "evaluate_retrieval", "evaluate_vqa", "export_attention",
+            "compare_vqa_hat", "summarise_demo", "tabulate_evidence",
+        )
+    ]  # fmt: skip
+
+
+def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence):
+    start, calls = evidence
+    finish(start("--seeds", "0", ending="asked to stop by a signal"), code=1)
+    assert not calls("finetune") and not (calls("evaluate"))
+    finish(start("--seeds", "0"))
+    assert len(calls("pretrain_vision.py")) == 2
+
+
+def test_nothing_goes_on_after_the_script_was_stopped(evidence, tmp_path):
+    start, calls = evidence
+    process = start("--seeds", "0", slow="finetune_vqa.py")
+    deadline = time.monotonic() + 30
+    while not calls("finetune_vqa.py"):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    finish(process, code=143)
+    alive = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout.split()
+    assert not alive
+    assert len(calls("finetune_vqa.py")) <= os.cpu_count() + 1
+
+
+def test_another_budget_in_the_same_folder_is_refused_and_more_seeds_are_not(evidence):
+    start, calls = evidence
+    finish(start("--seeds", "0"))
+    _, err = finish(start("--seeds", "0", "--epochs", "3"), code=1)
+    assert "shared-0 holds results of another budget, other configs or options" in err
+    finish(start("--seeds", "0 1"))
+    assert len(calls("pretrain_vision.py")) == 2
+
+
+@pytest.mark.parametrize("options", [["--seeds"], ["--seeds", "a"], ["--epochs", "0"], ["--rows", "vit"]])
+def test_a_wrong_command_is_one_line(evidence, options):
+    start, calls = evidence
+    _, err = finish(start(*options), code=2)
+    assert len(err.splitlines()) == 1 and not calls("")
