@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from tests.run_script import ROOT
@@ -115,8 +116,7 @@ def test_nothing_goes_on_after_the_script_was_stopped(evidence, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     finish(process, code=143)
-    alive = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout.split()
-    assert not alive
+    assert not [each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(each.info["cmdline"])]
     assert len(calls("finetune_vqa.py")) <= os.cpu_count() + 1
 
 
