@@ -26,7 +26,7 @@ from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.said import what_is_said
 from vl_absvit.tasks.vqa import load_checkpoint
 
-COLOURS = 112
+COLOURS = 96
 """Of the page: enough for its maps to look smooth, few enough for a small file."""
 
 

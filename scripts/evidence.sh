@@ -29,26 +29,28 @@ done
   exit 2
 }
 
-# The paper's loss and modulation, and its decoders from random weights.
-paper="--vision.decoders random"
-# What each row changes, in both configs.
+# The paper's mask and strength; its decoders, from random weights and trained to reconstruct.
+cosine="--vision.mask cosine --vision.gain 10"
+trained="--loss.reconstruction 0.1 --optim.learning_rates.feedback 2e-3"
+paper="$cosine $trained --vision.decoders random"
+# What each row changes, in both configs. With strength 1, whatever the mask keeps whole stays as large as it was.
 declare -A changes=(
   [vit]="--vision.top_down none"
-  [perceiver_io]="--vision.top_down perceiver_io"
-  [feedback]="--vision.top_down feedback"
+  [perceiver_io]="--vision.top_down perceiver_io --vision.gain 1"
+  [feedback]="--vision.top_down feedback --vision.gain 1"
   [mask_att]="--vision.top_down mask_att"
   [absvit_paper]="$paper"
   [absvit]=""
   [absvit_qkv]="--vision.top_down absvit_qkv"
-  [no_reconstruction]="--loss.reconstruction 0"
-  [no_prior]="--loss.prior 0"
-  [look_second]="--prior.look second"
-  [pool_mean]="--prior.pool mean"
-  [pool_cls]="--prior.pool cls"
-  [gain_1]="--vision.gain 1"
+  [no_prior]="$cosine --loss.prior 0"
+  [trained_decoders]="$trained"
+  [cosine_mask]="$cosine"
+  [pool_mean]="$cosine --prior.pool mean"
+  [pool_cls]="$cosine --prior.pool cls"
+  [look_second]="$cosine --prior.look second"
 )
-order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior no_reconstruction pool_mean pool_cls
-  look_second gain_1)
+order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_mean pool_cls
+  look_second)
 main=" vit perceiver_io mask_att absvit_paper absvit "
 # No strength steers these: they look once, without a prior, or without feedback.
 unsteered=" vit perceiver_io feedback mask_att "

@@ -1,14 +1,18 @@
 """``scripts/evidence.sh`` with a stand-in for Python: what runs, in which order, and what an interruption leaves."""
 
 import os
+import shlex
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from tests.run_script import ROOT
+from vl_absvit.cli import parse_run_config
+from vl_absvit.config import RetrievalConfig, VQAConfig
 
 STAND_IN = """#!/usr/bin/env bash
 # Notes its words; a training leaves the log of a finished run, the summary a file.
@@ -78,8 +82,28 @@ def test_main_rows_have_all_seeds_others_three_and_seeds_come_one_after_the_othe
     assert len(calls("pretrain_vision.py")) == 4
     steered = {line.split("/out/")[1].split("/")[0].rsplit("-", 1)[0] for line in calls("compare_priors.py")}
     assert steered == set(seeds_of) - {"vit", "perceiver_io", "feedback", "mask_att"}
-    assert "--vision.decoders random" in calls("/absvit_paper-0/vqa ")[0]
-    assert "--vision.decoders" not in calls("/absvit-0/vqa ")[0]
+
+
+def test_every_row_is_a_valid_run_and_they_differ(evidence):
+    start, calls = evidence
+    finish(start("--seeds", "0"))
+
+    def configs(config_class, script, rows=""):
+        commands = [shlex.split(line.replace("[]", "'[]'"))[1:] for line in calls(script) if rows in line]
+        return [parse_run_config(config_class, command) for command in commands]
+
+    answering = configs(VQAConfig, "finetune_vqa.py")
+    kinds = {str((each.vision, each.prior, each.loss, each.optim)) for each in map(without_start, answering)}
+    assert len(kinds) == len(answering) == 13
+    (paper,) = (each for each in answering if "/absvit_paper-0/" in each.run.output)
+    for each in (paper, *configs(RetrievalConfig, "finetune_retrieval.py", "/absvit_paper-0/")):
+        assert (each.vision.mask, each.vision.gain, each.vision.decoders) == ("cosine", 10, "random")
+        assert each.loss.reconstruction > 0 and each.optim.learning_rates.feedback > 0
+
+
+def without_start(config):
+    """A config without where its weights come from."""
+    return replace(config, vision=replace(config.vision, weights=None))
 
 
 def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_path):
