@@ -147,7 +147,7 @@ def test_the_batch_size_changes_nothing_and_the_template_something(checkpoints, 
         "question": ["--template", "where is the {}?"],
     }.items():
         arguments = ["--checkpoint", checkpoints / "vqa", "--pairs", pairs, "--output", tmp_path / name, "--block", -1]
-        assert run_script(SCRIPT, *arguments, "--alphas", 30, *more) == 0
+        assert run_script(SCRIPT, *arguments, "--alphas", 1000, *more) == 0  # untrained masks hardly open
         results[name] = json.loads((tmp_path / name / "scores.json").read_text())
     shares = {name: result["top_down"][0]["share"] for name, result in results.items()}
     assert shares["small"] == pytest.approx(shares["usual"], abs=1e-3)
