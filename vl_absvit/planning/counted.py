@@ -113,5 +113,5 @@ def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:
         return model
     looks = {name: Rehearsed(getattr(model.vision, name), tally, calls) for name in ("look_once", "look_again")}
     encode_texts = Rehearsed(model.encode_texts, tally, calls)
-    vision = SimpleNamespace(**looks)
+    vision = SimpleNamespace(threshold=model.vision.threshold, **looks)
     return SimpleNamespace(encode_texts=encode_texts, vision=vision, prior=model.prior, text=model.text)
