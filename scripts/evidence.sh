@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's Table 1 in the small: AbSViT, its baselines and ablations on the demo worlds, the same budget for each.
 #
-#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2 3 4"] [--scenes 5000] [--epochs 2]
+#   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2 3 4"] [--scenes 4000] [--epochs 2]
 #
 # A seed's rows share a world of SCENES training images, its data and a pretrained trunk. Each row is a VQA model, finetuned for EPOCHS
 # epochs, and a retrieval model that starts from it and meets world B zero-shot, both in batches half as large as the demo's. The rows of
@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/evidence seeds="0 1 2 3 4" scenes=5000 epochs=2
+output=runs/evidence seeds="0 1 2 3 4" scenes=4000 epochs=2
 while (($#)); do
   (($# >= 2)) || set -- usage
   case $1 in
@@ -124,7 +124,7 @@ row() {
     --optim.batch_size 32 "${options[@]}" "${change[@]}"
   stage "retrieval-$name-$seed" train "$run/retrieval" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
     --data.root "$shared/captions/coco" --from_checkpoint "$run/vqa/checkpoints/best" \
-    --optim.batch_size 16 "${options[@]}" "${change[@]}"
+    --optim.batch_size 16 --optim.epochs 1 "${options[@]}" "${change[@]}"
   stage "rank-$name-$seed" rank "$run" "$shared/captions/flickr30k" "$name"
   stage "look-$name-$seed" look "$run" "$shared" "$name"
 }
