@@ -15,7 +15,7 @@ Precision = Literal["fp32", "bf16"]
 # Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
 # one of ``--start-method``.
 RENAMED = {"start": "from_checkpoint"}
-EARLIER = {"negative_images": 0}
+EARLIER = {"negative_images": 0, "vision.mask": "cosine"}
 """What runs did that were started before a key existed, where its default is something else."""
 
 

@@ -154,7 +154,8 @@ def test_an_image_by_its_id_is_the_same_as_in_a_run_over_questions(command, worl
 
 
 def test_another_text_feeds_something_else_back(command, tmp_path):
-    assert run_script(SCRIPT, *command()) == 0
+    open_masks = ["is there a cross?", "how many circles?"]  # untrained masks shut for most texts
+    assert run_script(SCRIPT, *command(text=open_masks)) == 0
     with np.load(tmp_path / "out/0000.npz") as arrays:
         first, second = arrays["top_down"]
     assert first.any() and second.any() and np.abs(first - second).max() > 1e-2 * np.abs(first).max()

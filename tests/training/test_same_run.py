@@ -124,7 +124,7 @@ def test_a_config_written_before_a_key_existed_had_its_default(run):
     written = config_as_dict(BEFORE)
     del written["data"]["samples_per_image"], written["optim"]["schedule"], written["vision"]
     written["start"] = written.pop("from_checkpoint")
-    before = replace(BEFORE, vision=VisionConfig())
+    before = replace(BEFORE, vision=VisionConfig())  # whose mask is that of runs before there were others
     assert check_same_run(before, written, run) == []
     with pytest.raises(ConfigError, match=r"samples_per_image \(was 1, now 2\)"):
         check_same_run(changed(data={"samples_per_image": 2, "stream": None}), written | {"data": {}}, run)

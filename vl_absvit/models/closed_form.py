@@ -39,7 +39,7 @@ class Moments(NamedTuple):
     normed: Tensor  # (L, D, D), of x^T norm1_l(z_l)
     squares: Tensor  # (2, L), of |z_l|^2 and |norm1_l(z_l)|^2
     totals: Tensor  # (2, L, D), of z_l and norm1_l(z_l)
-    count: Tensor  # (), tokens
+    number: Tensor  # (), of tokens
 
 
 class Fitted(NamedTuple):
@@ -73,8 +73,8 @@ def fit_to_moments(moments: Moments, ridge: float = RIDGE) -> Fitted:
     Args:
         ridge: lambda, as a share of the mean square of a regressor's number, summed over tokens; more than 0.
     """
-    gram, inputs, normed, squares, totals, count = moments
-    spreads = squares - totals.square().sum(dim=-1) / count  # (2, L)
+    gram, inputs, normed, squares, totals, number = moments
+    spreads = squares - totals.square().sum(dim=-1) / number  # (2, L)
     so_far = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)  # (D, D), P with r_{l+1} = x P
     found = []
     for depth in reversed(range(len(inputs))):

@@ -55,7 +55,7 @@ def fit_decoders(vision: AbSViT, images: Iterator[Tensor]) -> str:
         start_decoders(vision, fitted)
     finally:
         vision.to(home)
-    number = int(moments.count) // vision.pos_embed.shape[1]
+    number = int(moments.number) // vision.pos_embed.shape[1]
     inputs, normed = (
         " ".join(f"{share:.2f}" for share in each.tolist())
         for each in (fitted.inputs_explained, fitted.normed_explained)
