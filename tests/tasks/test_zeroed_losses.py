@@ -28,7 +28,7 @@ RETRIEVAL = ("itm", "ranking", "prior", "reconstruction")
 
 def task_of(kind: str, world: Path, output: Path, top_down: str, zeroed: tuple[str, ...]) -> Task:
     """A task with these weights 0 and all others 1."""
-    vision = tiny_vision(top_down=top_down)
+    vision = tiny_vision(top_down=top_down, mask="cosine" if kind == "pretraining" else "calibrated")
     if kind == "retrieval":
         loss = RetrievalLossConfig(**{name: float(name not in zeroed) for name in RETRIEVAL})
         return RetrievalTask(tiny_retrieval_config(world, output, vision=vision, loss=loss))
