@@ -1,7 +1,7 @@
 """What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
 
 import logging
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,14 +92,18 @@ def leave_at_rest(config: RunnableConfig, model: Any, lr_of: Mapping[str, float]
         lr_of: rate per module path; where paths nest, the longest one that contains a parameter counts.
     """
     for name, parameter in model.named_parameters():
-        owners = [path for path in lr_of if name == path or name.startswith(f"{path}.")]
-        if owners and lr_of[max(owners, key=len)] == 0:
+        if lr_of.get(owner_of(name, lr_of)) == 0:
             parameter.requires_grad_(False)
     if resting := [path for path, rate in lr_of.items() if rate == 0]:
         log.info("the learning rate of %s is 0: out of training", ", ".join(resting))
     for name in _DECODER_LOSSES:
         if getattr(config.loss, name) and model.vision.feeds_back and not _trains_decoders(model.vision):
             log.info("the feedback decoders are out of training, loss.%s is left out", name)
+
+
+def owner_of(name: str, paths: Iterable[str]) -> str | None:
+    """The longest of some module paths that contains a parameter; None where none does."""
+    return max((path for path in paths if name == path or name.startswith(f"{path}.")), key=len, default=None)
 
 
 def decoder_losses_of(config: RunnableConfig, vision: AbSViT) -> dict[str, bool]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from vl_absvit.config import OptimConfig
 from vl_absvit.errors import ConfigError
+from vl_absvit.tasks.base import owner_of
 
 
 def param_groups(
@@ -27,10 +28,10 @@ def param_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        owners = [path for path in lr_of if name == path or name.startswith(f"{path}.")]
-        if not owners:
+        owner = owner_of(name, lr_of)
+        if owner is None:
             raise ConfigError(f"no learning rate covers the parameter {name}; there are rates for {', '.join(lr_of)}")
-        owned[max(owners, key=len)].append((name, parameter))
+        owned[owner].append((name, parameter))
     groups = []
     for path, parameters in owned.items():
         lr = lr_of[path]
