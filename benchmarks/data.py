@@ -27,11 +27,11 @@ from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, text_side
 from vl_absvit.cli import progress
 from vl_absvit.config import VisionConfig
 from vl_absvit.data.captions import GalleryImages
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.data.loaders import batch_loader
-from vl_absvit.data.pictures import ImageLoader
 from vl_absvit.data.records import ImageTable
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.transforms import ImageTransform, image_transform, seeded
 from vl_absvit.models.build import image_statistics
 

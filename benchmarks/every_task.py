@@ -29,8 +29,8 @@ from vl_absvit.config import (
     VisionConfig,
     VQAConfig,
 )
+from vl_absvit.data.class_folders import ImageSample, collate_images
 from vl_absvit.data.collate import collate_retrieval, collate_vqa
-from vl_absvit.data.image_folder import ImageSample, collate_images
 from vl_absvit.planning.facts import Facts, Words
 from vl_absvit.planning.step import bare_task, build_model
 from vl_absvit.precision import arithmetic

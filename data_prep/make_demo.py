@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, progress, run_main
-from vl_absvit.data.demo.world import make_demo_world
+from vl_absvit.demo.world import make_demo_world
 from vl_absvit.errors import ConfigError
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.preparation.caption_sets import OFFICIAL
-from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
-from vl_absvit.data.preparation.command import run_preparation
+from vl_absvit.prepare.caption_sets import OFFICIAL
+from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
+from vl_absvit.prepare.command import run_preparation
 
 
 def main() -> None:

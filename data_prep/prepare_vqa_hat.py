@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.preparation.command import run_preparation
-from vl_absvit.data.preparation.vqa_hat import HATOptions, prepare_vqa_hat
+from vl_absvit.prepare.command import run_preparation
+from vl_absvit.prepare.vqa_hat import HATOptions, prepare_vqa_hat
 
 
 def main() -> None:

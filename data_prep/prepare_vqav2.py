@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.preparation.command import run_preparation
-from vl_absvit.data.preparation.vqa_sets import DATA_SETS
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.prepare.command import run_preparation
+from vl_absvit.prepare.vqa_sets import DATA_SETS
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
-from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
 from vl_absvit.errors import ConfigError
+from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
 
 
 def main() -> None:

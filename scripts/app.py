@@ -175,7 +175,7 @@ def choose_device(name: str | None) -> "torch.device":
 
 def check_example(path: str) -> None:
     """Raise ``InputError`` where no picture is there."""
-    from vl_absvit.data.images import open_rgb
+    from vl_absvit.data.rgb import open_rgb
 
     try:
         open_rgb(Path(path))
@@ -225,7 +225,7 @@ def make_page(gr: ModuleType, live: "LiveModel", examples: Sequence[str], about:
 
     Pictures come as Gradio received them: what a file means is decided by ``decode_rgb`` alone.
     """
-    from vl_absvit.data.images import decode_rgb
+    from vl_absvit.data.rgb import decode_rgb
 
     def open_picture(file: dict[str, Any] | None) -> tuple:
         """Answers about another picture go; a file that is no picture goes with a message."""

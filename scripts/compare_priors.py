@@ -30,8 +30,8 @@ from vl_absvit.attention.geometry import Box, cell_centres, seen_box
 from vl_absvit.attention.maps import check_block
 from vl_absvit.attention.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
-from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, read_json, write_json
+from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
 from vl_absvit.hub import find

@@ -37,9 +37,9 @@ from vl_absvit.attention.decoding import (
 )
 from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.data.files import write_whole
-from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.records import ImageTable, read_questions
+from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import find
 from vl_absvit.precision import arithmetic

@@ -18,6 +18,8 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "cli": {"config"},
     "models": {"variants", "hub", "precision"},
     "data": {"config"},
+    "prepare": {"data"},
+    "demo": {"data"},
     "evaluation": {"data", "distributed"},
     "attention": {"data", "distributed"},
     "tasks": {
@@ -39,11 +41,11 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
 EXCEPTIONS = {
     ("models/build.py", "config"),  # the builder turns configs into modules
     # Long stages show their progress.
-    ("data/preparation/vqav2.py", "cli"),
-    ("data/preparation/captions.py", "cli"),
-    ("data/preparation/images.py", "cli"),
-    ("data/preparation/vqa_hat.py", "cli"),
-    ("data/preparation/command.py", "cli"),  # what its scripts share
+    ("prepare/vqav2.py", "cli"),
+    ("prepare/captions.py", "cli"),
+    ("prepare/check_images.py", "cli"),
+    ("prepare/vqa_hat.py", "cli"),
+    ("prepare/command.py", "cli"),  # what its scripts share
     ("tasks/retrieval.py", "cli"),
     ("training/loop.py", "cli"),
 }

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vl_absvit.attention.geometry import cell_centres, seen_box
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.transforms import image_transform
 
 PATCH, GRID = 8, 6

@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 
 from tests.data.character_tokenizer import character_tokenizer
-from tests.data.preparation.raw_vqa_hat import prepare as prepare_hat
-from tests.data.preparation.raw_vqa_hat import write_small_hat
-from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
+from tests.prepare.raw_vqa_hat import prepare as prepare_hat
+from tests.prepare.raw_vqa_hat import write_small_hat
+from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from vl_absvit.attention.geometry import seen_box
 from vl_absvit.attention.questions import OwnQuestions, SplitQuestions, batches_by_image
 from vl_absvit.attention.requests import make_request
 from vl_absvit.data.loaders import batch_loader
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 TRANSFORM = image_transform(16, (0.0,) * 3, (1.0,) * 3)
 

@@ -11,8 +11,8 @@ from benchmarks.data import compare_reduced, compare_texts, decode_reduced, load
 from benchmarks.measure import Spread
 from benchmarks.pictures import jpeg, make_picture, write_pictures
 from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, train_tokenizer
-from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.records import ImageTable
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.transforms import image_transform
 
 HALF = (0.5,) * 3

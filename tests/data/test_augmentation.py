@@ -11,7 +11,7 @@ from torchvision.transforms import ColorJitter
 
 from vl_absvit.config import AugmentationConfig
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
-from vl_absvit.data.image_folder import ImageFolderDataset
+from vl_absvit.data.class_folders import ImageFolderDataset
 from vl_absvit.data.loaders import training_loader
 from vl_absvit.data.transforms import image_transform, seeded
 

@@ -17,8 +17,8 @@ from tests.data.caption_folder import picture, write_captions, write_tables
 from tests.data.character_tokenizer import character_tokenizer
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery, FalseCaptions
 from vl_absvit.data.collate import RetrievalSample, collate_retrieval
+from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import training_loader
-from vl_absvit.data.pictures import check_disjoint
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import ConfigError, InputError

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.caption_folder import write_captions
-from tests.data.preparation.raw_vqav2 import write_small_vqav2
+from tests.prepare.raw_vqav2 import write_small_vqav2
 from vl_absvit.data.identity import content_of
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.tasks.retrieval_protocol import request_of
 
 SPLITS = ("train", "minival", "val", "test")

@@ -8,11 +8,11 @@ import sys
 import pytest
 from PIL import Image
 
-from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
+from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from tests.run_script import ROOT
-from vl_absvit.data.preparation import tables
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import ImageTable
+from vl_absvit.prepare import tables
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 SIZES = {1: (12, 8), 3: (5, 30), 4: (40, 7)}
 

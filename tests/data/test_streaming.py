@@ -12,15 +12,11 @@ import torch
 from PIL import Image
 
 from tests.data.character_tokenizer import character_tokenizer
-from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
+from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from vl_absvit.data import stream_loader
 from vl_absvit.data.answers import AnswerVocabulary
+from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import training_loader
-from vl_absvit.data.pictures import check_disjoint
-from vl_absvit.data.preparation import stream_shards
-from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
-from vl_absvit.data.preparation.tables import write_rows
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_vocabulary
 from vl_absvit.data.stream_folder import SCHEMA, Shard, open_stream
 from vl_absvit.data.stream_loader import StreamLoader, questions_per_shard, shard_order
@@ -28,6 +24,10 @@ from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare import stream_shards
+from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
+from vl_absvit.prepare.tables import write_rows
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 PLAIN = image_transform(16, (0.5,) * 3, (0.5,) * 3)
 AUGMENTED = image_transform(16, (0.5,) * 3, (0.5,) * 3, "randaugment")

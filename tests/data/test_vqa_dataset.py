@@ -10,16 +10,16 @@ from PIL import Image
 from transformers import RobertaTokenizer
 
 from tests.data.character_tokenizer import character_tokenizer
-from tests.data.preparation.raw_vqav2 import annotation, image_path, question, write_small_vqav2, write_split
+from tests.prepare.raw_vqav2 import annotation, image_path, question, write_small_vqav2, write_split
 from vl_absvit.data import kept
 from vl_absvit.data.collate import VQASample, collate_vqa
+from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import evaluation_loader, training_loader
-from vl_absvit.data.pictures import check_disjoint
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import ImageTable, read_annotations, read_manifest
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 PLAIN = image_transform(16, (0.5,) * 3, (0.5,) * 3)
 AUGMENTED = image_transform(16, (0.5,) * 3, (0.5,) * 3, "randaugment")

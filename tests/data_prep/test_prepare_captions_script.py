@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.data.preparation.raw_captions import image_path, image_record, write_small_captions
+from tests.prepare.raw_captions import image_path, image_record, write_small_captions
 from tests.run_script import run_script
 
 SCRIPT = "data_prep/prepare_captions.py"

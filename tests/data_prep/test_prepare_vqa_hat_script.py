@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.data.preparation.raw_vqa_hat import questions_file, write_small_hat
+from tests.prepare.raw_vqa_hat import questions_file, write_small_hat
 from tests.run_script import run_script
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
+from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from tests.run_script import run_script
 
 

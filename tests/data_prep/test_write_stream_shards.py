@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.preparation.raw_vqav2 import (
+from tests.prepare.raw_vqav2 import (
     annotation,
     annotations_file,
     image_path,
@@ -16,11 +16,11 @@ from tests.data.preparation.raw_vqav2 import (
     write_small_vqav2,
 )
 from tests.run_script import run_script
-from vl_absvit.data.preparation import stream_shards
-from vl_absvit.data.preparation.stream_shards import StreamOptions, deal, write_stream_shards
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_questions
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare import stream_shards
+from vl_absvit.prepare.stream_shards import StreamOptions, deal, write_stream_shards
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 
 @pytest.fixture

@@ -27,17 +27,17 @@ with atheris.instrument_imports(include=["vl_absvit"]):
     from vl_absvit.attention.requests import read_requests
     from vl_absvit.data.answers import AnswerVocabulary
     from vl_absvit.data.json_files import read_json
-    from vl_absvit.data.preparation import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
-    from vl_absvit.data.preparation.json_stream import read_value
     from vl_absvit.errors import InputError
     from vl_absvit.evaluation.submission import check_questions, check_upload
     from vl_absvit.evaluation.vqa_accuracy import check_annotations
     from vl_absvit.models.released import convert, read_released
+    from vl_absvit.prepare import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
+    from vl_absvit.prepare.json_stream import read_value
     from vl_absvit.tasks.checkpoint import Preprocessing
 
-from tests.data.preparation.raw_captions import image_record
-from tests.data.preparation.raw_vqav2 import annotation, question
 from tests.hostile.corpus import bad_checkpoints, hostile_json, repacked
+from tests.prepare.raw_captions import image_record
+from tests.prepare.raw_vqav2 import annotation, question
 from tests.tiny_released import released_classifier
 
 QUESTIONS = {"info": {}, "questions": [question(7000, 7), question(7001, 7)]}

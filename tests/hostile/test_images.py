@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.preparation.raw_vqav2 import annotation, image_path, question, write_split
 from tests.hostile.bounded import MEMORY, complaint_of, run_bounded
 from tests.hostile.corpus import POSTSCRIPT, bad_images, encoded, noise, odd_images
+from tests.prepare.raw_vqav2 import annotation, image_path, question, write_split
 from tests.run_script import run_script
 from vl_absvit.data import bounded
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.errors import InputError
 
 

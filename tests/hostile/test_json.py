@@ -9,21 +9,21 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.preparation.raw_captions import image_record, write_karpathy
-from tests.data.preparation.raw_vqa_hat import questions_file as hat_questions_file
-from tests.data.preparation.raw_vqa_hat import write_small_hat
-from tests.data.preparation.raw_vqav2 import annotation, annotations_file, question, questions_file, write_split
 from tests.exported import add_question
 from tests.hostile.bounded import MEMORY, complaint_of, run_bounded
 from tests.hostile.corpus import MEBIBYTE, gzip_bomb, hostile_json, mebibytes
+from tests.prepare.raw_captions import image_record, write_karpathy
+from tests.prepare.raw_vqa_hat import questions_file as hat_questions_file
+from tests.prepare.raw_vqa_hat import write_small_hat
+from tests.prepare.raw_vqav2 import annotation, annotations_file, question, questions_file, write_split
 from tests.run_script import run_script
 from vl_absvit.attention.exported import read_index
 from vl_absvit.attention.requests import read_requests
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.json_files import read_json
-from vl_absvit.data.preparation.json_stream import read_records
-from vl_absvit.data.preparation.vqav2_source import read_questions
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.json_stream import read_records
+from vl_absvit.prepare.vqav2_source import read_questions
 
 RECORDS = json.dumps({"info": {}, "questions": [question(7000, 7), question(7001, 7)]})
 NAMES = list(hostile_json(RECORDS))

@@ -8,20 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.data.preparation.raw_captions import image_record, write_karpathy
-from tests.data.preparation.raw_vqa_hat import questions_file as hat_questions_file
-from tests.data.preparation.raw_vqa_hat import write_small_hat
-from tests.data.preparation.raw_vqav2 import annotation, image_path, question, questions_file, write_split
 from tests.exported import add_question
 from tests.hostile.bounded import complaint_of, run_bounded
 from tests.hostile.corpus import CLIMBING, encoded, noise
+from tests.prepare.raw_captions import image_record, write_karpathy
+from tests.prepare.raw_vqa_hat import questions_file as hat_questions_file
+from tests.prepare.raw_vqa_hat import write_small_hat
+from tests.prepare.raw_vqav2 import annotation, image_path, question, questions_file, write_split
 from tests.run_script import run_script
 from vl_absvit.attention.exported import read_index
 from vl_absvit.attention.requests import read_requests
 from vl_absvit.data.json_files import read_json
-from vl_absvit.data.preparation.captions import CaptionOptions, prepare_captions
 from vl_absvit.data.records import ImageRecord, ImageTable, open_image
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
 
 PREPARE = "data_prep/prepare_vqav2.py"
 

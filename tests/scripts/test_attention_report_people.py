@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from tests.data.preparation.raw_vqa_hat import prepare, write_map, write_small_hat
 from tests.exported import add_question, blob, content_of
+from tests.prepare.raw_vqa_hat import prepare, write_map, write_small_hat
 from tests.run_script import run_script
 from vl_absvit.evaluation.attention_agreement import area_average
 

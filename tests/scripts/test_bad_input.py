@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.damage import answers_in_another_order, copied, cut_short, emptied, removed, replaced
-from tests.data.preparation.raw_vqav2 import (
+from tests.prepare.raw_vqav2 import (
     annotation,
     annotations_file,
     image_path,

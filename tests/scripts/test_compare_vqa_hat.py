@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.data.preparation.raw_vqa_hat import HEIGHT, WIDTH, blob, image_path, prepare, write_map, write_small_hat
 from tests.exported import add_question
+from tests.prepare.raw_vqa_hat import HEIGHT, WIDTH, blob, image_path, prepare, write_map, write_small_hat
 from tests.run_script import run_script
 
 PEOPLE = [10, 11, 20, 21, 30, 31]

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.run_script import run_script
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_questions
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 
 def answer(finetuned, data, split, output):

@@ -13,19 +13,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from tests.data.preparation.raw_vqa_hat import prepare as prepare_hat
-from tests.data.preparation.raw_vqa_hat import write_small_hat
-from tests.data.preparation.raw_vqav2 import image_path, write_small_vqav2
 from tests.distributed_helper import run_on_ranks
+from tests.prepare.raw_vqa_hat import prepare as prepare_hat
+from tests.prepare.raw_vqa_hat import write_small_hat
+from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit import cli
 from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.loaders import evaluation_loader
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.data.records import read_annotations, read_captions, read_questions
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.tasks import attention_export
 from vl_absvit.tasks.attention import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
 from vl_absvit.tasks.checkpoint import load_parts

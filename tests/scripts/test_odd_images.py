@@ -6,7 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from tests.data.preparation.raw_vqav2 import annotation, image_path, question, write_split
+from tests.prepare.raw_vqav2 import annotation, image_path, question, write_split
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vqa_config, write_config
 

@@ -15,11 +15,11 @@ from tests.tiny_vqa import (
     tiny_vision,
     tiny_vqa_config,
 )
-from vl_absvit.data.pictures import choose
-from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
+from vl_absvit.data.image_loader import choose
 from vl_absvit.distributed import gather_objects, is_main
 from vl_absvit.errors import InputError
 from vl_absvit.models.closed_form import fit_to_moments, look_moments
+from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
 from vl_absvit.tasks import decoder_fit
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask

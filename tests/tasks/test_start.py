@@ -12,8 +12,8 @@ from torch import nn
 
 from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.data.answers import AnswerVocabulary
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask

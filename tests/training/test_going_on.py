@@ -21,9 +21,9 @@ from tests.tiny_vqa import (
     world,  # noqa: F401
 )
 from vl_absvit.config import TextConfig
-from vl_absvit.data.preparation.stream_shards import StreamOptions, write_stream_shards
-from vl_absvit.data.preparation.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
+from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.tasks.checkpoint import load_tokenizer
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask

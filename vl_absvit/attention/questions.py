@@ -20,9 +20,9 @@ from vl_absvit.attention.requests import Request, TextKind
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.identity import content_of
-from vl_absvit.data.images import open_rgb
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.records import ImageTable, read_questions, split_names
+from vl_absvit.data.rgb import open_rgb
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset

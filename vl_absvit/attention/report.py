@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from vl_absvit.attention.exported import Exported, ExportedCaption
-from vl_absvit.data.images import open_rgb
 from vl_absvit.data.json_files import make_room, write_text
+from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 
 TITLES = {

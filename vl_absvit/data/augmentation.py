@@ -7,7 +7,7 @@ from timm.data.transforms_factory import transforms_imagenet_train
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, ImageSample
+from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, ImageSample
 from vl_absvit.data.transforms import ImageTransform, seeded
 
 

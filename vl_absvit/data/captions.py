@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, collate_retrieval, pad_texts
-from vl_absvit.data.pictures import ImageLoader
+from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.records import ImageTable, read_captions
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform

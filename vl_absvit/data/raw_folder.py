@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from vl_absvit.data.bounded import check_ordinary
-from vl_absvit.data.images import FORMATS
+from vl_absvit.data.rgb import FORMATS
 from vl_absvit.errors import InputError
 
 ROOT, FROM_HERE = "root", "root_from_here"

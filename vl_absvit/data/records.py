@@ -16,10 +16,10 @@ from PIL import Image
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.images import decode_rgb
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import LargeValues, read_columns
 from vl_absvit.data.raw_folder import Picture, find_raw
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.errors import ConfigError, InputError
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"

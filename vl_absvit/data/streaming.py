@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
-from vl_absvit.data.pictures import transformed
+from vl_absvit.data.image_loader import transformed
 from vl_absvit.data.records import ImageRecord, open_image
 from vl_absvit.data.stream_folder import Question, StreamFolder, open_stream
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer

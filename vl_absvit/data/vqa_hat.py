@@ -1,6 +1,8 @@
 """A prepared VQA-HAT folder as its readers see it: the questions, and where people looked for each."""
 
+import io
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
-from vl_absvit.data.preparation.vqa_hat_source import decode_grey
 from vl_absvit.data.records import VQA_HAT, check_kind, read_manifest
+from vl_absvit.data.rgb import MAX_PIXELS
 from vl_absvit.errors import InputError
 
 _MAPS_PER_BATCH = 64
@@ -85,3 +88,44 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"{path}: cannot be read as the table that was prepared: {' '.join(str(error).split())}"
         ) from error
+
+
+def decode_grey(content: bytes) -> np.ndarray:
+    """How strongly a person looked at each pixel, from a PNG file: 8-bit, (height, width).
+
+    16-bit grey is scaled. Of a picture with transparency, the opacity counts where all of it has one shade, else its
+    shade laid over black.
+
+    Raises:
+        InputError: no PNG, damaged, too large, or in colours, whose order is unknown; the message is the reason alone.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large maps are judged here
+            image = Image.open(io.BytesIO(content), formats=("PNG",))
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
+            image.load()
+    except Image.UnidentifiedImageError as error:
+        raise InputError("empty file" if not content else "not a PNG image") from error
+    except InputError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a hostile file
+        raise InputError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+    if image.mode == "L" and not image.has_transparency_data:
+        return np.asarray(image)
+    if image.mode.startswith("I"):
+        return np.rint(np.asarray(image) / 257).astype(np.uint8)
+    red, green, blue, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+    if (red != green).any() or (red != blue).any():
+        raise InputError("is in colours, expected shades of grey")
+    if red.min() == red.max() and opacity.min() < opacity.max():
+        return opacity
+    return np.rint(red * (opacity / 255)).astype(np.uint8)
+
+
+def encode_grey(grey: np.ndarray) -> bytes:
+    """8-bit grey values, (height, width), as a PNG file; packed quickly rather than tightly."""
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vl_absvit.data.files import write_whole
-from vl_absvit.data.preparation.folder import partial_folder, start_or_continue
+from vl_absvit.data.whole_folder import partial_folder, start_or_continue
 from vl_absvit.errors import InputError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vl_absvit.data.answers import normalise_answer
 from vl_absvit.data.json_files import form_name, read_json, write_json
-from vl_absvit.data.preparation.vqav2_source import OFFICIAL
+from vl_absvit.data.official import OFFICIAL
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 

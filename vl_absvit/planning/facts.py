@@ -7,7 +7,7 @@ from typing import NamedTuple
 from transformers import RobertaConfig
 
 from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
-from vl_absvit.data.image_folder import class_names, image_files
+from vl_absvit.data.class_folders import class_names, image_files
 from vl_absvit.data.records import CAPTIONS, VQAV2, check_kind, read_manifest, read_vocabulary, split_files
 from vl_absvit.data.texts import prepare_tokenizer
 from vl_absvit.errors import ConfigError, InputError

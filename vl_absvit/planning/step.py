@@ -15,8 +15,8 @@ from torch import nn
 from transformers import RobertaConfig
 
 from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.data.class_folders import ImageBatch
 from vl_absvit.data.collate import PAD_MULTIPLE, RetrievalBatch, VQABatch
-from vl_absvit.data.image_folder import ImageBatch
 from vl_absvit.models.build import (
     build_classifier,
     build_from_architecture,

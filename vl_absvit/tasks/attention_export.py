@@ -21,7 +21,7 @@ from vl_absvit.attention.render import panel
 from vl_absvit.attention.report import TITLES
 from vl_absvit.config import Precision
 from vl_absvit.data.loaders import batch_loader
-from vl_absvit.data.preparation.folder import fingerprint
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
 from vl_absvit.tasks.attention import MapChoice, explain

@@ -12,9 +12,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenize
 from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
 from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
-from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, find, name_of
 from vl_absvit.models.build import build_from_architecture, read_roberta_config

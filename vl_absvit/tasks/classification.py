@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vl_absvit.config import OptimConfig, PretrainConfig, VisionConfig
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
-from vl_absvit.data.image_folder import ImageBatch, ImageFolderDataset, MosaicDataset
+from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform

@@ -18,7 +18,7 @@ from vl_absvit.attention.maps import THIRD_FROM_END
 from vl_absvit.attention.render import overlay
 from vl_absvit.config import Precision
 from vl_absvit.data.collate import VQASample, collate_vqa
-from vl_absvit.data.images import decode_rgb
+from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.texts import encode, prepare_tokenizer
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import FirstLook

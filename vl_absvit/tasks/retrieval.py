@@ -16,7 +16,7 @@ from vl_absvit.cli import progress
 from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery
 from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.data.pictures import check_disjoint
+from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.absvit import FirstLook

@@ -6,8 +6,8 @@ from typing import Any
 
 from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.identity import content_of
-from vl_absvit.data.preparation.folder import fingerprint
 from vl_absvit.data.records import read_manifest
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.variants import Variant

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.json_files import write_json
-from vl_absvit.data.pictures import ImageLoader
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import ConfigError, InputError

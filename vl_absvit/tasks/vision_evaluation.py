@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import send_to_device
 from timm.data import ImageNetInfo
 
-from vl_absvit.data.image_folder import ImageFolderDataset, class_names, image_files
+from vl_absvit.data.class_folders import ImageFolderDataset, class_names, image_files
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.transforms import ImageTransform, image_transform

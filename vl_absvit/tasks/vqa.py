@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.config import VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
 from vl_absvit.data.collate import VQABatch
+from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
-from vl_absvit.data.pictures import check_disjoint
 from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.data.stream_loader import questions_per_shard
 from vl_absvit.data.streaming import StreamedQuestions

@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from vl_absvit.data.files import flush_to_disk
-from vl_absvit.data.preparation.folder import fingerprint
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import InputError
 
 MANIFEST = "manifest.json"

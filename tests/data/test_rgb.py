@@ -1,0 +1,136 @@
+"""``decode_rgb``: every kind of file becomes upright 8-bit RGB, or is refused for a reason."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vl_absvit.data.rgb import decode_rgb
+from vl_absvit.errors import InputError
+
+
+def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def pixel(content: bytes, place=(0, 0)) -> tuple[int, int, int]:
+    picture = decode_rgb(content)
+    assert picture.mode == "RGB"
+    return picture.getpixel(place)
+
+
+def test_rgb_is_left_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(np.asarray(decode_rgb(encoded(Image.fromarray(pixels)))), pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_white_is_white_in_every_mode(mode):
+    assert pixel(encoded(Image.new("RGB", (4, 4), "white").convert(mode))) == (255, 255, 255)
+
+
+def test_a_palette_gives_its_colours():
+    assert pixel(encoded(Image.new("RGB", (4, 4), (255, 0, 51)).quantize(4))) == (255, 0, 51)
+
+
+def test_a_transparent_palette_entry_lies_over_white():
+    picture = Image.new("P", (4, 4), 0)
+    picture.putpalette([10, 20, 30, 200, 100, 0])
+    picture.putpixel((1, 0), 1)
+    content = encoded(picture, transparency=0)
+    assert pixel(content) == (255, 255, 255) and pixel(content, (1, 0)) == (200, 100, 0)
+
+
+def test_half_transparent_black_lies_over_white():
+    assert pixel(encoded(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))) == (127, 127, 127)
+
+
+def test_cmyk_becomes_its_colour():
+    red, green, blue = pixel(encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100))
+    assert red > 250 and green < 5 and blue < 5
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (257, 1), (30_000, 117), (65_535, 255)])
+def test_sixteen_bits_are_scaled_not_clipped(value, expected):
+    picture = Image.fromarray(np.full((4, 4), value, dtype=np.uint16))
+    assert pixel(encoded(picture)) == (expected,) * 3
+    assert pixel(encoded(picture, "TIFF")) == (expected,) * 3
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(InputError, match="range is unknown"):
+        decode_rgb(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (29, 9)), (6, (9, 0)), (8, (0, 29))])
+def test_exif_rotation_is_applied(orientation, corner):
+    picture = Image.new("RGB", (30, 10), "white")
+    picture.putpixel((0, 0), (0, 0, 0))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    upright = decode_rgb(encoded(picture, exif=exif))
+    assert upright.size == ((30, 10) if orientation in (1, 3) else (10, 30))
+    assert upright.getpixel(corner) == (0, 0, 0)
+
+
+def test_an_animation_is_its_first_frame():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
+def test_a_line_of_pixels_is_refused(size):
+    with pytest.raises(InputError, match=f"{size[0]} x {size[1]} pixels, at least 2 x 2 are needed"):
+        decode_rgb(encoded(Image.new("RGB", size)))
+
+
+def test_a_ribbon_is_refused_before_resizing_makes_it_huge():
+    assert decode_rgb(encoded(Image.new("L", (200, 2)))).size == (200, 2)
+    with pytest.raises(InputError, match="201 x 2 pixels, one side is more than 100 times the other"):
+        decode_rgb(encoded(Image.new("L", (201, 2))))
+
+
+@pytest.mark.parametrize("side", [9_460, 20_000, 100_000])
+def test_an_absurdly_large_image_is_refused_without_decoding_it(side):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    with pytest.raises(InputError, match="the limit is 89,478,485"):
+        decode_rgb(bomb)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_truncated_files_are_refused(form):
+    content = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), form)
+    for kept in (len(content) // 2, 20):
+        with pytest.raises(InputError):
+            decode_rgb(content[:kept])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "empty file"), (b"<html>", "not an image"), (b"\xff\xd8", "not an image")]
+)
+def test_what_is_no_image_is_refused(content, reason):
+    with pytest.raises(InputError, match=reason):
+        decode_rgb(content)
+
+
+def test_damage_anywhere_in_a_file_never_raises_anything_else():
+    random = np.random.default_rng(0)
+    for form in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
+        whole = encoded(Image.effect_noise((16, 16), 80).convert("RGB"), form)
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for place in random.integers(0, len(whole), 3):
+                damaged[place] = random.integers(0, 256)
+            try:
+                assert decode_rgb(bytes(damaged)).mode == "RGB"
+            except InputError:
+                pass

@@ -1,0 +1,234 @@
+"""Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
+
+import hashlib
+import json
+import logging
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vl_absvit.data.image_loader import choose
+from vl_absvit.data.kept import KeptImages
+from vl_absvit.data.rgb import open_rgb
+from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.errors import InputError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class ImageBatch(NamedTuple):
+    """Images and their classes."""
+
+    images: Tensor  # (I, 3, H, W)
+    labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order, one cell where there is none
+    indices: Tensor  # (I,) long, place in the data set
+    targets: Tensor | None = None  # (I, classes) shares of the classes where images are mixed, else the labels say it
+
+
+class ImageSample(NamedTuple):
+    """One image and its class."""
+
+    image: Tensor  # (3, H, W)
+    labels: list[int]
+    place: int  # in the data set
+
+
+def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
+    """A batch of samples."""
+    return ImageBatch(
+        images=torch.stack([sample.image for sample in samples]),
+        labels=torch.tensor([sample.labels for sample in samples]),
+        indices=torch.tensor([sample.place for sample in samples]),
+    )
+
+
+class ImageFiles(Sequence[tuple[Path, int]]):
+    """Image files with their labels, folder after folder, in order of their names within each.
+
+    A million of them are two buffers and not a million objects: small, and shared by all loader processes.
+
+    Args:
+        folders: each with the label of its images.
+    """
+
+    def __init__(self, folders: Iterable[tuple[Path, int]]) -> None:
+        self._folders, self._firsts = list(folders), array("q")
+        names, self._ends = bytearray(), array("q")  # all names in a row, and where each one ends
+        others: list[Path] = []
+        for folder, _ in self._folders:
+            self._firsts.append(len(self._ends))
+            images, rest = _names(folder)
+            others += [folder / name for name in rest]
+            for name in images:
+                names += os.fsencode(name)
+                self._ends.append(len(names))
+        self._names = bytes(names)
+        if others:
+            log.warning("%d files are no images by their names and left out, e.g. %s", len(others), others[0])
+
+    def content(self) -> str:
+        """SHA-256 of the names and their labels, in order; where the folders lie and what is in the files is not."""
+        digest = hashlib.sha256(json.dumps([label for _, label in self._folders]).encode())
+        for part in (self._firsts, self._ends, self._names):
+            digest.update(bytes(part))
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> tuple[Path, int]:
+        place = range(len(self))[index]
+        folder, label = self._folders[bisect_right(self._firsts, place) - 1]
+        start = self._ends[place - 1] if place else 0
+        return folder / os.fsdecode(self._names[start : self._ends[place]]), label
+
+
+class ImageFolderDataset(Dataset):
+    """Images of one or more splits in order of class and name.
+
+    A training image looks the same for a given (seed, epoch, index), whatever process loads it.
+
+    Args:
+        root: folder of splits, each a folder of class folders; all splits have the same classes.
+        augmented: whether ``transform`` draws random numbers.
+    """
+
+    def __init__(
+        self, root: str | Path, splits: Sequence[str], transform: ImageTransform, augmented: bool = False, seed: int = 0
+    ) -> None:
+        self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
+        self.classes: list[str] = []
+        folders: list[tuple[Path, int]] = []
+        for split in splits:
+            folder = Path(root) / split
+            classes = class_names(folder)
+            if self.classes and classes != self.classes:
+                raise InputError(f"{folder} has other classes than {Path(root) / splits[0]}")
+            self.classes = classes
+            folders += [(folder / name, label) for label, name in enumerate(classes)]
+        self.files = ImageFiles(folders)
+        self._kept = KeptImages(len(self.files), augmented)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        if index in self._kept:
+            return ImageSample(self._kept[index], [self.files[index][1]], index)
+        file, label = self.files[index]
+        picture = open_rgb(file)
+        if self._augmented:
+            with seeded(self._seed, self._epoch, index):
+                return ImageSample(self._transform(picture), [label], index)
+        image = self._transform(picture)
+        self._kept.keep({index: image})
+        return ImageSample(image, [label], index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """Several samples, as a loader asks for them."""
+        return [self[index] for index in indices]
+
+    collate = staticmethod(collate_images)
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        for place in choose(len(self), number, seed):
+            yield self.picture(place, transform)
+
+    def picture(self, index: int, transform: ImageTransform) -> Tensor:
+        """An image as another, plain transform makes it, (3, H, W)."""
+        return transform(open_rgb(self.files[index][0]))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Augment images as in this epoch."""
+        self._epoch = epoch
+
+
+class MosaicDataset(Dataset):
+    """n x n mosaics of another data set's images.
+
+    Sample i shows image i in one cell, at random, and random others around it.
+
+    Args:
+        side: cells per side n.
+        seed: of the draws, which depend on seed, epoch and index alone; None shows image i in all cells (evaluation).
+    """
+
+    def __init__(self, images: ImageFolderDataset, side: int, seed: int | None) -> None:
+        self.images, self.classes = images, images.classes
+        self._side, self._seed, self._epoch = side, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        cells = [self.images[source] for source in self._sources(index)]
+        return ImageSample(self._join([cell.image for cell in cells]), [cell.labels[0] for cell in cells], index)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """Several samples, as a loader asks for them."""
+        return [self[index] for index in indices]
+
+    collate = staticmethod(collate_images)
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` mosaics, (3, H, W) each, of images as ``transform`` makes them; chosen by the seed."""
+        for place in choose(len(self), number, seed):
+            yield self._join([self.images.picture(source, transform) for source in self._sources(place)])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw and augment as in this epoch."""
+        self._epoch = epoch
+        self.images.set_epoch(epoch)
+
+    def _join(self, images: Sequence[Tensor]) -> Tensor:
+        grid = torch.stack(list(images)).unflatten(0, (self._side, self._side))  # (n, n, 3, h, w)
+        return grid.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)  # (3, n h, n w)
+
+    def _sources(self, index: int) -> list[int]:
+        cells = self._side**2
+        if self._seed is None:
+            return [index] * cells
+        draw = np.random.default_rng([self._seed, self._epoch, index])
+        sources = draw.integers(len(self), size=cells)
+        sources[draw.integers(cells)] = index
+        return sources.tolist()
+
+
+def class_names(folder: Path) -> list[str]:
+    """Names of the class folders, sorted."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one folder per class in it")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise InputError(f"{folder}: expected one folder per class, found none")
+    return names
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files of one class, sorted by name."""
+    images, _ = _names(folder)
+    return [folder / name for name in images]
+
+
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of one class's image files, and of what else is there but hidden files; both sorted."""
+    images, others = [], []
+    for name in sorted(os.listdir(folder)):
+        if os.path.splitext(name)[1].lower() in SUFFIXES:
+            images.append(name)
+        elif not name.startswith("."):
+            others.append(name)
+    if not images:
+        raise InputError(f"{folder}: there is no image of this class")
+    return images, others

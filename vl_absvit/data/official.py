@@ -1,0 +1,9 @@
+"""VQAv2 as it was published: names and sizes of its parts."""
+
+# Our name of a split -> (the official subset's name, the folder of its images, its official number of questions).
+OFFICIAL = {
+    "train": ("train2014", "train2014", 443_757),
+    "val": ("val2014", "val2014", 214_354),
+    "test": ("test2015", "test2015", 447_793),
+    "test-dev": ("test-dev2015", "test2015", 107_394),
+}

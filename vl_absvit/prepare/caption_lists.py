@@ -1,0 +1,168 @@
+"""Lists of captions in the forms that go around beside Karpathy's: one caption at a time, each checked.
+
+- Flickr's own: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``, ``Flickr8k.token.txt``).
+- Tables: ``image_name| comment_number| comment`` (``results.csv``) or ``image,caption`` (``captions.txt``,
+  ``flickr30k_test_karpathy.txt``), with a header; tabs and semicolons divide, too.
+- ALBEF's, BLIP's and LAVIS's: a JSON list of ``{"image": path, "caption": text or list of texts}`` for each split.
+- Lists of a split's images, one name a line (``Flickr_8k.trainImages.txt``).
+
+All know an image by its file.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vl_absvit.data.json_files import form_name
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside, split_in
+from vl_absvit.prepare.json_stream import read_records, string, value
+from vl_absvit.prepare.text_lines import read_lines
+
+_TOKEN = re.compile(r"(.*\S)\s*#([0-9]{1,9})\t(.*)")
+_WITHOUT_BAR = re.compile(r"\s*([0-9]{1,9})\s+(\S.*)")
+_IMAGE_COLUMNS, _CAPTION_COLUMNS = ("image_name", "image", "filename"), ("comment", "caption")
+_NUMBER_COLUMNS = ("comment_number", "caption_number")
+_COCO_FILE = re.compile(r"COCO_(train|val)2014_([0-9]{12})\.jpg")
+_FORMS = "1.jpg#0<TAB>caption, or a header image_name| comment_number| comment or image,caption"
+
+
+class ListedCaption(NamedTuple):
+    """One caption of a list."""
+
+    file: str  # of the image, as the data set has it: "flickr30k-images/1000092795.jpg"
+    number: int | None  # among the captions of its image; None where the list has them in order only
+    caption: str
+    is_repaired: bool = False  # whether the line lacked the mark before the caption
+
+
+def read_captions(path: Path, dataset: DatasetName) -> Iterator[ListedCaption]:
+    """The captions of a list, in its order.
+
+    Raises:
+        InputError: names the file, the line or record, and what is wrong with it.
+    """
+    is_json = path.name.removesuffix(".gz").endswith(".json")
+    for where, name, number, caption, is_repaired in _of_records(path) if is_json else _of_lines(path):
+        if not caption.strip():
+            raise InputError(f"{where}: the caption of {name} is empty")
+        yield ListedCaption(_official(name, dataset, where), number, caption.strip(), is_repaired)
+
+
+def read_splits(paths: Sequence[Path], dataset: DatasetName) -> dict[str, str]:
+    """Image file -> split, from lists of the images of one split each; a name without ending is that of a JPEG.
+
+    Raises:
+        InputError: the name of a list does not tell its split, or an image is in two.
+    """
+    split_of: dict[str, str] = {}
+    for path in paths:
+        split = split_of_list(path, dataset)
+        for where, line in read_lines(path):
+            name = line.strip()
+            name = name if PurePosixPath(name).suffix.lower() in (".jpg", ".jpeg", ".png") else f"{name}.jpg"
+            file = _official(name, dataset, where)
+            if split_of.setdefault(file, split) != split:
+                raise InputError(f"{where}: {name} is both in {split_of[file]} and in {split}")
+    return split_of
+
+
+def split_of_list(path: Path, dataset: DatasetName) -> str:
+    """The split that the name of a list tells of.
+
+    Raises:
+        InputError: it tells of none or of several, or of one that the data set does not have.
+    """
+    split = split_in(path.name)
+    if split not in OFFICIAL[dataset]:
+        raise InputError(
+            f"{path}: its name does not say which of {', '.join(OFFICIAL[dataset])} it is of; rename it, or give "
+            "--karpathy or --splits, which divide the images"
+        )
+    return split
+
+
+def coco_id(file: str) -> int:
+    """The id in the official name of one of COCO's images."""
+    return int(_COCO_FILE.fullmatch(PurePosixPath(file).name)[2])
+
+
+def _official(name: str, dataset: DatasetName, where: str) -> str:
+    """The file of an image as the data set has it, from a name or a path that anybody may have put before it."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    if not is_inside(PurePosixPath(path.name)):
+        raise InputError(f"{where}: expected the file of an image, got {name!r:.60}")
+    if dataset != "coco":
+        return f"{FOLDERS[dataset]}/{path.name}"
+    found = _COCO_FILE.fullmatch(path.name)
+    if not found:
+        raise InputError(f"{where}: expected an image COCO_{{train,val}}2014_{{id}}.jpg, got {name!r:.60}")
+    return f"{found[1]}2014/{path.name}"
+
+
+_Row = tuple[str, str, int | None, str, bool]  # where, name of the image, number, caption, whether it was repaired
+
+
+def _of_records(path: Path) -> Iterator[_Row]:
+    for where, record in read_records(path, "annotations"):
+        name = string(record, "image", where)
+        captions = value(record, "caption", where)
+        if captions == []:
+            raise InputError(f"{where}: {name} has no caption")
+        for caption in captions if isinstance(captions, list) else [captions]:
+            if not isinstance(caption, str):
+                raise InputError(
+                    f"{where}: expected caption to be a string or a list of them, got {form_name(caption)}"
+                )
+            yield where, name, None, caption, False
+
+
+def _of_lines(path: Path) -> Iterator[_Row]:
+    lines = read_lines(path)
+    where, first = next(lines, (f"{path}: line 1", ""))
+    if _TOKEN.fullmatch(first):
+        read: Callable[[str], tuple | None] = _token
+        yield where, *_token(first)
+    else:
+        read = _table(first, where)
+    for where, line in lines:
+        row = read(line)
+        if row is None:
+            raise InputError(f"{where}: expected it to be as the first lines are, got {line!r:.80}")
+        yield where, *row
+
+
+def _token(line: str) -> tuple[str, int, str, bool] | None:
+    found = _TOKEN.fullmatch(line)
+    return found and (found[1], int(found[2]), found[3], False)
+
+
+def _table(header: str, where: str) -> Callable[[str], tuple | None]:
+    """What reads the lines below a header: name, number, caption, whether it was repaired; None if it cannot."""
+    mark = next((mark for mark in "|\t;" if mark in header), ",")
+    columns = [_unquoted(column).lower() for column in header.split(mark)]
+    is_numbered = len(columns) == 3 and columns[1] in _NUMBER_COLUMNS
+    if not (columns[0] in _IMAGE_COLUMNS and columns[-1] in _CAPTION_COLUMNS and (is_numbered or len(columns) == 2)):
+        raise InputError(f"{where}: expected {_FORMS}; got {header!r:.80}")
+
+    def read(line: str) -> tuple[str, int | None, str, bool] | None:
+        name, *cells = line.split(mark, len(columns) - 1)
+        name = _unquoted(name)
+        if not is_numbered:
+            return (name, None, _unquoted(cells[0]), False) if cells else None
+        # One line of the published results.csv has its second mark missing.
+        if len(cells) == 1 and (found := _WITHOUT_BAR.fullmatch(cells[0])):
+            return name, int(found[1]), found[2], True
+        if len(cells) == 2 and (number := _unquoted(cells[0])).isdecimal():
+            return name, int(number), _unquoted(cells[1]), False
+        return None
+
+    return read
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as CSV writes one that holds its own mark; other quotation marks belong to the caption."""
+    cell = cell.strip()
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
+    return cell[1:-1].replace('""', '"') if is_quoted else cell

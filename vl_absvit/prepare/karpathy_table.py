@@ -1,0 +1,71 @@
+"""Karpathy's file as a table, ``flickr_annotations_30k.csv`` on the hub: an image a line, lists in JSON.
+
+Columns ``raw`` (captions), ``split`` and ``filename``; ``sentids`` and ``img_id`` where there are ids; others are not
+read.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.data.strict_json import parse
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.text_lines import read_lines
+
+_NEEDED = ("raw", "split", "filename")
+
+
+def read_table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Records as Karpathy's JSON file has them, each with the words that say where it is.
+
+    Raises:
+        InputError: there is no such table, or a line is not as its header says.
+    """
+    lines = read_lines(path)
+    where, header = next(lines, (f"{path}: line 1", ""))
+    columns = _cells(header, where)
+    if not set(_NEEDED) <= set(columns):
+        raise InputError(
+            f"{where}: expected the columns {', '.join(_NEEDED)}, got {header!r:.80}; --captions takes other tables"
+        )
+    for where, line in lines:
+        cells = _cells(line, where)
+        if len(cells) != len(columns):
+            raise InputError(f"{where}: expected {len(columns)} cells, got {len(cells)}")
+        yield where, _record(dict(zip(columns, cells, strict=True)), where)
+
+
+def _cells(line: str, where: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error as error:
+        raise InputError(f"{where}: expected comma-separated values: {error}") from error
+
+
+def _record(row: dict[str, str], where: str) -> dict[str, Any]:
+    captions = _list(row, "raw", where)
+    record: dict[str, Any] = {"split": row["split"], "filename": row["filename"]}
+    record["sentences"] = [{"raw": caption} for caption in captions]
+    if "sentids" in row:
+        sentids = _list(row, "sentids", where)
+        if len(sentids) != len(captions):
+            raise InputError(f"{where}: expected an id for each of {len(captions)} captions, got {len(sentids)}")
+        record["sentences"] = [
+            {"raw": caption, "sentid": sentid} for caption, sentid in zip(captions, sentids, strict=True)
+        ]
+    if "img_id" in row:
+        if not (row["img_id"].isascii() and row["img_id"].isdigit()):
+            raise InputError(f"{where}: expected img_id to be a number, got {row['img_id']!r:.60}")
+        record["imgid"] = int(row["img_id"])
+    return record
+
+
+def _list(row: dict[str, str], column: str, where: str) -> list[Any]:
+    try:
+        found = parse(row[column])
+    except ValueError as error:
+        raise InputError(f"{where}: expected {column} to be a list in JSON: {error}") from error
+    if not isinstance(found, list):
+        raise InputError(f"{where}: expected {column} to be a list in JSON, got {row[column]!r:.60}")
+    return found

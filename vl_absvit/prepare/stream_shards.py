@@ -1,0 +1,199 @@
+"""A prepared folder's training questions to shards that hold all a sample needs: images with their questions.
+
+Images are dealt to the shards in a random order that the seed decides, each to the shard with the fewest questions so
+far: a shard is a fair sample of all, and nearly as many questions are in each. An interrupted run goes on after its
+last whole shard.
+"""
+
+import heapq
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from vl_absvit.data.files import flush_to_disk
+from vl_absvit.data.identity import content_of
+from vl_absvit.data.records import ImageTable, read_content, read_questions, read_vocabulary, split_files
+from vl_absvit.data.stream_folder import KIND, SCHEMA, questions_per_group
+from vl_absvit.data.whole_folder import (
+    fingerprint,
+    finish,
+    finished,
+    make_request,
+    partial_folder,
+    start_or_continue,
+    versions,
+)
+from vl_absvit.errors import ConfigError, InputError
+
+BYTES_PER_GROUP = 2 << 20
+"""Images of a row group, which is read at once: enough for a disk to be quick, few enough for several to be open."""
+Track = Callable[[Iterable, int, str], Iterator]
+"""Shows progress: items, their number, description -> the items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """What the shards depend on."""
+
+    data: Path
+    """Prepared VQA data, with or without embedded images."""
+    images: Path | None = None
+    """Folder of the raw images; None looks where the data's manifest says."""
+    splits: Sequence[str] = ("train",)
+    """Whose questions to write."""
+    shards: int = 64
+    """Files. A batch takes as many questions of each: its size is a multiple of their number."""
+    seed: int = 0
+    """Deals images to shards."""
+
+
+class Written(NamedTuple):
+    """What is there now, and how much of it this run wrote."""
+
+    manifest: dict[str, Any]
+    images: int
+    questions: int
+
+
+def write_stream_shards(options: StreamOptions, output: Path, track: Track) -> Written:
+    """Write the shards and their manifest into ``output``; if that is finished already, only check that it is the same.
+
+    Raises:
+        ConfigError: there are more shards than images.
+        InputError: the data cannot be trained on, an image is gone, or ``output`` holds something else.
+    """
+    vocabulary = read_vocabulary(options.data)
+    request = _request(options)
+    manifest = finished(output, request)
+    if manifest is not None:
+        return Written(manifest, 0, 0)
+    questions = _Questions(options)
+    shards = deal(questions.per_image, options.shards, options.seed)
+    folder = partial_folder(output)
+    start_or_continue(folder, request, "writing of stream shards")
+    names = [f"{'+'.join(options.splits)}-{n:05d}-of-{options.shards:05d}.parquet" for n in range(options.shards)]
+    missing = {
+        folder / name: images for name, images in zip(names, shards, strict=True) if not (folder / name).exists()
+    }
+    number = sum(map(len, missing.values()))
+    rows = track(questions.rows(chain.from_iterable(missing.values())), number, "writing images")
+    for path, images in missing.items():
+        _write_shard(path, islice(rows, len(images)))
+    assert next(rows, None) is None  # and progress has come to its end
+    manifest = {
+        "format": 1,
+        **request,
+        "vocabulary": {"size": len(vocabulary), "sha256": vocabulary.sha256},
+        "images": len(questions.per_image),
+        "questions": int(questions.per_image.sum()),
+        "left_out": {"dropped": questions.dropped, "without_image": questions.without_image},
+        "shards": [_describe(folder / name) for name in names],
+        "versions": versions(),
+    }
+    finish(folder, output, manifest)
+    return Written(manifest, number, sum(int(questions.per_image[images].sum()) for images in missing.values()))
+
+
+def deal(questions_per_image: np.ndarray, shards: int, seed: int) -> list[np.ndarray]:
+    """The images of every shard, by position, in the order in which they are written.
+
+    Raises:
+        ConfigError: there are more shards than images.
+    """
+    if shards > len(questions_per_image):
+        raise ConfigError(f"--shards {shards} is more than the {len(questions_per_image)} images with questions")
+    dealt: list[list[int]] = [[] for _ in range(shards)]
+    fewest = [(0, shard) for shard in range(shards)]
+    for image in np.random.Generator(np.random.PCG64(seed)).permutation(len(questions_per_image)).tolist():
+        questions, shard = fewest[0]
+        dealt[shard].append(image)
+        heapq.heapreplace(fewest, (questions + int(questions_per_image[image]), shard))
+    return [np.array(images) for images in dealt]
+
+
+class _Questions:
+    """The questions to train on, by image; texts and answers stay on disk.
+
+    Attributes:
+        per_image: number of questions on each image, in ascending order of image ids, (images,).
+        dropped: questions without an answer in the vocabulary.
+        without_image: questions whose image was missing at preparation.
+    """
+
+    def __init__(self, options: StreamOptions) -> None:
+        self._table: Dataset = read_questions(options.data, options.splits)
+        name = f"{options.data}: {'+'.join(options.splits)}"
+        if "labels" not in self._table.column_names:
+            raise InputError(f"{name} has no answers to train on")
+        self._images = ImageTable(options.data, options.images)
+        image_ids = self._table.data.column("image_id").to_numpy()
+        has_target = pc.list_value_length(self._table.data.column("labels")).to_numpy() > 0
+        has_image = np.isin(image_ids, self._images.available)
+        rows = np.flatnonzero(has_image & has_target)
+        if not len(rows):
+            raise InputError(f"{name} has no question to train on")
+        self.without_image, self.dropped = int((~has_image).sum()), int((has_image & ~has_target).sum())
+        self._rows = rows[np.argsort(image_ids[rows], kind="stable")]
+        self._image_ids, self._first, self.per_image = np.unique(
+            image_ids[self._rows], return_index=True, return_counts=True
+        )
+
+    def rows(self, images: Iterable[int]) -> Iterator[tuple]:
+        """Images, by position, as rows of a shard."""
+        for image in images:
+            (record,) = self._images.records([self._image_ids[image]])
+            first = self._first[image]
+            of_image = self._table[self._rows[first : first + self.per_image[image]]]
+            columns = (of_image[name] for name in ("question_id", "question", "labels", "scores"))
+            yield (record.image_id, record.file, read_content(record, self._images.raw_root), *columns)
+
+
+def _request(options: StreamOptions) -> dict[str, Any]:
+    """What decides the result, wherever the data lies; of the pictures, their sizes."""
+    settings = {"splits": list(options.splits), "shards": options.shards, "seed": options.seed}
+    request = make_request(KIND, options.data, settings, split_files(options.data, options.splits))
+    return {"content": content_of(options.data, options.splits), **request}
+
+
+def _write_shard(path: Path, rows: Iterable[tuple]) -> None:
+    """A shard, whole under its name or not there."""
+    unfinished = path.with_suffix(".unfinished")
+    # Images are compressed already, and statistics would repeat two of them in every header. Checksums tell a damaged
+    # page from one that was written so.
+    how = dict(compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True)
+    with pq.ParquetWriter(unfinished, SCHEMA, **how) as writer:
+        group, size = [], 0
+        for row in rows:
+            group.append(row)
+            size += len(row[SCHEMA.get_field_index("bytes")])
+            if size >= BYTES_PER_GROUP:
+                _write_group(writer, group)
+                group, size = [], 0
+        if group:
+            _write_group(writer, group)
+    flush_to_disk(unfinished)
+    os.replace(unfinished, path)
+
+
+def _write_group(writer: pq.ParquetWriter, rows: Sequence[tuple]) -> None:
+    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)]
+    writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """A finished shard as the manifest lists it."""
+    return {
+        "file": path.name,
+        **fingerprint(path),
+        "images": pq.read_metadata(path).num_rows,
+        "questions": questions_per_group(path),
+    }

@@ -1,0 +1,70 @@
+"""VizWiz's files: one list per split, each record a picture, its question and ten answers; test has no answers.
+
+``{"image": "VizWiz_train_00000000.jpg", "question": ..., "answers": [{"answer": ..., "answer_confidence": ...}, ...],
+"answer_type": ..., "answerable": 0 or 1}`` (Gurari et al., "VizWiz Grand Challenge", CVPR 2018). There are no ids: a
+picture has one question, and both take theirs from its name.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from vl_absvit.data.strict_json import shown
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.json_stream import integer, read_records, string
+from vl_absvit.prepare.vqav2_source import Annotation, Question, checked_question, most_frequent, ten_answers
+
+_NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")
+_FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
+"""Each part counts its pictures from 0; what is added keeps the ids of all parts apart."""
+
+_NOT_SAID = "not said"
+
+
+def is_vizwiz(path: Path) -> bool:
+    """Whether a file's first record is VizWiz's, by the name of its picture."""
+    _, record = next(read_records(path, "annotations"))
+    return isinstance(image := record.get("image"), str) and _NAME.fullmatch(image) is not None
+
+
+def has_answers(path: Path) -> bool:
+    """Whether a file's first record has answers."""
+    return "answers" in next(read_records(path, "annotations"))[1]
+
+
+def read_questions(path: Path) -> Iterator[Question]:
+    """The questions of a file, in its order.
+
+    Raises:
+        InputError: names the file and the record.
+    """
+    for where, record in read_records(path, "annotations"):
+        image, number = _image(record, where)
+        yield checked_question(Question(number, number, string(record, "question", where), image), path)
+
+
+def read_annotations(path: Path) -> Iterator[Annotation]:
+    """The answers of a file, in its order; the type of a question is whether it could be answered, where that is said.
+
+    Raises:
+        InputError: names the file and the record.
+    """
+    for where, record in read_records(path, "annotations"):
+        number, answers = _image(record, where)[1], ten_answers(record, where)
+        answer_type = string(record, "answer_type", where) if "answer_type" in record else _NOT_SAID
+        yield Annotation(number, number, _question_type(record, where), answer_type, most_frequent(answers), answers)
+
+
+def _question_type(record: dict, where: str) -> str:
+    if "answerable" not in record:
+        return _NOT_SAID
+    return "answerable" if integer(record, "answerable", where) else "unanswerable"
+
+
+def _image(record: dict, where: str) -> tuple[str, int]:
+    """File of a record's picture in the official folder, and the id."""
+    name = string(record, "image", where)
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise InputError(f"{where}: expected image to be a name such as VizWiz_train_00000000.jpg, got {shown(name)}")
+    return f"{found[1]}/{name}", _FIRST_ID[found[1]] + int(found[2])

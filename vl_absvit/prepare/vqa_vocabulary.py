@@ -1,0 +1,107 @@
+"""The vocabulary that questions are prepared with: read or counted, and how much of it the answers ever reach."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from vl_absvit.data.answers import AnswerVocabulary, Normaliser, build_vocabulary, meter_normalise, normalise_answer
+from vl_absvit.data.strict_json import shown
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.vqav2_tables import labels_in
+
+
+class Rule(NamedTuple):
+    """How answers become labels: the official evaluator's way, or METER's."""
+
+    normaliser: Normaliser
+    normalise: Callable[[str], str]  # of answers that are counted
+    order: str  # of the vocabulary, see ``build_vocabulary``
+    lookup: Callable[[str], str]  # of each of a question's answers, before it is looked up
+
+    def read(self, path: Path) -> AnswerVocabulary:
+        """A vocabulary of others, or of our own.
+
+        Raises:
+            InputError: it cannot be read, or was normalised by the other rule.
+        """
+        vocabulary = AnswerVocabulary.from_published(path, self.normaliser)
+        if vocabulary.normaliser != self.normaliser:
+            raise InputError(
+                f"{path}: was normalised by {vocabulary.normaliser}, this run goes by {self.normaliser}; "
+                "give --meter-compatible if and only if it was given then"
+            )
+        return vocabulary
+
+    def counts(self, answers: Iterable[tuple[str, int]]) -> Counter[str]:
+        """How often each answer occurs once they are normalised, in order of first occurrence."""
+        counts: Counter[str] = Counter()
+        for answer, count in answers:
+            counts[self.normalise(answer)] += count
+        return counts
+
+    def frequent(self, counts: Mapping[str, int], min_count: int, root: Path) -> AnswerVocabulary | None:
+        """The vocabulary of the frequent answers; None if there are no answers at all.
+
+        Args:
+            counts: as ``counts`` returns them.
+            root: of the raw data, for the message.
+
+        Raises:
+            InputError: no answer is frequent enough.
+        """
+        if not counts:
+            return None
+        answers = build_vocabulary(counts, min_count, self.order)
+        if not answers:
+            raise InputError(
+                f"{root}: no answer occurs {min_count} times, the most frequent one {max(counts.values())} times; "
+                "lower --min-count"
+            )
+        return AnswerVocabulary(tuple(answers), min_count, self.normaliser)
+
+
+RULES = {
+    False: Rule("vqa-official-1", normalise_answer, "frequency", normalise_answer),
+    True: Rule("meter-1", meter_normalise, "first_seen", str),
+}
+"""Whether METER's rule is followed -> the rule."""
+
+
+def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], path: Path) -> None:
+    """Refuse a vocabulary that shares nothing with the questions' most frequent answers: foreign, or written otherwise.
+
+    Args:
+        counts: of those answers, normalised.
+        path: of the vocabulary, for the message.
+
+    Raises:
+        InputError: names a frequent answer and one of the vocabulary.
+    """
+    if vocabulary.index.keys().isdisjoint(counts):
+        frequent = max(counts, key=counts.__getitem__)
+        raise InputError(
+            f"{path}: none of its {len(vocabulary):,} answers, such as {shown(vocabulary.answers[0])}, is the most "
+            f"frequent answer to any question of train and val, such as {shown(frequent)}"
+        )
+
+
+def never_targets(vocabulary: AnswerVocabulary, annotated: Mapping[str, Path], rule: Rule) -> list[str]:
+    """Words for answers of the vocabulary that are no target of any question, and why.
+
+    Args:
+        annotated: split -> its table.
+    """
+    occurring = set().union(*map(labels_in, annotated.values()))
+    never = [answer for label, answer in enumerate(vocabulary.answers) if label not in occurring]
+    otherwise = [answer for answer in never if rule.lookup(answer) != answer]
+    absent = [answer for answer in never if rule.lookup(answer) == answer]
+    reasons = []
+    if otherwise:
+        example = f"{shown(otherwise[0])} instead of {shown(rule.lookup(otherwise[0]))}"
+        reasons.append(f"{len(otherwise):,} are not in the form that answers are normalised to, e.g. {example}")
+    if absent:
+        reasons.append(f"{len(absent):,} are no answer in {', '.join(annotated)}, e.g. {shown(absent[0])}")
+    if not never:
+        return []
+    return [f"{len(never):,} of the vocabulary's {len(vocabulary):,} answers are no target: {'; '.join(reasons)}"]
