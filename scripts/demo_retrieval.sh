@@ -22,18 +22,14 @@ fi
 source scripts/setup.sh
 output=$demo/comparison
 source scripts/stages.sh
+choose_launch
 read -r _ seed _ <"$demo/settings"
-train=(--run.seed "$seed" --run.resume true)
-tokenizer=$demo/world/tokenizer
 
-# finetune RUN START CAPTIONS SPLITS [OPTION...]: a retrieval run in the demo's configuration.
-finetune() {
-  "${launch[@]}" scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml --text.tokenizer "$tokenizer" \
-    --run.output "$1" --from_checkpoint "$2" --data.root "$demo/captions/$3" --data.train_splits "$4" "${train[@]}" "${@:5}"
-}
+# finetune RUN START OPTION...: a retrieval run in the demo's configuration.
+finetune() { finetune_retrieval "$demo" "$output/$1" "$2" --run.seed "$seed" "${@:3}"; }
 
-# rank MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs.
-rank() {
+# rank_all MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs.
+rank_all() {
   local name=$1 checkpoint=$2 size
   "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
     --look first --num-workers 0 --output "$output/$name-first.json"
@@ -43,15 +39,13 @@ rank() {
   done
 }
 
-stage vit-vqa "${launch[@]}" scripts/finetune_vqa.py --config configs/demo/vqa.yaml --vision.top_down none \
-  --data.root "$demo/data" --text.tokenizer "$tokenizer" --vision.weights "$demo/pretrained/checkpoints/best" \
-  --run.output "$output/vit-vqa" "${train[@]}"
-stage vit-coco finetune "$output/vit-coco" "$output/vit-vqa/checkpoints/best" coco "[train, restval]" --vision.top_down none
-stage vit-flickr30k finetune "$output/vit-flickr30k" "$output/vit-coco/checkpoints/best" flickr30k "[train]" \
-  --vision.top_down none
-stage absvit-flickr30k finetune "$output/absvit-flickr30k" "$demo/retrieval/checkpoints/best" flickr30k "[train]"
-stage rank-absvit-coco rank absvit-coco "$demo/retrieval/checkpoints/best"
-stage rank-vit-coco rank vit-coco "$output/vit-coco/checkpoints/best"
-stage rank-absvit-flickr30k rank absvit-flickr30k "$output/absvit-flickr30k/checkpoints/best"
-stage rank-vit-flickr30k rank vit-flickr30k "$output/vit-flickr30k/checkpoints/best"
+coco=(--data.train_splits "[train, restval]") flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]")
+stage vit-vqa finetune_vqa "$demo" "$output/vit-vqa" --vision.top_down none --run.seed "$seed"
+stage vit-coco finetune vit-coco "$output/vit-vqa" "${coco[@]}" --vision.top_down none
+stage vit-flickr30k finetune vit-flickr30k "$output/vit-coco" "${flickr30k[@]}" --vision.top_down none
+stage absvit-flickr30k finetune absvit-flickr30k "$demo/retrieval" "${flickr30k[@]}"
+stage rank-absvit-coco rank_all absvit-coco "$demo/retrieval/checkpoints/best"
+stage rank-vit-coco rank_all vit-coco "$output/vit-coco/checkpoints/best"
+stage rank-absvit-flickr30k rank_all absvit-flickr30k "$output/absvit-flickr30k/checkpoints/best"
+stage rank-vit-flickr30k rank_all vit-flickr30k "$output/vit-flickr30k/checkpoints/best"
 python scripts/tabulate_retrieval.py "$output"/*-{first,8,16,32,all}.json --output "$output/table.json"

@@ -57,75 +57,42 @@ unsteered=" vit perceiver_io feedback mask_att "
 
 source scripts/setup.sh
 source scripts/stages.sh
-lanes=$((gpus > 0 ? 1 : cores))
-
-prepare_captions() {
-  local dataset
-  for dataset in coco flickr30k; do
-    python data_prep/prepare_captions.py --dataset $dataset --root "$1/world/$dataset" \
-      --karpathy "$1/world/$dataset/dataset_$dataset.json" --output "$1/captions/$dataset"
-  done
-}
-
-# Train to the end: a run that a signal has ended early, with everything saved, is no finished stage.
-train() {
-  local run=$1
-  shift
-  "$@" --run.output "$run" --run.resume true
-  grep 'done: ' <(tail -n 3 "$run/console.log") >/dev/null || { echo "$run has been stopped before its end" >&2; return 1; }
-}
 
 # What all rows of a seed start from.
 common() {
   local seed=$1 shared=$output/shared-$1
-  local human=$shared/world/vqa_hat
-  stage "world-$seed" python data_prep/make_demo.py --output "$shared/world" --seed "$seed" --scenes "$scenes"
-  stage "prepare-$seed" python data_prep/prepare_vqav2.py --root "$shared/world/vqav2" --output "$shared/data" --seed "$seed"
+  stage "world-$seed" make_world "$shared" "$seed" --scenes "$scenes"
+  stage "prepare-$seed" prepare_questions "$shared" "$seed"
   stage "captions-$seed" prepare_captions "$shared"
-  stage "hat-$seed" python data_prep/prepare_vqa_hat.py --maps "$human/vqahat_val" --images "$shared/world/vqav2" \
-    --questions "$human/OpenEnded_mscoco_val2014_questions.json" --output "$shared/hat"
-  stage "pretrain-$seed" train "$shared/pretrained" "${launch[@]}" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml \
-    --data.root "$shared/world/single_objects" --run.seed "$seed" \
-    --optim.epochs $(((7 * 6000 + scenes / 2) / scenes))  # as many steps as in the demo
+  stage "hat-$seed" prepare_hat "$shared"
+  # As many steps as in the demo.
+  stage "pretrain-$seed" pretrain "$shared" --run.seed "$seed" --optim.epochs $(((7 * 6000 + scenes / 2) / scenes))
 }
 
-# Recalls on world B: the dual encoder, and the whole model on its best 16; on all pairs where no prior was trained to choose.
-rank() {
-  local run=$1 gallery=$2 name=$3 look size=16
-  if [[ $name == no_prior ]]; then size=all; fi
-  for look in first second; do
-    python scripts/evaluate_retrieval.py --checkpoint "$run/retrieval/checkpoints/best" --data "$gallery" --split test \
-      --look $look --shortlist $size --num-workers 0 --output "$run/retrieval_$look.json"
-  done
-}
-
-# Agreement with human maps, steering, pointing, and everything in one summary, which is written last.
+# look RUN SHARED NAME: answers, agreement with human maps, steering, and everything in one summary.
 look() {
-  local run=$1 shared=$2 name=$3 checkpoint=$1/vqa/checkpoints/best
-  python scripts/evaluate_vqa.py --checkpoint "$checkpoint" --data "$shared/data" --split val --num-workers 0 \
-    --output "$run/predictions.json"
+  local run=$1 shared=$2 name=$3 checkpoint=$1/vqa/checkpoints/best steering=()
+  answer "$shared" "$run/vqa" "$run/predictions.json"
   python scripts/export_attention.py --checkpoint "$checkpoint" --data "$shared/hat" --split val --no-overlays \
     --num-workers 0 --output "$run/maps"
   python scripts/compare_vqa_hat.py --maps "$run/maps" --hat "$shared/hat" --output "$run/agreement.json"
   if [[ $unsteered != *" $name "* ]]; then
     python scripts/compare_priors.py --checkpoint "$checkpoint" --pairs "$shared/world/pairs" --output "$run/steering"
+    steering=(--steering "$run/steering/scores.json")
   fi
-  python scripts/summarise_demo.py --checkpoint "$checkpoint" --data "$shared/data" --split val --output "$run" \
-    --objects "$shared/world/vqav2/demo_objects.json" --predictions "$run/predictions.json" \
-    --retrieval "$run/retrieval_first.json" "$run/retrieval_second.json" --agreement "$run/agreement.json"
+  summarise "$shared" "$run" "${steering[@]}"
 }
 
+# row NAME SEED: in one process, for rows run side by side. Without a prior that was trained to choose, all pairs are judged.
 row() {
-  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change
-  local options=(--text.tokenizer "$shared/world/tokenizer" --run.seed "$seed" --run.trackers "[]")
+  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change shortlist=16 launch=(python)
   read -ra change <<<"${changes[$name]}"
-  stage "vqa-$name-$seed" train "$run/vqa" python scripts/finetune_vqa.py --config configs/demo/vqa.yaml \
-    --data.root "$shared/data" --vision.weights "$shared/pretrained/checkpoints/best" --optim.epochs "$epochs" \
-    --optim.batch_size 32 "${options[@]}" "${change[@]}"
-  stage "retrieval-$name-$seed" train "$run/retrieval" python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml \
-    --data.root "$shared/captions/coco" --from_checkpoint "$run/vqa/checkpoints/best" \
-    --optim.batch_size 16 --optim.epochs 1 "${options[@]}" "${change[@]}"
-  stage "rank-$name-$seed" rank "$run" "$shared/captions/flickr30k" "$name"
+  local options=(--run.seed "$seed" --run.trackers "[]" "${change[@]}")
+  if [[ $name == no_prior ]]; then shortlist=all; fi
+  stage "vqa-$name-$seed" finetune_vqa "$shared" "$run/vqa" --optim.epochs "$epochs" --optim.batch_size 32 "${options[@]}"
+  stage "retrieval-$name-$seed" finetune_retrieval "$shared" "$run/retrieval" "$run/vqa" --optim.batch_size 16 --optim.epochs 1 \
+    "${options[@]}"
+  stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" "$shortlist"
   stage "look-$name-$seed" look "$run" "$shared" "$name"
 }
 
@@ -140,21 +107,13 @@ plan() {
   done
 }
 
-# What is in a folder is reused only if it was made in the same way.
-claim() {
-  local folder=$1 settings=$2
-  if [[ -e $folder/settings && "$(cat "$folder/settings")" != "$settings" ]]; then
-    echo "error: $folder holds results of another budget, other configs or options; choose another --output or remove it" >&2
-    exit 1
-  fi
-  mkdir -p "$folder"
-  echo "$settings" >"$folder/settings"
-}
-
 mapfile -t runs < <(plan)
+others="results of another budget, other configs or options"
 recipe="scenes $scenes epochs $epochs $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
-for seed in $seeds; do claim "$output/shared-$seed" "$recipe"; done
-for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}"; done
+for seed in $seeds; do claim "$output/shared-$seed" "$recipe" "$others"; done
+for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}" "$others"; done
+choose_launch
+lanes=$((gpus > 0 ? 1 : cores))
 table=(python scripts/tabulate_evidence.py "$output" --rows "${order[@]}" --output "$output/table")
 echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
 

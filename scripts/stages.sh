@@ -1,21 +1,35 @@
-# Sourced by demo.sh and demo_retrieval.sh: how programs are launched, and stages that are run once.
+# Sourced by demo.sh, demo_retrieval.sh and evidence.sh: how programs are launched, and the stages that they share.
 #
-#   output=runs/demo; source scripts/stages.sh
+#   output=runs/demo; source scripts/stages.sh; choose_launch
+#
+# FOLDER is where the stages of one world leave world/, data/, captions/, hat/ and pretrained/. `launch` holds the words that start a
+# program in as many processes as make sense; a caller may set it to another launcher.
 
-mkdir -p "$output/seconds"
+# claim FOLDER SETTINGS WHAT: what is in a folder is reused only if it was made in the same way.
+claim() {
+  local folder=$1 settings=$2 what=$3
+  if [[ -e $folder/settings && "$(cat "$folder/settings")" != "$settings" ]]; then
+    echo "error: $folder holds $what; choose another --output or remove it" >&2
+    exit 1
+  fi
+  mkdir -p "$folder"
+  echo "$settings" >"$folder/settings"
+}
 
 # Two processes where there are two GPUs or, without any, two cores: more would find too little to do.
-gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
-cores=$(env -u OMP_NUM_THREADS nproc)
-processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
-launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
-  --main_process_port 0)
-if ((processes > 1)); then launch+=(--multi_gpu); fi
-if ((gpus == 0)); then
-  # --cpu instead of these would quietly start a single process.
-  export ACCELERATE_USE_CPU=true
-  launch=(env OMP_NUM_THREADS=$((cores / processes)) "${launch[@]}")
-fi
+choose_launch() {
+  gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
+  cores=$(env -u OMP_NUM_THREADS nproc)
+  local processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
+  launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
+    --main_process_port 0)
+  if ((processes > 1)); then launch+=(--multi_gpu); fi
+  if ((gpus == 0)); then
+    # --cpu instead of these would quietly start a single process.
+    export ACCELERATE_USE_CPU=true
+    launch=(env OMP_NUM_THREADS=$((cores / processes)) "${launch[@]}")
+  fi
+}
 
 # stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
 stage() {
@@ -27,5 +41,74 @@ stage() {
   fi
   echo "== $name"
   "$@"
+  mkdir -p "$output/seconds"
   echo $((SECONDS - started)) >"$output/seconds/$name"
+}
+
+# train RUN SCRIPT OPTION...: to the end. A run that a signal has ended early, with everything saved, is no finished stage.
+train() {
+  local run=$1
+  "${launch[@]}" "${@:2}" --run.output "$run" --run.resume true
+  grep 'done: ' <(tail -n 3 "$run/console.log") >/dev/null || { echo "$run has been stopped before its end" >&2; return 1; }
+}
+
+# make_world FOLDER SEED OPTION...
+make_world() { python data_prep/make_demo.py --output "$1/world" --seed "$2" "${@:3}"; }
+
+# prepare_questions FOLDER SEED
+prepare_questions() { python data_prep/prepare_vqav2.py --root "$1/world/vqav2" --output "$1/data" --seed "$2"; }
+
+# prepare_captions FOLDER
+prepare_captions() {
+  local dataset
+  for dataset in coco flickr30k; do
+    python data_prep/prepare_captions.py --dataset $dataset --root "$1/world/$dataset" \
+      --karpathy "$1/world/$dataset/dataset_$dataset.json" --output "$1/captions/$dataset"
+  done
+}
+
+# prepare_hat FOLDER: where people looked.
+prepare_hat() {
+  local human=$1/world/vqa_hat
+  python data_prep/prepare_vqa_hat.py --maps "$human/vqahat_val" --images "$1/world/vqav2" --output "$1/hat" \
+    --questions "$human/OpenEnded_mscoco_val2014_questions.json"
+}
+
+# pretrain FOLDER OPTION...
+pretrain() {
+  train "$1/pretrained" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml --data.root "$1/world/single_objects" "${@:2}"
+}
+
+# finetune_vqa FOLDER RUN OPTION...: from the pretrained trunk.
+finetune_vqa() {
+  train "$2" scripts/finetune_vqa.py --config configs/demo/vqa.yaml --data.root "$1/data" --text.tokenizer "$1/world/tokenizer" \
+    --vision.weights "$1/pretrained/checkpoints/best" "${@:3}"
+}
+
+# finetune_retrieval FOLDER RUN START OPTION...: on COCO's captions, from the best checkpoint of the run START.
+finetune_retrieval() {
+  train "$2" scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml --data.root "$1/captions/coco" \
+    --text.tokenizer "$1/world/tokenizer" --from_checkpoint "$3/checkpoints/best" "${@:4}"
+}
+
+# answer FOLDER RUN PREDICTIONS: every question of val.
+answer() {
+  python scripts/evaluate_vqa.py --checkpoint "$2/checkpoints/best" --data "$1/data" --split val --output "$3" --num-workers 0
+}
+
+# rank FOLDER RUN RESULT SHORTLIST: the other world, which no training has seen, ranked by the dual encoder (RESULT_first.json), then
+# its best SHORTLIST by the whole model (RESULT_second.json).
+rank() {
+  local look
+  for look in first second; do
+    "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$2/checkpoints/best" --data "$1/captions/flickr30k" --split test \
+      --look $look --shortlist "$4" --num-workers 0 --output "$3_$look.json"
+  done
+}
+
+# summarise FOLDER OUTPUT OPTION...: what the stages left in OUTPUT, written last.
+summarise() {
+  python scripts/summarise_demo.py --checkpoint "$2/vqa/checkpoints/best" --data "$1/data" --split val --output "$2" \
+    --objects "$1/world/vqav2/demo_objects.json" --predictions "$2/predictions.json" --agreement "$2/agreement.json" \
+    --retrieval "$2/retrieval_first.json" "$2/retrieval_second.json" "${@:3}"
 }

@@ -30,6 +30,7 @@ from vl_absvit.data.records import ImageTable, read_annotations, read_questions,
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.answer_prior import best_constant_answers, constant_answer_scores
+from vl_absvit.evaluation.controllability import read_steering
 from vl_absvit.evaluation.openness import openness
 from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
@@ -191,18 +192,6 @@ def read_agreement(path: Path) -> dict[str, float]:
         return {name: row["rank_correlation"] for name, row in content["rows"].items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: expected a result of compare_vqa_hat.py: {error!r}") from error
-
-
-def read_steering(path: Path) -> dict[str, float]:
-    """How far the second look follows the prior at the strength of training."""
-    content = read_json(path, dict)
-    try:
-        (trained,) = [row for row in content["top_down"] if row["alpha"] == content["trained_alpha"]]
-        return {name: trained[name] for name in ("alpha", "asked_half", "both_halves")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a result of compare_priors.py --pairs with the strength of training: {error!r}"
-        ) from error
 
 
 def read_retrieval(path: Path) -> dict[str, float | str]:

@@ -2,10 +2,10 @@
 
 python scripts/tabulate_evidence.py runs/evidence --rows vit absvit --output runs/evidence/table
 
-Reads ROOT/<row>-<seed>/summary.json, and steering/scores.json beside it, of what is finished so far; a folder without a
-summary is named as missing. Writes OUTPUT.md and OUTPUT.json. Scores are means and standard deviations over a row's
-seeds. Differences are those of a row and of --against on the seeds that both have: their mean, its standard error, and
-in bold where the 95 % interval of it (Student's t) excludes 0.
+Reads ROOT/<row>-<seed>/summary.json of what is finished so far; a folder without one is named as missing. Writes
+OUTPUT.md and OUTPUT.json. Scores are means and standard deviations over a row's seeds. Differences are those of a row
+and of --against on the seeds that both have: their mean, its standard error, and in bold where the 95 % interval of it
+(Student's t) excludes 0.
 """
 
 import re
@@ -20,6 +20,7 @@ from rich.table import Table
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import read_json, write_json, write_text
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.controllability import read_steering
 from vl_absvit.evaluation.paired_differences import CONFIDENCE, PairedDifference, paired_difference
 
 AGAINST = "absvit"
@@ -169,26 +170,14 @@ def read_row(root: Path, name: str) -> Row:
 def read_scores(folder: Path) -> dict[str, float | None]:
     """Every column's score of one run."""
     path = folder / "summary.json"
-    run = read_json(path, dict) | {"steering": read_steering(folder / "steering/scores.json")}
+    run, steering = read_json(path, dict), folder / "steering/scores.json"
+    if run.get("steering") is None:  # as in summaries of an earlier version
+        run["steering"] = read_steering(steering) if steering.exists() else None
     try:
         return {name: column.read(run) for name, column in COLUMNS.items()}
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: expected a summary of summarise_demo.py with agreement and two retrieval results: {error!r}"
-        ) from error
-
-
-def read_steering(path: Path) -> dict[str, float] | None:
-    """Scores of the second look with the strength that was trained; None where there is no such file."""
-    if not path.exists():
-        return None
-    content = read_json(path, dict)
-    try:
-        (trained,) = (each for each in content["top_down"] if each["alpha"] == content["trained_alpha"])
-        return {score: trained[score] for score in ("asked_half", "both_halves")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a result of compare_priors.py --pairs for the trained strength: {error!r}"
         ) from error
 
 

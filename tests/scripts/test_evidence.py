@@ -1,4 +1,4 @@
-"""``scripts/evidence.sh`` with a stand-in for Python: what runs, in which order, and what an interruption leaves."""
+"""``scripts/evidence.sh`` and ``demo.sh`` with a stand-in for Python: what runs, in which order, what a stop leaves."""
 
 import os
 import shlex
@@ -43,13 +43,13 @@ def evidence(tmp_path):
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "calls").touch()
 
-    def start(*options, failing="@none@", slow="@none@", ending="done: last"):
+    def start(*options, script="evidence", failing="@none@", slow="@none@", ending="done: last"):
         environment = os.environ | {
             "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
             "CALLS": str(tmp_path / "calls"),
             **{"FAILING": failing, "SLOW": slow, "ENDING": ending, "SKIP_SETUP": "1"},
         }
-        command = ["bash", str(ROOT / "scripts/evidence.sh"), "--output", str(tmp_path / "out"), *options]
+        command = ["bash", str(ROOT / f"scripts/{script}.sh"), "--output", str(tmp_path / "out"), *options]
         return subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
         )
@@ -80,8 +80,10 @@ def test_main_rows_have_all_seeds_others_three_and_seeds_come_one_after_the_othe
     order = [int(run.rsplit("-", 1)[1]) for run in started]
     assert all(abs(a - b) <= 1 for a, b in zip(order, sorted(order), strict=True)), "but for rows side by side"
     assert len(calls("pretrain_vision.py")) == 4
-    steered = {line.split("/out/")[1].split("/")[0].rsplit("-", 1)[0] for line in calls("compare_priors.py")}
-    assert steered == set(seeds_of) - {"vit", "perceiver_io", "feedback", "mask_att"}
+    summed_up = [line for line in calls("summarise_demo.py") if "--steering" in line]
+    for lines in (calls("compare_priors.py"), summed_up):
+        steered = {line.split("/vqa/")[0].split("/")[-1].rsplit("-", 1)[0] for line in lines}
+        assert steered == set(seeds_of) - {"vit", "perceiver_io", "feedback", "mask_att"}
 
 
 def test_every_row_is_a_valid_run_and_they_differ(evidence):
@@ -123,12 +125,14 @@ def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_pat
     ]  # fmt: skip
 
 
-def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence):
+@pytest.mark.parametrize("script, seed", [("evidence", "--seeds"), ("demo", "--seed")])
+def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence, script, seed):
     start, calls = evidence
-    finish(start("--seeds", "0", ending="asked to stop by a signal"), code=1)
+    _, err = finish(start(seed, "0", script=script, ending="asked to stop by a signal"), code=1)
+    assert "has been stopped before its end" in err
     assert not calls("finetune") and not (calls("evaluate"))
-    finish(start("--seeds", "0"))
-    assert len(calls("pretrain_vision.py")) == 2
+    finish(start(seed, "0", script=script))
+    assert len(calls("pretrain_vision.py")) == 2 and calls("finetune_retrieval.py")
 
 
 def test_nothing_goes_on_after_the_script_was_stopped(evidence, tmp_path):

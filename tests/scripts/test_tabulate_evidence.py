@@ -115,9 +115,13 @@ def test_what_is_not_finished_is_named_and_the_rest_is_tabulated(tmp_path, capsy
     assert vit[1][:2] == ["0", "-"] and absvit[1][:2] == ["1", "91.0"]
 
 
-def test_steering_is_that_of_the_trained_strength_and_shut_masks_are_the_summarys(tmp_path):
-    write_run(tmp_path / "absvit-0", 91.0, prior_mask={"asked": {"shut": 0.25, "open": 20.0}, "absent": None})
-    write_steering(tmp_path / "absvit-0", 10.0, a3=(50.0, 40.0), a10=(90.0, 80.0), a30=(99.0, 98.0))
+@pytest.mark.parametrize("is_in_the_summary", [True, False])
+def test_steering_is_that_of_the_trained_strength_and_shut_masks_are_the_summarys(tmp_path, is_in_the_summary):
+    of_masks = {"prior_mask": {"asked": {"shut": 0.25, "open": 20.0}, "absent": None}}
+    steering = {"alpha": 10.0, "asked_half": 90.0, "both_halves": 80.0} if is_in_the_summary else None
+    write_run(tmp_path / "absvit-0", 91.0, **of_masks, steering=steering)
+    if not is_in_the_summary:  # an earlier version left it beside
+        write_steering(tmp_path / "absvit-0", 10.0, a3=(50.0, 40.0), a10=(90.0, 80.0), a30=(99.0, 98.0))
     scores = tabulate(tmp_path, "absvit")[0]["rows"]["absvit"]["scores"]
     found = {name: scores[name]["mean"] for name in ("steered_half", "steered_both", "mask_shut", "mask_open")}
     assert found == {"steered_half": 90.0, "steered_both": 80.0, "mask_shut": 0.25, "mask_open": 20.0}

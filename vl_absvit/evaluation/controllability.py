@@ -4,10 +4,13 @@ Shapes: n pictures, each asked for its left and for its right thing; h x w cells
 (x0, y0, x1, y1) with the far edges excluded.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from vl_absvit.data.json_files import read_json
+from vl_absvit.errors import InputError
 from vl_absvit.evaluation.pointing import points_at
 
 DEFINITIONS = {
@@ -20,6 +23,22 @@ DEFINITIONS = {
     "or of the cosines of their texts with the look over 0.07. What no prior changes gets 50",
     "without_peak": "priors whose map is the same in all cells, such as a prior mask of zeros; they point nowhere",
 }
+
+
+def read_steering(path: Path) -> dict[str, float]:
+    """How far the second look follows the prior at the strength of training, as ``compare_priors.py`` found.
+
+    Raises:
+        InputError: the file is none of its results on pairs.
+    """
+    content = read_json(path, dict)
+    try:
+        (trained,) = (row for row in content["top_down"] if row["alpha"] == content["trained_alpha"])
+        return {name: trained[name] for name in ("alpha", "asked_half", "both_halves")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a result of compare_priors.py --pairs for the trained strength: {error!r}"
+        ) from error
 
 
 class Peak(NamedTuple):
