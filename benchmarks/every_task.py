@@ -4,7 +4,7 @@ Nothing is read. It runs on a CPU, on a GPU, and on tensors that only claim to b
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,33 +16,23 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils.data import Dataset
 
-from benchmarks.samples import Workload, captioned_images, questions_about
+from benchmarks.samples import Workload, questions_about
 from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, SyntheticImages
-from vl_absvit.config import (
-    DataConfig,
-    FusionConfig,
-    OptimConfig,
-    PretrainConfig,
-    RetrievalConfig,
-    RunConfig,
-    TextConfig,
-    VisionConfig,
-    VQAConfig,
-)
+from vl_absvit.config import DataConfig, FusionConfig, OptimConfig, RunConfig, TaskConfig, TextConfig, VisionConfig
 from vl_absvit.data.class_folders import ImageSample, collate_images
-from vl_absvit.data.collate import collate_retrieval, collate_vqa
-from vl_absvit.planning.facts import Facts, Words
-from vl_absvit.planning.step import bare_task, build_model
+from vl_absvit.data.collate import collate_vqa
+from vl_absvit.planning.step import bare_task, build_model, make_batch
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.attention import Explanation, choose_maps, explain
-from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.facts import Facts, Words
+from vl_absvit.tasks.registry import TASKS
 from vl_absvit.training.compiled import compile_forward
 from vl_absvit.training.loop import take_step
 from vl_absvit.training.optim import build_optimizer
 from vl_absvit.variants import VARIANTS, TopDown
 
-KINDS = ("vqa", "retrieval", "pretrain")
 ANSWERS = 7  # or classes
+CPU = torch.device("cpu")
 
 
 class Size(NamedTuple):
@@ -67,7 +57,7 @@ TINY = Size(
 
 def combinations() -> list[tuple[str, TopDown]]:
     """Every task with every encoder."""
-    return [(kind, top_down) for kind in KINDS for top_down in VARIANTS]
+    return [(kind, top_down) for kind in TASKS for top_down in VARIANTS]
 
 
 DROPPING = TINY._replace(
@@ -103,8 +93,7 @@ class Trial:
     ) -> None:
         self.kind, self.size, self.passes = kind, size, passes
         self.config = config_of(kind, top_down, precision, passes, size)
-        words = Words(size.words, PAD, START, END)
-        facts = Facts(None, ANSWERS, words, ())
+        self.facts = facts = Facts(None, ANSWERS, Words(size.words, PAD, START, END), ())
         torch.manual_seed(0)
         if device.type == "cuda" and not torch.cuda.is_available():
             with unset_fake_temporarily(), torch.device("meta"):
@@ -132,7 +121,7 @@ class Trial:
     def evaluate(self) -> dict[str, float]:
         """Scores of a selection split that is there once."""
         with unset_fake_temporarily():
-            _give_selection(self.task, self.kind, self.size)
+            SELECTIONS[self.kind](self.task, self.size)
         self.model.eval()
         return self.task.evaluate(self.model)
 
@@ -155,43 +144,30 @@ class Trial:
     def maps(self) -> Explanation:
         """All maps of a model that reads texts."""
         self.model.eval()
-        with unset_fake_temporarily():
-            batch = _batch(self.kind, self.size.samples, self.size, seed=0, false=0)
-        batch = send_to_device(batch, self.device, non_blocking=True)
+        batch = send_to_device(self.batches()[0], self.device, non_blocking=True)
+        texts = len(batch.token_ids) // len(batch.image_index)  # of a sample, of which the first is about its image
+        batch = batch._replace(token_ids=batch.token_ids[::texts], is_token=batch.is_token[::texts])
         return explain(self.model, batch, choose_maps(self.model.vision, None, block=-1))
 
     def batches(self) -> list[Any]:
         """Of the passes of a step, in host memory."""
-        size, samples = self.size, self.size.samples // self.passes
         with unset_fake_temporarily():  # what is in host memory is real
-            return [_batch(self.kind, samples, size, seed, size.negatives) for seed in range(self.passes)]
+            torch.manual_seed(0)
+            samples = self.size.samples // self.passes
+            return [make_batch(self.config, self.facts, samples, CPU) for _ in range(self.passes)]
 
 
-def config_of(kind: str, top_down: TopDown, precision: str, passes: int, size: Size) -> RunnableConfig:
+def config_of(kind: str, top_down: TopDown, precision: str, passes: int, size: Size) -> TaskConfig:
     """A run of a task with an encoder, all losses asked for."""
-    vision = replace(size.vision, top_down=top_down)
-    shared = {
-        "data": DataConfig(root="none", num_workers=0),
-        "run": RunConfig(output="none", precision=precision, trackers=()),
-        "vision": vision,
-        "optim": OptimConfig(batch_size=size.samples, micro_batch_size=size.samples // passes),
-    }
-    if kind == "pretrain":
-        return PretrainConfig(**shared)
-    shared |= {"text": size.text, "fusion": size.fusion}
-    return VQAConfig(**shared) if kind == "vqa" else RetrievalConfig(**shared, negatives=size.negatives)
-
-
-def _batch(kind: str, samples: int, size: Size, seed: int, false: int) -> Any:
-    """A batch of a task; ``false`` is the number of false captions beside each own one."""
-    resolution = size.vision.image_size
-    if kind == "pretrain":
-        return collate_images(_labelled(samples, resolution, seed))
-    if kind == "retrieval":
-        work = Workload(samples, 1 + false, resolution)
-        return collate_retrieval(captioned_images(work, size.words, seed), pad_id=PAD)
-    work = Workload(samples // 2, 2, resolution)
-    return collate_vqa(questions_about(work, ANSWERS, size.words, seed), pad_id=PAD, vocabulary_size=ANSWERS)
+    config_class = TASKS[kind].config_class
+    sizes = {"text": size.text, "fusion": size.fusion, "negatives": size.negatives}
+    return config_class(
+        data=DataConfig(root="none", num_workers=0),
+        run=RunConfig(output="none", precision=precision, trackers=()),
+        vision=replace(size.vision, top_down=top_down),
+        optim=OptimConfig(batch_size=size.samples, micro_batch_size=size.samples // passes),
+        **{field.name: sizes[field.name] for field in fields(config_class) if field.name in sizes},
+    )
 
 
 def _labelled(samples: int, resolution: int, seed: int) -> list[ImageSample]:
@@ -216,16 +192,25 @@ class _Samples(Dataset):
         return [self._samples[row] for row in rows]
 
 
-def _give_selection(task: Any, kind: str, size: Size) -> None:
-    """What ``evaluate`` needs beside the model."""
-    resolution = size.vision.image_size
-    if kind == "retrieval":
-        task.select_set = SyntheticGallery(4, 8, resolution, vocabulary=size.words)
-    elif kind == "pretrain":
-        task.select_set = _Samples(_labelled(size.samples, resolution, seed=1), collate_images)
-    else:
-        questions = questions_about(Workload(size.samples // 2, 2, resolution), ANSWERS, size.words)
-        collate = partial(collate_vqa, pad_id=PAD, vocabulary_size=ANSWERS)
-        task.select_set, task.vocabulary = _Samples(questions, collate), SimpleNamespace(answers=["yes"] * ANSWERS)
-        records = {"question_type": "is", "answer_type": "yes/no", "answers": [{"answer": "yes", "answer_id": 1}]}
-        task._annotations = [records | {"question_id": question.question_id} for question in questions]
+def _select_by_captions(task: Any, size: Size) -> None:
+    task.select_set = SyntheticGallery(4, 8, size.vision.image_size, vocabulary=size.words)
+
+
+def _select_by_classes(task: Any, size: Size) -> None:
+    task.select_set = _Samples(_labelled(size.samples, size.vision.image_size, seed=1), collate_images)
+
+
+def _select_by_questions(task: Any, size: Size) -> None:
+    questions = questions_about(Workload(size.samples // 2, 2, size.vision.image_size), ANSWERS, size.words)
+    collate = partial(collate_vqa, pad_id=PAD, vocabulary_size=ANSWERS)
+    task.select_set, task.vocabulary = _Samples(questions, collate), SimpleNamespace(answers=["yes"] * ANSWERS)
+    records = {"question_type": "is", "answer_type": "yes/no", "answers": [{"answer": "yes", "answer_id": 1}]}
+    task._annotations = [records | {"question_id": question.question_id} for question in questions]
+
+
+SELECTIONS: dict[str, Callable[[Any, Size], None]] = {
+    "vqa": _select_by_questions,
+    "retrieval": _select_by_captions,
+    "pretraining": _select_by_classes,
+}
+"""What a task's ``evaluate`` needs beside the model; a task that is not here is not evaluated."""

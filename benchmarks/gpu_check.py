@@ -20,14 +20,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import retrieval, train_vqa
-from benchmarks.every_task import BASE, DROPPING, KINDS, TINY, Trial, config_of
+from benchmarks.every_task import BASE, DROPPING, SELECTIONS, TINY, Trial, config_of
 from benchmarks.measure import describe_machine
+from benchmarks.samples import ANSWERS
 from benchmarks.waits import real_cuda
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import write_json
 from vl_absvit.errors import InputError
-from vl_absvit.planning.facts import VQAV2_ANSWERS, Facts, Words
 from vl_absvit.planning.measured import hold_against_count
+from vl_absvit.tasks.facts import Facts, Words
+from vl_absvit.tasks.registry import TASKS
+from vl_absvit.tasks.vision_language import VisionLanguageTask
 from vl_absvit.variants import VARIANTS
 
 OK, FAILED, SKIPPED, TOLD = "ok", "FAILED", "skipped", ""
@@ -71,7 +74,7 @@ Part = Callable[[Setting], Iterator[Row]]
 
 def everything_runs(setting: Setting) -> Iterator[Row]:
     """A step, an evaluation and maps of every task with every encoder; the host waits for the device when it must."""
-    for kind in KINDS:
+    for kind in TASKS:
         for top_down in VARIANTS:
             yield attempt("runs", f"{kind}, {top_down}", lambda kind=kind, top_down=top_down: _runs(
                 setting, kind, top_down
@@ -81,7 +84,9 @@ def everything_runs(setting: Setting) -> Iterator[Row]:
 def _runs(setting: Setting, kind: str, top_down: str) -> tuple[str, str, bool | None]:
     trial = Trial(kind, top_down, setting.device, passes=2)
     allowed = {"step": (trial.step, 1), "evaluation": (trial.evaluate, 3), "maps": (trial.maps, 1)}
-    if kind == "pretrain":
+    if kind not in SELECTIONS:
+        del allowed["evaluation"]
+    if not issubclass(TASKS[kind], VisionLanguageTask):
         del allowed["maps"]
     found = {}
     for name, (run, _) in allowed.items():
@@ -97,7 +102,7 @@ def _runs(setting: Setting, kind: str, top_down: str) -> tuple[str, str, bool | 
 
 def losses_agree(setting: Setting) -> Iterator[Row]:
     """Losses of one step are the CPU's in fp32."""
-    for kind in KINDS:
+    for kind in TASKS:
         ways = ["fp32", "bf16", "compiled"] if kind == "vqa" else ["fp32", "bf16"]
         for way in ways:
             yield attempt("losses", f"{kind}, {way}", lambda kind=kind, way=way: _agree(setting, kind, way))
@@ -158,7 +163,7 @@ def memory_is_as_planned(setting: Setting) -> Iterator[Row]:
     for precision in ("bf16", "fp32"):
 
         def plan(precision: str = precision) -> tuple[str, str, bool | None]:
-            facts = Facts(None, VQAV2_ANSWERS, Words(size.words, 1, 0, 2), ())
+            facts = Facts(None, ANSWERS, Words(size.words, 1, 0, 2), ())
             config = config_of("vqa", "absvit", precision, 1, size._replace(samples=samples))
             step = hold_against_count(config, facts, samples, setting.device, precision)
             share = step["peak_bytes"] / step["counted_bytes"]

@@ -35,14 +35,13 @@ from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.scaling_shown import draw, show
 from benchmarks.synthetic import PAD, Size, SyntheticGallery, random_model
 from benchmarks.team import Team
-from benchmarks.training import NOWHERE, task_without_data
+from benchmarks.training import nowhere
 from vl_absvit.cli import progress
-from vl_absvit.config import VQAConfig
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.models import VLAbSViT
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 PATCH = 16  # pixels
 SIDE = 224
@@ -178,7 +177,7 @@ def training_passes(size: Size, device: torch.device, precision: str) -> dict[Po
 
 def _training_pass(model: VLAbSViT, work: Workload, precision: str) -> TrainingPass:
     device = next(model.parameters()).device
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model, precision)
+    task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
     batch = collate_vqa(questions_about(work), pad_id=PAD, vocabulary_size=ANSWERS)
     batch = send_to_device(batch, device)
     return TrainingPass(model, lambda: sum(task.losses(model, batch).values()))

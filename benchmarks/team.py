@@ -19,10 +19,9 @@ from benchmarks.measure import FlopCounter
 from benchmarks.memory import kept_for_backward
 from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.synthetic import PAD, Size, random_model
-from benchmarks.training import NOWHERE, task_without_data
-from vl_absvit.config import VQAConfig
+from benchmarks.training import nowhere
 from vl_absvit.data.collate import collate_vqa
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 CPU = torch.device("cpu")
 
@@ -87,7 +86,7 @@ def _take_part(
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=members)
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).train()
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model, precision)
+    task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
     whole = questions_about(Workload(images, 1, model.vision.patch_embed.img_size[0]))
     mine = whole[rank * images // members : (rank + 1) * images // members]
     batch = send_to_device(collate_vqa(mine, pad_id=PAD, vocabulary_size=ANSWERS), CPU)

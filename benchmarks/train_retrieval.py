@@ -18,10 +18,9 @@ from benchmarks.naive_training import caption_batch, caption_losses
 from benchmarks.samples import Workload, captioned_images
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import PAD, random_model
-from benchmarks.training import NOWHERE, Trainee, in_precision, make_optimizers, task_without_data, training_case
-from vl_absvit.config import RetrievalConfig
+from benchmarks.training import Trainee, in_precision, make_optimizers, nowhere, training_case
 from vl_absvit.data.collate import collate_retrieval
-from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
 
 
 def run(*, size: Literal["tiny", "base"], images: int, negatives: int, **common: Unpack[Common]) -> None:
@@ -44,7 +43,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "matching"}).to(device)
-    task = task_without_data(RetrievalTask, RetrievalConfig(negatives=negatives, **NOWHERE), model, precision)
+    task = RetrievalTask.without_data(RetrievalConfig(negatives=negatives, **nowhere(precision)), model)
     work = Workload(images, 1 + negatives, model.vision.patch_embed.img_size[0])
     sides = make_trainees(task, work, precision)
     optimizers = make_optimizers(task, sides)

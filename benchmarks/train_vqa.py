@@ -17,10 +17,9 @@ from benchmarks.naive_training import question_batch, question_losses
 from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import PAD, random_model
-from benchmarks.training import NOWHERE, Trainee, in_precision, make_optimizers, task_without_data, training_case
-from vl_absvit.config import VQAConfig
+from benchmarks.training import Trainee, in_precision, make_optimizers, nowhere, training_case
 from vl_absvit.data.collate import collate_vqa
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 
 def run(
@@ -47,7 +46,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).to(device)
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model, precision)
+    task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
     resolution = model.vision.patch_embed.img_size[0]
     works = [Workload(images, number, resolution) for number in questions]
     trainees = [make_trainees(task, work, compiled, precision) for work in works]

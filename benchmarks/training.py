@@ -6,7 +6,6 @@ and gradients are compared without dropout; what is timed drops as configured.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -17,13 +16,14 @@ from benchmarks.agreement import check_training
 from benchmarks.contest import COMPILED, NAIVE, OPTIMIZER, OURS, Case
 from benchmarks.measure import Stage
 from benchmarks.memory import kept_for_backward
-from vl_absvit.config import DataConfig, RetrievalConfig, RunConfig, VQAConfig
-from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.config import DataConfig, RunConfig
+from vl_absvit.tasks.base import Task
 from vl_absvit.training.optim import build_optimizer, param_groups
 
-NOWHERE = {"data": DataConfig(root="none"), "run": RunConfig(output="none", precision="fp32")}
-"""What a run's config asks for and a benchmark has not."""
+
+def nowhere(precision: str = "fp32") -> dict[str, Any]:
+    """What a run's config asks for and a benchmark has not; the precision is that of the forward pass."""
+    return {"data": DataConfig(root="none"), "run": RunConfig(output="none", precision=precision)}
 
 
 class Trainee(NamedTuple):
@@ -44,19 +44,7 @@ def in_precision(forward: Callable, precision: str, device: torch.device) -> Cal
     return convert_outputs_to_fp32(torch.autocast(device.type, torch.bfloat16)(forward))
 
 
-def task_without_data(
-    kind: type[VQATask] | type[RetrievalTask],
-    config: VQAConfig | RetrievalConfig,
-    model: nn.Module,
-    precision: str = "fp32",
-) -> VQATask | RetrievalTask:
-    """A task that can compute its losses and knows its learning rates, and has read nothing."""
-    task = kind.__new__(kind)
-    task.config, task.model = replace(config, run=replace(config.run, precision=precision)), model
-    return task
-
-
-def make_optimizers(task: VQATask | RetrievalTask, sides: Iterable[str]) -> dict[str, torch.optim.Optimizer]:
+def make_optimizers(task: Task, sides: Iterable[str]) -> dict[str, torch.optim.Optimizer]:
     """For every side one: for the naive side AdamW one parameter at a time, for the others as in a run."""
     config = task.config.optim
     groups = param_groups(task.model, task.lr_of(), config.weight_decay)
@@ -68,7 +56,7 @@ def make_optimizers(task: VQATask | RetrievalTask, sides: Iterable[str]) -> dict
 def training_case(
     name: str,
     questions: int,
-    task: VQATask | RetrievalTask,
+    task: Task,
     trainees: Mapping[str, Trainee],
     optimizers: Mapping[str, torch.optim.Optimizer],
     precision: str,

@@ -20,7 +20,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vl_absvit.data.answers import AnswerVocabulary
     from vl_absvit.models.released import convert, read_released
-    from vl_absvit.tasks.checkpoint import load_tokenizer
+    from vl_absvit.tasks.tokenizers import load_tokenizer
     from vl_absvit.training.checkpoint import save_checkpoint
 
     if arguments.output.exists() and (not arguments.output.is_dir() or any(arguments.output.iterdir())):

@@ -12,13 +12,32 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_images_option,
+    add_loading_options,
+    check_loading_options,
+    progress,
+    run_main,
+)
 from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
 
 
 def main() -> None:
     arguments = parse_arguments()
+    from vl_absvit.tasks.retrieval import RetrievalTask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
+
+    evaluate_checkpoint(arguments, RetrievalTask.load, rank)
+
+
+def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """All images and captions of the split."""
     import numpy as np
     from rich.console import Console
     from rich.table import Table
@@ -32,20 +51,15 @@ def main() -> None:
         measures_of_folds,
         retrieval_ranks,
     )
-    from vl_absvit.hub import find
     from vl_absvit.precision import DESCRIPTIONS, arithmetic
-    from vl_absvit.tasks.checkpoint import load_parts
     from vl_absvit.tasks.kept_scores import keep_scores
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
     from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
-    from vl_absvit.training.loop import make_accelerator
 
-    accelerator = make_accelerator()
-    for file in filter(None, (arguments.output, arguments.keep_scores)):
-        make_room(file)
-    found = find(arguments.checkpoint, "--checkpoint")
-    checkpoint = load_parts(found.path, "matching")
+    checkpoint = found.checkpoint
+    if arguments.keep_scores:
+        make_room(arguments.keep_scores)
     gallery = make_gallery(
         arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images
     )
@@ -60,19 +74,18 @@ def main() -> None:
     fold_of_image = consecutive_folds(len(gallery.image_ids), arguments.folds)
     largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
     size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
-    model = checkpoint.model.to(accelerator.device)
-    batch_size = arguments.batch_size or pairs_at_once(accelerator.device)
+    batch_size = arguments.batch_size or pairs_at_once(found.device)
     settings = {name: getattr(arguments, name) for name in ("split", "look", "folds")}
     settings |= {"batch_size": batch_size, "precision": DESCRIPTIONS[arguments.precision]}
     store = FileChunkStore(arguments.output)
-    goes_on = is_main() and store.start(request_of(found.path, arguments.data, shortlist=size, **settings))
+    goes_on = is_main() and store.start(request_of(found.folder, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
     if goes_on:
         print(f"going on with the interrupted evaluation in {store.folder}")
     started = time.monotonic()
-    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
+    with progress() as bar, arithmetic(arguments.precision, found.device):
         scores = score_gallery(
-            model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
+            checkpoint.model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
             batch_size=batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
     if is_main():
@@ -105,7 +118,6 @@ def main() -> None:
             numbers = (f"{name}_r1", f"{name}_r5", f"{name}_r10", f"{name}_median_rank", f"{name}_mean_rank")
             shown.add_row(title, *(f"{measured[number]:.2f}" for number in numbers))
         Console().print(shown)
-    accelerator.end_training()
 
 
 def rounded(measured: Mapping[str, float]) -> dict[str, float]:
@@ -131,9 +143,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
     )
-    parser.add_argument("--batch-size", type=int, help="pairs per forward pass (default: 64 on a CPU, 256 on a GPU)")
-    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
-    add_precision_option(parser)
+    add_loading_options(parser, "pairs per forward pass (default: 64 on a CPU, 256 on a GPU)", None)
     arguments = parser.parse_args()
     if arguments.shortlist != "all" and not (arguments.shortlist.isascii() and arguments.shortlist.isdigit()):
         parser.error(f"--shortlist must be a positive number or all, got {arguments.shortlist}")
@@ -143,8 +153,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--folds must be at least 1, got {arguments.folds}")
     if arguments.keep_scores == arguments.output:
         parser.error("--keep-scores and --output name the same file")
-    if (arguments.batch_size is not None and arguments.batch_size < 1) or arguments.num_workers < 0:
-        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    check_loading_options(parser, arguments)
     return arguments
 
 

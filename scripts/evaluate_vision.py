@@ -11,20 +11,30 @@ CORRUPTION/SEVERITY/CLASS/IMAGE. The result says in words what was done.
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_loading_options, check_loading_options, progress, run_main
 from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
 
 IN_WHOLE = ""  # the one folder of data that is not in parts
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from vl_absvit.data.json_files import make_room, write_json
+    from vl_absvit.tasks.classification import ClassificationTask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
+
+    evaluate_checkpoint(arguments, ClassificationTask.load, classify)
+
+
+def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """All images of the data."""
+    from vl_absvit.data.json_files import write_json
     from vl_absvit.distributed import is_main, world_size
-    from vl_absvit.hub import find
     from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.classification import load_classifier
     from vl_absvit.tasks.vision_evaluation import (
         count_images,
         find_corruptions,
@@ -32,14 +42,10 @@ def main() -> None:
         judged_classes,
         preparation,
     )
-    from vl_absvit.training.loop import make_accelerator
 
-    accelerator = make_accelerator()
-    make_room(arguments.output)
-    found = find(arguments.checkpoint, "--checkpoint")
-    checkpoint = load_classifier(found.path)
-    classes = judged_classes(checkpoint.classes, arguments.subset, found.path)
-    prepared = preparation(found.path, checkpoint, already_cut=arguments.corruptions)
+    checkpoint = found.checkpoint
+    classes = judged_classes(checkpoint.classes, arguments.subset, found.folder)
+    prepared = preparation(found.folder, checkpoint, already_cut=arguments.corruptions)
     corruptions, folders = None, {IN_WHOLE: arguments.data}
     if arguments.corruptions:
         corruptions = find_corruptions(arguments.data, arguments.allow_missing)
@@ -48,8 +54,8 @@ def main() -> None:
             for name, by_severity in corruptions.present.items()
             for severity, folder in by_severity.items()
         }
-    model, started = checkpoint.model.to(accelerator.device), time.monotonic()
-    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
+    model, started = checkpoint.model, time.monotonic()
+    with progress() as bar, arithmetic(arguments.precision, found.device):
         counts = {
             name: count_images(folder, classes)
             for name, folder in bar.track(folders.items(), description="counting images")
@@ -72,7 +78,6 @@ def main() -> None:
         result |= accuracies(outcomes, classes.names) | {"seconds": round(time.monotonic() - started, 2)}
         write_json(arguments.output, result, indent=1)
         report(result)
-    accelerator.end_training()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -91,12 +96,9 @@ def parse_arguments() -> argparse.Namespace:
         "--allow-missing", action="store_true", help="evaluate what there is of ImageNet-C, without an mCE"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="result.json to write")
-    parser.add_argument("--batch-size", type=int, default=64, help="images per process and forward pass (default: 64)")
-    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
-    add_precision_option(parser)
+    add_loading_options(parser, "images per process and forward pass")
     arguments = parser.parse_args()
-    if arguments.batch_size < 1 or arguments.num_workers < 0:
-        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    check_loading_options(parser, arguments)
     if arguments.corruptions and arguments.subset:
         parser.error("--corruptions and --subset exclude each other: ImageNet-C has all of ImageNet's classes")
     if arguments.allow_missing and not arguments.corruptions:

@@ -6,52 +6,51 @@ The official val is val and minival together, which was drawn from it.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_images_option,
+    add_loading_options,
+    check_loading_options,
+    progress,
+    run_main,
+)
 from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
 
 
 def main() -> None:
-    parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
-    )
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
-    add_images_option(parser)
-    parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
-    parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
-    parser.add_argument(
-        "--batch-size", type=int, default=64, help="questions per process and forward pass (default: 64)"
-    )
-    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
-    add_precision_option(parser)
-    arguments = parser.parse_args()
-    if arguments.batch_size < 1 or arguments.num_workers < 0:
-        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+    arguments = parse_arguments()
+    from vl_absvit.tasks.vqa import VQATask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
 
-    from vl_absvit.data.json_files import make_room, write_json
+    evaluate_checkpoint(arguments, VQATask.load, answer)
+
+
+def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """Every question of the splits."""
+    from vl_absvit.data.json_files import write_json
     from vl_absvit.data.loaders import evaluation_loader
     from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
     from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
-    from vl_absvit.hub import find
     from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.vqa import load_checkpoint, make_dataset, predict_answers
-    from vl_absvit.training.loop import make_accelerator
+    from vl_absvit.tasks.vqa import make_dataset, predict_answers
 
     splits = split_names(arguments.split)
-    accelerator = make_accelerator()
-    found = find(arguments.checkpoint, "--checkpoint")
-    checkpoint = load_checkpoint(found.path)
+    checkpoint = found.checkpoint
     manifest = read_manifest(arguments.data)
     is_labelled = manifest.get("vocabulary") is not None
     vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
-    make_room(arguments.output)
     if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
     dataset = make_dataset(
@@ -64,7 +63,6 @@ def main() -> None:
             f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
             "predictions must have every question of the split; bring the images and prepare again, into another folder"
         )
-    model = checkpoint.model.to(accelerator.device)
     loader = evaluation_loader(
         dataset,
         batch_size=arguments.batch_size,
@@ -73,8 +71,10 @@ def main() -> None:
         num_workers=arguments.num_workers,
     )
     mine = len(dataset) // world_size()
-    with progress() as bar, arithmetic(arguments.precision, accelerator.device):
-        answers = bar.track(predict_answers(model, loader, checkpoint.vocabulary), total=mine, description="answering")
+    with progress() as bar, arithmetic(arguments.precision, found.device):
+        answers = bar.track(
+            predict_answers(checkpoint.model, loader, checkpoint.vocabulary), total=mine, description="answering"
+        )
         predictions = gather_objects(list(answers))
     if is_main():
         check_submission(predictions, dataset.question_ids.tolist())
@@ -100,7 +100,6 @@ def main() -> None:
         write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
         for words in remarks(manifest, splits, len(predictions)):
             print(words)
-    accelerator.end_training()
 
 
 def print_scores(scores) -> None:
@@ -113,6 +112,21 @@ def print_scores(scores) -> None:
             table.add_row(name, f"{accuracy:.2f}")
         table.add_section()
     Console().print(table)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OptionParser(__doc__)
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
+    )
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
+    add_images_option(parser)
+    parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
+    parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
+    add_loading_options(parser, "questions per process and forward pass")
+    arguments = parser.parse_args()
+    check_loading_options(parser, arguments)
+    return arguments
 
 
 if __name__ == "__main__":

@@ -4,17 +4,9 @@ python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml [--opt
 accelerate launch --num_processes 8 scripts/finetune_retrieval.py --config configs/retrieval_absvit_base.yaml
 """
 
-from vl_absvit.cli import parse_run_config, run_main
-from vl_absvit.config import RetrievalConfig
-
-
-def main() -> None:
-    config = parse_run_config(RetrievalConfig)
-    from vl_absvit.tasks.retrieval import RetrievalTask
-    from vl_absvit.training.loop import launch
-
-    launch(config, RetrievalTask)
-
+from vl_absvit.cli import run_main
+from vl_absvit.tasks.registry import TASKS
+from vl_absvit.training.loop import run_task
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: run_task(TASKS["retrieval"]))

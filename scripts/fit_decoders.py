@@ -8,16 +8,18 @@ the trunk with its decoders, for ``--vision.weights``; with ``--optim.learning_r
 import argparse
 from pathlib import Path
 
-from vl_absvit.cli import TASKS, OptionParser, find_task, log_on_stderr, parse_run_config, run_main
+from vl_absvit.cli import OptionParser, log_on_stderr, parse_run_config, run_main
+from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.tasks.registry import find_task
 
 
 def main() -> None:
     arguments, overrides = parse_arguments()
     task = find_task(arguments.config, overrides)
-    if task == "pretraining":
+    if not issubclass(task.config_class, VisionLanguageConfig):
         raise ConfigError(f"--config {arguments.config}: expected the config of a finetuning, got one of a pretraining")
-    config = parse_run_config(TASKS[task], ["--config", arguments.config, *overrides])
+    config = parse_run_config(task.config_class, ["--config", arguments.config, *overrides])
     if arguments.output.exists():
         raise InputError(f"{arguments.output}: already there; expected a new folder to write")
     from vl_absvit.tasks.trunk_file import fit_trunk, write_trunk

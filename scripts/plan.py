@@ -13,30 +13,29 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vl_absvit.cli import TASKS, OptionParser, config_keys, find_task, is_option, parse_run_config, progress, run_main
+from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
+from vl_absvit.tasks.registry import TASKS, find_task
 
 GIB, TERA = 2**30, 1e12
 
 
 def main() -> None:
     arguments, overrides = parse_arguments()
-    task = arguments.task or find_task(arguments.config, overrides)
-    config = parse_run_config(TASKS[task], ["--config", arguments.config, *overrides])
+    task = TASKS[arguments.task] if arguments.task else find_task(arguments.config, overrides)
+    config = parse_run_config(task.config_class, ["--config", arguments.config, *overrides])
 
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.planning.choices import micro_batch_sizes, recommend, try_choices
     from vl_absvit.planning.counted import Counter
-    from vl_absvit.planning.facts import find_facts
     from vl_absvit.planning.report import Setting, describe, show
+    from vl_absvit.planning.step import find_facts
 
     if arguments.output:
         make_room(arguments.output)
     facts, processes, optim = find_facts(config, arguments.samples), arguments.gpus, config.optim
-    # Hard captions and images are those of other samples of the same pass.
-    others = max(config.loss.itm > 0, config.negative_images) if task == "retrieval" else 0
-    sizes = micro_batch_sizes(optim, processes, least=-(-(1 + others) // processes))
+    sizes = micro_batch_sizes(optim, processes, least=-(-task.least_samples(config) // processes))
     measured = measure(config, facts, arguments.device, arguments.measure) if arguments.measure else []
-    setting = Setting(task, arguments.device, processes, arguments.gpu_memory, arguments.headroom)
+    setting = Setting(task.kind, arguments.device, processes, arguments.gpu_memory, arguments.headroom)
     room = (1 - setting.headroom) * setting.memory_gib * GIB
     counter = Counter(config, facts, arguments.device, processes)
     with progress() as bar:
@@ -80,7 +79,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         parser.error("--tflops and --utilisation go together")
     if arguments.tflops and arguments.measure:
         parser.error("--measure and --tflops both say how fast training is; expected one of them")
-    keys = {key for config in TASKS.values() for key in config_keys(config)}
+    keys = {key for task in TASKS.values() for key in config_keys(task.config_class)}
     names = [word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")]
     if unknown := [name for name in names if "." not in name and not is_option(name, keys)]:
         parser.error(f"unrecognized arguments: --{unknown[0]}")

@@ -4,17 +4,9 @@ python scripts/pretrain_vision.py --config configs/demo/pretrain.yaml [--optim.b
 accelerate launch --multi_gpu --num_processes 8 scripts/pretrain_vision.py --config configs/pretrain_absvit_base.yaml
 """
 
-from vl_absvit.cli import parse_run_config, run_main
-from vl_absvit.config import PretrainConfig
-
-
-def main() -> None:
-    config = parse_run_config(PretrainConfig)
-    from vl_absvit.tasks.classification import ClassificationTask
-    from vl_absvit.training.loop import launch
-
-    launch(config, ClassificationTask)
-
+from vl_absvit.cli import run_main
+from vl_absvit.tasks.registry import TASKS
+from vl_absvit.training.loop import run_task
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: run_task(TASKS["pretraining"]))

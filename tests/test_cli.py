@@ -9,8 +9,9 @@ import yaml
 
 from vl_absvit import cli
 from vl_absvit.cli import parse_run_config, progress, run_main
-from vl_absvit.config import PretrainConfig, VQAConfig
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.vqa import VQAConfig
 
 NEEDED = ["--data.root", "prepared", "--run.output", "runs/x"]
 

@@ -17,14 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.samples import Workload, captioned_images
 from benchmarks.synthetic import PAD, SyntheticGallery
-from benchmarks.training import NOWHERE, task_without_data
+from benchmarks.training import nowhere
 from tests.benchmarks.test_naive import ANSWERS, TEXT, VARIANTS, make_model
-from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.collate import collate_retrieval
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.top_down import have_signal
 from vl_absvit.planning.flops import flop_counter
-from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
 
 N, D, L, PATCHES, PATCH = 17, 16, 3, 16, 8
@@ -218,11 +217,11 @@ def signals_of(model: VLAbSViT) -> Iterator[list[int]]:
 
 def test_candidates_of_an_image_share_its_first_look_and_hard_negatives_are_not_encoded_again():
     model, false = make_model(*VARIANTS[0]).train(), 2
-    config = RetrievalConfig(negatives=false, **NOWHERE)
+    config = RetrievalConfig(negatives=false, **nowhere())
     *samples, last = captioned_images(Workload(IMAGES + 1, 1 + false, resolution=32), words=100)
     samples.append(last._replace(image_id=samples[-1].image_id, image=samples[-1].image))
     with rows_through(model) as rows:
-        task_without_data(RetrievalTask, config, model).losses(model, collate_retrieval(samples, pad_id=PAD))
+        RetrievalTask.without_data(config, model).losses(model, collate_retrieval(samples, pad_id=PAD))
     candidates, hard = len(samples) * (1 + false), 2 * len(samples)  # a caption and an image each
     assert rows["text"] == rows["prior"] == [candidates] and rows["vision.patch_embed"] == [IMAGES]
     assert all(rows[f"vision.blocks.{block}"] == [IMAGES, candidates + hard] for block in range(L))

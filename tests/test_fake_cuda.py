@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.every_task import DROPPING, KINDS, Trial
+from benchmarks.every_task import DROPPING, Trial
 from benchmarks.waits import fake_cuda, run_backward
 from vl_absvit.precision import always_fp32, arithmetic
+from vl_absvit.tasks.registry import TASKS
 from vl_absvit.variants import VARIANTS
 
 CUDA = torch.device("cuda", 0)
@@ -42,7 +43,7 @@ def test_in_a_step_of_one_pass_the_host_waits_once(kind, precision):
 
 @on_no_gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, top_down", cases(*KINDS))
+@pytest.mark.parametrize("kind, top_down", cases(*TASKS))
 def test_in_a_step_of_several_passes_the_host_waits_once(kind, top_down):
     check_step(kind, top_down, passes=2, precision="bf16")
 
@@ -56,7 +57,7 @@ def check_step(kind, top_down, passes, precision):
 
 
 @on_no_gpu
-@pytest.mark.parametrize("kind, top_down", cases(*KINDS))
+@pytest.mark.parametrize("kind, top_down", cases(*TASKS))
 def test_in_an_evaluation_the_host_waits_for_what_it_reads(kind, top_down):
     with fake_cuda() as waits:
         trial = Trial(kind, top_down, CUDA)

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
+from tests.models.vqa_model import build_vqa_model
 from tests.tiny_vqa import (
     tiny_pretrain_config,
     tiny_retrieval_config,
@@ -30,7 +31,6 @@ from vl_absvit.config import FusionConfig, OptimConfig, RunConfig, TextConfig
 from vl_absvit.data.records import read_vocabulary
 from vl_absvit.distributed import gather_objects, gather_with_grad, world_size
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_vqa_model
 from vl_absvit.planning.choices import (
     Choice,
     Rate,
@@ -43,12 +43,12 @@ from vl_absvit.planning.choices import (
 )
 from vl_absvit.planning.counted import Counter, Step
 from vl_absvit.planning.elsewhere import cuda_kernels, one_of
-from vl_absvit.planning.facts import Facts, Words, find_facts
 from vl_absvit.planning.flops import flop_counter
 from vl_absvit.planning.measured import PeakMemory
-from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
+from vl_absvit.planning.step import bare_task, build_model, find_facts, make_batch, run_pass
 from vl_absvit.planning.tally import Tally
 from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
@@ -341,10 +341,8 @@ def test_a_choice_as_options_and_as_time():
     assert run_steps(OptimConfig(batch_size=64, epochs=3), 200) == 9
 
 
-class MadeUpTask:
+class MadeUpTask(VQATask):
     """The real losses on made-up batches; notes the peak of memory at the beginning of every pass."""
-
-    select_metric = "none"
 
     def __init__(self, config, facts: Facts, memory: PeakMemory) -> None:
         self.config, self._memory, self.peaks = config, memory, []
@@ -353,13 +351,7 @@ class MadeUpTask:
 
     def losses(self, model, batch, ahead=None):
         self.peaks.append(self._memory.read())
-        return VQATask.losses(self, model, batch, ahead)
-
-    def look_ahead(self, batches, seeds):
-        return VQATask.look_ahead(self, batches, seeds)
-
-    def lr_of(self):
-        return VQATask.lr_of(self)
+        return super().losses(model, batch, ahead)
 
     def evaluate(self, model):
         return None

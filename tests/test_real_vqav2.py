@@ -13,7 +13,7 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import read_annotations
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import question_accuracy, vqa_scores
-from vl_absvit.tasks.checkpoint import load_tokenizer
+from vl_absvit.tasks.tokenizers import load_tokenizer
 
 SMALL_MODEL = {
     "vision.weights": "null", "vision.model": "absvit_tiny_patch16_224",

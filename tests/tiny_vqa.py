@@ -6,21 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vl_absvit.config import (
-    DataConfig,
-    FusionConfig,
-    LearningRates,
-    OptimConfig,
-    PretrainConfig,
-    RetrievalConfig,
-    RunConfig,
-    TextConfig,
-    VisionConfig,
-    VQAConfig,
-)
+from vl_absvit.config import DataConfig, FusionConfig, LearningRates, OptimConfig, RunConfig, TextConfig, VisionConfig
 from vl_absvit.demo.world import make_demo_world
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.retrieval import RetrievalConfig
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.run_dir import config_as_dict
 
 FAST = LearningRates(vision=3e-3, text=3e-3, fusion=3e-3, head=3e-3, feedback=3e-3, prior=3e-3)

@@ -26,11 +26,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vl_absvit.config import RENAMED, Precision, PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.config import RENAMED, Precision
 from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
-TASKS = {"vqa": VQAConfig, "retrieval": RetrievalConfig, "pretraining": PretrainConfig}
 SECONDS_BETWEEN_LINES = 10.0
 _LARGEST_CONFIG = 1 << 20  # bytes
 _LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
@@ -123,6 +122,25 @@ def add_precision_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_loading_options(parser: argparse.ArgumentParser, batches: str, batch_size: int | None = 64) -> None:
+    """``--batch-size``, ``--num-workers`` and ``--precision``, for a program that evaluates a checkpoint.
+
+    Args:
+        batches: what a batch holds, for the help.
+        batch_size: the default.
+    """
+    default = "" if batch_size is None else f" (default: {batch_size})"
+    parser.add_argument("--batch-size", type=int, default=batch_size, help=batches + default)
+    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
+    add_precision_option(parser)
+
+
+def check_loading_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Complain of numbers that ``add_loading_options`` does not mean."""
+    if (arguments.batch_size is not None and arguments.batch_size < 1) or arguments.num_workers < 0:
+        parser.error("--batch-size must be at least 1 and --num-workers at least 0")
+
+
 @contextmanager
 def log_on_stderr() -> Iterator[None]:
     """Inside, what the package has to say goes to the terminal."""
@@ -176,23 +194,6 @@ def config_keys(config_class: type) -> dict[str, bool]:
         if is_dataclass(kind):
             keys |= {f"{field.name}.{key}": is_group for key, is_group in config_keys(kind).items()}
     return keys
-
-
-def find_task(file: str, overrides: Sequence[str]) -> str:
-    """The task whose config alone has one of the keys in the file or on the command line; VQA where all keys are its.
-
-    What is wrong with the file is left to its parser to tell.
-    """
-    try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        content = {}
-    given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}
-    if isinstance(content, Mapping):
-        given |= set(content)
-        given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
-    keys = {task: set(config_keys(config)) for task, config in TASKS.items()}
-    return next((task for task in ("retrieval", "pretraining") if given & (keys[task] - keys["vqa"])), "vqa")
 
 
 def is_option(name: str, keys: Container[str]) -> bool:

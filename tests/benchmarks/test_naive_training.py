@@ -16,13 +16,12 @@ from benchmarks.naive_training import (
 )
 from benchmarks.samples import Workload, captioned_images, questions_about
 from benchmarks.synthetic import PAD
-from benchmarks.training import NOWHERE, task_without_data
+from benchmarks.training import nowhere
 from tests.benchmarks.test_naive import ANSWERS, VARIANTS, make_model
-from vl_absvit.config import RetrievalConfig, VQAConfig
 from vl_absvit.data.collate import collate_retrieval, collate_vqa
 from vl_absvit.models import VLAbSViT
-from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 CPU = torch.device("cpu")
 
@@ -49,7 +48,7 @@ def assert_same(model: VLAbSViT, naive: dict[str, Tensor], ours: dict[str, Tenso
 def test_questions_that_share_images_give_the_tasks_losses_and_gradients(variant):
     model = make_model(*variant, ANSWERS)
     samples = questions_about(Workload(2, 3, 32), ANSWERS["num_answers"], words=100)
-    task = task_without_data(VQATask, VQAConfig(**NOWHERE), model)
+    task = VQATask.without_data(VQAConfig(**nowhere()), model)
     batch = question_batch(samples, ANSWERS["num_answers"], CPU)
     naive = question_losses(partial(naive_forward, model), batch, task.config)
     own = collate_vqa(samples, pad_id=PAD, vocabulary_size=ANSWERS["num_answers"])
@@ -62,7 +61,7 @@ def test_candidates_that_share_an_image_give_the_tasks_losses_and_gradients():
     model = make_model(*VARIANTS[0])
     *samples, last = captioned_images(Workload(4, 3, 32), words=100)
     samples.append(last._replace(image_id=samples[-1].image_id, image=samples[-1].image))
-    task = task_without_data(RetrievalTask, RetrievalConfig(negatives=2, **NOWHERE), model)
+    task = RetrievalTask.without_data(RetrievalConfig(negatives=2, **nowhere()), model)
     batch = caption_batch(samples, CPU)
     naive = caption_losses(partial(naive_forward, model), batch, task.config)
     own = collate_retrieval(samples, pad_id=PAD)

@@ -10,10 +10,9 @@ from benchmarks.contest import NAIVE, OURS
 from benchmarks.measure import FlopCounter
 from benchmarks.samples import Workload
 from benchmarks.train_vqa import make_trainees
-from benchmarks.training import NOWHERE, in_precision, make_optimizers, make_step, task_without_data, training_case
+from benchmarks.training import in_precision, make_optimizers, make_step, nowhere, training_case
 from tests.benchmarks.test_naive import VARIANTS, make_model
-from vl_absvit.config import VQAConfig
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 CPU = torch.device("cpu")
 WORK = Workload(images=2, per_image=2, resolution=32)
@@ -23,13 +22,13 @@ WORK = Workload(images=2, per_image=2, resolution=32)
 def task() -> VQATask:
     torch.manual_seed(0)
     model = make_model(*VARIANTS[0], {"kind": "vqa", "num_answers": 3129}, vocabulary=50265)
-    return task_without_data(VQATask, VQAConfig(**NOWHERE), model)
+    return VQATask.without_data(VQAConfig(**nowhere()), model)
 
 
 def test_the_optimizers_of_both_sides_take_the_same_step(task):
     before, after = copy.deepcopy(task.model.state_dict()), {}
     for side in (NAIVE, OURS):
-        own = task_without_data(VQATask, task.config, copy.deepcopy(task.model).eval())
+        own = VQATask.without_data(task.config, copy.deepcopy(task.model).eval())
         trainee = make_trainees(own, WORK, False, "fp32")[OURS]  # so that gradients are the same to the last digit
         parts = []
         step = make_step(trainee, own.model, make_optimizers(own, [side])[side], 1.0, one_by_one=side == NAIVE)

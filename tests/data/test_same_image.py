@@ -5,15 +5,16 @@ import pytest
 
 from benchmarks.samples import Workload, questions_about
 from benchmarks.synthetic import PAD
-from benchmarks.training import NOWHERE, task_without_data
+from benchmarks.training import nowhere
 from tests.benchmarks.test_naive import ANSWERS, VARIANTS, make_model
-from vl_absvit.config import DataConfig, OptimConfig, PretrainConfig, RunConfig, VQAConfig
+from vl_absvit.config import DataConfig, OptimConfig, RunConfig
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.data.loaders import rank_slice
 from vl_absvit.data.same_image import same_image_batches
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.vqa import VQATask
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 # Images of one to nine samples, their samples not next to each other.
 IMAGE_IDS = np.random.default_rng(0).permutation(np.repeat(np.arange(40), np.arange(40) % 9 + 1))
@@ -121,7 +122,7 @@ class Questions:
 
 def config(samples_per_image: int, micro: int | None = None) -> VQAConfig:
     data = DataConfig(root="none", num_workers=0, samples_per_image=samples_per_image)
-    return VQAConfig(data=data, run=NOWHERE["run"], optim=OptimConfig(batch_size=8, micro_batch_size=micro))
+    return VQAConfig(data=data, run=nowhere()["run"], optim=OptimConfig(batch_size=8, micro_batch_size=micro))
 
 
 def passes(settings: VQAConfig, rank: int = 0, world_size: int = 1) -> list:
@@ -146,7 +147,7 @@ def test_a_run_with_two_processes_has_the_batches_of_one_and_no_image_in_both():
 def test_the_first_look_runs_once_per_image_of_a_batch(samples_per_image):
     model = make_model(*VARIANTS[0], ANSWERS).train()
     settings, looks = config(samples_per_image), []
-    task = task_without_data(VQATask, settings, model)
+    task = VQATask.without_data(settings, model)
     model.vision.patch_embed.register_forward_pre_hook(lambda _, args: looks.append(len(args[0])))
     for batch in passes(settings):
         task.losses(model, batch)
@@ -155,7 +156,9 @@ def test_the_first_look_runs_once_per_image_of_a_batch(samples_per_image):
 
 
 def test_one_sample_per_image_is_drawn_as_ever():
-    plain = VQAConfig(data=DataConfig(root="none", num_workers=0), run=NOWHERE["run"], optim=OptimConfig(batch_size=8))
+    plain = VQAConfig(
+        data=DataConfig(root="none", num_workers=0), run=nowhere()["run"], optim=OptimConfig(batch_size=8)
+    )
     assert plain == config(1)
     order = np.random.Generator(np.random.PCG64([0, 0])).permutation(24)
     assert [row for batch in passes(plain) for row in batch.question_ids.tolist()] == order.tolist()

@@ -16,7 +16,7 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.errors import InputError
 from vl_absvit.models.build import build_vision
 from vl_absvit.models.start_weights import load_trunk
-from vl_absvit.tasks.checkpoint import load_tokenizer
+from vl_absvit.tasks.tokenizers import load_tokenizer
 
 CONVERT = "scripts/convert_released.py"
 TINY = dict(model="absvit_tiny_patch16_224", image_size=32, width=16, depth=1, num_heads=2)
@@ -187,7 +187,7 @@ def roberta(tokenizer) -> Path:
 
 def text_encoder_of(folder: Path) -> None:
     from tests.models.test_build import Tokens, vqa_config
-    from vl_absvit.models.build import build_vqa_model
+    from tests.models.vqa_model import build_vqa_model
 
     build_vqa_model(vqa_config(VisionConfig(**TINY), model=str(folder)), 7, Tokens())
 

@@ -10,10 +10,12 @@ from timm.layers import resample_abs_pos_embed
 from transformers import RobertaConfig, RobertaModel
 
 import vl_absvit.models  # noqa: F401  (registers the models)
-from vl_absvit.config import DataConfig, FusionConfig, PretrainConfig, RunConfig, TextConfig, VisionConfig, VQAConfig
+from tests.models.vqa_model import build_vqa_model
+from vl_absvit.config import DataConfig, FusionConfig, RunConfig, TextConfig, VisionConfig
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_classifier, build_vision, build_vqa_model, image_statistics
+from vl_absvit.models.build import build_classifier, build_vision, image_statistics
 from vl_absvit.models.labels import match_labels
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.variants import VARIANTS
 
 SIZE = {"width": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
@@ -111,8 +113,7 @@ def test_timm_loads_the_twins_weights_into_a_registered_absvit(twin):
 
 def test_a_classifier_trained_without_top_down_starts_an_absvit(tmp_path):
     plain = VisionConfig(model="absvit_tiny_patch16_224", image_size=32, top_down="none", **SIZE)
-    config = PretrainConfig(data=DataConfig(root="none"), run=RunConfig(output="none"), vision=plain, pooling="avg")
-    classifier = build_classifier(config, 5)
+    classifier = build_classifier(plain, 5, "avg")
     save_file(classifier.state_dict(), tmp_path / "model.safetensors")
     vision = VisionConfig(model="absvit_tiny_patch16_224", image_size=32, weights=str(tmp_path), **SIZE)
     ours = build_vqa_model(vqa_config(vision), 7, Tokens()).vision.state_dict()

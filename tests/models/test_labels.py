@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.models.test_build import SIZE, Tokens, vqa_config
+from tests.models.vqa_model import build_vqa_model
 from vl_absvit.config import VisionConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
-from vl_absvit.models.build import build_vqa_model
 from vl_absvit.models.labels import match_labels
 from vl_absvit.models.start_weights import load_start
 

@@ -12,9 +12,11 @@ from timm.layers import resample_abs_pos_embed
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from tests.models.test_build import SIZE, TWIN, Tokens, vqa_config
-from vl_absvit.config import DataConfig, PretrainConfig, RetrievalConfig, RunConfig, VisionConfig
-from vl_absvit.models.build import build_classifier, build_retrieval_model, build_vqa_model
+from tests.models.vqa_model import build_vqa_model
+from vl_absvit.config import VisionConfig
+from vl_absvit.models.build import build_classifier, build_model
 from vl_absvit.models.labels import match_labels
+from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
 
 ROW = re.compile(r" {4}(loaded|resampled|fresh|dropped) +(\D*?) +([\d,]+) +([\d,]+)  (.*)")
 
@@ -110,7 +112,7 @@ def test_a_head_of_another_kind_is_said_to_be_fresh(table, tmp_path, caplog):
     config = RetrievalConfig(
         data=vqa.data, run=vqa.run, vision=vqa.vision, text=vqa.text, fusion=vqa.fusion, from_checkpoint=start
     )
-    model = build_retrieval_model(config, Tokens())
+    model = build_model(config, RetrievalTask.head(config, None), RetrievalTask.sentence(config), Tokens())
     rows = table(model)
     assert [(row[1], row[2]) for row in rows if row[0] == "fresh"] == [("head", 4)]
     assert [(row[2], row[4]) for row in rows if row[0] == "dropped"] == [
@@ -159,8 +161,8 @@ def test_a_plain_vit_from_an_absvit_says_that_feedback_and_prior_were_dropped(ta
 
 def test_a_classifiers_rows_follow_the_names_of_its_classes(table, trunk):
     weights = load_file(trunk)
-    config = PretrainConfig(data=DataConfig(root="none"), run=RunConfig(output="none"), vision=vision(weights=trunk))
-    model = build_classifier(config, 3, match_labels("abcde", ["c", "x", "a"]))
+    config = vision(weights=trunk)
+    model = build_classifier(config, 3, classes=match_labels("abcde", ["c", "x", "a"]))
     rows = table(model)
     assert torch.equal(model.vision.head.weight[[0, 2]], weights["head.weight"][[2, 0]])
     assert model.vision.head.bias[1] == 0 and ("fresh", "head", 0, 17) in [row[:4] for row in rows]

@@ -14,7 +14,7 @@ from tests.prepare.raw_vqa_relatives import (
     write_vqacp,
 )
 from tests.prepare.raw_vqav2 import questions_file, write_small_vqav2
-from vl_absvit.config import DataConfig, RunConfig, VQAConfig
+from vl_absvit.config import DataConfig, RunConfig
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.errors import InputError
@@ -22,6 +22,7 @@ from vl_absvit.prepare.vqa_sets import DATA_SETS, find_files
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 from vl_absvit.tasks.checkpoint import describe_data
 from vl_absvit.tasks.retrieval_protocol import IMAGES_OF
+from vl_absvit.tasks.vqa import VQAConfig
 
 WRITERS = {"vqa_v1": write_vqa_v1, "okvqa": write_okvqa, "vqacp_v2": write_vqacp, "vizwiz": write_vizwiz}
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.models.test_build import Tokens, vqa_config
+from tests.models.vqa_model import build_vqa_model
 from tests.run_script import run_script
 from tests.tiny_released import (
     ANSWERS,
@@ -24,10 +25,9 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.build import build_vqa_model
 from vl_absvit.models.released import rebuild_classifier
 from vl_absvit.tasks.checkpoint import load_parts
-from vl_absvit.tasks.classification import load_classifier
+from vl_absvit.tasks.classifier_checkpoint import load_classifier
 from vl_absvit.tasks.vqa import load_checkpoint
 
 SCRIPT = "scripts/convert_released.py"

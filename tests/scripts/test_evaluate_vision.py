@@ -23,7 +23,8 @@ from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
 from vl_absvit import cli
 from vl_absvit.evaluation.classification import ALEXNET_ERRORS
-from vl_absvit.tasks.classification import ClassificationTask, load_classifier
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.classifier_checkpoint import load_classifier
 
 SCRIPT = "scripts/evaluate_vision.py"
 CLASSES = ["ant", "bee", "cat"]

@@ -12,7 +12,8 @@ import pytest
 
 from tests.run_script import ROOT
 from vl_absvit.cli import parse_run_config
-from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.tasks.retrieval import RetrievalConfig
+from vl_absvit.tasks.vqa import VQAConfig
 
 STAND_IN = """#!/usr/bin/env bash
 # Notes its words; a training leaves the log of a finished run, the summary a file.

@@ -9,11 +9,13 @@ import yaml
 from tests.run_script import ROOT, run_script
 from tests.scripts.test_configs import CONFIGS
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vqa_config, write_config
-from vl_absvit.cli import find_task, parse_run_config
-from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
+from vl_absvit.cli import parse_run_config
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.registry import find_task
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
 SCRIPT = "scripts/plan.py"
-NAMES = {VQAConfig: "vqa", RetrievalConfig: "retrieval", PretrainConfig: "pretraining"}
 
 
 @pytest.fixture
@@ -81,16 +83,16 @@ def test_where_nothing_fits_it_says_so(config, capsys, monkeypatch):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_planned_as_what_it_is(name):
-    assert find_task(str(ROOT / "configs" / name), []) == NAMES[CONFIGS[name]]
+    assert find_task(str(ROOT / "configs" / name), []).config_class is CONFIGS[name]
 
 
 def test_the_command_line_tells_the_task_as_well_as_the_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump({"data": {"root": "x"}, "run": {"output": "y"}}))
-    assert find_task(str(file), []) == "vqa"
-    assert find_task(str(file), ["--negatives", "3"]) == find_task(str(file), ["--loss.itm=0"]) == "retrieval"
-    assert find_task(str(file), ["--pooling", "avg"]) == "pretraining"
-    assert find_task(str(tmp_path / "absent.yaml"), []) == "vqa"
+    assert find_task(str(file), []) is VQATask
+    assert find_task(str(file), ["--negatives", "3"]) is find_task(str(file), ["--loss.itm=0"]) is RetrievalTask
+    assert find_task(str(file), ["--pooling", "avg"]) is ClassificationTask
+    assert find_task(str(tmp_path / "absent.yaml"), []) is VQATask
 
 
 @pytest.mark.parametrize(

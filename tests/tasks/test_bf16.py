@@ -13,9 +13,9 @@ from accelerate.state import AcceleratorState
 from tests.run_folders import assert_same_end, metrics
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import PriorConfig
+from vl_absvit.config import PriorConfig, TaskConfig
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step
+from vl_absvit.tasks.base import Task, epoch_batches, passes_per_step
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.prior import Compared, global_prior_loss, step_prior_losses
 from vl_absvit.tasks.retrieval import RetrievalTask
@@ -35,7 +35,7 @@ def _on_the_cpu(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
 
 
-def config_of(kind: str, world: Path, output: Path, passes: int = 1, **parts) -> RunnableConfig:
+def config_of(kind: str, world: Path, output: Path, passes: int = 1, **parts) -> TaskConfig:
     config = CONFIGS[kind](world, output, **parts)
     size = config.optim.batch_size // passes
     return replace(
@@ -102,12 +102,12 @@ def test_the_prior_loss_of_several_passes_in_bf16_is_that_of_one(look):
         torch.testing.assert_close(step.of_threshold, of_threshold)
 
 
-def finish(config: RunnableConfig, kind: str) -> None:
+def finish(config: TaskConfig, kind: str) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     train(config, TASKS[kind](config), make_accelerator(config.run), open_run(config, is_main=True))
 
 
-def command_of(kind: str, config: RunnableConfig, output: Path) -> tuple[list[object], str]:
+def command_of(kind: str, config: TaskConfig, output: Path) -> tuple[list[object], str]:
     """The evaluation of the last checkpoint that the run itself made, and the entry of the result with its score."""
     last, data = Path(config.run.output) / "checkpoints/last", config.data
     batch = ["--batch-size", config.optim.micro_batch_size]

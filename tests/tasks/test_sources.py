@@ -8,7 +8,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import Found
 from vl_absvit.tasks import sources
-from vl_absvit.tasks.sources import fetched
+from vl_absvit.tasks.sources import fetched, fetched_trunk
 
 NAMES = {"vision": tiny_vision(weights="hf-hub:timm/vit"), "from_checkpoint": None}
 
@@ -47,7 +47,7 @@ def test_a_run_from_a_checkpoint_fetches_no_other_weights(asked, tmp_path):
 @pytest.mark.parametrize("weights", [None, "timm"])
 def test_weights_of_no_name_are_left_as_they_are(asked, weights, tmp_path):
     config = tiny_pretrain_config(tmp_path, tmp_path, vision=tiny_vision(weights=weights))
-    assert fetched(config) == config and not asked
+    assert fetched_trunk(config) == config and not asked
 
 
 def test_what_is_nowhere_is_named_by_its_option(tmp_path):

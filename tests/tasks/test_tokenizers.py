@@ -10,7 +10,7 @@ from transformers import BertConfig, CamembertConfig, RobertaConfig, XLMRobertaC
 from tests.tiny_released import WORDS, tiny_tokenizer
 from vl_absvit.config import TextConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.checkpoint import tokenizer_of
+from vl_absvit.tasks.tokenizers import tokenizer_of
 
 
 def a_roberta(folder: Path, words: int | None = WORDS, **config) -> str:
@@ -81,8 +81,8 @@ def test_a_text_begins_and_ends_as_the_encoder_has_learned(tmp_path, config, mes
 
 def test_the_padding_is_the_encoders(tmp_path):
     from tests.models.test_build import vqa_config
+    from tests.models.vqa_model import build_vqa_model
     from vl_absvit.config import VisionConfig
-    from vl_absvit.models.build import build_vqa_model
 
     model = a_roberta(tmp_path / "model", pad_token_id=3, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     vision = VisionConfig(model="absvit_tiny_patch16_224", image_size=32, width=16, depth=1, num_heads=2)

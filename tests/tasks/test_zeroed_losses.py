@@ -10,13 +10,13 @@ from accelerate.state import AcceleratorState
 
 from tests.distributed_helper import run_on_ranks
 from tests.tiny_vqa import FAST, tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import LossConfig, OptimConfig, RetrievalLossConfig
+from vl_absvit.config import LossConfig, OptimConfig, TaskConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import MatchingHead
-from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches
+from vl_absvit.tasks.base import Task, epoch_batches
 from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
-from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalLossConfig, RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.engines import prepare
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator
@@ -47,7 +47,7 @@ CASES = [
 ]
 
 
-def train_steps(config: RunnableConfig, task: Task, steps: int = 2) -> list[str]:
+def train_steps(config: TaskConfig, task: Task, steps: int = 2) -> list[str]:
     """Take steps as the loop does; names of the parameters in training that ended a step without a gradient."""
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)

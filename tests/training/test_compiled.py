@@ -5,8 +5,11 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.every_task import DROPPING, TINY, Trial
-from vl_absvit.config import DataConfig, PretrainConfig, RetrievalConfig, RunConfig, VisionConfig, VQAConfig
+from vl_absvit.config import DataConfig, RunConfig, VisionConfig
 from vl_absvit.errors import ConfigError
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.retrieval import RetrievalConfig
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.compiled import uncompiled
 
 CPU = torch.device("cpu")

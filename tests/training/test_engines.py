@@ -25,11 +25,11 @@ from tests.tiny_vqa import (
     world,  # noqa: F401
     write_config,
 )
-from vl_absvit.config import RunConfig, VQAConfig
+from vl_absvit.config import RunConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.fusion import Pooler
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.vqa import VQATask, load_checkpoint
+from vl_absvit.tasks.vqa import VQAConfig, VQATask, load_checkpoint
 from vl_absvit.training import loop
 from vl_absvit.training.checkpoint import check_whole
 from vl_absvit.training.engines import check_accumulation, check_precision, model_to_train, set_up_engine

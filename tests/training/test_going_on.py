@@ -24,9 +24,9 @@ from vl_absvit.config import TextConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks.checkpoint import load_tokenizer
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.tokenizers import load_tokenizer
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.checkpoint import _seal
 from vl_absvit.training.loop import launch

@@ -8,17 +8,11 @@ import pytest
 
 from tests.killing import die, in_a_process
 from vl_absvit.cli import parse_run_config
-from vl_absvit.config import (
-    DataConfig,
-    LearningRates,
-    OptimConfig,
-    PretrainConfig,
-    RetrievalConfig,
-    RunConfig,
-    VisionConfig,
-    VQAConfig,
-)
+from vl_absvit.config import DataConfig, LearningRates, OptimConfig, RunConfig, VisionConfig
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.retrieval import RetrievalConfig
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.run_dir import LOGGER, open_run
 
 

@@ -10,14 +10,14 @@ from vl_absvit.config import (
     LearningRates,
     LossConfig,
     OptimConfig,
-    PretrainConfig,
-    RetrievalConfig,
     RunConfig,
     TextConfig,
     VisionConfig,
-    VQAConfig,
 )
 from vl_absvit.errors import ConfigError
+from vl_absvit.tasks.classification import PretrainConfig
+from vl_absvit.tasks.retrieval import RetrievalConfig
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.same_run import check_same_run, config_as_dict, defaults, flatten
 
 BEFORE = VQAConfig(

@@ -9,7 +9,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
-from vl_absvit.config import DataConfig, OptimConfig, RunConfig, VQAConfig
+from vl_absvit.config import DataConfig, OptimConfig, RunConfig
+from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.loop import make_accelerator, train
 from vl_absvit.training.run_dir import open_run
 

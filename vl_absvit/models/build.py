@@ -10,7 +10,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 
-from vl_absvit.config import FusionConfig, PretrainConfig, RetrievalConfig, TextConfig, VisionConfig, VQAConfig
+from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.absvit import BASE, SMALL, TINY, AbSViT
 from vl_absvit.models.fusion import CoAttentionFusion
@@ -22,7 +22,6 @@ from vl_absvit.models.start_weights import fit_new_decoders, load_start, load_tr
 from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
 from vl_absvit.models.text_weights import read_roberta
 from vl_absvit.models.vl_model import VLAbSViT
-from vl_absvit.variants import VARIANTS
 
 log = logging.getLogger(__name__)
 
@@ -32,84 +31,33 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_LAYERS = 200
 
 
-def build_vqa_model(
-    config: VQAConfig,
-    num_answers: int,
+def build_model(
+    config: VisionLanguageConfig,
+    head: Mapping[str, Any],
+    sentence: str | None,
     tokenizer: PreTrainedTokenizerBase,
-    answers: LabelMatch | None = None,
+    labels: LabelMatch | None = None,
     fit: Callable[[AbSViT], str] | None = None,
 ) -> VLAbSViT:
-    """A model for VQA finetuning with its start weights.
+    """A model for finetuning with the start weights that the config names: of all parts, else of vision and text.
 
     Args:
         config: the run's configuration.
-        num_answers: size A of the answer vocabulary.
+        head: the architecture's part, such as ``{"kind": "vqa", "num_answers": 3129}``.
+        sentence: which vector of a text becomes its prior; None where there is no prior.
         tokenizer: the text encoder's tokenizer.
-        answers: the vocabulary beside that of the checkpoint to start from; None where that has no answers.
+        labels: the head's labels beside those of the checkpoint to start from; None where that has none.
         fit: see ``fit_new_decoders``; None leaves new decoders random, whatever the configuration says.
     """
-    # Without a prior that steers there is none: nothing is compared with it.
-    sentence = config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
-    return _build_model(config, {"kind": "vqa", "num_answers": num_answers}, sentence, tokenizer, answers, fit)
-
-
-def build_retrieval_model(
-    config: RetrievalConfig, tokenizer: PreTrainedTokenizerBase, fit: Callable[[AbSViT], str] | None = None
-) -> VLAbSViT:
-    """A model for retrieval finetuning with its start weights; all have a prior, for the dual encoder.
-
-    ``fit`` is that of ``build_vqa_model``.
-    """
-    # Where nothing trains a score to rank by, the matching logits rank, as in ALBEF.
-    head = {"kind": "matching"} | ({} if config.loss.ranking else {"ranks_by": "itm"})
-    model = _build_model(config, head, config.prior.sentence, tokenizer, fit=fit)
-    leave_untrained(model, config)
-    return model
-
-
-def leave_untrained(model: VLAbSViT, config: VQAConfig | RetrievalConfig) -> None:
-    """Take the head's layers out of training that none of the configured losses reaches."""
-    if isinstance(config, VQAConfig):
-        return
-    for layer, weight in ((model.head.rank, config.loss.ranking), (model.head.itm, config.loss.itm)):
-        layer.requires_grad_(weight > 0)
-
-
-def _build_model(
-    config: VQAConfig | RetrievalConfig,
-    head: dict,
-    sentence: str | None,
-    tokenizer: PreTrainedTokenizerBase,
-    answers: LabelMatch | None = None,
-    fit: Callable[[AbSViT], str] | None = None,
-) -> VLAbSViT:
-    """Start weights of the whole model where the config names them, else of vision and text; the rest is random.
-
-    All but new decoders, which the config may want fitted.
-    """
-    roberta = _roberta_config(config.text, tokenizer)
+    roberta = roberta_config(config.text, tokenizer)
     text, entries = {}, []
     if config.text.model and config.from_checkpoint is None:
         # Read first: a config.json that does not describe the weights beside it takes no memory this way.
         text, entries = read_roberta(config.text.model)
-    vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
-    del vision["decoders"]  # of how training starts
-    model = build_from_architecture(
-        {
-            "format": FORMAT,
-            "vision": vision,
-            "text": roberta.to_dict(),
-            "sentence": sentence,
-            "padded_length": config.text.max_tokens if sentence == "padded_mean" else None,
-            "pool": config.prior.pool,
-            "fusion": asdict(config.fusion),
-            "head": head,
-        },
-        where="config",
-    )
+    model = build_from_architecture(architecture_of(config, roberta, head, sentence), where="config")
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     if config.from_checkpoint is not None:
-        entries = load_start(model, config.from_checkpoint, answers)
+        entries = load_start(model, config.from_checkpoint, labels)
     elif config.vision.weights is not None:
         entries = load_trunk(model.vision, config.vision.weights, config.vision.model) + entries
     if fit is not None and config.vision.decoders == "closed_form":
@@ -118,6 +66,24 @@ def _build_model(
         model.text.roberta.load_state_dict(text)
     log.info(load_table(model, entries))
     return model
+
+
+def architecture_of(
+    config: VisionLanguageConfig, text: RobertaConfig, head: Mapping[str, Any], sentence: str | None
+) -> dict[str, Any]:
+    """What ``config.json`` of a model says; ``head`` and ``sentence`` are those of ``build_model``."""
+    vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
+    del vision["decoders"]  # of how training starts
+    return {
+        "format": FORMAT,
+        "vision": vision,
+        "text": text.to_dict(),
+        "sentence": sentence,
+        "padded_length": config.text.max_tokens if sentence == "padded_mean" else None,
+        "pool": config.prior.pool,
+        "fusion": asdict(config.fusion),
+        "head": dict(head),
+    }
 
 
 def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAbSViT:
@@ -183,24 +149,26 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
 
 
 def build_classifier(
-    config: PretrainConfig,
+    config: VisionConfig,
     num_classes: int,
+    pooling: str = "token",
     classes: LabelMatch | None = None,
     fit: Callable[[AbSViT], str] | None = None,
 ) -> Classifier:
     """A classifier for pretraining with its start weights.
 
     Args:
-        classes: the classes beside those of the classifier in ``vision.weights``; None where that names none.
-        fit: as in ``build_vqa_model``.
+        pooling: ``token`` or ``avg``.
+        classes: the classes beside those of the classifier in ``weights``; None where that names none.
+        fit: as in ``build_model``.
     """
     # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
-    model = build_random_classifier(config.vision, num_classes, pooling=config.pooling, norm_follows=False)
-    model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
+    model = build_random_classifier(config, num_classes, pooling=pooling, norm_follows=False)
+    model.vision.set_grad_checkpointing(config.gradient_checkpointing)
     entries = []
-    if config.vision.weights is not None:
-        entries = load_trunk(model.vision, config.vision.weights, config.vision.model, classes)
-    if fit is not None and config.vision.decoders == "closed_form":
+    if config.weights is not None:
+        entries = load_trunk(model.vision, config.weights, config.model, classes)
+    if fit is not None and config.decoders == "closed_form":
         entries += fit_new_decoders(model.vision, entries, fit)
     log.info(load_table(model, entries))
     return model
@@ -286,7 +254,12 @@ def read_roberta_config(name: str) -> RobertaConfig:
     return roberta
 
 
-def _roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
+def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
+    """The text encoder's architecture: that of ``model``, or one from scratch for the tokenizer.
+
+    Raises:
+        ConfigError: encoder, tokenizer and ``max_tokens`` do not go together.
+    """
     if config.model is not None:
         roberta = read_roberta_config(config.model)
         if reason := unfit(tokenizer, roberta.to_dict()):

@@ -2,19 +2,17 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vl_absvit.models.heads import Classifier
+from vl_absvit.config import TaskConfig
 from vl_absvit.planning.elsewhere import cuda_kernels, one_of
-from vl_absvit.planning.facts import Facts
 from vl_absvit.planning.step import build_model, look_ahead, make_batch, run_pass
 from vl_absvit.planning.tally import Rehearsed, Tally
-from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.facts import Facts
 
 Device = Literal["cpu", "cuda"]
 CPU = torch.device("cpu")
@@ -49,7 +47,7 @@ class Counter:
         processes: that train together, data-parallel, each with the whole model.
     """
 
-    def __init__(self, config: RunnableConfig, facts: Facts, device: Device, processes: int = 1) -> None:
+    def __init__(self, config: TaskConfig, facts: Facts, device: Device, processes: int = 1) -> None:
         self._config, self._facts, self._processes = config, facts, processes
         self._kernels = cuda_kernels if device == "cuda" else nullcontext
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -108,10 +106,21 @@ class Counter:
 
 
 def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:
-    """The parts of a model that look ahead, each called so many times with inputs of the same shapes."""
-    if isinstance(model, Classifier):  # nothing looks ahead
-        return model
-    looks = {name: Rehearsed(getattr(model.vision, name), tally, calls) for name in ("look_once", "look_again")}
-    encode_texts = Rehearsed(model.encode_texts, tally, calls)
-    vision = SimpleNamespace(threshold=model.vision.threshold, **looks)
-    return SimpleNamespace(encode_texts=encode_texts, vision=vision, prior=model.prior, text=model.text)
+    """The model for looking ahead, in which what takes long is called so many times with inputs of the same shapes."""
+
+    def rehearsed(owner: Any, *names: str) -> dict[str, Rehearsed]:
+        return {name: Rehearsed(getattr(owner, name), tally, calls) for name in names if hasattr(owner, name)}
+
+    vision = _InPart(model.vision, rehearsed(model.vision, "look_once", "look_again"))
+    return _InPart(model, {"vision": vision} | rehearsed(model, "encode_texts"))
+
+
+class _InPart:
+    """An object with other things under some of its names."""
+
+    def __init__(self, owner: Any, others: dict[str, Any]) -> None:
+        self._owner = owner
+        self.__dict__.update(others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._owner, name)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 
+from vl_absvit.config import TaskConfig
 from vl_absvit.planning.counted import Counter
-from vl_absvit.planning.facts import Facts
 from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
-from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.facts import Facts
 from vl_absvit.training.optim import build_optimizer
 
 PROCESS = Path("/proc/self")
@@ -48,7 +48,7 @@ class PeakMemory:
         return (torch.cuda.max_memory_allocated() if self._is_cuda else _status("VmHWM")) - self._before
 
 
-def measure_step(config: RunnableConfig, facts: Facts, samples: int, device: torch.device) -> Measured:
+def measure_step(config: TaskConfig, facts: Facts, samples: int, device: torch.device) -> Measured:
     """Training steps of ``samples`` in one pass, with precision and checkpointing as configured.
 
     The first one makes the optimizer's states and warms up, the second shows the memory, the third one is timed.
@@ -78,7 +78,7 @@ def measure_step(config: RunnableConfig, facts: Facts, samples: int, device: tor
 
 
 def hold_against_count(
-    config: RunnableConfig, facts: Facts, samples: int, device: torch.device, precision: str
+    config: TaskConfig, facts: Facts, samples: int, device: torch.device, precision: str
 ) -> dict[str, object]:
     """``measure_step`` in a precision of its own, and what is counted for the same step."""
     counter, checkpointing = Counter(config, facts, device.type), config.vision.gradient_checkpointing

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from vl_absvit.config import TaskConfig
 from vl_absvit.planning.choices import Choice, Rate, overrides, run_steps, step_seconds
 from vl_absvit.planning.counted import States
-from vl_absvit.planning.facts import Facts
-from vl_absvit.tasks.base import RunnableConfig
+from vl_absvit.tasks.facts import Facts
 
 GIB, TERA, DAY = 2**30, 1e12, 24 * 60 * 60
 
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 
 def describe(
     setting: Setting,
-    config: RunnableConfig,
+    config: TaskConfig,
     facts: Facts,
     states: States,
     choices: Sequence[Choice],

@@ -1,66 +1,158 @@
-"""What the training loop asks of a task. The loop knows nothing else about data, models or metrics."""
+"""What a task owes. The training loop, the planner and the benchmarks know nothing else of data, models or metrics.
+
+A task is one file: the class of its config, its data, losses, evaluation and checkpoint, and batches made up for the
+planner. ``registry.TASKS`` names all tasks.
+"""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vl_absvit.config import OptimConfig, PretrainConfig, RetrievalConfig, VQAConfig
-from vl_absvit.data.loaders import TrainingDataset, samples_per_pass, training_loader
+from vl_absvit.config import OptimConfig, TaskConfig
+from vl_absvit.data.loaders import (
+    BatchedDataset,
+    TrainingDataset,
+    evaluation_loader,
+    samples_per_pass,
+    training_loader,
+)
 from vl_absvit.data.stream_loader import StreamLoader
 from vl_absvit.data.streaming import StreamedQuestions
+from vl_absvit.distributed import rank, world_size
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.models.vl_model import VLOutput
+from vl_absvit.tasks.facts import Facts
 
 log = logging.getLogger(__name__)
 
 _DECODER_LOSSES = ("reconstruction", "transform")
 
-RunnableConfig = VQAConfig | RetrievalConfig | PretrainConfig
+
+class About(NamedTuple):
+    """What to say of a kind of checkpoint to those who find one."""
+
+    title: str
+    pipeline: str | None  # the hub's name of the task, if it has one
+    command: str  # that evaluates the checkpoint ``{name}``
 
 
-class Task(Protocol):
-    """Data, model, losses and evaluation of one kind of run."""
+class Task(ABC):
+    """One kind of run: made of its config and, where it goes on, of the checkpoint to go on from."""
 
+    kind: ClassVar[str]
+    """Its name in ``TASKS``."""
+    about: ClassVar[About]
+    config_class: ClassVar[type[TaskConfig]]
+    select_metric: ClassVar[str]
+    """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
+    start_option: ClassVar[str] = "--from_checkpoint"
+    """By which another run starts from a checkpoint of this kind."""
+    usual_labels: ClassVar[tuple[int, str] | None] = None
+    """Labels of the data that everybody uses, and what they are; None where a head tells no labels apart."""
+
+    config: Any  # of ``config_class``
     train_set: TrainingDataset | StreamedQuestions
     """Samples to train on."""
     model: nn.Module
-    """The bare model; the loop wraps it and passes the wrapped one to ``losses`` and ``evaluate``."""
-    select_metric: str
-    """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
+    """The bare model, whose visual encoder is ``vision``; the loop wraps it and passes the wrapped one on."""
 
     def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
         """What the losses of each forward pass need to know of the other passes of its optimizer step, on all ranks.
 
         Asked, without gradient, where a step has several passes; ``seeds`` are those of their random numbers.
         """
+        return [None] * len(batches)
 
+    @abstractmethod
     def losses(self, model: nn.Module, batch: Any, ahead: Any = None) -> dict[str, Tensor]:
         """Already weighted scalars, each a mean over the micro-batch; the loop minimises their sum and logs each.
 
         ``ahead`` is this pass's item of ``look_ahead``, if the step has several.
         """
 
+    @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
         """Metrics on the selection split, the same in every process, which all call it; None where nothing selects."""
 
+    @abstractmethod
     def lr_of(self) -> dict[str, float]:
         """Peak learning rate per module path of ``model``; together the paths cover every trainable parameter.
 
         What has a rate of 0 is out of training (``leave_at_rest``).
         """
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the portable checkpoint into an existing empty folder; its weights are ``model.safetensors``."""
 
+    @abstractmethod
     def check_saved(self, folder: Path) -> None:
         """Raise ``InputError`` where the labels of a checkpoint to go on from mean something else than this task's."""
+
+    @classmethod
+    @abstractmethod
+    def holds(cls, content: Mapping[str, Any]) -> bool:
+        """Whether the ``config.json`` with this content is that of a checkpoint of this kind."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Any:
+        """Read a checkpoint folder as its evaluation does; raises ``InputError`` where it is not whole or another's."""
+
+    @classmethod
+    def find_facts(cls, config: Any) -> Facts:
+        """What memory and time depend on and the config does not say: read where it is there, assumed where not.
+
+        Raises:
+            InputError: the data is there and is not what the config trains on.
+            ConfigError: sizes can neither be read nor are they known.
+        """
+        samples, labels, assumed = None, None, ()
+        if Path(config.data.root).is_dir():
+            samples, labels = cls.data_sizes(config)
+        elif cls.usual_labels is not None:
+            labels, which = cls.usual_labels
+            assumed = (f"{labels:,} {which}: there is no data in {config.data.root}",)
+        return Facts(samples, labels, None, assumed)
+
+    @classmethod
+    @abstractmethod
+    def data_sizes(cls, config: Any) -> tuple[int, int | None]:
+        """Training samples in the data, and labels if there are any."""
+
+    @classmethod
+    @abstractmethod
+    def random_model(cls, config: Any, facts: Facts) -> nn.Module:
+        """The model that a run trains, with random weights; nothing is read."""
+
+    @classmethod
+    @abstractmethod
+    def made_up_batch(cls, config: Any, facts: Facts, samples: int) -> Any:
+        """Random samples, each about an image of its own, with texts as long as the config allows: the most there is.
+
+        It is on the device that is the default.
+        """
+
+    @classmethod
+    def least_samples(cls, config: Any) -> int:
+        """Samples of all processes that a forward pass needs."""
+        return 1
+
+    @classmethod
+    def without_data(cls, config: Any, model: Any, facts: Facts | None = None) -> Self:
+        """The task as far as its losses, looking ahead and learning rates go; nothing is read."""
+        task = cls.__new__(cls)
+        task.config, task.model = config, model
+        return task
 
 
 def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
@@ -68,7 +160,7 @@ def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
     return f"start a new run from it: {option} {checkpoint} --run.output NEW"
 
 
-def say_what_is_left_out(config: RunnableConfig, model: nn.Module, has_prior: bool) -> None:
+def say_what_is_left_out(config: TaskConfig, model: nn.Module, has_prior: bool) -> None:
     """Log the losses that the config asks for and the model has nothing to train with, and what no loss trains.
 
     Args:
@@ -84,7 +176,7 @@ def say_what_is_left_out(config: RunnableConfig, model: nn.Module, has_prior: bo
             log.info("vision.top_down %s feeds nothing back, loss.%s is left out", config.vision.top_down, name)
 
 
-def leave_at_rest(config: RunnableConfig, model: Any, lr_of: Mapping[str, float]) -> None:
+def leave_at_rest(config: TaskConfig, model: Any, lr_of: Mapping[str, float]) -> None:
     """Take out of training what has a learning rate of 0, and say so.
 
     Args:
@@ -106,12 +198,12 @@ def owner_of(name: str, paths: Iterable[str]) -> str | None:
     return max((path for path in paths if name == path or name.startswith(f"{path}.")), key=len, default=None)
 
 
-def decoder_losses_of(config: RunnableConfig, vision: AbSViT) -> dict[str, bool]:
+def decoder_losses_of(config: TaskConfig, vision: AbSViT) -> dict[str, bool]:
     """Which losses of its decoders a model's forward pass has to compute, as its arguments."""
     return {f"need_{name}": getattr(config.loss, name) > 0 and _trains_decoders(vision) for name in _DECODER_LOSSES}
 
 
-def decoder_terms(config: RunnableConfig, out: VLOutput | ClassifierOutput) -> dict[str, Tensor]:
+def decoder_terms(config: TaskConfig, out: VLOutput | ClassifierOutput) -> dict[str, Tensor]:
     """The weighted losses of the decoders that a forward pass computed."""
     losses = {name: getattr(out, name) for name in _DECODER_LOSSES}
     return {name: getattr(config.loss, name) * loss for name, loss in losses.items() if loss is not None}
@@ -134,7 +226,7 @@ def passes_per_step(optim: OptimConfig, world_size: int) -> int:
 
 
 def epoch_batches(
-    config: RunnableConfig,
+    config: TaskConfig,
     train_set: TrainingDataset | StreamedQuestions,
     epoch: int,
     start_step: int,
@@ -143,9 +235,9 @@ def epoch_batches(
     epochs: int = 1,
 ) -> DataLoader | StreamLoader:
     """This process's micro-batches of ``epochs`` epochs in order, from step ``start_step`` of the first one on."""
-    loader = partial(training_loader, samples_per_image=config.data.samples_per_image)
-    if isinstance(train_set, StreamedQuestions):
-        loader = StreamLoader
+    loader = StreamLoader
+    if config.data.stream is None:
+        loader = partial(training_loader, samples_per_image=config.data.samples_per_image)
     return loader(
         train_set,
         batch_size=config.optim.batch_size,
@@ -156,5 +248,24 @@ def epoch_batches(
         epoch=epoch,
         epochs=epochs,
         start_step=start_step,
+        num_workers=config.data.num_workers,
+    )
+
+
+def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` consecutive items each; the last one may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def selection_loader(config: TaskConfig, select_set: BatchedDataset) -> DataLoader:
+    """This process's share of the selection split, in batches as large as a training pass."""
+    optim = config.optim
+    return evaluation_loader(
+        select_set,
+        batch_size=samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size()),
+        rank=rank(),
+        world_size=world_size(),
         num_workers=config.data.num_workers,
     )

@@ -1,27 +1,26 @@
 """What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
 
-import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import safe_open
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenizer
+from transformers import PreTrainedTokenizerBase
 
-from vl_absvit.config import RetrievalConfig, TextConfig, VQAConfig
+from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.hub import TEXTS, find, name_of
-from vl_absvit.models.build import build_from_architecture, read_roberta_config
+from vl_absvit.hub import name_of
+from vl_absvit.models.build import build_from_architecture
 from vl_absvit.models.text_encoder import unfit
 from vl_absvit.models.vl_model import VLAbSViT
-
-log = logging.getLogger(__name__)
+from vl_absvit.tasks.tokenizers import load_tokenizer
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
 HEADS = {
@@ -34,9 +33,6 @@ HEADS = {
 }
 
 EXPECTED = "expected a folder such as RUN/checkpoints/best, or such a folder's name on the hub"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
-MAX_SPARE = 128
-"""Tokens that a text encoder may know beyond its tokenizer's: their tables are filled up to multiples of 8 to 128."""
 
 
 class Preprocessing(NamedTuple):
@@ -76,8 +72,18 @@ class VLCheckpoint(NamedTuple):
     preprocessing: Preprocessing
     training: dict[str, Any]  # what it was trained on, see ``describe_training``
 
+    def described(self) -> list[tuple[str, str]]:
+        """What there is beside the visual encoder, in words."""
+        text, fusion = self.model.text.roberta.config, self.model.architecture["fusion"]
+        sizes = f"{text.hidden_size} wide, {text.num_hidden_layers} layers, {text.num_attention_heads} heads"
+        words = f"{len(self.tokenizer):,} tokens, texts of at most {self.preprocessing.max_tokens}"
+        return [
+            ("text", f"RoBERTa, {sizes}; {words}"),
+            ("fusion", "co-attention, {width} wide, {num_layers} layers, {num_heads} heads".format(**fusion)),
+        ]
 
-def describe_data(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
+
+def describe_data(config: VisionLanguageConfig) -> dict[str, Any]:
     """What a run trains and selects on, by its content."""
     data, manifest = config.data, read_manifest(config.data.root)
     splits = list(data.train_splits) if data.stream is None else []
@@ -91,15 +97,16 @@ def describe_data(config: VQAConfig | RetrievalConfig) -> dict[str, Any]:
     }
 
 
-def describe_training(config: VQAConfig | RetrievalConfig, data: dict[str, Any]) -> dict[str, Any]:
+def describe_training(config: VisionLanguageConfig, task: str, data: dict[str, Any]) -> dict[str, Any]:
     """What a run trains on, and what its weights come from: the chain that makes a result zero-shot or not.
 
     Args:
+        task: its kind.
         data: see ``describe_data``.
     """
     start = None if config.from_checkpoint is None else read_json(Path(config.from_checkpoint) / TRAINING, dict)
     return {
-        "task": "vqa" if isinstance(config, VQAConfig) else "retrieval",
+        "task": task,
         **data,
         "vision_weights": None if config.from_checkpoint else origin_of(config.vision.weights),
         "text_model": None if config.from_checkpoint else origin_of(config.text.model),
@@ -119,8 +126,12 @@ def origin_of(source: str | None) -> str | None:
 
 def datasets_trained_on(training: dict[str, Any]) -> list[str]:
     """Names of all data sets in the chain, the earliest first."""
-    before = datasets_trained_on(training["start"]) if training.get("start") else []
-    return [*before, training["dataset"]]
+    return [link["dataset"] for link in chain_of(training)]
+
+
+def chain_of(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """All trainings behind a checkpoint, the earliest first."""
+    return [*(chain_of(training["start"]) if training.get("start") else []), training]
 
 
 def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
@@ -148,7 +159,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
     training = _check_training(read_json(folder / TRAINING, dict), folder / TRAINING)
     architecture = read_json(folder / "config.json", dict)
-    kind = _kind_of_head(architecture)
+    kind = kind_of_head(architecture)
     if head is None:
         head = kind if kind in HEADS else "vqa"
     if kind in HEADS and kind != head:
@@ -185,11 +196,12 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
 
 def head_of(folder: str) -> str | None:
     """The kind of head that a checkpoint folder holds, one of ``HEADS``; None where it does not say."""
-    kind = _kind_of_head(read_json(Path(folder) / "config.json", dict))
+    kind = kind_of_head(read_json(Path(folder) / "config.json", dict))
     return kind if kind in HEADS else None
 
 
-def _kind_of_head(architecture: dict[str, Any]) -> Any:
+def kind_of_head(architecture: Mapping[str, Any]) -> Any:
+    """What the ``config.json`` of a model says its head is, if anything."""
     head = architecture.get("head", {})
     return head.get("kind") if isinstance(head, dict) else head
 
@@ -220,109 +232,6 @@ def _refuse_classifier(folder: Path, option: str, advice: str = "") -> None:
     config = folder / "config.json"
     if config.is_file() and "classes" in read_json(config, dict):
         raise InputError(f"{option} {folder}: expected a VQA or retrieval model, got an image classifier{advice}")
-
-
-def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ``InputError`` where the checkpoint to start from reads texts with another vocabulary."""
-    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
-        raise InputError(
-            f"from_checkpoint {folder}: its tokenizer has another vocabulary than text.tokenizer, so its weights read "
-            "other words"
-        )
-    text = read_json(Path(folder) / "config.json", dict).get("text")
-    if isinstance(text, dict) and (reason := unfit(tokenizer, text)):
-        raise InputError(f"from_checkpoint {folder}: {reason}")
-
-
-def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run reads texts with, which has to be the text encoder's.
-
-    Raises:
-        InputError: there is none.
-        ConfigError: ``text.model`` is no RoBERTa, or was trained with another tokenizer.
-    """
-    tokenizer = load_tokenizer(text.tokenizer or text.model)
-    if text.model is None:
-        return tokenizer
-    roberta, pair = read_roberta_config(text.model), f"text.tokenizer {text.tokenizer or text.model}"
-    own = _own_tokenizer(text.model) if text.tokenizer not in (None, text.model) else tokenizer
-    if own is None:
-        spare = roberta.vocab_size - len(tokenizer)
-        if not 0 <= spare < MAX_SPARE:
-            raise ConfigError(
-                f"{pair} has {len(tokenizer):,} tokens, the text encoder of text.model {text.model} "
-                f"{roberta.vocab_size:,}: they do not belong together"
-            )
-    elif difference := _difference(tokenizer.get_vocab(), own.get_vocab()):
-        raise ConfigError(
-            f"{pair} has another vocabulary than the tokenizer in text.model {text.model}, which that was trained "
-            f"with: {difference}; without text.tokenizer its own is taken"
-        )
-    token_ids = tokenizer("a")["input_ids"]
-    for name, place, expected in (("<s>", 0, roberta.bos_token_id), ("</s>", -1, roberta.eos_token_id)):
-        if expected is not None and token_ids[place] != expected:
-            raise ConfigError(
-                f"{pair} puts token {token_ids[place]} at the {'end' if place else 'beginning'} of a text, where "
-                f"text.model {text.model} expects {name}, token {expected}"
-            )
-    return tokenizer
-
-
-def _own_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
-    """The tokenizer beside a text encoder, if there is one that can be read."""
-    if Path(model).is_dir() and not any((Path(model) / name).exists() for name in TOKENIZER_FILES):
-        return None
-    try:
-        return load_tokenizer(model)
-    except InputError as error:
-        log.warning("text.model %s: its own tokenizer is not compared with text.tokenizer: %s", model, error)
-        return None
-
-
-def _difference(mine: dict[str, int], expected: dict[str, int]) -> str | None:
-    """An example of a token that two vocabularies number differently; None if they are the same."""
-    for token in sorted(mine.keys() | expected.keys(), key=lambda token: expected.get(token, len(expected))):
-        if mine.get(token) != expected.get(token):
-            here, there = (f"token {ids[token]}" if token in ids else "unknown" for ids in (mine, expected))
-            return f"{len(mine):,} against {len(expected):,} tokens, {token!r:.60} is {here} here and {there} there"
-    return None
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name.
-
-    A folder that holds RoBERTa's original ``vocab.json`` and ``merges.txt`` alone does not say what it is; it is read
-    as RoBERTa's.
-
-    Raises:
-        InputError: there is none, it is damaged, it comes as a program, which is never run, or it knows no words:
-            transformers makes such a one where files are missing.
-    """
-    folder = find(name, "tokenizer", only=TEXTS, is_text=True).path
-    telling = ("tokenizer.json", "tokenizer_config.json", "config.json")
-    is_original = (folder / "vocab.json").is_file() and not any((folder / file).is_file() for file in telling)
-    try:
-        tokenizer = (RobertaTokenizer if is_original else AutoTokenizer).from_pretrained(
-            str(folder), trust_remote_code=False
-        )
-    except Exception as error:  # the tokenizers library raises nothing more specific
-        lacking = "no tokenizer there" if folder.is_dir() else "no such folder"
-        raise InputError(f"tokenizer {name}: {lacking}: {_first_line(error)}") from error
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise InputError(
-            f"tokenizer {name}: nothing but special tokens there; expected tokenizer.json, or vocab.json and merges.txt"
-        )
-    try:
-        tokenizer("Is it?", truncation=True, max_length=8)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the library is no Exception
-        raise InputError(f"tokenizer {name}: cannot read a question: {_first_line(error)}") from error
-    return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_training(training: dict, path: Path) -> dict:

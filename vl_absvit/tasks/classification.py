@@ -1,62 +1,160 @@
 """Image classification with a trainable query as prior: pretraining of the visual encoder [AbS 2.5]."""
 
-import logging
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Literal, Self
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vl_absvit.config import OptimConfig, PretrainConfig, VisionConfig
+from vl_absvit.config import LossConfig, OptimConfig, TaskConfig, VisionConfig
+from vl_absvit.config.checks import below_one, not_negative, require
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
-from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset
+from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset, class_names, image_files
 from vl_absvit.data.json_files import read_json, write_json
-from vl_absvit.data.loaders import evaluation_loader, samples_per_pass
+from vl_absvit.data.loaders import samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
-from vl_absvit.distributed import gather_objects, rank, world_size
+from vl_absvit.distributed import gather_objects, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.losses import class_loss
 from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier, ClassifierOutput
-from vl_absvit.models.labels import LabelMatch, match_labels
-from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import (
+    About,
+    Task,
     decoder_losses_of,
     decoder_terms,
     leave_at_rest,
     new_run_from,
     say_what_is_left_out,
+    selection_loader,
 )
 from vl_absvit.tasks.checkpoint import TRAINING, origin_of
+from vl_absvit.tasks.classifier_checkpoint import (
+    CONFIG,
+    STATISTICS,
+    WEIGHTS,
+    ClassifierCheckpoint,
+    load_classifier,
+    match_classes,
+    statistics_of,
+)
 from vl_absvit.tasks.decoder_fit import decoder_fit
-from vl_absvit.tasks.going_on import check_same_data, history, without_sources
-from vl_absvit.tasks.sources import fetched
-
-log = logging.getLogger(__name__)
-
-CONFIG, WEIGHTS, STATISTICS = "config.json", "model.safetensors", "preprocessor_config.json"
-POOLINGS = {"token": ("token", False), "avg": ("avg", False), POOLING_THEN_NORM: ("avg", True)}
-"""What is pooled, and whether the final norm stands after the pooling (classifiers of the authors' release)."""
+from vl_absvit.tasks.facts import Facts
+from vl_absvit.tasks.going_on import check_same_data, history, without_start_weights
+from vl_absvit.tasks.sources import fetched_trunk
 
 
-class ClassificationTask:
-    """Pretraining on an image folder; see ``tasks.base.Task`` for what each method owes the loop."""
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """What ImageNet's recipe does to training images and labels; nothing unless asked for."""
 
+    auto_augment: Literal["none", "rand-m9-mstd0.5-inc1", "original"] = "none"
+    """Random operations on a picture, by their name in timm: RandAugment as DeiT and the ImageNet release, or
+    AutoAugment's learned policy. Needs ``data.augmentation: imagenet``."""
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; 0 changes none. Needs ``data.augmentation:
+    imagenet``."""
+    random_erasing: float = 0.0
+    """Probability that a rectangle of an image becomes noise. Needs ``data.augmentation: imagenet``."""
+    mixup: float = 0.0
+    """Mixup's alpha: images of a batch are blended in pairs by a share drawn from Beta(alpha, alpha); 0 blends none."""
+    cutmix: float = 0.0
+    """CutMix' alpha: a rectangle comes from the other image of the pair; 0 cuts none. With Mixup, every batch gets the
+    one or the other, by even chance."""
+    label_smoothing: float = 0.0
+    """Share of every target that is spread evenly over all classes, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        not_negative("augmentation", color_jitter=self.color_jitter, mixup=self.mixup, cutmix=self.cutmix)
+        require(
+            0 <= self.random_erasing <= 1, f"augmentation.random_erasing must be in [0, 1], got {self.random_erasing}"
+        )
+        below_one("augmentation", label_smoothing=self.label_smoothing)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TaskConfig):
+    """Pretraining the visual encoder on image classification, with a trainable query as prior."""
+
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
+    pooling: Literal["token", "avg"] = "token"
+    """What the classifier reads: the CLS token, or the mean patch."""
+    mosaic: int = 1
+    """Side n of a mosaic: training images are n x n mosaics of the folder's images, their targets the mean of the n x n
+    labels. Above 1 the encoder learns to keep what it sees where it sees it."""
+    crop_pct: float = 1.0
+    """Share of the shorter side that is seen in evaluation, in (0, 1], from the middle: 0.875 resizes to 256 pixels and
+    cuts out 224. The checkpoint keeps it."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.data.images is None,
+            f"data.images is {self.data.images}, but in pretraining data.root is the folder of images itself",
+        )
+        require(
+            self.data.samples_per_image == 1,
+            f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
+        )
+        require(
+            self.vision.mask == "cosine",
+            "vision.mask calibrated needs texts to be calibrated by; in pretraining it is cosine",
+        )
+        require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
+        require(
+            self.vision.image_size % self.mosaic == 0,
+            f"vision.image_size {self.vision.image_size} does not divide into a mosaic of "
+            f"{self.mosaic} x {self.mosaic}",
+        )
+        require(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], got {self.crop_pct}")
+        augmentation = self.augmentation
+        require(
+            self.mosaic == 1 or not augmentation.mixes,
+            f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
+            "each other: a mosaic is mixed already",
+        )
+        for name, off in (("auto_augment", "none"), ("color_jitter", 0), ("random_erasing", 0)):
+            value = getattr(augmentation, name)
+            require(
+                value == off or self.data.augmentation == "imagenet",
+                f"augmentation.{name} {value} needs data.augmentation imagenet, got {self.data.augmentation}",
+            )
+
+
+class ClassificationTask(Task):
+    """Pretraining on an image folder; see ``Task`` for what each method owes."""
+
+    kind = "pretraining"
+    about = About(
+        "image classification",
+        "image-classification",
+        "scripts/evaluate_vision.py --checkpoint {name} --data FOLDER --output val.json",
+    )
+    config_class = PretrainConfig
     select_metric = "top1"
+    start_option = "--vision.weights"
+    usual_labels = (1000, "classes, ImageNet's")
 
     def __init__(self, config: PretrainConfig, checkpoint: Path | None = None) -> None:
         """
         Args:
             checkpoint: of this run, to go on from.
         """
-        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
+        config = self.config = fetched_trunk(config) if checkpoint is None else without_start_weights(config)
         data, mixing, seed = config.data, config.augmentation, config.run.seed
         if mixing.mixes:
             _check_pairs(config.optim)
@@ -83,12 +181,9 @@ class ClassificationTask:
         classes = match_classes(config.vision.weights, self.train_set.classes)
         # A run that goes on has no start weights, so that nothing is fitted.
         fit = decoder_fit(self.train_set, plain, seed)
-        self.model = build_classifier(config, len(self.train_set.classes), classes, fit)
+        self.model = build_classifier(config.vision, len(self.train_set.classes), config.pooling, classes, fit)
         say_what_is_left_out(config, self.model, has_prior=False)
         leave_at_rest(config, self.model, self.lr_of())
-
-    def look_ahead(self, batches: Sequence[ImageBatch], seeds: Sequence[int]) -> list[None]:
-        return [None] * len(batches)
 
     def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
         with arithmetic(self.config.run.precision, batch.images.device):
@@ -107,14 +202,7 @@ class ClassificationTask:
         """
         if self.select_set is None:
             return None
-        optim = self.config.optim
-        loader = evaluation_loader(
-            self.select_set,
-            batch_size=samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size()),
-            rank=rank(),
-            world_size=world_size(),
-            num_workers=self.config.data.num_workers,
-        )
+        loader = selection_loader(self.config, self.select_set)
         records: list[tuple[int, bool]] = []
         device = next(model.parameters()).device
         with arithmetic(self.config.run.precision, device), self.model.vision.weights_stay():
@@ -147,7 +235,7 @@ class ClassificationTask:
         del vision["decoders"]  # of how training starts
         content = {"format": 1, "vision": vision, "pooling": self.config.pooling, "classes": self.train_set.classes}
         write_json(folder / CONFIG, content, indent=1)
-        write_json(folder / STATISTICS, _statistics(self.config.vision, self.config.crop_pct), indent=1)
+        write_json(folder / STATISTICS, statistics_of(self.config.vision, self.config.crop_pct), indent=1)
         write_json(folder / TRAINING, self.training, indent=1)
 
     def check_saved(self, folder: Path) -> None:
@@ -155,9 +243,38 @@ class ClassificationTask:
         if saved != self.train_set.classes:
             raise InputError(
                 f"{self.config.data.root} has other classes than checkpoint {folder}; bring back the data as it was to "
-                f"go on, or {new_run_from(folder, '--vision.weights')}"
+                f"go on, or {new_run_from(folder, self.start_option)}"
             )
-        check_same_data(self._data, self.config.data.root, folder, "--vision.weights")
+        check_same_data(self._data, self.config.data.root, folder, self.start_option)
+
+    @classmethod
+    def holds(cls, content: Mapping[str, Any]) -> bool:
+        return "classes" in content
+
+    @classmethod
+    def load(cls, folder: Path) -> ClassifierCheckpoint:
+        return load_classifier(folder)
+
+    @classmethod
+    def data_sizes(cls, config: PretrainConfig) -> tuple[int, int]:
+        root, splits = Path(config.data.root), config.data.train_splits
+        classes = class_names(root / splits[0])
+        return sum(len(image_files(root / split / name)) for split in splits for name in classes), len(classes)
+
+    @classmethod
+    def random_model(cls, config: PretrainConfig, facts: Facts) -> Classifier:
+        return build_random_classifier(config.vision, facts.labels, pooling=config.pooling, norm_follows=False)
+
+    @classmethod
+    def made_up_batch(cls, config: PretrainConfig, facts: Facts, samples: int) -> ImageBatch:
+        size, labels = config.vision.image_size, torch.randint(facts.labels, (samples, config.mosaic**2))
+        return ImageBatch(torch.rand(samples, 3, size, size), labels, torch.arange(samples))
+
+    @classmethod
+    def without_data(cls, config: PretrainConfig, model: Classifier, facts: Facts | None = None) -> Self:
+        task = super().without_data(config, model, facts)
+        task.train_set = SimpleNamespace(classes=range(facts.labels))
+        return task
 
 
 def _describe_data(config: PretrainConfig, content: dict[str, str]) -> dict[str, Any]:
@@ -171,91 +288,6 @@ def _describe_data(config: PretrainConfig, content: dict[str, str]) -> dict[str,
         "vision_weights": origin_of(config.vision.weights),
         "start": None,
     }
-
-
-def match_classes(weights: str | None, classes: Sequence[str]) -> LabelMatch | None:
-    """The classes of a run beside those of the pretrained classifier that ``vision.weights`` names, and a line on both.
-
-    None where that is something else, or nobody knows its classes.
-    """
-    file = None if weights is None else Path(weights) / CONFIG
-    if file is None or not file.is_file():
-        return None
-    try:
-        before = _classes_in(read_json(file, dict))
-    except InputError:  # other programs' configurations need not be as strict as ours
-        return None
-    if before is None:
-        return None
-    match = match_labels(before, classes)
-    if not match.is_identity:
-        log.info("vision.weights %s has other classes: %s", weights, match.describe("classes"))
-    return match
-
-
-def _classes_in(content: dict) -> list[str] | None:
-    """The names of a classifier's rows in its ``config.json``, if it is one of ours."""
-    classes = content.get("classes")
-    is_list = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
-    return classes if is_list and content.get("format") == 1 and content.get("pooling") in POOLINGS else None
-
-
-class ClassifierCheckpoint(NamedTuple):
-    """A pretrained encoder with the head that it was pretrained with."""
-
-    model: Classifier
-    transform: ImageTransform  # from pictures to the model's inputs
-    classes: list[str]  # of the head's rows
-
-
-def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
-    """Read a checkpoint folder of a pretraining run; the model is in evaluation mode.
-
-    Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
-    """
-    folder = Path(folder)
-    content = read_json(folder / CONFIG, dict)
-    classes = _classes_in(content)
-    if classes is None:
-        raise InputError(
-            f"{folder / CONFIG}: expected a pretrained classifier of format 1 with its vision, pooling and classes, "
-            f"got {sorted(content)[:6]}"
-        )
-    try:
-        config = VisionConfig(**content["vision"])
-        pooling, norm_follows = POOLINGS[content["pooling"]]
-        model = build_random_classifier(config, len(classes), pooling=pooling, norm_follows=norm_follows)
-    except (ConfigError, TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
-    try:
-        state = safetensors.torch.load_file(folder / WEIGHTS)
-        model.load_state_dict(named_for_pooling(state, content["pooling"]))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error
-    crop_pct = _read_crop_pct(folder / STATISTICS, config)
-    transform = image_transform(config.image_size, *image_statistics(config), crop_pct=crop_pct)
-    return ClassifierCheckpoint(model.eval(), transform, classes)
-
-
-def _statistics(config: VisionConfig, crop_pct: float) -> dict:
-    """Size, pixel statistics and crop of the encoder's input, as JSON has them."""
-    mean, std = image_statistics(config)
-    return {
-        "image_size": config.image_size, "image_mean": list(mean), "image_std": list(std), "crop_pct": crop_pct
-    }  # fmt: skip
-
-
-def _read_crop_pct(path: Path, config: VisionConfig) -> float:
-    """The crop that a folder's statistics say, if the rest of them is the encoder's."""
-    found = read_json(path, dict)
-    # Older folders, and converted ones, do not have it: they show the whole shorter side.
-    expected = _statistics(config, crop_pct := found.get("crop_pct", 1.0))
-    if {"crop_pct": crop_pct} | found != expected:
-        raise InputError(f"{path}: expected {expected}, as {CONFIG} beside it says, got {found}")
-    if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:
-        raise InputError(f"{path}: expected crop_pct to be a number in (0, 1], got {crop_pct!r:.60}")
-    return crop_pct
 
 
 def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from vl_absvit.distributed import take_from_main
 from vl_absvit.main_process import in_main_process
 from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.closed_form import fit_to_moments, look_moments, start_decoders
+from vl_absvit.tasks.base import in_groups
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def fit_decoders(vision: AbSViT, images: Iterator[Tensor]) -> str:
     home = vision.pos_embed.device
     try:
         vision.to("cuda" if torch.cuda.is_available() else home)
-        moments = look_moments(vision, batches(images))
+        moments = look_moments(vision, map(torch.stack, in_groups(images, AT_ONCE)))
         fitted = fit_to_moments(moments)
         start_decoders(vision, fitted)
     finally:
@@ -68,9 +68,3 @@ def fit_decoders(vision: AbSViT, images: Iterator[Tensor]) -> str:
         normed,
     )
     return f"closed form, on {number} images"
-
-
-def batches(images: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Images (3, H, W), several at once: (I, 3, H, W)."""
-    while some := list(islice(images, AT_ONCE)):
-        yield torch.stack(some)

@@ -12,7 +12,7 @@ from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.build import image_statistics
-from vl_absvit.tasks.classification import POOLINGS, ClassifierCheckpoint
+from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.opening import open_checkpoint
 from vl_absvit.tasks.prior_comparison import TextPriors
 

@@ -9,28 +9,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.config import PretrainConfig, TextConfig
+from vl_absvit.config import TaskConfig, TextConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_from_architecture, leave_untrained
+from vl_absvit.models.build import build_from_architecture
 from vl_absvit.models.vl_model import VLAbSViT
-from vl_absvit.tasks.base import RunnableConfig, new_run_from
-from vl_absvit.tasks.checkpoint import TRAINING, load_tokenizer
+from vl_absvit.tasks.base import new_run_from
+from vl_absvit.tasks.checkpoint import TRAINING
+from vl_absvit.tasks.sources import AnyConfig, WithTexts
+from vl_absvit.tasks.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 
 
-def without_sources(config: RunnableConfig, checkpoint: Path) -> RunnableConfig:
+def without_start_weights(config: AnyConfig) -> AnyConfig:
+    """The config of a run that goes on: no start weights are read."""
+    return replace(config, vision=replace(config.vision, weights=None))
+
+
+def without_sources(config: WithTexts, checkpoint: Path) -> WithTexts:
     """The config of a run that goes on: no start weights are read, and the tokenizer is the checkpoint's.
 
     Raises:
         InputError: the tokenizer that the config names is there and is another one.
     """
-    config = replace(config, vision=replace(config.vision, weights=None))
-    if isinstance(config, PretrainConfig):
-        return config
     _check_tokenizer(config.text, checkpoint)
-    return replace(config, from_checkpoint=None, text=replace(config.text, model=None, tokenizer=str(checkpoint)))
+    text = replace(config.text, model=None, tokenizer=str(checkpoint))
+    return replace(without_start_weights(config), from_checkpoint=None, text=text)
 
 
 def _check_tokenizer(text: TextConfig, checkpoint: Path) -> None:
@@ -48,12 +53,11 @@ def _check_tokenizer(text: TextConfig, checkpoint: Path) -> None:
         )
 
 
-def model_as_saved(config: RunnableConfig, checkpoint: Path) -> VLAbSViT:
+def model_as_saved(config: TaskConfig, checkpoint: Path) -> VLAbSViT:
     """The model that a checkpoint describes, ready to be filled with its weights."""
     path = checkpoint / "config.json"
     model = build_from_architecture(read_json(path, dict), str(path))
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    leave_untrained(model, config)
     return model
 
 

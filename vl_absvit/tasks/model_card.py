@@ -4,47 +4,22 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from safetensors import safe_open
 from torch import nn
 
+from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import AbSViT
-from vl_absvit.tasks.checkpoint import head_of
-from vl_absvit.tasks.classification import ClassificationTask, ClassifierCheckpoint
+from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.checkpoint import chain_of
 from vl_absvit.tasks.opening import open_checkpoint
-from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.vqa import VQACheckpoint, VQATask
+from vl_absvit.tasks.registry import task_of_checkpoint
 
 NOT_KNOWN = "not recorded"
 SELECT = "select/"  # before the names of an evaluation's metrics in metrics.jsonl
-
-
-class Kind(NamedTuple):
-    """What a checkpoint folder can hold."""
-
-    title: str
-    pipeline: str | None  # the hub's name of the task, if it has one
-    select_metric: str | None  # what ``checkpoints/best`` is the best in
-    command: str | None  # that evaluates it
-
-
-KINDS = {
-    "vqa": Kind(
-        "visual question answering", "visual-question-answering", VQATask.select_metric,
-        "scripts/evaluate_vqa.py --checkpoint {name} --data OUT --split val --output predictions.json",
-    ),
-    "matching": Kind(
-        "image-text retrieval", None, RetrievalTask.select_metric,
-        "scripts/evaluate_retrieval.py --checkpoint {name} --data OUT --split test --output scores.json",
-    ),
-    "classifier": Kind(
-        "image classification", "image-classification", ClassificationTask.select_metric,
-        "scripts/evaluate_vision.py --checkpoint {name} --data FOLDER --output val.json",
-    ),
-}  # fmt: skip
 
 
 def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
@@ -59,19 +34,18 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
         InputError: the folder is not whole.
     """
     checkpoint = open_checkpoint(folder)
-    is_classifier = isinstance(checkpoint, ClassifierCheckpoint)
-    kind = KINDS.get("classifier" if is_classifier else head_of(folder), Kind("vision and language", None, None, None))
+    task = task_of_checkpoint(read_json(folder / "config.json", dict))
     run = folder.parents[1] if folder.parent.name == "checkpoints" else None
     config = _read_config(run)
     vision = checkpoint.model.vision
     parts = [
-        f"---\n{yaml.safe_dump(_metadata(kind, vision, license_id), sort_keys=False)}---",
+        f"---\n{yaml.safe_dump(_metadata(task, vision, license_id), sort_keys=False)}---",
         f"# {name}",
-        f"{vision.variant.label} for {kind.title}, trained with vl_absvit. {_how_it_looks(vision)}",
+        f"{vision.variant.label} for {_title_of(task)}, trained with vl_absvit. {_how_it_looks(vision)}",
         _table("The model", _describe_model(checkpoint, folder)),
         _table("Training", _describe_training(checkpoint, config)),
-        _metrics(run, folder, kind, config),
-        _how_to_open(name, kind),
+        _metrics(run, folder, task, config),
+        _how_to_open(name, task),
         "The licence covers these weights only; pretrained weights and data sets named above have their own."
         if license_id
         else "Licence: not stated.",
@@ -79,10 +53,15 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _metadata(kind: Kind, vision: AbSViT, license_id: str | None) -> dict[str, Any]:
+def _title_of(task: type[Task] | None) -> str:
+    return task.about.title if task else "vision and language"  # only released models are of no task of ours
+
+
+def _metadata(task: type[Task] | None, vision: AbSViT, license_id: str | None) -> dict[str, Any]:
     """What the hub reads of a card."""
-    tags = ["vl_absvit", vision.variant.label.lower(), kind.title.replace(" ", "-"), "top-down-attention"]
-    content = {"license": license_id, "library_name": "vl_absvit", "pipeline_tag": kind.pipeline, "tags": tags}
+    tags = ["vl_absvit", vision.variant.label.lower(), _title_of(task).replace(" ", "-"), "top-down-attention"]
+    pipeline = task.about.pipeline if task else None
+    content = {"license": license_id, "library_name": "vl_absvit", "pipeline_tag": pipeline, "tags": tags}
     return {key: value for key, value in content.items() if value is not None}
 
 
@@ -98,18 +77,7 @@ def _how_it_looks(vision: AbSViT) -> str:
 def _describe_model(checkpoint: Any, folder: Path) -> list[tuple[str, str]]:
     model, vision = checkpoint.model, checkpoint.model.vision
     rows = [("vision", f"{vision.variant.label}, {_size_of(vision)}; images of {_image_size(vision)}")]
-    if isinstance(checkpoint, ClassifierCheckpoint):
-        rows += [("classes", f"{len(checkpoint.classes):,}")]
-    else:
-        text, fusion = model.text.roberta.config, model.architecture["fusion"]
-        heads = text.num_attention_heads
-        rows += [
-            ("text", f"RoBERTa, {text.hidden_size} wide, {text.num_hidden_layers} layers, {heads} heads; "
-             f"{len(checkpoint.tokenizer):,} tokens, texts of at most {checkpoint.preprocessing.max_tokens}"),
-            ("fusion", "co-attention, {width} wide, {num_layers} layers, {num_heads} heads".format(**fusion)),
-        ]  # fmt: skip
-    if isinstance(checkpoint, VQACheckpoint):
-        rows += [("answers", f"{len(checkpoint.vocabulary):,}")]
+    rows += checkpoint.described()
     return [*rows, ("parameters", f"{_count(model):,}"), ("weights", _types_in(folder / "model.safetensors"))]
 
 
@@ -138,11 +106,11 @@ def _types_in(file: Path) -> str:
 def _describe_training(checkpoint: Any, config: dict[str, Any]) -> list[tuple[str, str]]:
     """The chain of trainings, the earliest first, and how the last one was run."""
     rows = []
-    if isinstance(checkpoint, ClassifierCheckpoint):
+    if not hasattr(checkpoint, "training"):
         data, weights = _get(config, "data", "root"), _get(config, "vision", "weights")
         rows += [("data", _short(data)), ("trunk from", _short(weights) if config else NOT_KNOWN)]
     else:
-        for number, link in enumerate(_chain(checkpoint.training), start=1):
+        for number, link in enumerate(chain_of(checkpoint.training), start=1):
             splits = "+".join(link.get("splits", [])) or NOT_KNOWN
             selected = link.get("selected_on") or "nothing"
             starts = [f"{part} from {_short(link[key])}" for part, key in STARTS.items() if link.get(key)]
@@ -168,10 +136,6 @@ STARTS = {"trunk": "vision_weights", "text encoder": "text_model", "all weights"
 """Entries of ``training.json`` that say where weights came from."""
 
 
-def _chain(training: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*(_chain(training["start"]) if training.get("start") else []), training]
-
-
 def _short(name: str | None) -> str:
     """A name without the folders of the machine that it was used on."""
     if name is None:
@@ -192,7 +156,7 @@ def _read_config(run: Path | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _metrics(run: Path | None, folder: Path, kind: Kind, config: dict[str, Any]) -> str:
+def _metrics(run: Path | None, folder: Path, task: type[Task] | None, config: dict[str, Any]) -> str:
     """The evaluation that the checkpoint came out of, on the run's selection split."""
     file = run and run / "metrics.jsonl"
     if not file or not file.is_file() or folder.name not in ("best", "last"):
@@ -200,7 +164,7 @@ def _metrics(run: Path | None, folder: Path, kind: Kind, config: dict[str, Any])
     evaluations = [line for line in _lines(file) if any(key.startswith(SELECT) for key in line)]
     if not evaluations:
         return ""
-    shown, best = evaluations[-1], SELECT + str(kind.select_metric)
+    shown, best = evaluations[-1], SELECT + (task.select_metric if task else "")
     if folder.name == "best":
         shown = max(evaluations, key=lambda line: line.get(best, -math.inf))
     rows = [(key.removeprefix(SELECT), f"{value:.2f}") for key, value in shown.items() if key.startswith(SELECT)]
@@ -217,24 +181,23 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict)]
 
 
-def _how_to_open(name: str, kind: Kind) -> str:
+def _how_to_open(name: str, task: type[Task] | None) -> str:
     lines = ["## How to open it", "", "```"]
-    if kind.command:
-        lines += [f"python {kind.command.format(name=name)}"]
-    if kind is KINDS["classifier"]:
+    if task:
+        lines += [f"python {task.about.command.format(name=name)}"]
+    option = task.start_option if task else Task.start_option
+    is_whole_model = option == Task.start_option
+    config = "CONFIG" if is_whole_model else "configs/vqa_absvit_base.yaml"
+    lines += [f"python scripts/finetune_vqa.py --config {config} {option} {name}", "```"]
+    if is_whole_model:
         lines += [
-            f"python scripts/finetune_vqa.py --config configs/vqa_absvit_base.yaml --vision.weights {name}",
+            "",
+            "```python",
+            "from vl_absvit.models import VLAbSViT",
+            "",
+            f'model = VLAbSViT.from_pretrained("{name}")',
             "```",
         ]
-        return "\n".join(lines)
-    lines += [f"python scripts/finetune_vqa.py --config CONFIG --from_checkpoint {name}", "```", ""]
-    lines += [
-        "```python",
-        "from vl_absvit.models import VLAbSViT",
-        "",
-        f'model = VLAbSViT.from_pretrained("{name}")',
-        "```",
-    ]
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.models.absvit import AbSViT, FirstLook, Look
 from vl_absvit.models.prior import cosines, prior_similarity
 from vl_absvit.tasks.checkpoint import VLCheckpoint, load_parts
-from vl_absvit.tasks.classification import ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
 from vl_absvit.variants import VARIANTS, Variant
 
 TEMPERATURE = 0.07

@@ -5,42 +5,35 @@ caption, I distinct images, T tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.cli import progress
-from vl_absvit.config import RetrievalConfig
+from vl_absvit.config import DataConfig, LossConfig, TextConfig, VisionLanguageConfig
+from vl_absvit.config.checks import not_negative, positive, require
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery
 from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.data.image_loader import check_disjoint
+from vl_absvit.data.records import CAPTIONS
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.absvit import FirstLook
-from vl_absvit.models.build import build_retrieval_model, image_statistics
-from vl_absvit.models.vl_model import Pairs, Texts
+from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import decoder_losses_of, decoder_terms, leave_at_rest, say_what_is_left_out
-from vl_absvit.tasks.checkpoint import (
-    Preprocessing,
-    VLCheckpoint,
-    check_same_tokenizer,
-    describe_data,
-    describe_training,
-    save_parts,
-    tokenizer_of,
-)
-from vl_absvit.tasks.decoder_fit import decoder_fit
-from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
+from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms
+from vl_absvit.tasks.checkpoint import Preprocessing
+from vl_absvit.tasks.facts import Facts, sum_of_counts
 from vl_absvit.tasks.hard_negatives import Draw
 from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
 from vl_absvit.tasks.retrieval_pairs import HardNegatives, find_hard, make_pairs, step_hard_negatives, take_hard
 from vl_absvit.tasks.retrieval_scores import score_gallery
-from vl_absvit.tasks.sources import fetched
-from vl_absvit.tasks.start_config import say_other_use
+from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
+from vl_absvit.variants import VARIANTS
 
 
 class StepAhead(NamedTuple):
@@ -50,44 +43,88 @@ class StepAhead(NamedTuple):
     hard: HardNegatives
 
 
-class RetrievalTask:
-    """Finetuning on retrieval; see ``tasks.base.Task`` for what each method owes the loop."""
+@dataclass(frozen=True, kw_only=True)
+class RetrievalLossConfig(LossConfig):
+    """Weights of the retrieval losses; 0 removes a loss, its computation and what it alone trains from training."""
 
+    prior: float = 1.0
+    """Weight of the contrastive prior loss, which also trains the dual encoder."""
+    ranking: float = 1.0
+    """Weight of the softmax over an image's own and its false captions, and of that over a caption's own and its hard
+    images, scored by the whole model. Without it, the model ranks by its matching logits."""
+    itm: float = 1.0
+    """Weight of image-text matching against a hard caption and hard images of the batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative("loss", ranking=self.ranking, itm=self.itm)
+        require(self.ranking > 0 or self.itm > 0, "loss.ranking and loss.itm are both 0: nothing trains the fusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig(VisionLanguageConfig):
+    """Finetuning on image-text retrieval."""
+
+    data: DataConfig
+    """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
+    text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
+    negatives: int = 15
+    """False captions each image's own caption is ranked against, drawn anew in every epoch."""
+    negative_images: int = 1
+    """Hard images of the global batch that each caption's own image is ranked against and told from, drawn the likelier
+    the more similar the first look finds them. Each costs one pair more (a second look and a fusion) and, unless a step
+    is one pass of one process, one first look more. 0 trains on false captions only, which leaves the scores of
+    different images incomparable."""
+    select_shortlist: int = 16
+    """Candidates of each query that the whole model scores when the selection split is evaluated."""
+    loss: RetrievalLossConfig = field(default_factory=RetrievalLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
+        not_negative("config", negative_images=self.negative_images)
+        require(
+            self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
+            f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
+        )
+
+
+class RetrievalTask(VisionLanguageTask):
+    """Finetuning on retrieval; see ``Task`` for what each method owes."""
+
+    kind = "retrieval"
+    head_kind = "matching"
+    about = About(
+        "image-text retrieval",
+        None,
+        "scripts/evaluate_retrieval.py --checkpoint {name} --data OUT --split test --output scores.json",
+    )
+    config_class = RetrievalConfig
     select_metric = "mean_recall"
 
-    def __init__(self, config: RetrievalConfig, checkpoint: Path | None = None) -> None:
-        """
-        Args:
-            checkpoint: of this run, to go on from.
-        """
-        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
-        data, text = config.data, config.text
-        self.tokenizer = tokenizer_of(text)
-        self.preprocessing = Preprocessing(config.vision.image_size, *image_statistics(config.vision), text.max_tokens)
-        self.train_set = CaptionDataset(
-            data.root, data.train_splits, self.tokenizer, text.max_tokens,
-            self.preprocessing.transform(data.augmentation), config.negatives, config.run.seed,
-            data.images,
+    def read_data(self) -> tuple[CaptionDataset, CaptionGallery | None]:
+        config, data = self.config, self.config.data
+        train_set = CaptionDataset(
+            data.root, data.train_splits, self.tokenizer, config.text.max_tokens,
+            self.preprocessing.transform(data.augmentation), config.negatives, config.run.seed, data.images,
         )  # fmt: skip
-        self.select_set = None
-        if data.select_split is not None:
-            self.select_set = make_gallery(
-                data.root, data.select_split, self.tokenizer, self.preprocessing, data.images
-            )
-            check_disjoint(self.train_set, self.select_set)
-        self._data = describe_data(config)
-        torch.manual_seed(config.run.seed)
-        if checkpoint is None:
-            self.training = describe_training(config, self._data)
-            if config.from_checkpoint is not None:
-                check_same_tokenizer(config.from_checkpoint, self.tokenizer)
-            fit = decoder_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
-            self.model = build_retrieval_model(config, self.tokenizer, fit)
-            say_other_use(config.from_checkpoint, self.model.architecture)
-        else:
-            self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
-        say_what_is_left_out(config, self.model, has_prior=True)
-        leave_at_rest(config, self.model, self.lr_of())
+        if data.select_split is None:
+            return train_set, None
+        return train_set, make_gallery(data.root, data.select_split, self.tokenizer, self.preprocessing, data.images)
+
+    @classmethod
+    def head(cls, config: RetrievalConfig, labels: None) -> dict[str, Any]:
+        # Where nothing trains a score to rank by, the matching logits rank, as in ALBEF.
+        return {"kind": "matching"} | ({} if config.loss.ranking else {"ranks_by": "itm"})
+
+    @classmethod
+    def sentence(cls, config: RetrievalConfig) -> str:
+        return config.prior.sentence  # of every encoder, for the dual encoder
+
+    @classmethod
+    def leave_untrained(cls, config: RetrievalConfig, model: VLAbSViT) -> None:
+        for layer, weight in ((model.head.rank, config.loss.ranking), (model.head.itm, config.loss.itm)):
+            layer.requires_grad_(weight > 0)
 
     @property
     def _draw(self) -> Draw:
@@ -180,20 +217,22 @@ class RetrievalTask:
         recalls = retrieval_recalls(scores.pairs, self.select_set.image_of_caption, scores.similarity, size)
         return {"mean_recall": sum(recalls.values()) / len(recalls)} | recalls
 
-    def lr_of(self) -> dict[str, float]:
-        rates = self.config.optim.learning_rates
-        lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
-        if self.model.vision.feeds_back:
-            lr_of["vision.decoders"] = rates.feedback
-        if self.model.vision.mask is not None:
-            lr_of["vision.mask"] = rates.prior
-        return lr_of | {"prior": rates.prior}
+    @classmethod
+    def data_sizes(cls, config: RetrievalConfig) -> tuple[int, None]:
+        return sum_of_counts(config.data, CAPTIONS, "captions", "without_image"), None
 
-    def save(self, folder: Path) -> None:
-        save_parts(folder, VLCheckpoint(self.model, self.tokenizer, self.preprocessing, self.training))
+    @classmethod
+    def made_up_batch(cls, config: RetrievalConfig, facts: Facts, samples: int) -> RetrievalBatch:
+        rows, size, own = torch.arange(samples), config.vision.image_size, np.arange(samples)
+        texts = made_up_texts(config, facts, samples * (1 + config.negatives))
+        # Other processes and passes have other images.
+        captioned = np.arange(max(samples, 2, 1 + config.negative_images))
+        return RetrievalBatch(torch.rand(samples, 3, size, size), rows, rows, *texts, own, captioned, own)
 
-    def check_saved(self, folder: Path) -> None:
-        check_same_data(self._data, self.config.data.root, folder)
+    @classmethod
+    def least_samples(cls, config: RetrievalConfig) -> int:
+        # Hard captions and images are those of other samples of the same pass.
+        return 1 + max(config.loss.itm > 0, config.negative_images)
 
 
 def make_gallery(

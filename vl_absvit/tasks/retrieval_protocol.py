@@ -8,7 +8,7 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.whole_folder import fingerprint
-from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on
+from vl_absvit.tasks.checkpoint import VLCheckpoint, chain_of, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.variants import Variant
 
@@ -44,7 +44,7 @@ def describe_protocol(
     variant = checkpoint.model.vision.variant
     resolution = checkpoint.preprocessing.image_size
     kind = "zero-shot" if zero_shot else "finetuned"
-    history = f"trained on {', then '.join(_describe(link) for link in _chain(checkpoint.training))}"
+    history = f"trained on {', then '.join(_describe(link) for link in chain_of(checkpoint.training))}"
     return {
         "dataset": dataset,
         "split": split,
@@ -90,10 +90,6 @@ def _ranking(look: str, size: int | None, variant: Variant) -> str:
     if size is None:
         return f"every pair scored by {whole}"
     return f"the dual encoder's best {size} of every query ranked by {whole}"
-
-
-def _chain(training: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*(_chain(training["start"]) if training["start"] else []), training]
 
 
 def _describe(link: dict[str, Any]) -> str:

@@ -1,30 +1,42 @@
 """What a run starts from, wherever that is: names on the hub become the folders that they are fetched into."""
 
 from dataclasses import replace
+from typing import TypeVar
 
-from vl_absvit.config import PretrainConfig, TextConfig
+from vl_absvit.config import TaskConfig, TextConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, WEIGHTS_AND_TEXTS, find
-from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.tasks.checkpoint import check_start
 
+AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
+WithTexts = TypeVar("WithTexts", bound=VisionLanguageConfig)
 
-def fetched(config: RunnableConfig) -> RunnableConfig:
+
+def fetched_trunk(config: AnyConfig) -> AnyConfig:
+    """The config with a folder in place of the name on the hub of ``vision.weights``.
+
+    Raises:
+        InputError: it is neither here nor to be had from there.
+    """
+    if config.vision.weights in (None, "timm"):
+        return config
+    weights = str(find(config.vision.weights, "vision.weights").path)
+    return replace(config, vision=replace(config.vision, weights=weights))
+
+
+def fetched(config: WithTexts) -> WithTexts:
     """The config with a folder in place of every name on the hub; nothing is fetched that the run does not read.
 
     Raises:
         InputError: something is neither here nor to be had from there.
         ConfigError: the same of ``text.model``.
     """
-    start = None if isinstance(config, PretrainConfig) else config.from_checkpoint
+    start = config.from_checkpoint
     if start is not None:
         config = replace(config, from_checkpoint=str(find(start, "from_checkpoint").path))
         check_start(config.from_checkpoint)
-    elif config.vision.weights not in (None, "timm"):
-        weights = str(find(config.vision.weights, "vision.weights").path)
-        config = replace(config, vision=replace(config.vision, weights=weights))
-    if isinstance(config, PretrainConfig):
-        return config
+    else:
+        config = fetched_trunk(config)
     return replace(config, text=_fetched_text(config.text, reads_weights=start is None))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vl_absvit.config import RetrievalConfig, VQAConfig
+from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.records import ImageTable
@@ -27,7 +27,7 @@ from vl_absvit.variants import VARIANTS
 log = logging.getLogger(__name__)
 
 
-def fit_trunk(config: VQAConfig | RetrievalConfig) -> AbSViT:
+def fit_trunk(config: VisionLanguageConfig) -> AbSViT:
     """The trunk that a finetuning would start from, with decoders fitted to images of its training splits.
 
     Raises:
@@ -49,7 +49,7 @@ def fit_trunk(config: VQAConfig | RetrievalConfig) -> AbSViT:
     return trunk
 
 
-def training_images(config: VQAConfig | RetrievalConfig) -> Iterator[Tensor]:
+def training_images(config: VisionLanguageConfig) -> Iterator[Tensor]:
     """At most ``IMAGES`` of the training splits' images, (3, H, W) each, as a run of this config chooses them."""
     data, table = config.data, ImageTable(config.data.root, config.data.images)
     image_ids = np.concatenate([images_of_split(data.root, split, table) for split in data.train_splits])
@@ -57,7 +57,7 @@ def training_images(config: VQAConfig | RetrievalConfig) -> Iterator[Tensor]:
     return ImageLoader(table, transform, len(image_ids)).sample(image_ids, IMAGES, config.run.seed, transform)
 
 
-def write_trunk(trunk: AbSViT, config: VQAConfig | RetrievalConfig, folder: Path) -> None:
+def write_trunk(trunk: AbSViT, config: VisionLanguageConfig, folder: Path) -> None:
     """Write weights and ``config.json`` into an existing empty folder."""
     vision = asdict(replace(config.vision, weights=None, gradient_checkpointing=False))
     del vision["decoders"]  # of how training starts

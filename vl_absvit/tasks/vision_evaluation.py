@@ -21,7 +21,7 @@ from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.classification import ALEXNET_ERRORS, SEVERITIES, label_ranks, subset_logits
 from vl_absvit.models.heads import Classifier
-from vl_absvit.tasks.classification import STATISTICS, ClassifierCheckpoint
+from vl_absvit.tasks.classifier_checkpoint import STATISTICS, ClassifierCheckpoint
 from vl_absvit.variants import Variant
 
 

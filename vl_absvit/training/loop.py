@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from accelerate.tracking import is_tensorboard_available, is_wandb_available
 from accelerate.utils import InitProcessGroupKwargs, send_to_device
 from torch import Tensor, nn
 
-from vl_absvit.cli import progress
-from vl_absvit.config import RunConfig
+from vl_absvit.cli import parse_run_config, progress
+from vl_absvit.config import RunConfig, TaskConfig
 from vl_absvit.distributed import PATIENCE
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.main_process import in_main_process
-from vl_absvit.tasks.base import RunnableConfig, Task, epoch_batches, passes_per_step, steps_per_epoch
+from vl_absvit.tasks.base import Task, epoch_batches, in_groups, passes_per_step, steps_per_epoch
 from vl_absvit.training.checkpoint import save_checkpoint
 from vl_absvit.training.compiled import compile_forward, uncompiled
 from vl_absvit.training.engines import (
@@ -47,7 +47,7 @@ from vl_absvit.training.state import RunState, find_last, go_on, save_last
 from vl_absvit.training.trackers import start_trackers
 
 
-def train(config: RunnableConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
+def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
     """Train ``task.model`` to the end of the last epoch, going on from the run's last checkpoint where there is one.
 
     A signal that asks for the machine (``Preemption``) ends it earlier: after a step, with everything saved.
@@ -201,13 +201,6 @@ def accumulate_gradients(
     return parts
 
 
-def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` consecutive items each."""
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
-
-
 def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunState, epoch: int) -> RunState:
     """Evaluate on the selection split and save the model where it is the best so far; ``state`` with its score.
 
@@ -234,7 +227,12 @@ def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunSta
     return state
 
 
-def launch(config: RunnableConfig, make_task: Callable[[Any, Path | None], Task]) -> None:
+def run_task(task: type[Task]) -> None:
+    """A whole run in this process, by the command line: ``--config FILE.yaml`` and overrides."""
+    launch(parse_run_config(task.config_class), task)
+
+
+def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) -> None:
     """A whole run in this process: devices, run folder, task, training.
 
     Args:

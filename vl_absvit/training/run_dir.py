@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from vl_absvit.config import TaskConfig
 from vl_absvit.data.files import flush_to_disk, write_text
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.training.environment import changes, environment
 from vl_absvit.training.same_run import check_same_run, config_as_dict
 
@@ -74,7 +74,7 @@ class RunFolder:
         write_text(path, "".join(kept))
 
 
-def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
+def open_run(config: TaskConfig, is_main: bool) -> RunFolder:
     """Make or, with ``run.resume``, reopen the run folder of a config and start its log.
 
     Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
@@ -97,7 +97,7 @@ def open_run(config: RunnableConfig, is_main: bool) -> RunFolder:
     return run
 
 
-def _check_folder(run: RunFolder, config: RunnableConfig) -> list[str]:
+def _check_folder(run: RunFolder, config: TaskConfig) -> list[str]:
     """Refuse a folder that this config cannot go on in; what differs and may, in words."""
     folder = run.path
     if folder.exists() and not folder.is_dir():

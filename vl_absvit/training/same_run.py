@@ -9,9 +9,10 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vl_absvit.config import EARLIER, RENAMED, PretrainConfig
+from vl_absvit.config import EARLIER, RENAMED, TaskConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.base import RunnableConfig, new_run_from
+from vl_absvit.tasks.base import new_run_from
+from vl_absvit.tasks.registry import task_of
 
 FREE = (
     "run.output", "run.resume", "run.log_every", "run.trackers", "run.project", "run.name", "data.num_workers",
@@ -32,7 +33,7 @@ MODEL = (
 """Another model, which the run's weights do not fit."""
 
 
-def check_same_run(config: RunnableConfig, written: Mapping[str, Any], folder: Path) -> list[str]:
+def check_same_run(config: TaskConfig, written: Mapping[str, Any], folder: Path) -> list[str]:
     """Make sure that a config goes on with the run in ``folder``.
 
     Args:
@@ -60,7 +61,7 @@ def check_same_run(config: RunnableConfig, written: Mapping[str, Any], folder: P
     return list(_remarks(differing))
 
 
-def config_as_dict(config: RunnableConfig) -> dict[str, Any]:
+def config_as_dict(config: TaskConfig) -> dict[str, Any]:
     """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
     content = json.loads(json.dumps(asdict(config)))
     del content["run"]["resume"]
@@ -109,7 +110,7 @@ def _remarks(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
             )
 
 
-def _advice(config: RunnableConfig, refused: list[str], folder: Path) -> str:
+def _advice(config: TaskConfig, refused: list[str], folder: Path) -> str:
     """Words for what to do instead."""
     go_on = f"leave {'it as it was' if len(refused) == 1 else 'them as they were'} to go on"
     checkpoint = folder / "checkpoints" / "last"
@@ -117,5 +118,4 @@ def _advice(config: RunnableConfig, refused: list[str], folder: Path) -> str:
         return f"{go_on}; with another seed it is another run: --run.output NEW"
     if any(key in MODEL for key in refused) or not checkpoint.exists():
         return f"{go_on}; another model is another run: --run.output NEW"
-    option = "--vision.weights" if isinstance(config, PretrainConfig) else "--from_checkpoint"
-    return f"{go_on}, or, to train on with the change, {new_run_from(checkpoint, option)}"
+    return f"{go_on}, or, to train on with the change, {new_run_from(checkpoint, task_of(config).start_option)}"

@@ -9,11 +9,10 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker, on_main_process
 
-from vl_absvit.config import RunConfig
+from vl_absvit.config import RunConfig, TaskConfig
 from vl_absvit.data.files import write_text
 from vl_absvit.errors import InputError
 from vl_absvit.main_process import in_main_process
-from vl_absvit.tasks.base import RunnableConfig
 from vl_absvit.training.same_run import config_as_dict, flatten
 
 PROJECT = "vl_absvit"
@@ -38,7 +37,7 @@ class OneWandBRun(WandBTracker):
         super().log({**values, "step": step}, **kwargs)
 
 
-def start_trackers(accelerator: Accelerator, config: RunnableConfig, step: int) -> None:
+def start_trackers(accelerator: Accelerator, config: TaskConfig, step: int) -> None:
     """Open the trackers with the run's config; TensorBoard drops what a resumed run will write again.
 
     Raises:
@@ -99,7 +98,7 @@ def run_id(run: RunConfig) -> str:
     return made
 
 
-def _plain(config: RunnableConfig) -> dict[str, int | float | str]:
+def _plain(config: TaskConfig) -> dict[str, int | float | str]:
     """The whole config by dotted keys, in values that every tracker takes."""
     flat = flatten(config_as_dict(config))
     return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in flat.items()}

@@ -6,90 +6,66 @@ from typing import NamedTuple
 
 from transformers import RobertaConfig
 
-from vl_absvit.config import PretrainConfig, RetrievalConfig, VQAConfig
-from vl_absvit.data.class_folders import class_names, image_files
-from vl_absvit.data.records import CAPTIONS, VQAV2, check_kind, read_manifest, read_vocabulary, split_files
+from vl_absvit.config import DataConfig, TextConfig
+from vl_absvit.data.records import check_kind, read_manifest, split_files
 from vl_absvit.data.texts import prepare_tokenizer
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.build import read_roberta_config
 from vl_absvit.models.text_encoder import longest_text
-from vl_absvit.tasks.base import RunnableConfig
-from vl_absvit.tasks.checkpoint import load_tokenizer
+from vl_absvit.tasks.tokenizers import load_tokenizer
 
 PUBLISHED = {"roberta-base": (768, 12, 12), "roberta-large": (1024, 24, 16)}
 """Width, layers and attention heads [Liu et al., "RoBERTa", 2019]."""
-VQAV2_ANSWERS, IMAGENET_CLASSES = 3129, 1000
 
 
 @dataclass(frozen=True)
 class Words:
     """What a text encoder from scratch takes from its tokenizer; it stands in for one."""
 
-    size: int
+    vocab_size: int
     pad_token_id: int | None
     bos_token_id: int | None
     eos_token_id: int | None
 
     def __len__(self) -> int:
-        return self.size
+        return self.vocab_size
 
 
 class Facts(NamedTuple):
     """Sizes, and which of them are assumed."""
 
     samples: int | None  # of the training splits; None where they are not known
-    labels: int | None  # answers or classes that the head tells apart; None for retrieval
+    labels: int | None  # that the head tells apart; None where it tells none
     text: RobertaConfig | Words | None  # the text encoder, or its words where it starts from scratch
     assumed: tuple[str, ...]  # in words
 
 
-def find_facts(config: RunnableConfig, samples: int | None = None) -> Facts:
-    """Read from the prepared data, the tokenizer and the text encoder's folder what is there; assume what is published.
-
-    Args:
-        samples: of the training splits, in place of those in the prepared data.
+def sum_of_counts(data: DataConfig, kind: str, counted: str, *less: str) -> int:
+    """Over the training splits of prepared data, what its manifest counts under a name, less some of its other counts.
 
     Raises:
-        InputError: the data is there and is not what the config trains on.
-        ConfigError: the sizes of the text encoder can neither be read nor are they known.
+        InputError: the data is of another kind, a split is not there, or nothing is counted.
     """
-    assumed = []
-    labels, found = _data_sizes(config)
-    if labels is None and not isinstance(config, RetrievalConfig):
-        is_vqa = isinstance(config, VQAConfig)
-        labels = VQAV2_ANSWERS if is_vqa else IMAGENET_CLASSES
-        whose = "answers, VQAv2's" if is_vqa else "classes, ImageNet's"
-        assumed.append(f"{labels:,} {whose}: there is no data in {config.data.root}")
-    text: RobertaConfig | Words | None = None
-    if not isinstance(config, PretrainConfig):
-        model, tokenizer = config.text.model, config.text.tokenizer
-        if model is not None:
-            text, name = _sizes(model, config.text.max_tokens), model
-        else:
-            assert tokenizer is not None, "a config names a text encoder or a tokenizer"
-            text, name = _words(tokenizer), tokenizer
-        if not Path(name).is_dir():
-            assumed.append(f"the published sizes of {name}: it is no folder, and nothing is fetched")
-    return Facts(found if samples is None else samples, labels, text, tuple(assumed))
-
-
-def _data_sizes(config: RunnableConfig) -> tuple[int | None, int | None]:
-    """Labels and training samples, as far as there is data."""
-    root, splits = Path(config.data.root), config.data.train_splits
-    if not root.is_dir():
-        return None, None
-    if isinstance(config, PretrainConfig):
-        classes = class_names(root / splits[0])
-        return len(classes), sum(len(image_files(root / split / name)) for split in splits for name in classes)
-    check_kind(root, VQAV2 if isinstance(config, VQAConfig) else CAPTIONS)
+    root, splits = Path(data.root), data.train_splits
+    check_kind(root, kind)
     split_files(root, splits)  # complains of a split that is not there
     counts = [read_manifest(root)["splits"][split] for split in splits]
     try:
-        if isinstance(config, VQAConfig):
-            return len(read_vocabulary(root)), sum(count["kept_for_training"] for count in counts)
-        return None, sum(count["captions"] - count["without_image"] for count in counts)
+        return sum(count[counted] - sum(count[name] for name in less) for count in counts)
     except (KeyError, TypeError) as error:
         raise InputError(f"{root / 'manifest.json'}: the counts of {', '.join(splits)} are not there") from error
+
+
+def text_sizes(text: TextConfig) -> tuple[RobertaConfig | Words, tuple[str, ...]]:
+    """The text encoder, or the words of one from scratch, and what of it is assumed."""
+    if text.model is not None:
+        found, name = _sizes(text.model, text.max_tokens), text.model
+    else:
+        assert text.tokenizer is not None, "a config names a text encoder or a tokenizer"
+        found, name = _words(text.tokenizer), text.tokenizer
+    is_assumed = not Path(name).is_dir()
+    assumed = f"the published sizes of {name}: it is no folder, and nothing is fetched"
+    return found, (assumed,) if is_assumed else ()
 
 
 def _words(name: str) -> Words:

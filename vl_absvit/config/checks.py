@@ -1,0 +1,27 @@
+"""Checks of single values, which raise ``ConfigError`` under the name of the key."""
+
+from vl_absvit.errors import ConfigError
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ``message`` where the condition does not hold."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def positive(group: str, **values: float | None) -> None:
+    """Refuse values of a group that are 0 or less; None is none."""
+    for name, value in values.items():
+        require(value is None or value > 0, f"{group}.{name} must be positive, got {value}")
+
+
+def not_negative(group: str, **values: float) -> None:
+    """Refuse values of a group below 0."""
+    for name, value in values.items():
+        require(value >= 0, f"{group}.{name} must be at least 0, got {value}")
+
+
+def below_one(group: str, **values: float) -> None:
+    """Refuse values of a group outside of [0, 1)."""
+    for name, value in values.items():
+        require(0 <= value < 1, f"{group}.{name} must be in [0, 1), got {value}")

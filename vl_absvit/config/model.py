@@ -1,0 +1,143 @@
+"""The parts of a model. Names used in comments: B image-text pairs, N vision tokens, D vision width."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vl_absvit.config.checks import below_one, not_negative, positive, require
+from vl_absvit.variants import VARIANTS, TopDown
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The visual encoder: an AbSViT, or one of its baselines."""
+
+    model: str = "absvit_base_patch16_224"
+    """Registered timm name: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the fields below."""
+    image_size: int = 224
+    """Side of the square input, in pixels; the position table is resampled to it."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; None keeps the model's own."""
+    width: int | None = None
+    """Token width D; None keeps the model's own."""
+    depth: int | None = None
+    """Number of blocks; None keeps the model's own."""
+    num_heads: int | None = None
+    """Attention heads per block; None keeps the model's own."""
+    top_down: TopDown = "absvit"
+    """AbSViT or one of its baselines, all on the same trunk weights. ``none``: the plain ViT, which looks once.
+    ``perceiver_io``: its output tokens, reweighted by the prior. ``feedback``: tokens fed back without reweighting, so
+    that the second look knows no text. ``mask_att``: the prior mask multiplies the values of the second look.
+    ``absvit``: reweighted tokens, fed back to the values. ``absvit_qkv``: to queries, keys and values."""
+    modulation: Literal["reweight", "reweight_project"] = "reweight"
+    """Form of step 2 where a prior reweights tokens (``perceiver_io``, ``absvit``, ``absvit_qkv``): the paper's, or the
+    rank-one form of the released vision-language code."""
+    gain: float = 10.0
+    """Strength of the top-down signal: alpha of ``reweight`` (paper: 1 on ImageNet, 10 here), 5 for
+    ``reweight_project``. ``feedback`` multiplies what it feeds back by it, ``perceiver_io`` the tokens that it gives;
+    ``none`` and ``mask_att`` do not use it."""
+    mask: Literal["cosine", "calibrated"] = "cosine"
+    """The prior mask m of step 2. ``cosine``: the cosine of prior and token, clamped at 0 (paper). ``calibrated``: how
+    far it is above a threshold that the prior loss trains, in [0, 1]: open on what is asked for, 0 elsewhere."""
+    weights: str | None = None
+    """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), a folder
+    with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or transformers'
+    ViT, or a safetensors one's name on the hub (``hf-hub:timm/vit_base_patch16_224.augreg_in1k``). ``timm`` downloads
+    the ImageNet weights of the ``vit_`` twin; None starts from random weights.
+    Positions and patches are resampled; a classifier keeps the rows of classes that a pretraining's folder names."""
+    decoders: Literal["closed_form", "random"] = "closed_form"
+    """How feedback decoders start where the start weights of the trunk hold none. ``closed_form``: fitted to what the
+    trunk sees in images of the training set, so that what is fed back is what was seen there. ``random`` (paper):
+    random weights, as without start weights."""
+    image_statistics: Literal["backbone", "clip", "imagenet"] = "backbone"
+    """Mean and standard deviation of pixels: the backbone's own, CLIP's (released vision-language weights), or
+    ImageNet's (released ImageNet weights)."""
+    drop_path: float = 0.0
+    """Largest stochastic depth rate, reached in the last block, in [0, 1)."""
+    gradient_checkpointing: bool = False
+    """Recompute block activations in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        known = ", ".join(VARIANTS)
+        require(self.top_down in VARIANTS, f"vision.top_down must be one of {known}, got {self.top_down}")
+        positive("vision", image_size=self.image_size, patch_size=self.patch_size)
+        positive("vision", width=self.width, depth=self.depth, num_heads=self.num_heads)
+        not_negative("vision", gain=self.gain)
+        below_one("vision", drop_path=self.drop_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """The text encoder: a RoBERTa, loaded or from scratch."""
+
+    model: str | None = "roberta-base"
+    """Folder or hub name (``roberta-base``, ``NAME@REVISION``) of a ``RobertaModel`` with its tokenizer; None builds
+    one from scratch with the sizes below."""
+    tokenizer: str | None = None
+    """Folder or hub name of the tokenizer; None means the one beside ``model``, whose vocabulary another one must
+    share."""
+    width: int = 768
+    """Token width when built from scratch."""
+    depth: int = 12
+    """Number of layers when built from scratch."""
+    num_heads: int = 12
+    """Attention heads per layer when built from scratch."""
+    dropout: float = 0.1
+    """Dropout of hidden states and attention when built from scratch."""
+    max_tokens: int = 50
+    """Longest text in tokens, ``<s>`` and ``</s>`` included; longer texts are cut and counted."""
+
+    def __post_init__(self) -> None:
+        positive("text", width=self.width, depth=self.depth, num_heads=self.num_heads)
+        below_one("text", dropout=self.dropout)
+        require(self.max_tokens >= 3, f"text.max_tokens must be at least 3, got {self.max_tokens}")
+        require(
+            self.model is not None or self.tokenizer is not None,
+            "text.tokenizer is needed when text.model is null: a model from scratch has no tokenizer of its own",
+        )
+        require(
+            self.width % self.num_heads == 0, f"text.width {self.width} does not divide into {self.num_heads} heads"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The prior xi: where it comes from and what trains it."""
+
+    sentence: Literal["cls", "masked_mean", "eos", "padded_mean"] = "cls"
+    """Sentence vector t: the ``<s>`` token (paper), the mean over real tokens, the first ``</s>`` token (released
+    retrieval), or the mean over all positions, padding included (released VQA weights only)."""
+    look: Literal["first", "second"] = "first"
+    """Which look's tokens the prior loss compares with the prior."""
+    pool: Literal["max", "mean", "cls"] = "max"
+    """What stands for an image in the prior loss: its best-matching patch, its mean patch, or its CLS token."""
+    temperature: float = 0.07
+    """Temperature of the contrastive prior loss."""
+    blank_negatives: bool = False
+    """Count as many blank images (cosine 0) as images as negatives, which keeps the best patch above the clamp's 0."""
+
+    def __post_init__(self) -> None:
+        positive("prior", temperature=self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """The co-attention fusion encoder, trained from scratch."""
+
+    width: int = 768
+    """Width of both streams."""
+    num_layers: int = 6
+    """Co-attention layers per stream."""
+    num_heads: int = 12
+    """Attention heads per layer."""
+    mlp_ratio: float = 4.0
+    """Width of the feed-forward part over ``width``."""
+    dropout: float = 0.1
+    """Dropout of hidden states and attention weights."""
+
+    def __post_init__(self) -> None:
+        positive("fusion", width=self.width, num_layers=self.num_layers, num_heads=self.num_heads)
+        positive("fusion", mlp_ratio=self.mlp_ratio)
+        below_one("fusion", dropout=self.dropout)
+        require(
+            self.width % self.num_heads == 0, f"fusion.width {self.width} does not divide into {self.num_heads} heads"
+        )

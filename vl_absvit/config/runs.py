@@ -1,0 +1,78 @@
+"""What the configs of all runs have, and those of all runs on images with texts; a task's own stands with the task."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from vl_absvit.config.checks import require
+from vl_absvit.config.model import FusionConfig, PriorConfig, TextConfig, VisionConfig
+from vl_absvit.config.training import DataConfig, LossConfig, OptimConfig, RunConfig
+from vl_absvit.variants import VARIANTS
+
+# Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
+# one of ``--start-method``.
+RENAMED = {"start": "from_checkpoint"}
+EARLIER = {"negative_images": 0, "vision.mask": "cosine"}
+"""What runs did that were started before a key existed, where its default is something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What every task has to be told."""
+
+    streams: ClassVar[bool] = False
+    """Whether the task can train on ``data.stream``."""
+    compiles: ClassVar[bool] = False
+    """Whether the task can train with ``run.compile``."""
+
+    data: DataConfig
+    run: RunConfig
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        data, run = self.data, self.run
+        require(self.streams or data.stream is None, f"data.stream {data.stream} is for finetuning on VQA alone")
+        require(self.compiles or not run.compile, "run.compile is for finetuning on VQA alone")
+        require(
+            not (run.compile and self.vision.gradient_checkpointing),
+            "run.compile and vision.gradient_checkpointing exclude each other: what is compiled decides itself what to "
+            "compute again",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageConfig(TaskConfig):
+    """What every task on images with texts has to be told."""
+
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
+    from_checkpoint: str | None = None
+    """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
+    whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind
+    stays random; of other answers, those of the same text keep their rows."""
+    text: TextConfig = field(default_factory=TextConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vision, prior, data = self.vision, self.prior, self.data
+        require(
+            vision.mask == "cosine" or (prior.look, prior.pool) == ("first", "max"),
+            f"vision.mask calibrated is calibrated on the best patch of the first look, but prior.look is {prior.look} "
+            f"and prior.pool {prior.pool}; set vision.mask to cosine",
+        )
+        require(
+            prior.look == "first" or VARIANTS[vision.top_down].looks_again_for_the_text,
+            f"prior.look is second, but vision.top_down {vision.top_down} has no second look that depends on the text",
+        )
+        require(
+            data.augmentation != "imagenet",
+            "data.augmentation imagenet mirrors pictures and cuts things off, and texts speak of left, right and all "
+            "of them; it is for pretraining",
+        )
+        require(
+            self.optim.batch_size % data.samples_per_image == 0,
+            f"optim.batch_size {self.optim.batch_size} is no multiple of data.samples_per_image "
+            f"{data.samples_per_image}",
+        )

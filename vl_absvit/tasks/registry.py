@@ -1,0 +1,46 @@
+"""All tasks, by kind.
+
+A new task is a file like ``vqa.py``, its name in ``TASKS``, a config in ``configs/``, a script that calls ``run_task``,
+its test, and a line in the documentation; ``tests/tasks/test_registry.py`` has one as an example.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vl_absvit.cli import config_keys
+from vl_absvit.config import TaskConfig
+from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import VQATask
+
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (VQATask, RetrievalTask, ClassificationTask)}
+
+
+def task_of(config: TaskConfig) -> type[Task]:
+    """The task that a config is for."""
+    return next(task for task in TASKS.values() if task.config_class is type(config))
+
+
+def task_of_checkpoint(content: Mapping[str, Any]) -> type[Task] | None:
+    """The task that wrote a checkpoint whose ``config.json`` has this content; None where none did."""
+    return next((task for task in TASKS.values() if task.holds(content)), None)
+
+
+def find_task(file: str, overrides: Sequence[str]) -> type[Task]:
+    """The task that knows most keys of a config file and of the command line; of several, the first of ``TASKS``.
+
+    What is wrong with the file is left to its parser to tell.
+    """
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        content = {}
+    given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}
+    if isinstance(content, Mapping):
+        given |= set(content)
+        given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
+    return max(TASKS.values(), key=lambda task: len(given & config_keys(task.config_class).keys()))

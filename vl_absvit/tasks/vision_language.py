@@ -1,0 +1,200 @@
+"""What the tasks on images with texts share: how they start, go on and save, and what the planner makes up for them.
+
+Shapes: B samples, T tokens.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import RobertaConfig
+
+from vl_absvit.config import VisionLanguageConfig
+from vl_absvit.data.collate import PAD_MULTIPLE
+from vl_absvit.data.image_loader import check_disjoint
+from vl_absvit.data.loaders import TrainingDataset
+from vl_absvit.data.streaming import StreamedQuestions
+from vl_absvit.models.build import (
+    architecture_of,
+    build_from_architecture,
+    build_model,
+    image_statistics,
+    roberta_config,
+)
+from vl_absvit.models.labels import LabelMatch
+from vl_absvit.models.vl_model import VLAbSViT, VLOutput
+from vl_absvit.precision import arithmetic
+from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, leave_at_rest, say_what_is_left_out
+from vl_absvit.tasks.checkpoint import (
+    Preprocessing,
+    VLCheckpoint,
+    describe_data,
+    describe_training,
+    kind_of_head,
+    load_parts,
+    save_parts,
+)
+from vl_absvit.tasks.decoder_fit import decoder_fit
+from vl_absvit.tasks.facts import Facts, text_sizes
+from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
+from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
+from vl_absvit.tasks.sources import fetched
+from vl_absvit.tasks.start_config import say_other_use
+from vl_absvit.tasks.tokenizers import check_same_tokenizer, tokenizer_of
+from vl_absvit.variants import VARIANTS
+
+
+class VisionLanguageTask(Task):
+    """A task of the whole model. What is left to it: what it reads, its head, losses and evaluation."""
+
+    head_kind: ClassVar[str]
+    """Of its head, in ``config.json``."""
+
+    config: Any  # a VisionLanguageConfig
+    model: VLAbSViT
+    num_labels: int | None = None
+    """That the head tells apart, known once the data is read; None where it tells none."""
+
+    def __init__(self, config: VisionLanguageConfig, checkpoint: Path | None = None) -> None:
+        """
+        Args:
+            checkpoint: of this run, to go on from.
+        """
+        config = self.config = fetched(config) if checkpoint is None else without_sources(config, checkpoint)
+        self.tokenizer = tokenizer_of(config.text)
+        statistics = image_statistics(config.vision)
+        self.preprocessing = Preprocessing(config.vision.image_size, *statistics, config.text.max_tokens)
+        self.train_set, self.select_set = self.read_data()
+        if self.select_set is not None:
+            check_disjoint(self.train_set, self.select_set)
+        self._data = describe_data(config)
+        torch.manual_seed(config.run.seed)
+        if checkpoint is None:
+            self.training = describe_training(config, self.kind, self._data)
+            self.model = self._started_model()
+        else:
+            self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
+        self.leave_untrained(config, self.model)
+        say_what_is_left_out(config, self.model, has_prior=self.model.prior is not None)
+        leave_at_rest(config, self.model, self.lr_of())
+
+    def _started_model(self) -> VLAbSViT:
+        config, labels = self.config, None
+        if config.from_checkpoint is not None:
+            check_same_tokenizer(config.from_checkpoint, self.tokenizer)
+            labels = self.match_labels(config.from_checkpoint)
+        fit = decoder_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
+        head, sentence = self.head(config, self.num_labels), self.sentence(config)
+        model = build_model(config, head, sentence, self.tokenizer, labels, fit)
+        say_other_use(config.from_checkpoint, model.architecture)
+        return model
+
+    @abstractmethod
+    def read_data(self) -> tuple[TrainingDataset | StreamedQuestions, Any | None]:
+        """What is trained on, and what selects, if anything."""
+
+    @classmethod
+    @abstractmethod
+    def head(cls, config: Any, labels: int | None) -> dict[str, Any]:
+        """The architecture's part; ``labels`` are those that the head tells apart."""
+
+    @classmethod
+    def sentence(cls, config: Any) -> str | None:
+        """Which vector of a text becomes its prior; None where there is none: one that steers nothing is not kept."""
+        return config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
+
+    @classmethod
+    def leave_untrained(cls, config: Any, model: VLAbSViT) -> None:
+        """Take out of training what none of the configured losses reaches."""
+
+    def match_labels(self, folder: str) -> LabelMatch | None:
+        """The head's labels beside those of the checkpoint to start from; None where these are others or none."""
+        return None
+
+    @torch.no_grad()
+    def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
+        """The prior losses of a step's passes, whose samples have one text each, as ``VQABatch``."""
+        config, vision = self.config, self.model.vision
+        if not config.loss.prior or self.model.prior is None:
+            return [None] * len(batches)
+        passes = []
+        with arithmetic(config.run.precision, batches[0].images.device):
+            for batch, seed in zip(batches, seeds, strict=True):
+                torch.manual_seed(seed)
+                prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior
+                looks = look_as_far_as(config.prior.look, vision, batch.images, prior, batch.image_index)
+                passes.append(compared(prior, looks, batch.image_index, batch.image_ids, config.prior.look))
+        return step_prior_losses(passes, config.prior)
+
+    def read(self, model: nn.Module, batch: Any) -> VLOutput:
+        """A forward pass of samples that have one text each, as ``VQABatch``."""
+        with arithmetic(self.config.run.precision, batch.images.device):
+            needed = decoder_losses_of(self.config, self.model.vision)
+            return model(batch.images, batch.token_ids, batch.is_token, batch.image_index, **needed)
+
+    def auxiliary_terms(self, out: VLOutput, batch: Any, step_prior: StepPriorLoss | None) -> dict[str, Tensor]:
+        """The weighted losses of what ``read`` gave that need no labels.
+
+        Args:
+            step_prior: of this pass, where the step has several.
+        """
+        config, terms = self.config, {}
+        if config.loss.prior and out.prior is not None:
+            mine = compared(out.prior, out.looks, batch.image_index, batch.image_ids, config.prior.look)
+            loss = global_prior_loss(mine, config.prior) if step_prior is None else step_prior.at(mine)
+            terms["prior"] = config.loss.prior * loss
+        return terms | decoder_terms(config, out)
+
+    def lr_of(self) -> dict[str, float]:
+        rates = self.config.optim.learning_rates
+        lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
+        if self.model.vision.feeds_back:
+            lr_of["vision.decoders"] = rates.feedback
+        if self.model.vision.mask is not None:
+            lr_of["vision.mask"] = rates.prior
+        if self.model.prior is not None:
+            lr_of["prior"] = rates.prior
+        return lr_of
+
+    def save(self, folder: Path) -> None:
+        save_parts(folder, VLCheckpoint(self.model, self.tokenizer, self.preprocessing, self.training))
+
+    def check_saved(self, folder: Path) -> None:
+        check_same_data(self._data, self.config.data.root, folder)
+
+    @classmethod
+    def holds(cls, content: Mapping[str, Any]) -> bool:
+        return kind_of_head(content) == cls.head_kind
+
+    @classmethod
+    def load(cls, folder: Path) -> VLCheckpoint:
+        return load_parts(folder, cls.head_kind)
+
+    @classmethod
+    def find_facts(cls, config: Any) -> Facts:
+        facts = super().find_facts(config)
+        text, assumed = text_sizes(config.text)
+        return facts._replace(text=text, assumed=facts.assumed + assumed)
+
+    @classmethod
+    def random_model(cls, config: Any, facts: Facts) -> VLAbSViT:
+        text = facts.text
+        if not isinstance(text, RobertaConfig):
+            text = roberta_config(replace(config.text, model=None, tokenizer="none"), text)
+        architecture = architecture_of(config, text, cls.head(config, facts.labels), cls.sentence(config))
+        model = build_from_architecture(architecture, where="config")
+        cls.leave_untrained(config, model)
+        return model
+
+
+def made_up_texts(config: VisionLanguageConfig, facts: Facts, number: int) -> tuple[Tensor, Tensor]:
+    """Token ids (number, T) and their mask of random texts, as long as the config allows, nearly full of words."""
+    most = config.text.max_tokens
+    length = -(-most // PAD_MULTIPLE) * PAD_MULTIPLE
+    is_token = (torch.arange(length) < min(most, length - 1)).expand(number, -1)
+    pad, words = facts.text.pad_token_id, torch.randint(facts.text.vocab_size - 1, (number, length))
+    return torch.where(is_token, words + (words >= pad), pad), is_token

@@ -1,0 +1,45 @@
+"""How the programs that evaluate a checkpoint begin and end, in every process that was launched."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vl_absvit.data.json_files import make_room
+from vl_absvit.hub import find
+from vl_absvit.training.loop import make_accelerator
+
+
+class Evaluated(NamedTuple):
+    """What is evaluated, and where."""
+
+    checkpoint: Any  # as it was loaded, its model on the device
+    folder: Path
+    name: str  # of the folder, or on the hub with the revision
+    device: torch.device
+
+
+def evaluate_checkpoint(
+    arguments: argparse.Namespace,
+    load: Callable[[Path], Any],
+    evaluate: Callable[[argparse.Namespace, Evaluated], None],
+) -> None:
+    """A whole evaluation of the checkpoint that ``--checkpoint`` names.
+
+    Args:
+        arguments: of the program.
+        load: reads a checkpoint folder, such as ``Task.load``.
+        evaluate: the program's own part, which writes ``--output``: whether it can is known before anything takes long.
+
+    Raises:
+        InputError: there is no such checkpoint, or nothing can be written.
+    """
+    accelerator = make_accelerator()
+    make_room(arguments.output)
+    found = find(arguments.checkpoint, "--checkpoint")
+    checkpoint = load(found.path)
+    checkpoint.model.to(accelerator.device)
+    evaluate(arguments, Evaluated(checkpoint, found.path, found.name, accelerator.device))
+    accelerator.end_training()
