@@ -2,11 +2,13 @@
 
 import errno
 import gzip
+import json
 import os
 
 import pytest
 
 from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.strict_json import parse
 from vl_absvit.errors import InputError
 
 
@@ -48,6 +50,30 @@ def test_a_file_of_another_form_is_named_in_one_line(tmp_path, name, content, me
     assert message in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_keys_that_are_not_asked_for_are_left_out_and_still_checked(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [{"a": 1, "b": 2}, {"b": {"a": 3}}], "b": 0}')
+    assert read_json(tmp_path / "a.json", keep={"a"}) == {"a": [{"a": 1}, {}]}
+    (tmp_path / "a.json").write_text('{"a": 1, "b": {"c": 1, "c": 2}}')
+    with pytest.raises(InputError, match="the key 'c' is given twice"):
+        read_json(tmp_path / "a.json", keep={"a"})
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (r'"\ud83d\ude00"', None), (r'"\ud83d\ude00\uD83D\uDE00"', None), (r'"\\ud83d"', None),
+        (r'"\ud83d\n\ude00"', "ud83d"), (r'"\ud83d\\\ude00"', "ud83d"), (r'"\\\uDE00"', "ude00"),
+        (r'"\ud83d\ude00\ude00"', "ude00"), (r'"\ud83d\ud83d\ude00"', "ud83d"), (r'"\ud83d\u0041"', "ud83d"),
+    ],
+)  # fmt: skip
+def test_half_a_surrogate_pair_is_found_wherever_it_is(text, half):
+    if half is None:
+        assert parse(text) == json.loads(text)
+        return
+    with pytest.raises(ValueError, match=rf"half a surrogate pair, \\{half}, is no character"):
+        parse(text)
 
 
 def test_a_missing_file_and_a_folder_are_input_errors(tmp_path):

@@ -126,7 +126,7 @@ def test_preparing_again_what_was_moved_finds_it_finished(tree, tmp_path, caplog
 
 def test_an_interrupted_preparation_goes_on_after_both_were_moved(tmp_path, monkeypatch, caplog):
     raw = write_small_vqav2(tmp_path / "tree/raw")
-    target = "vl_absvit.prepare.vqav2.write_images"
+    target = "vl_absvit.prepare.prepare.write_images"
     with monkeypatch.context() as patch:
         patch.setattr(target, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -228,7 +228,7 @@ def test_lists_of_each_split_give_the_same(raw, tmp_path, right, folder):
 def test_an_interrupted_preparation_of_lists_goes_on(raw, tmp_path, right, monkeypatch):
     write_lists(raw)
     lists = [f"flickr30k_{split}.json" for split in ALL]
-    monkeypatch.setattr("vl_absvit.prepare.captions.check_images", lambda *asked: 1 / 0)
+    monkeypatch.setattr("vl_absvit.prepare.prepare.check_images", lambda *asked: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(raw, tmp_path / "out", captions=lists)
     monkeypatch.undo()

@@ -18,7 +18,6 @@ from vl_absvit.data.records import (
 )
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import check_images as image_checks
-from vl_absvit.prepare import database
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
@@ -143,7 +142,6 @@ def test_captions_and_splits_are_those_that_meter_writes(golden, tmp_path):
     assert manifest["splits"]["test"]["duplicates_removed"] == 1  # METER removes it when it reads
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_the_real_captions_of_flickr30k_have_the_official_counts(real_data, tmp_path):
     raw = real_data / "flickr30k-karpathy"
@@ -297,7 +295,6 @@ def test_two_preparations_do_not_write_into_one_folder(flickr, tmp_path, monkeyp
             prepare(flickr, tmp_path / "out")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(database, "_SECONDS_TO_WAIT", 0.05)
     monkeypatch.setattr(image_checks, "check_image", prepare_again)
     with pytest.raises(KeyboardInterrupt):
         prepare(flickr, tmp_path / "out")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.prepare.raw_captions import image_record
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.karpathy_source import CaptionedImage, Ids, find_ids, read_images
+from vl_absvit.prepare.karpathy_source import CaptionedImage, Ids, read_images
 
 
 def write(path, images, **head):
@@ -16,7 +16,7 @@ def write(path, images, **head):
 
 
 def read(path, dataset="flickr30k"):
-    return list(read_images(path, dataset, find_ids(path, dataset)))
+    return list(read_images(path, dataset)[1])
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def without_ids(record):
 
 def test_a_file_without_ids_is_numbered_in_its_order(file):
     write(file, [without_ids(image_record("flickr30k", number, "train", ["a", "b"])) for number in (7, 5)])
-    assert find_ids(file, "flickr30k") == Ids(of_images=False, of_captions=False)
+    assert read_images(file, "flickr30k")[0] == Ids(of_images=False, of_captions=False)
     assert [(image.image_id, [caption_id for caption_id, _ in image.captions]) for image in read(file)] == [
         (0, [0, 1]), (1, [2, 3]),
     ]  # fmt: skip

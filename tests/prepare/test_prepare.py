@@ -5,14 +5,15 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.whole_folder import make_request
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.check_images import check_images, find_images
-from vl_absvit.prepare.prepare import Content, prepare
+from vl_absvit.prepare.journal import Journal
+from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, prepare
 
 
 @pytest.fixture
@@ -24,19 +25,37 @@ def raw(tmp_path):
     return tmp_path / "raw"
 
 
-def fill(work):
-    """Three questions about three images, the third of which is bad, and five about a missing one."""
-    work.images.forget_all_but_good()
-    work.images.add((number, f"{number}.jpg") for number in range(1, 5))
-    warnings = find_images(work.images, allow_missing=True)
-    checked = check_images(work.images, 1, lambda: work.images.on_bad_images("SELECT 'val' AS split, 3 AS image_id"))
-    (work.folder / "table").touch()
-    counts = {"questions": 1_007, "images": 3}
-    return Content({"val": counts}, checked, [*warnings, *checked.warnings, "beware"], more={"vocabulary": None})
+class Finder:
+    has_pictures = True
+
+    def find(self, file):
+        return file
+
+    def looked_for(self, file):
+        return f"looked for {file}"
 
 
-def begin(raw, output, fill=fill, **options):
-    return prepare(output, make_request("some", raw, options, []), fill, root=raw, noun="questions")
+class Few(Source):
+    """Three questions about three images, the third of which is bad, one about a missing one, and counts of others."""
+
+    noun = "questions"
+
+    def __init__(self, raw, more_warnings=("beware",), files=("1.jpg", "2.jpg", "3.jpg", "4.jpg"), **options):
+        self.request = make_request("some", raw, options, [])
+        self.files, self.more_warnings = dict(enumerate(files, start=1)), list(more_warnings)
+
+    def read(self):
+        table = pa.table({"question_id": [1, 2, 3, 4], "image_id": list(self.files)})
+        return Records({"val": table}, self.files, [])
+
+    def write(self, folder, records, images):
+        (folder / "table").touch()
+        return Content({"val": {"questions": 1_007, "images": 3}}, self.more_warnings, {"vocabulary": None})
+
+
+def begin(raw, output, source=None, **options):
+    folder = ImageFolder(raw, lambda root, files: Finder(), allow_missing=True)
+    return prepare(source or Few(raw, **options), folder, output, workers=1)
 
 
 def test_the_manifest_says_what_was_asked_for_and_what_came_of_it(raw, tmp_path):
@@ -52,18 +71,18 @@ def test_the_manifest_says_what_was_asked_for_and_what_came_of_it(raw, tmp_path)
     assert [warning.split(",")[0] for warning in manifest["warnings"]] == [
         "1 images are missing", "1 images cannot be used", "beware",
     ]  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", "table"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images.parquet", "manifest.json", "table"]
 
 
 def test_it_says_how_fast_it_was_of_what_this_run_did(raw, tmp_path, caplog):
     caplog.set_level(logging.INFO)
 
-    def fill_and_stop(work):
-        fill(work)
-        raise KeyboardInterrupt
+    class Stopped(Few):
+        def write(self, folder, records, images):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        begin(raw, tmp_path / "out", fill_and_stop)
+        begin(raw, tmp_path / "out", Stopped(raw))
     assert not caplog.messages
     begin(raw, tmp_path / "out")
     begin(raw, tmp_path / "out")  # finished already: nothing to say
@@ -75,20 +94,26 @@ def test_it_says_how_fast_it_was_of_what_this_run_did(raw, tmp_path, caplog):
     assert "took" not in (tmp_path / "out/manifest.json").read_text()
 
 
-def test_images_that_need_no_check_have_no_pace(tmp_path, caplog):
+def test_images_that_need_no_check_have_no_pace(raw, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    (tmp_path / "nowhere").mkdir()
-    begin(tmp_path / "nowhere", tmp_path / "out")
+    for file in raw.iterdir():
+        file.unlink()
+
+    class NoPictures(Finder):
+        has_pictures = False
+
+    prepare(Few(raw), ImageFolder(raw, lambda root, files: NoPictures(), allow_missing=True), tmp_path / "out", 1)
     assert ": 0 images checked, 1,007 questions prepared (" in caplog.messages[-1]
 
 
 def test_what_fails_leaves_no_output_and_is_begun_again_with_another_request(raw, tmp_path):
-    def fail(work):
-        (work.folder / "half").touch()
-        raise InputError("no good")
+    class Failing(Few):
+        def write(self, folder, records, images):
+            (folder / "half").touch()
+            raise InputError("no good")
 
     with pytest.raises(InputError, match="no good"):
-        begin(raw, tmp_path / "out", fail)
+        begin(raw, tmp_path / "out", Failing(raw))
     assert not (tmp_path / "out").exists() and (tmp_path / "out.partial/half").exists()
     begin(raw, tmp_path / "out", seed=1)
     assert not (tmp_path / "out/half").exists() and not (tmp_path / "out.partial").exists()
@@ -96,13 +121,9 @@ def test_what_fails_leaves_no_output_and_is_begun_again_with_another_request(raw
 
 def test_a_warning_may_name_what_is_not_in_utf8_and_the_manifest_is_read_again(raw, tmp_path):
     stray = os.fsdecode(b"caf\xe9.png")
-
-    def fill_and_tell(work):
-        return fill(work)._replace(warnings=[f"passed over: {stray}"])
-
-    manifest = begin(raw, tmp_path / "out", fill_and_tell)
+    manifest = begin(raw, tmp_path / "out", Few(raw, more_warnings=[f"passed over: {stray}"]))
     assert manifest == read_manifest(tmp_path / "out")
-    assert manifest["warnings"] == [r"passed over: caf\udce9.png"]
+    assert manifest["warnings"][-1] == r"passed over: caf\udce9.png"
 
 
 def test_a_folder_whose_name_is_not_in_utf8_is_asked_to_be_renamed(raw, tmp_path):
@@ -110,13 +131,10 @@ def test_a_folder_whose_name_is_not_in_utf8_is_asked_to_be_renamed(raw, tmp_path
     with pytest.raises(InputError, match="caf.: the name is not in UTF-8; rename it"):
         begin(raw.rename(tmp_path / folder), tmp_path / "out")
     assert not (tmp_path / "out.partial").exists()
-
-    def fill_from_below(work):
-        work.images.add([(1, f"{folder}/1.jpg")])
-
     (tmp_path / "other").mkdir()
-    with pytest.raises(InputError, match="other/caf./1.jpg: the name is not in UTF-8; rename it"):
-        begin(tmp_path / "other", tmp_path / "out", fill_from_below)
+    below = Few(tmp_path / "other", files=[f"{folder}/{number}.jpg" for number in range(4)])
+    with pytest.raises(InputError, match="other/caf./0.jpg: the name is not in UTF-8; rename it"):
+        begin(tmp_path / "other", tmp_path / "out", below)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -135,3 +153,30 @@ def test_the_output_may_be_the_current_folder(raw, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     assert begin(raw, Path()) == read_manifest(tmp_path / "out")
+
+
+def test_an_image_that_moved_since_is_checked_again(raw, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+
+    class Stopped(Few):
+        def write(self, folder, records, images):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(raw, tmp_path / "other", Stopped(raw))
+    (raw / "moved").mkdir()
+    (raw / "2.jpg").rename(raw / "moved/2.jpg")
+    begin(raw, tmp_path / "other", Few(raw, files=("1.jpg", "moved/2.jpg", "3.jpg", "4.jpg")))
+    assert "2 images checked" in caplog.messages[-1]  # the one that was bad, too
+
+
+def test_a_journal_outlives_an_entry_that_was_cut_short(tmp_path):
+    with Journal(tmp_path / "journal") as journal:
+        journal.write("image", [(1, "a.jpg"), (2, "b\n.jpg")])
+        journal.write("map", [(7, None)])
+    content = (tmp_path / "journal").read_bytes()
+    (tmp_path / "journal").write_bytes(content + b'\n["image", 3, "c.j')
+    with Journal(tmp_path / "journal") as journal:
+        journal.write("image", [(4, "d.jpg")])
+        assert list(journal.read("image")) == [[1, "a.jpg"], [2, "b\n.jpg"], [4, "d.jpg"]]
+        assert list(journal.read("map")) == [[7, None]]

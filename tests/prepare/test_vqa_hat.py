@@ -367,9 +367,9 @@ def test_an_interrupted_run_goes_on_with_the_maps_it_has_not_seen(raw, tmp_path,
             raise KeyboardInterrupt
         return decode(file)
 
-    decode = preparation._check_map
+    decode = preparation._shape_of
     monkeypatch.setattr(preparation, "_MAPS_PER_COMMIT", 2)
-    monkeypatch.setattr(preparation, "_check_map", interrupted)
+    monkeypatch.setattr(preparation, "_shape_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(raw, tmp_path / "out")
     assert not (tmp_path / "out").exists() and checked[-1] == "11_2.png"

@@ -264,7 +264,7 @@ def test_a_list_of_official_records_is_read_as_the_object_around_it_is(tmp_path)
         ("[]", "or a list, with at least one record, found none"),
         ("[1]", "questions.json: expected a list of objects, got a number"),
         ('[{"question_id": 1}]', "questions.json: record 1: there is no 'image_id'"),
-        ("[{}] 2", "record 1"),
+        ("[{}] 2", "expected JSON in UTF-8: Extra data"),
     ],
 )
 def test_a_list_of_something_else_is_refused_for_what_it_is(tmp_path, content, message):

@@ -12,6 +12,8 @@ MAX_PICTURE_BYTES = 2**30
 MAX_RATIO = 200
 """How many times its size a gzip file may unpack to; JSON packs to a fiftieth at best, zeros to a thousandth."""
 _ALWAYS_ALLOWED = 64 << 20
+MAX_BYTES = 2 << 30
+"""Of a file that is read whole, unpacked; the largest file of a known data set has a fifth of it."""
 _PIECE = 1 << 20
 
 
@@ -48,16 +50,19 @@ def unpack(path: Path) -> Iterator[bytes]:
 
     Raises:
         OSError, EOFError, zlib.error: it cannot be read, or is not a whole gzip file.
-        InputError: it is no ordinary file, or unpacks to far more than JSON does; names the file.
+        InputError: it is no ordinary file, has too many bytes, or unpacks to far more than JSON does; names the
+            file.
     """
     try:
-        check_ordinary(path)
+        size = check_ordinary(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     with path.open("rb") as packed, gzip.open(packed) if path.suffix == ".gz" else packed as stream:
         unpacked = 0
         while piece := stream.read(_PIECE):
             unpacked += len(piece)
+            if max(size, unpacked) > MAX_BYTES:
+                raise InputError(f"{path}: has more than {MAX_BYTES:,} bytes, the limit of a file that is read whole")
             if unpacked > max(_ALWAYS_ALLOWED, MAX_RATIO * packed.tell()):
                 raise InputError(f"{path}: unpacks to more than {MAX_RATIO} times its size, which no JSON file does")
             yield piece

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import zlib
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,19 @@ def form_name(value: object) -> str:
     return _FORM_NAMES.get(type(value), "a number")
 
 
-def read_json(path: str | Path, form: type[dict] | type[list] | None = None) -> Any:
+def read_json(path: str | Path, form: type[dict] | type[list] | None = None, keep: Set[str] | None = None) -> Any:
     """The content of a JSON file; a name that ends in ``.gz`` is unpacked on the way.
 
     Args:
         form: ``dict`` or ``list`` if the top level must be an object or a list; None accepts anything.
+        keep: keys of objects that are asked for; others take no memory. None keeps all.
 
     Raises:
         InputError: the file is missing, unreadable, not JSON as ``strict_json`` has it, or of another form.
     """
     text = read_text(path, "expected JSON in UTF-8")
     try:
-        value = parse(text)
+        value = parse(text, keep)
     except ValueError as error:
         raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
     if form is not None and not isinstance(value, form):
@@ -59,6 +61,18 @@ def read_text(path: str | Path, expected: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {expected}: {error}") from error
+
+
+def read_start(path: Path) -> str:
+    """The first megabyte of a text, by which one may tell what the file is; "" if it cannot be read.
+
+    Raises:
+        InputError: it is no ordinary file.
+    """
+    try:
+        return next(unpack(path), b"").decode("utf-8", "replace")
+    except (OSError, EOFError, zlib.error):
+        return ""
 
 
 def make_room(path: str | Path) -> None:

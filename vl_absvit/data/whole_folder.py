@@ -24,8 +24,10 @@ from vl_absvit.errors import InputError
 
 log = logging.getLogger(__name__)
 
-SCRATCH = "scratch.sqlite"
+CHECKED = "checked.jsonl"
+"""What a preparation found out so far."""
 _REQUEST = "request.json"
+_OF_EARLIER_VERSIONS = ("scratch.sqlite", "scratch.sqlite-journal", "scratch.sqlite-wal")
 
 
 def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, Any]:
@@ -83,8 +85,10 @@ def _is_same(part: str, found: Any, wanted: Any) -> bool:
     if part != "sources" or not isinstance(found, dict):
         return found == wanted
     # An earlier version counted the manifest of the data that shards were written from, which tells paths.
-    theirs = {name: each for name, each in found.items() if name != "manifest.json"}
-    files, others = (sorted(json.dumps(each, sort_keys=True) for each in part.values()) for part in (wanted, theirs))
+    sources = {name: content for name, content in found.items() if name != "manifest.json"}
+    files, others = (
+        sorted(json.dumps(content, sort_keys=True) for content in contents.values()) for contents in (wanted, sources)
+    )
     return files == others
 
 
@@ -137,8 +141,8 @@ def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
     All of it is on the disk by then: whatever happens, a folder of that name is whole.
     """
     write_json(partial / "manifest.json", manifest, indent=1)
-    for scratch in (SCRATCH, f"{SCRATCH}-journal", f"{SCRATCH}-wal", _REQUEST):
-        (partial / scratch).unlink(missing_ok=True)
+    for name in (CHECKED, _REQUEST, *_OF_EARLIER_VERSIONS):
+        (partial / name).unlink(missing_ok=True)
     for path in [*partial.rglob("*"), partial]:
         flush_to_disk(path)
     os.replace(partial, output.resolve())

@@ -1,4 +1,4 @@
-"""Lists of captions in the forms that go around beside Karpathy's: one caption at a time, each checked.
+"""Lists of captions in the forms that go around beside Karpathy's: each caption checked.
 
 - Flickr's own: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``, ``Flickr8k.token.txt``).
 - Tables: ``image_name| comment_number| comment`` (``results.csv``) or ``image,caption`` (``captions.txt``,
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from vl_absvit.data.json_files import form_name
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside, split_in
-from vl_absvit.prepare.json_stream import read_records, string, value
+from vl_absvit.prepare.json_records import read_records, string, value
 from vl_absvit.prepare.text_lines import read_lines
 
 _TOKEN = re.compile(r"(.*\S)\s*#([0-9]{1,9})\t(.*)")
@@ -105,7 +105,7 @@ _Row = tuple[str, str, int | None, str, bool]  # where, name of the image, numbe
 
 
 def _of_records(path: Path) -> Iterator[_Row]:
-    for where, record in read_records(path, "annotations"):
+    for where, record in read_records(path, "annotations", ("image", "caption")):
         name = string(record, "image", where)
         captions = value(record, "caption", where)
         if captions == []:

@@ -1,31 +1,34 @@
-"""Captions of Flickr30K, Flickr8k or COCO, in the forms that go around, to the folder that training reads.
+"""Captions of Flickr30K, Flickr8k or COCO, in the forms that go around, to the folder that training reads."""
 
-An interrupted run goes on from the captions it has taken in and the images it has checked.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vl_absvit.cli import progress
 from vl_absvit.data.whole_folder import fingerprint, make_request
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.caption_lists import read_captions, read_splits, split_of_list
 from vl_absvit.prepare.caption_sets import OFFICIAL, DatasetName
-from vl_absvit.prepare.caption_store import OF_SPLIT, CaptionStore, SplitCounts
-from vl_absvit.prepare.check_images import check_images, find_images
+from vl_absvit.prepare.check_images import Finder, Images
 from vl_absvit.prepare.coco_images import CocoImages, is_named_as_cocos
-from vl_absvit.prepare.database import Database
-from vl_absvit.prepare.karpathy_source import Ids, find_ids, read_images
-from vl_absvit.prepare.listed_captions import ListedCaptions
+from vl_absvit.prepare.journal import Journal
+from vl_absvit.prepare.karpathy_source import CaptionedImage, Ids, read_images
+from vl_absvit.prepare.listed_captions import ListedImages, as_in, by_image, numbered
 from vl_absvit.prepare.named_images import NamedImages
-from vl_absvit.prepare.prepare import Content, Work, prepare
-from vl_absvit.prepare.tables import write_images, write_rows
+from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
+from vl_absvit.prepare.tables import table_of, write_table
 
-_SCHEMA = pa.schema([("caption_id", pa.int64()), ("image_id", pa.int64()), ("caption", pa.string())])
+_SCHEMA = pa.schema(
+    [
+        ("caption_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("caption", pa.string()),
+        ("is_first", pa.bool_()),  # no earlier caption of the image says the same
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,109 +83,166 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
     for file in options.sources:
         if not file.exists():
             raise InputError(f"{file}: no such file")
-    ids = find_ids(options.karpathy, options.dataset) if options.karpathy else Ids(of_images=True, of_captions=True)
 
-    def fill(work: Work) -> Content:
-        store, allowed = CaptionStore(work.database, work.images), options.allow_missing_images
-        warnings = _without_ids(ids) + _take_in(store, work.database, options, ids)
-        pictures = _pictures(options, store)
-        store.list_images(pictures.find)
-        warnings += find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)
-        if not work.images.count(None) + work.images.count("good"):
-            first = next(work.images.in_state("missing")).file
-            raise InputError(f"none of the images is there: {pictures.looked_for(first)}; nothing would be left")
-        checked = check_images(work.images, workers, store.skipped_captions)
-        write_images(work.folder, work.images, embed=options.embed_images)
-        splits = _write_splits(work.folder, store, options.dataset)
-        warnings += checked.warnings + _repetitions(splits) + _deviations(splits, options.dataset)
-        return Content({split: counts._asdict() for split, counts in splits.items()}, checked, warnings, more={})
+    def finder(root: Path, files: Iterable[str]) -> Finder:
+        """COCO's images are found by their ids, others by their names."""
+        files = list(files)
+        by_id = options.dataset == "coco" and all(map(is_named_as_cocos, files))
+        return CocoImages(root) if by_id else NamedImages(root, files)
 
-    return prepare(output, _request(options), fill, root=options.folder, noun="captions")
+    images = ImageFolder(options.folder, finder, options.embed_images, options.allow_missing_images)
+    return prepare(CaptionSource(options), images, output, workers)
 
 
-def _request(options: CaptionOptions) -> dict[str, Any]:
-    """What decides the result: where the images are, the options, the content of the files."""
-    settings: dict[str, Any] = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
-    if not options.karpathy:
-        settings["lists"] = {split: [] for split in OFFICIAL[options.dataset]}
-        for path in options.splits or options.captions:
-            settings["lists"][split_of_list(path, options.dataset)].append(fingerprint(path)["sha256"])
-    return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
+class CaptionSource(Source):
+    """Captions and the splits of their images."""
+
+    noun = "captions"
+
+    def __init__(self, options: CaptionOptions) -> None:
+        self._options = options
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """Where the images are, the options, the content of the files."""
+        options = self._options
+        settings: dict[str, Any] = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
+        if not options.karpathy:
+            settings["lists"] = {split: [] for split in OFFICIAL[options.dataset]}
+            for path in options.splits or options.captions:
+                settings["lists"][split_of_list(path, options.dataset)].append(fingerprint(path)["sha256"])
+        return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
+
+    def read(self) -> Records:
+        """The captions of every split in the order of the file, repeated ones among them."""
+        options, ids, listed = self._options, None, None
+        if options.karpathy:
+            ids, captioned = read_images(options.karpathy, options.dataset)
+        if options.captions:
+            listed = self._read_lists()
+            if options.karpathy:
+                captioned = as_in(options.karpathy, captioned, listed)
+            else:
+                split_of = read_splits(options.splits, options.dataset) if options.splits else None
+                captioned = numbered(listed, options.dataset, split_of)
+        path = options.karpathy or options.captions[0]
+        images = _checked(captioned, path)
+        warnings = (_without_ids(ids) if ids else []) + (self._oddities(listed, images) if listed else [])
+        splits = {split: [image for image in images if image.split == split] for split in OFFICIAL[options.dataset]}
+        return Records(
+            {split: _table(of_split, f"captions of {split}") for split, of_split in splits.items() if of_split},
+            {image.image_id: image.file for image in images},
+            warnings,
+        )
+
+    def _read_lists(self) -> ListedImages:
+        options = self._options
+        names_tell = not (options.karpathy or options.splits)
+        return by_image(
+            (split_of_list(path, options.dataset) if names_tell else None, read_captions(path, options.dataset))
+            for path in options.captions
+        )
+
+    def _oddities(self, listed: ListedImages, divided: Sequence[CaptionedImage]) -> list[str]:
+        """Words for what was mended in lists and what was left out.
+
+        Raises:
+            InputError: nothing is left.
+        """
+        options = self._options
+        lists = ", ".join(path.name for path in options.captions)
+        if not divided:
+            dividing = ", ".join(path.name for path in options.sources if path not in options.captions)
+            raise InputError(f"none of the {len(listed):,} images of {lists} is in {dividing}")
+        warnings = [
+            f"the caption of {caption.file} lacked the mark before it and was mended"
+            for _, captions in listed.values()
+            for caption in captions
+            if caption.is_repaired
+        ]
+        if len(divided) < len(listed):
+            number = len(listed) - len(divided)
+            warnings.append(f"{number:,} of the {len(listed):,} images of {lists} are in no split and left out")
+        return warnings
+
+    def check(self, journal: Journal, images: Images) -> None:
+        """Some image is there.
+
+        Raises:
+            InputError: none is.
+        """
+        if len(images.missing) == len(images.files):
+            looked_for = images.finder.looked_for(images.files[images.missing[0]])
+            raise InputError(f"none of the images is there: {looked_for}; nothing would be left")
+
+    def write(self, folder: Path, records: Records, images: Images) -> Content:
+        """One table per split that has captions, without those that repeat another one of the same image."""
+        counts = {}
+        for split, table in records.splits.items():
+            usable = table.filter(pa.array(images.are_usable(table.column("image_id").to_numpy())))
+            first = usable.filter(usable.column("is_first")).drop_columns(["is_first"])
+            if len(first):
+                write_table(folder / f"{split}.parquet", first)
+                counts[split] = count_rows("captions", first.column("image_id").to_numpy(), images)
+                counts[split]["duplicates_removed"] = len(usable) - len(first)
+        return Content(counts, _repetitions(counts) + _deviations(counts, self._options.dataset), {})
 
 
-def _take_in(store: CaptionStore, database: Database, options: CaptionOptions, ids: Ids) -> list[str]:
-    """The captions; words for what is odd about lists of them."""
-    dataset, karpathy = options.dataset, options.karpathy
-    with progress() as bar:
-        if not options.captions:
-            records = bar.track(read_images(karpathy, dataset, ids), description=karpathy.name)
-            store.add(karpathy, records)
-            return []
-        listed, names_tell = ListedCaptions(database), not (karpathy or options.splits)
-        for path in options.captions:
-            split = split_of_list(path, dataset) if names_tell else None
-            listed.add(path, split, bar.track(read_captions(path, dataset), description=path.name))
-        if karpathy:
-            store.add(karpathy, listed.as_in(karpathy, read_images(karpathy, dataset, ids)))
-        else:
-            split_of = None if names_tell else read_splits(options.splits, dataset)
-            store.add(options.captions[0], listed.numbered(dataset, split_of))
-    return _oddities(listed, store, options)
-
-
-def _oddities(listed: ListedCaptions, store: CaptionStore, options: CaptionOptions) -> list[str]:
-    """Words for what was mended and what was left out.
+def _checked(captioned: Iterable[CaptionedImage], path: Path) -> list[CaptionedImage]:
+    """All images of a file.
 
     Raises:
-        InputError: nothing is left.
+        InputError: an image, its file or a caption id occurs twice.
     """
-    divided, images = sum(1 for _ in store.files()), listed.count_images()
-    lists = ", ".join(path.name for path in options.captions)
-    if not divided:
-        dividing = ", ".join(path.name for path in options.sources if path not in options.captions)
-        raise InputError(f"none of the {images:,} images of {lists} is in {dividing}")
-    warnings = [f"the caption of {file} lacked the mark before it and was mended" for file in listed.repaired()]
-    if divided < images:
-        warnings.append(f"{images - divided:,} of the {images:,} images of {lists} are in no split and left out")
-    return warnings
+    by_id: dict[int, CaptionedImage] = {}
+    id_of_file: dict[str, int] = {}
+    caption_ids: set[int] = set()
+    for image in captioned:
+        earlier = by_id.setdefault(image.image_id, image)
+        if earlier.split != image.split:
+            where = f"{path}: image {image.image_id} ({earlier.file})"
+            raise InputError(f"{where} is both in {earlier.split} and in {image.split}")
+        if earlier is not image:
+            raise InputError(f"{path}: image {image.image_id} ({earlier.file}) occurs twice")
+        other = id_of_file.setdefault(image.file, image.image_id)
+        if other != image.image_id:
+            raise InputError(f"{path}: the images {other} and {image.image_id} are the same file, {image.file}")
+        for caption_id, _ in image.captions:
+            if caption_id in caption_ids:
+                raise InputError(f"{path}: image {image.image_id}: the caption id {caption_id} occurs twice")
+            caption_ids.add(caption_id)
+    return list(by_id.values())
 
 
-def _pictures(options: CaptionOptions, store: CaptionStore) -> CocoImages | NamedImages:
-    """What finds the images: COCO's by their ids, others by their names."""
-    if options.dataset == "coco" and all(map(is_named_as_cocos, store.files())):
-        return CocoImages(options.folder)
-    return NamedImages(options.folder, store.files())
+def _table(captioned: Iterable[CaptionedImage], description: str) -> pa.Table:
+    def rows() -> Iterator[tuple[int, int, str, bool]]:
+        for image in captioned:
+            texts = set()
+            for caption_id, text in image.captions:
+                yield caption_id, image.image_id, text, text not in texts
+                texts.add(text)
 
-
-def _write_splits(folder: Path, store: CaptionStore, dataset: DatasetName) -> dict[str, SplitCounts]:
-    """One table per split that has captions; its counts."""
-    splits = {}
-    for split in OFFICIAL[dataset]:
-        counts = store.count(split)
-        if counts.captions:
-            write_rows(folder / f"{split}.parquet", _SCHEMA, store.rows(split))
-            splits[split] = counts
-    return splits
+    return table_of(rows(), _SCHEMA, description)
 
 
 def _without_ids(ids: Ids) -> list[str]:
-    nouns = [noun for noun, are_given in (("images", ids.of_images), ("captions", ids.of_captions)) if not are_given]
-    return [f"there are no ids of {' and '.join(nouns)}; they are numbered in file order"] if nouns else []
+    absent = [name for name, are_given in (("images", ids.of_images), ("captions", ids.of_captions)) if not are_given]
+    return [f"there are no ids of {' and '.join(absent)}; they are numbered in file order"] if absent else []
 
 
-def _repetitions(splits: dict[str, SplitCounts]) -> list[str]:
-    removed = {split: counts.duplicates_removed for split, counts in splits.items() if counts.duplicates_removed}
+def _repetitions(splits: dict[str, dict[str, int]]) -> list[str]:
+    removed = {split: number for split, counts in splits.items() if (number := counts["duplicates_removed"])}
     if not removed:
         return []
     by_split = ", ".join(f"{count:,} of {split}" for split, count in removed.items())
     return [f"captions that repeat another one of the same image are left out: {by_split}"]
 
 
-def _deviations(splits: dict[str, SplitCounts], dataset: DatasetName) -> list[str]:
+def _deviations(splits: dict[str, dict[str, int]], dataset: DatasetName) -> list[str]:
     """Words for every split that is not as large as the official one."""
     warnings = []
     for split, expected in OFFICIAL[dataset].items():
-        images = splits[split].images if split in splits else 0
+        images = splits[split]["images"] if split in splits else 0
         if images != expected:
             some = "; some papers use 1,000" if (dataset, split) == ("flickr30k", "val") else ""
             warnings.append(f"{split}: has captions of {images:,} images, the official split of {expected:,}{some}")

@@ -4,8 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -13,23 +12,176 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from vl_absvit.cli import progress
 from vl_absvit.data.bounded import read_picture
+from vl_absvit.data.files import check_name
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.image_store import CheckedImage, ImageStore
+from vl_absvit.prepare.journal import Journal
 
 _IMAGES_PER_COMMIT = 512
 _IMAGES_PER_TASK = 16
+_TOPIC = "image"  # of the journal
 
 
-class CheckedImages(NamedTuple):
-    """What came of checking the images."""
+class Finder(Protocol):
+    """What finds the files of images below a folder."""
 
-    number: int  # decoded by this run
-    seconds: float
-    skipped: dict[str, dict[str, int]]  # split -> reason -> questions or captions that are left out with bad images
-    warnings: list[str]
+    has_pictures: bool  # of any name
+
+    def find(self, file: str) -> str | None:
+        """Where the image of an official name is, relative to the folder; None if it is nowhere."""
+
+    def looked_for(self, file: str) -> str:
+        """Words for where a file that is missing was looked for, and what would have fitted."""
+
+
+class CheckedImage(NamedTuple):
+    """What became of one image: it has a size, or a reason why it has none."""
+
+    image_id: int
+    size: tuple[int, int] | None  # width and height in pixels
+    reason: str | None
+
+
+class Images:
+    """The images of a data set by id, and what became of each.
+
+    Attributes:
+        files: image id -> file relative to ``raw``; ids ascend.
+        sizes: image id -> width and height in pixels, of the images that were found good.
+        missing: ids of the images that have no file.
+        bad: image id -> reason.
+    """
+
+    def __init__(self, raw: Path, official: Mapping[int, str], finder: Finder, noun: str) -> None:
+        """
+        Args:
+            raw: folder of the images.
+            official: image id -> official file.
+            noun: what is about images: "questions" or "captions".
+
+        Raises:
+            InputError: the name of a file is not in UTF-8.
+        """
+        self.raw, self.finder, self.noun = raw, finder, noun
+        self.files = {image_id: finder.find(file) or file for image_id, file in sorted(official.items())}
+        for file in self.files.values():
+            if not file.isascii():
+                check_name(raw / file)
+        # Quick, so that nobody waits for the decoding to learn of it.
+        self.missing = [image_id for image_id, file in self.files.items() if not (raw / file).exists()]
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.bad: dict[int, str] = {}
+
+    def are_usable(self, image_ids: np.ndarray) -> np.ndarray:
+        """Which of some images are not bad: (ids,), bool."""
+        return ~np.isin(image_ids, list(self.bad))
+
+    def are_missing(self, image_ids: np.ndarray) -> np.ndarray:
+        """Which of some images have no file: (ids,), bool."""
+        return np.isin(image_ids, self.missing)
+
+    def skipped(self, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
+        """Split -> reason -> number of the rows about bad images.
+
+        Args:
+            splits: split -> image id of each row.
+        """
+        counts: dict[str, dict[str, int]] = {}
+        for split, image_ids in sorted(splits.items()):
+            ids, rows = np.unique(image_ids[~self.are_usable(image_ids)], return_counts=True)
+            for reason, number in sorted(zip((self.bad[i] for i in ids.tolist()), rows.tolist(), strict=True)):
+                by_reason = counts.setdefault(split, {})
+                by_reason[reason] = by_reason.get(reason, 0) + number
+        return counts
+
+    def skipped_images(self) -> list[dict[str, Any]]:
+        """The bad images and their reasons, as the manifest lists them."""
+        return [
+            {"image_id": image_id, "file": self.files[image_id], "reason": reason}
+            for image_id, reason in sorted(self.bad.items())
+        ]
+
+
+def judge_missing(images: Images, splits: Mapping[str, np.ndarray], *, allow_missing: bool) -> list[str]:
+    """Refuse or warn of images that are missing; a split without any is told from one that lacks a few.
+
+    Args:
+        splits: split -> image id of each row.
+
+    Raises:
+        InputError: some are missing, and that is not allowed; or pictures are there and none belongs to any split.
+    """
+    warnings = _judge_layout(images, splits, allow_missing=allow_missing)
+    if not images.missing:
+        return warnings
+    first = images.missing[0]
+    found = f"{len(images.missing)} images are missing, the first is {images.raw / images.files[first]} (image {first})"
+    if not allow_missing:
+        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {images.noun}")
+    return [*warnings, f"{found}; their {images.noun} are in the tables, but are not loaded"]
+
+
+def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_missing: bool) -> list[str]:
+    """Splits without any image mean that folders are elsewhere, or named otherwise."""
+    empty = []
+    for split, image_ids in sorted(splits.items()):
+        missing = images.are_missing(image_ids)
+        if missing.all():
+            ids = np.unique(image_ids).tolist()
+            looked_for = images.finder.looked_for(min(images.files[image_id] for image_id in ids))
+            empty.append(f"none of the {len(ids):,} images of {split} is there: {looked_for}")
+    if empty and not allow_missing:
+        raise InputError(f"{empty[0]}; --allow-missing-images prepares the {images.noun} without them")
+    if len(empty) == len(splits) and images.finder.has_pictures:
+        raise InputError(f"{empty[0]}; all {images.noun} would be without their image")
+    return [f"{words}; nothing of it can be trained on or evaluated" for words in empty]
+
+
+def check_images(images: Images, journal: Journal, workers: int) -> int:
+    """Decode all images that are neither missing nor were found good before; their number.
+
+    Raises:
+        InputError: images are there, and none can be used.
+    """
+    known = {(image_id, file): (width, height) for image_id, file, width, height in journal.read(_TOPIC)}
+    missing = set(images.missing)
+    there = [image for image in images.files.items() if image[0] not in missing]
+    images.sizes.update((image[0], known[image]) for image in there if image in known)
+    unchecked = [image for image in there if image not in known]
+    check = partial(check_image, images.raw)
+    with _mapper(min(workers, -(-len(unchecked) // _IMAGES_PER_TASK))) as mapper, progress() as bar:
+        task = bar.add_task("checking images", total=len(unchecked))
+        for start in range(0, len(unchecked), _IMAGES_PER_COMMIT):
+            chunk = unchecked[start : start + _IMAGES_PER_COMMIT]
+            checked = _checked(mapper, check, chunk)
+            good = [image for image in checked if image.size]
+            images.sizes.update((image.image_id, image.size) for image in good)
+            images.bad.update((image.image_id, image.reason) for image in checked if not image.size)
+            journal.write(_TOPIC, ((image.image_id, images.files[image.image_id], *image.size) for image in good))
+            bar.update(task, advance=len(chunk))
+    if images.bad and not images.sizes:
+        first = min(images.bad)
+        raise InputError(f"none of the images can be used; {images.files[first]}: {images.bad[first]}")
+    return len(unchecked)
+
+
+def words_for_bad(images: Images, skipped: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Words for bad images.
+
+    Args:
+        skipped: as ``Images.skipped`` returns it.
+    """
+    if not images.bad:
+        return []
+    left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
+    return [
+        f"{len(images.bad)} images cannot be used, see skipped_images in manifest.json; left out with their "
+        f"{images.noun}: {left_out}"
+    ]
 
 
 def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
@@ -43,135 +195,9 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
     """
     image_id, file = image
     try:
-        picture = decode_rgb(read_picture(raw / file))
+        return CheckedImage(image_id, decode_rgb(read_picture(raw / file)).size, None)
     except InputError as error:
-        return CheckedImage(image_id, file, "bad", str(error), (None, None))
-    return CheckedImage(image_id, file, "good", None, picture.size)
-
-
-class Lookup(Protocol):
-    """What looked for the files of images below a folder."""
-
-    has_pictures: bool  # of any name
-
-    def looked_for(self, file: str) -> str:
-        """Words for where a file that is missing was looked for, and what would have fitted."""
-
-
-def find_images(
-    images: ImageStore, query: str | None = None, lookup: Lookup | None = None, *, allow_missing: bool
-) -> list[str]:
-    """Record which images have no file; quick, so that nobody waits for the decoding to learn of it.
-
-    Args:
-        query, lookup: as for ``check_layout``, where splits without any image are to be told from others.
-
-    Returns:
-        Warnings if some are missing.
-
-    Raises:
-        InputError: some are missing, and that is not allowed; see ``check_layout``.
-    """
-    mark_missing(images)
-    warnings = check_layout(images, query, lookup, allow_missing=allow_missing) if query and lookup else []
-    return warnings + judge_missing(images, allow_missing=allow_missing)
-
-
-def check_layout(images: ImageStore, query: str, lookup: Lookup, *, allow_missing: bool) -> list[str]:
-    """Tell splits without any image from those that lack a few: folders are elsewhere, or named otherwise.
-
-    Call it after ``mark_missing``.
-
-    Args:
-        query: of ``split`` and ``image_id``, as ``ImageStore.found_of`` takes it.
-
-    Returns:
-        A warning for every split of which no image is there.
-
-    Raises:
-        InputError: there are such splits, and that is not allowed; or pictures are there and none belongs to any split.
-    """
-    of_split = images.found_of(query)
-    empty = [
-        f"none of the {found.missing:,} images of {split} is there: {lookup.looked_for(found.first_missing)}"
-        for split, found in of_split.items()
-        if not found.found
-    ]
-    if empty and not allow_missing:
-        raise InputError(f"{empty[0]}; --allow-missing-images prepares the {images.noun} without them")
-    if len(empty) == len(of_split) and lookup.has_pictures:
-        raise InputError(f"{empty[0]}; all {images.noun} would be without their image")
-    return [f"{words}; nothing of it can be trained on or evaluated" for words in empty]
-
-
-def mark_missing(images: ImageStore) -> None:
-    """Record which images have no file."""
-    for chunk in _unchecked(images):
-        absent = [image for image in chunk if not (images.raw / image[1]).exists()]
-        images.record(CheckedImage(*image, "missing", None, (None, None)) for image in absent)
-
-
-def judge_missing(images: ImageStore, *, allow_missing: bool) -> list[str]:
-    """Refuse or warn of images that are missing."""
-    missing = images.count("missing")
-    if not missing:
-        return []
-    first = next(images.in_state("missing"))
-    found = f"{missing} images are missing, the first is {images.raw / first.file} (image {first.image_id})"
-    if not allow_missing:
-        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {images.noun}")
-    return [f"{found}; their {images.noun} are in the tables, but are not loaded"]
-
-
-def check_images(
-    images: ImageStore, workers: int, count_skipped: Callable[[], dict[str, dict[str, int]]]
-) -> CheckedImages:
-    """Decode all images that are neither missing nor were found good before, and record what became of each.
-
-    Args:
-        count_skipped: tells for each split and reason how many questions or captions are about bad images.
-
-    Raises:
-        InputError: images are there, and none can be used.
-    """
-    start, total = time.monotonic(), images.count(None)
-    check = partial(check_image, images.raw)
-    with _mapper(min(workers, -(-total // _IMAGES_PER_TASK))) as mapper, progress() as bar:
-        task = bar.add_task("checking images", total=total)
-        for chunk in _unchecked(images):
-            images.record(_checked(mapper, check, chunk))
-            bar.update(task, advance=len(chunk))
-    skipped = count_skipped()
-    return CheckedImages(total, time.monotonic() - start, skipped, _judge_bad(images, skipped))
-
-
-def _judge_bad(images: ImageStore, skipped: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Bad images are warned about, unless there is no good one."""
-    bad = images.count("bad")
-    if not bad:
-        return []
-    if not images.count("good"):
-        first = next(images.in_state("bad"))
-        raise InputError(f"none of the images can be used; {first.file}: {first.reason}")
-    left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
-    return [
-        f"{bad} images cannot be used, see skipped_images in manifest.json; left out with their {images.noun}: "
-        f"{left_out}"
-    ]
-
-
-def skipped_images(images: ImageStore) -> list[dict[str, Any]]:
-    """The bad images and their reasons, as the manifest lists them."""
-    return [
-        {"image_id": image.image_id, "file": image.file, "reason": image.reason} for image in images.in_state("bad")
-    ]
-
-
-def _unchecked(images: ImageStore) -> Iterator[list[tuple[int, str]]]:
-    last_id = -1
-    while chunk := images.unchecked(above=last_id, limit=_IMAGES_PER_COMMIT):
-        yield chunk
-        last_id = chunk[-1][0]
+        return CheckedImage(image_id, None, str(error))
 
 
 def _checked(mapper, check, chunk: Sequence[tuple[int, str]]) -> list[CheckedImage]:

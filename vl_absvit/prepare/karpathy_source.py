@@ -1,21 +1,26 @@
-"""Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): images one at a time, each checked.
+"""Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): images, each checked.
 
 A record: ``{"filename", "filepath" (COCO), "imgid" or "cocoid", "split", "sentences": [{"raw", "sentid"}]}``; other
 keys, such as tokens, are not read. The same as a table: ``karpathy_table``.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from vl_absvit.data.json_files import form_name
+from vl_absvit.data.json_files import form_name, read_json
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside
-from vl_absvit.prepare.json_stream import integer, read_records, read_value, string, value
+from vl_absvit.prepare.json_records import integer, records_in, string, value
 from vl_absvit.prepare.karpathy_table import read_table
 
 _IMAGE_KEYS = {"flickr30k": "imgid", "flickr8k": "imgid", "coco": "cocoid"}
+_KEYS = {
+    "dataset", "images", "imgid", "cocoid", "filename", "filepath", "split", "sentences", "raw", "sentid",
+}  # fmt: skip
+"""Keys that are read."""
 
 
 class CaptionedImage(NamedTuple):
@@ -34,32 +39,34 @@ class Ids(NamedTuple):
     of_captions: bool
 
 
-def find_ids(path: Path, dataset: DatasetName) -> Ids:
-    """Which ids the file has, by its first record.
+def read_images(path: Path, dataset: DatasetName) -> tuple[Ids, Iterator[CaptionedImage]]:
+    """The images of a Karpathy file, in its order; which ids it has, its first record says.
 
     Raises:
-        InputError: the file is missing, is about another data set, or begins with something else than an image.
+        InputError: the file is missing or about another data set; or names the image and what is wrong with it.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    named = dataset if _is_table(path) else read_value(path, "dataset", default=dataset)
-    if named != dataset:
-        raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
-    where, record = next(_records(path), (None, {}))
+    if _is_table(path):
+        records = read_table(path)
+    else:
+        content = read_json(path, keep=_KEYS)
+        named = content.get("dataset", dataset) if isinstance(content, dict) else dataset
+        if named != dataset:
+            raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
+        records = records_in(content, path, "images")
+    where, first = next(records, (None, {}))
     if where is None:
         raise InputError(f"{path}: has no image")
-    sentence = _sentences(record, where)[0]
-    return Ids(_IMAGE_KEYS[dataset] in record or dataset == "coco", "sentid" in sentence)
+    ids = Ids(_IMAGE_KEYS[dataset] in first or dataset == "coco", "sentid" in _sentences(first, where)[0])
+    return ids, _images(itertools.chain([(where, first)], records), path, dataset, ids)
 
 
-def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[CaptionedImage]:
-    """The records of a Karpathy file, in its order.
-
-    Raises:
-        InputError: names the file, the image and what is wrong with it.
-    """
+def _images(
+    records: Iterable[tuple[str, dict]], path: Path, dataset: DatasetName, ids: Ids
+) -> Iterator[CaptionedImage]:
     captions = 0
-    for number, (where, record) in enumerate(_records(path)):
+    for number, (where, record) in enumerate(records):
         image_id = _id(record, _IMAGE_KEYS[dataset], ids.of_images, number, where)
         filename = string(record, "filename", where)
         where = f"{path}: image {image_id} ({filename})"
@@ -74,10 +81,6 @@ def read_images(path: Path, dataset: DatasetName, ids: Ids) -> Iterator[Captione
             texts.append((caption_id, _caption(sentence, f"{where}: caption {caption_id}")))
             captions += 1
         yield CaptionedImage(image_id, _file(folder, filename, where), split, texts)
-
-
-def _records(path: Path) -> Iterator[tuple[str, dict]]:
-    return read_table(path) if _is_table(path) else read_records(path, "images")
 
 
 def _is_table(path: Path) -> bool:

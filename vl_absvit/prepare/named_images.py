@@ -69,7 +69,7 @@ class NamedImages:
     def _folders(self) -> list[tuple[str, frozenset[str]]]:
         """The folders with pictures that may be asked for, that with most of them first."""
         found = [(folder, names) for folder, names, _ in self._walked if names]
-        return sorted(found, key=lambda each: (-len(each[1]), len(PurePosixPath(each[0]).parts), each[0]))
+        return sorted(found, key=lambda folder: (-len(folder[1]), len(PurePosixPath(folder[0]).parts), folder[0]))
 
     @functools.cached_property
     def _example(self) -> str | None:

@@ -1,78 +1,154 @@
-"""What all preparations do around their own work: begin or go on, and finish with a manifest."""
+"""From any data set's raw files to the folder that training reads.
+
+A source tells what its files hold. ``prepare`` finds and checks the images, and writes tables, skip list and manifest:
+the folder is whole or absent, and an interrupted run goes on with the images that it has not checked.
+"""
 
 import logging
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from vl_absvit.data.json_files import write_json
 from vl_absvit.data.raw_folder import place_of
 from vl_absvit.data.records import ImageTable
-from vl_absvit.data.whole_folder import SCRATCH, finish, finished, partial_folder, start_or_continue, versions
+from vl_absvit.data.whole_folder import (
+    CHECKED,
+    finish,
+    finished,
+    partial_folder,
+    start_or_continue,
+    versions,
+)
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.check_images import CheckedImages, skipped_images
-from vl_absvit.prepare.database import Database
-from vl_absvit.prepare.image_store import ImageStore
+from vl_absvit.prepare.check_images import Finder, Images, check_images, judge_missing, words_for_bad
+from vl_absvit.prepare.journal import Journal
+from vl_absvit.prepare.tables import write_images
 
 log = logging.getLogger(__name__)
 
 
-class Work(NamedTuple):
-    """A prepared folder in the making."""
+class Records(NamedTuple):
+    """What the files of a data set hold."""
 
-    folder: Path
-    database: Database  # may hold what an interrupted run left there
-    images: ImageStore  # in the same database
+    splits: dict[str, pa.Table]  # rows in the order to write them; among their columns is ``image_id``
+    files: dict[int, str]  # image id -> the image's official file
+    warnings: list[str]
+
+    def image_ids(self) -> dict[str, np.ndarray]:
+        """Split -> image id of each row."""
+        return {split: table.column("image_id").to_numpy() for split, table in self.splits.items()}
 
 
 class Content(NamedTuple):
     """What was put into the folder, as its manifest says it."""
 
     splits: dict[str, dict[str, Any]]  # split -> counts, among them that of questions or captions
-    checked: CheckedImages
     warnings: list[str]
     more: dict[str, Any]  # whatever else there is to say
 
 
-def prepare(
-    output: Path, request: dict[str, Any], fill: Callable[[Work], Content], *, root: Path, noun: str
-) -> dict[str, Any]:
+class ImageFolder(NamedTuple):
+    """Where the images of a data set are, and what to do with them."""
+
+    root: Path
+    finder: Callable[[Path, Iterable[str]], Finder]  # of the folder and the official files of all images
+    embed: bool = False
+    allow_missing: bool = False
+
+
+class Source(ABC):
+    """The raw files of a data set.
+
+    Attributes:
+        noun: what is about images: "questions" or "captions".
+        request: what decides the result, see ``whole_folder.make_request``.
+    """
+
+    noun: str
+    request: dict[str, Any]
+
+    @abstractmethod
+    def read(self) -> Records:
+        """What the files hold.
+
+        Raises:
+            InputError: something is wrong with a file.
+        """
+
+    def check(self, journal: Journal, images: Images) -> None:  # noqa: B027 (most sources have nothing else)
+        """Whatever is to be checked besides images; they are known to be there or missing, and not decoded yet.
+
+        Raises:
+            InputError: something is wrong.
+        """
+
+    @abstractmethod
+    def write(self, folder: Path, records: Records, images: Images) -> Content:
+        """Write a table for each split that has rows; those about bad images are left out."""
+
+
+def count_rows(noun: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
+    """Counts of a table: rows, images, and rows whose image is missing."""
+    return {
+        noun: len(image_ids),
+        "images": len(np.unique(image_ids)),
+        "without_image": int(images.are_missing(image_ids).sum()),
+    }
+
+
+def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: int) -> dict[str, Any]:
     """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
 
     Args:
-        request: what decides the result, see ``make_request``.
-        fill: writes the tables into the folder.
-        root: folder that the files of images are relative to.
-        noun: what is about images: "questions" or "captions".
+        workers: processes that check images.
 
     Raises:
-        InputError: ``output`` is there from another request, or ``fill`` finds something wrong.
+        InputError: ``output`` is there from another request, or something is wrong with the files or the images.
     """
-    request = request | place_of(root, output)
+    root, noun = image_folder.root, source.noun
+    request = source.request | place_of(root, output)
     manifest = finished(output, request)
     if manifest is not None:
         return _with_pictures(manifest, output, root)
     start = time.monotonic()
     folder = partial_folder(output)
     start_or_continue(folder, request)
-    with Database(folder / SCRATCH) as database:
-        images = ImageStore(database, root, noun)
-        content = fill(Work(folder, database, images))
-        manifest = {
-            "format": 1,
-            **request,
-            "splits": content.splits,
-            **content.more,
-            "missing_images": images.count("missing"),
-            "skipped_images": skipped_images(images),
-            f"skipped_{noun}": content.checked.skipped,
-            "versions": versions(),
-            # They may name files that are beside the point, in any encoding.
-            "warnings": [words.encode("utf-8", "backslashreplace").decode("utf-8") for words in content.warnings],
-        }
+    with Journal(folder / CHECKED) as journal:
+        records = source.read()
+        images = Images(root, records.files, image_folder.finder(root, records.files.values()), noun)
+        image_ids = records.image_ids()
+        warnings = records.warnings + judge_missing(images, image_ids, allow_missing=image_folder.allow_missing)
+        source.check(journal, images)
+        checking = time.monotonic()
+        number = check_images(images, journal, workers)
+        checking = time.monotonic() - checking
+        skipped = images.skipped(image_ids)
+        write_images(folder, images, embed=image_folder.embed)
+        content = source.write(folder, records, images)
+    warnings += words_for_bad(images, skipped) + content.warnings
+    manifest = {
+        "format": 1,
+        **request,
+        "splits": content.splits,
+        **content.more,
+        "missing_images": len(images.missing),
+        "skipped_images": images.skipped_images(),
+        f"skipped_{noun}": skipped,
+        "versions": versions(),
+        # They may name files that are beside the point, in any encoding.
+        "warnings": [words.encode("utf-8", "backslashreplace").decode("utf-8") for words in warnings],
+    }
     finish(folder, output, manifest)
-    log.info("%s", _pace(content, noun, time.monotonic() - start))
+    rows = sum(counts[noun] for counts in content.splits.values())
+    seconds = time.monotonic() - start
+    checked, prepared = _pace(number, "images checked", checking), _pace(rows, f"{noun} prepared", seconds - checking)
+    log.info("took %.1f s: %s, %s", seconds, checked, prepared)
     return manifest
 
 
@@ -98,15 +174,5 @@ def _with_pictures(manifest: dict[str, Any], output: Path, root: Path) -> dict[s
     return manifest
 
 
-def _pace(content: Content, noun: str, seconds: float) -> str:
-    """Words for how fast this run was: images while they were checked, questions or captions the rest of the time."""
-    number, checking = content.checked.number, content.checked.seconds
-    rows = sum(counts[noun] for counts in content.splits.values())
-    return (
-        f"took {seconds:.1f} s: {_per_second(number, 'images checked', checking)}, "
-        f"{_per_second(rows, f'{noun} prepared', seconds - checking)}"
-    )
-
-
-def _per_second(number: int, what: str, seconds: float) -> str:
+def _pace(number: int, what: str, seconds: float) -> str:
     return f"{number:,} {what}" + (f" ({number / seconds:,.0f}/s)" if number else "")

@@ -1,14 +1,17 @@
-"""Rows to Parquet files in constant memory; the table of images, which every prepared folder has."""
+"""Rows to tables and Parquet files; the table of images, which every prepared folder has."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vl_absvit.prepare.image_store import CheckedImage, ImageStore
+from vl_absvit.cli import progress
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.check_images import Images
 
 _ROWS_PER_GROUP = 8_192
 _BYTES_PER_GROUP = 1 << 20  # of pictures: for one of them, its whole group is read
@@ -26,6 +29,45 @@ _IMAGE_SCHEMA = pa.schema(
 )
 
 
+def table_of(rows: Iterable[Sequence[Any]], schema: pa.Schema, description: str) -> pa.Table:
+    """A table of rows, values in the order of the schema's columns; a few thousand rows at a time are Python's.
+
+    Args:
+        description: of the rows, to show progress.
+    """
+    rows, batches = iter(rows), []
+    with progress() as bar:
+        task = bar.add_task(description, total=None)
+        while group := list(itertools.islice(rows, _ROWS_PER_GROUP)):
+            batches.append(_batch(schema, group))
+            bar.update(task, advance=len(group))
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+def sorted_by_id(table: pa.Table, path: Path, noun: str) -> pa.Table:
+    """A table in the order of its first column, an id.
+
+    Args:
+        path, noun: the file that the rows are from and what a row is, for the message.
+
+    Raises:
+        InputError: an id occurs twice.
+    """
+    ids = table.column(0).to_numpy()
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(np.diff(ids[order]) == 0)
+    if len(twice):
+        raise InputError(f"{path}: the {noun} {ids[order[twice[0]]]} occurs twice")
+    return table if (order[1:] > order[:-1]).all() else table.take(order)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A Parquet file of a table."""
+    with pq.ParquetWriter(path, table.schema, compression="snappy") as writer:
+        for start in range(0, len(table), _ROWS_PER_GROUP):
+            writer.write_table(table.slice(start, _ROWS_PER_GROUP))
+
+
 def write_rows(
     path: Path,
     schema: pa.Schema,
@@ -34,23 +76,30 @@ def write_rows(
     rows_per_group: int = _ROWS_PER_GROUP,
     compression: str = "snappy",
 ) -> None:
-    """A Parquet file of any number of rows, a row group at a time; values in the order of the schema's columns."""
+    """A Parquet file of any number of large rows, of which one row group at a time is in memory."""
     rows = iter(rows)
     with pq.ParquetWriter(path, schema, compression=compression) as writer:
         while group := list(itertools.islice(rows, rows_per_group)):
-            _write(writer, schema, group)
+            writer.write_batch(_batch(schema, group))
 
 
-def write_images(folder: Path, images: ImageStore, *, embed: bool) -> None:
+def write_images(folder: Path, images: Images, *, embed: bool) -> None:
     """The table of images: ``images.parquet``, or ``images-00000.parquet`` and so on if it holds the files' bytes."""
-    listed = images.in_state("good", "missing")
+    listed = [image_id for image_id in images.files if image_id not in images.bad]
+    rows = (_image_row(images, image_id, embed) for image_id in listed)
     if not embed:
-        rows = ((image.image_id, _file(image), None, *image.size) for image in listed)
         write_rows(folder / "images.parquet", _IMAGE_SCHEMA, rows)
         return
-    rows = ((image.image_id, _file(image), _content(image, images.raw), *image.size) for image in listed)
     for number, first in enumerate(iter(lambda: next(rows, None), None)):
         _write_shard(folder / f"images-{number:05d}.parquet", itertools.chain([first], rows))
+
+
+def _image_row(images: Images, image_id: int, embed: bool) -> tuple:
+    """Id, file, bytes, width and height; of a missing image the id alone."""
+    if image_id not in images.sizes:
+        return image_id, None, None, None, None
+    file = images.files[image_id]
+    return image_id, file, (images.raw / file).read_bytes() if embed else None, *images.sizes[image_id]
 
 
 def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
@@ -68,18 +117,10 @@ def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
                     break
             if not group:
                 return
-            _write(writer, _IMAGE_SCHEMA, group)
+            writer.write_batch(_batch(_IMAGE_SCHEMA, group))
             written += size
 
 
-def _file(image: CheckedImage) -> str | None:
-    return image.file if image.state == "good" else None
-
-
-def _content(image: CheckedImage, raw: Path) -> bytes | None:
-    return (raw / image.file).read_bytes() if image.state == "good" else None
-
-
-def _write(writer: pq.ParquetWriter, schema: pa.Schema, rows: Sequence[tuple]) -> None:
+def _batch(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
     columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
-    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

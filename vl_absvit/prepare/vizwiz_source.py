@@ -9,27 +9,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vl_absvit.data.json_files import read_start
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.json_stream import integer, read_records, string
-from vl_absvit.prepare.vqav2_source import Annotation, Question, checked_question, most_frequent, ten_answers
+from vl_absvit.prepare.json_records import integer, read_records, string
+from vl_absvit.prepare.named_images import NamedImages
+from vl_absvit.prepare.vqa_set import Annotation, Question, Subset, VQASet
+from vl_absvit.prepare.vqav2_source import checked_question, most_frequent, ten_answers
 
 _NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")
 _FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
 """Each part counts its pictures from 0; what is added keeps the ids of all parts apart."""
 
 _NOT_SAID = "not said"
-
-
-def is_vizwiz(path: Path) -> bool:
-    """Whether a file's first record is VizWiz's, by the name of its picture."""
-    _, record = next(read_records(path, "annotations"))
-    return isinstance(image := record.get("image"), str) and _NAME.fullmatch(image) is not None
-
-
-def has_answers(path: Path) -> bool:
-    """Whether a file's first record has answers."""
-    return "answers" in next(read_records(path, "annotations"))[1]
+_KEYS = ("image", "question", "answers", "answer", "answer_type", "answerable")
+"""Keys that are read."""
 
 
 def read_questions(path: Path) -> Iterator[Question]:
@@ -38,7 +32,7 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "annotations"):
+    for where, record in read_records(path, "annotations", _KEYS):
         image, number = _image(record, where)
         yield checked_question(Question(number, number, string(record, "question", where), image), path)
 
@@ -49,7 +43,7 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "annotations"):
+    for where, record in read_records(path, "annotations", _KEYS):
         number, answers = _image(record, where)[1], ten_answers(record, where)
         answer_type = string(record, "answer_type", where) if "answer_type" in record else _NOT_SAID
         yield Annotation(number, number, _question_type(record, where), answer_type, most_frequent(answers), answers)
@@ -68,3 +62,18 @@ def _image(record: dict, where: str) -> tuple[str, int]:
     if not found:
         raise InputError(f"{where}: expected image to be a name such as VizWiz_train_00000000.jpg, got {shown(name)}")
     return f"{found[1]}/{name}", _FIRST_ID[found[1]] + int(found[2])
+
+
+VIZWIZ = VQASet(
+    "VizWiz",
+    {
+        split: Subset(f"{split}.json", f"{split}.json", None, count)
+        for split, count in (("train", 20_523), ("val", 4_319), ("test", 8_000))
+    },
+    read_questions,
+    read_annotations,
+    NamedImages,
+    has_own_names=False,
+    is_its=lambda questions, _: re.search(r'"image"\s*:\s*"VizWiz_', read_start(questions)) is not None,
+    told_by=', whose records begin with {"image": "VizWiz_..."}',
+)

@@ -1,13 +1,15 @@
 """The published VQA-HAT maps, VQA v1's questions and COCO's images to a folder that exports and comparisons read.
 
-An interrupted run goes on from the questions it has taken in, and the maps and images it has checked.
+An interrupted run goes on with the maps and images that it has not checked.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vl_absvit.cli import progress
@@ -17,11 +19,13 @@ from vl_absvit.data.vqa_hat import decode_grey, encode_grey
 from vl_absvit.data.whole_folder import make_request
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import vqa_hat_source as source
-from vl_absvit.prepare.check_images import check_images, find_images
-from vl_absvit.prepare.coco_images import CocoImages
-from vl_absvit.prepare.prepare import Content, Work, prepare
-from vl_absvit.prepare.tables import QUESTION_SCHEMA, write_images, write_rows
-from vl_absvit.prepare.vqa_hat_store import HATStore, of_split
+from vl_absvit.prepare.check_images import Images
+from vl_absvit.prepare.coco_images import official_file
+from vl_absvit.prepare.journal import Journal
+from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
+from vl_absvit.prepare.tables import QUESTION_SCHEMA, sorted_by_id, table_of, write_rows, write_table
+from vl_absvit.prepare.vqa_hat_source import MapName
+from vl_absvit.prepare.vqa_set import by_id
 
 _MAP_SCHEMA = pa.schema(
     [
@@ -34,6 +38,7 @@ _MAP_SCHEMA = pa.schema(
 )
 _MAPS_PER_GROUP = 64  # a map is tens of kilobytes
 _MAPS_PER_COMMIT = 512
+_TOPIC = "map"  # of the journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,81 +57,160 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
     Raises:
         InputError: something is wrong with maps, questions or images, or ``output`` is there from others.
     """
-    subset = source.subset_of(options.questions)
-    names, passed_over = source.list_maps(options.maps, subset)
+    hat = HATSource(options)
     if not options.images.is_dir():
-        raise InputError(f"{options.images}: no such folder; expected the images COCO_{subset.name}_*.jpg there")
-
-    def fill(work: Work) -> Content:
-        store = HATStore(work.database, work.images)
-        _take_in(store, options, names)
-        pictures, allowed = CocoImages(options.images), options.allow_missing_images
-        store.list_images(subset, pictures)
-        warnings = find_images(work.images, of_split(subset.split), pictures, allow_missing=allowed)
-        _check_maps(store, options.maps)
-        checked = check_images(work.images, workers, lambda: store.skipped_questions(subset.split))
-        counts = store.counts()
-        if not counts["human_maps"]:
-            raise InputError(f"{options.maps}: no map is left, {counts['constant_maps']} are constant")
-        write_images(work.folder, work.images, embed=False)
-        write_rows(work.folder / f"{subset.split}.parquet", QUESTION_SCHEMA, store.questions())
-        maps = _decoded(store.maps(), options.maps)
-        write_rows(
-            work.folder / "human_maps.parquet", _MAP_SCHEMA, maps, rows_per_group=_MAPS_PER_GROUP, compression="none"
-        )
-        warnings += checked.warnings + _oddities(store, counts, len(names), subset) + _passed_over(passed_over)
-        return Content({subset.split: {**counts, "annotated": False}}, checked, warnings, more={"vocabulary": None})
-
-    return prepare(output, _request(options, names), fill, root=options.images, noun="questions")
+        raise InputError(f"{options.images}: no such folder; expected the images COCO_{hat.subset.name}_*.jpg there")
+    images = ImageFolder(options.images, by_id, allow_missing=options.allow_missing_images)
+    return prepare(hat, images, output, workers)
 
 
-def _request(options: HATOptions, names: list[source.MapName]) -> dict[str, Any]:
-    """What decides the result; the folder of maps is a source like any file."""
-    settings = {"allow_missing_images": options.allow_missing_images}
-    request = make_request(VQA_HAT, options.images, settings, [options.questions])
-    check_name(options.maps.resolve())
-    with progress() as bar:
-        tracked = bar.track(names, description="reading maps")
-        request["sources"][options.maps.resolve().name] = source.fingerprint_of(options.maps, tracked)
-    return request
+class HATSource(Source):
+    """Questions of VQA v1 that there are maps of.
 
-
-def _take_in(store: HATStore, options: HATOptions, names: list[source.MapName]) -> None:
-    """Names of maps and questions, checked against each other."""
-    with progress() as bar:
-        records = bar.track(source.read_questions(options.questions), description=options.questions.name)
-        store.add_questions(options.questions, records)
-    store.add_maps(options.maps, names)
-    store.check_join(options.maps, options.questions)
-
-
-def _check_maps(store: HATStore, folder: Path) -> None:
-    """Decode every map that was not looked at before.
-
-    Raises:
-        InputError: some cannot be used; names the first.
+    A map is usable unless all of it has one shade; a question is if it has a usable map and no bad image.
     """
-    with progress() as bar:
-        task = bar.add_task("checking maps", total=store.count_unchecked_maps())
-        while chunk := store.unchecked_maps(limit=_MAPS_PER_COMMIT):
-            store.record_maps((*name, *_check_map(folder / name.file)) for name in chunk)
-            bar.update(task, advance=len(chunk))
-    bad, first, reason = store.bad_maps()
-    if bad:
-        more = f" (and {bad - 1} more maps cannot be used)" if bad > 1 else ""
-        raise InputError(f"{folder / first.file}: {reason}{more}; get it again or take it away")
+
+    noun = "questions"
+
+    def __init__(self, options: HATOptions) -> None:
+        """
+        Raises:
+            InputError: the questions are another data set's, or the folder of maps holds something else.
+        """
+        self._options = options
+        self.subset = source.subset_of(options.questions)
+        self._names, self._passed_over = source.list_maps(options.maps, self.subset)
+        self._shapes: dict[MapName, tuple[int, int] | None] = {}  # height and width of the maps; None if constant
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """What decides the result; the folder of maps is a source like any file."""
+        options = self._options
+        settings = {"allow_missing_images": options.allow_missing_images}
+        request = make_request(VQA_HAT, options.images, settings, [options.questions])
+        check_name(options.maps.resolve())
+        with progress() as bar:
+            tracked = bar.track(self._names, description="reading maps")
+            request["sources"][options.maps.resolve().name] = source.fingerprint_of(options.maps, tracked)
+        return request
+
+    def read(self) -> Records:
+        """The questions that have maps, by id."""
+        path, maps = self._options.questions, self._options.maps
+        table = sorted_by_id(table_of(source.read_questions(path), QUESTION_SCHEMA, path.name), path, "question")
+        question_ids, with_maps = _question_ids(table), np.array([name.question_id for name in self._names])
+        unknown = np.flatnonzero(~np.isin(with_maps, question_ids))
+        if len(unknown):
+            more = f" (nor do {len(unknown) - 1} more maps)" if len(unknown) > 1 else ""
+            first = maps / self._names[unknown[0]].file
+            raise InputError(f"{first}: its question does not occur in {path}{more}")
+        table = table.filter(pa.array(np.isin(question_ids, with_maps)))
+        images = table.column("image_id").unique().to_pylist()
+        files = {image_id: official_file(self.subset.name, image_id) for image_id in images}
+        return Records({self.subset.split: table}, files, [])
+
+    def check(self, journal: Journal, images: Images) -> None:
+        """Decode every map that was not looked at before.
+
+        Raises:
+            InputError: some cannot be used; names the first.
+        """
+        folder, bad = self._options.maps, {}
+        known = {MapName(question_id, n): shape and tuple(shape) for question_id, n, shape in journal.read(_TOPIC)}
+        self._shapes = {name: known[name] for name in self._names if name in known}
+        unchecked = [name for name in self._names if name not in known]
+        with progress() as bar:
+            task = bar.add_task("checking maps", total=len(unchecked))
+            for start in range(0, len(unchecked), _MAPS_PER_COMMIT):
+                chunk, checked = unchecked[start : start + _MAPS_PER_COMMIT], {}
+                for name in chunk:
+                    try:
+                        checked[name] = _shape_of(folder / name.file)
+                    except InputError as error:
+                        bad[name] = error
+                self._shapes |= checked
+                journal.write(_TOPIC, ((*name, shape) for name, shape in checked.items()))
+                bar.update(task, advance=len(chunk))
+        if bad:
+            first = min(bad)
+            more = f" (and {len(bad) - 1} more maps cannot be used)" if len(bad) > 1 else ""
+            raise InputError(f"{folder / first.file}: {bad[first]}{more}; get it again or take it away")
+
+    def write(self, folder: Path, records: Records, images: Images) -> Content:
+        """The table of questions and that of maps.
+
+        Raises:
+            InputError: no map is left.
+        """
+        (table,) = records.splits.values()
+        image_of = dict(zip(_question_ids(table).tolist(), table.column("image_id").to_pylist(), strict=True))
+        good = [name for name in self._names if self._shapes[name]]
+        usable = [name for name in good if image_of[name.question_id] not in images.bad]
+        constant = len(self._names) - len(good)
+        if not usable:
+            raise InputError(f"{self._options.maps}: no map is left, {constant} are constant")
+        shown = {name.question_id for name in good}
+        questions = table.filter(pa.array(np.isin(_question_ids(table), [name.question_id for name in usable])))
+        write_table(folder / f"{self.subset.split}.parquet", questions)
+        write_rows(
+            folder / "human_maps.parquet",
+            _MAP_SCHEMA,
+            _decoded(usable, self._options.maps),
+            rows_per_group=_MAPS_PER_GROUP,
+            compression="none",
+        )
+        counts = count_rows("questions", questions.column("image_id").to_numpy(), images) | {
+            "human_maps": len(usable),
+            "constant_maps": constant,
+            "maps_on_bad_images": len(good) - len(usable),
+            "questions_without_map": len(image_of) - len(shown),
+            "annotated": False,
+        }
+        sizes = {name: size for name in good if (size := images.sizes.get(image_of[name.question_id]))}
+        warnings = self._oddities(counts, sizes) + _passed_over(self._passed_over)
+        return Content({self.subset.split: counts}, warnings, {"vocabulary": None})
+
+    def _oddities(self, counts: dict[str, Any], sizes: dict[MapName, tuple[int, int]]) -> list[str]:
+        """Words for what differs from the published set, and for maps that cannot be a picture of their image.
+
+        Args:
+            sizes: map -> width and height of its image, where that is there and good.
+        """
+        subset, files, warnings = self.subset, len(self._names), []
+        if files != subset.maps:
+            warnings.append(f"{subset.split}: {files:,} human maps are there, the published set has {subset.maps:,}")
+        if counts["constant_maps"]:
+            warnings.append(
+                f"{counts['constant_maps']} human maps are constant and left out; "
+                f"{counts['questions_without_map']} questions have no other and are left out, too"
+            )
+        others = [name for name, size in sizes.items() if _is_of_other_proportions(self._shapes[name], size)]
+        if others:
+            (height, width), (image_width, image_height) = self._shapes[others[0]], sizes[others[0]]
+            warnings.append(
+                f"{len(others)} human maps have other proportions than their image, the first is {others[0].file} of "
+                f"{width} x {height} on an image of {image_width} x {image_height}; they are taken to cover all of it"
+            )
+        return warnings
 
 
-def _check_map(file: Path) -> tuple[str, str | None, int | None, int | None]:
-    """State, reason, height and width."""
-    try:
-        grey = decode_grey(file.read_bytes())
-    except InputError as error:
-        return "bad", str(error), None, None
-    return "constant" if grey.min() == grey.max() else "good", None, *grey.shape
+def _is_of_other_proportions(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a map is not its image scaled down and rounded to whole pixels, which is off by less than one pixel."""
+    (height, width), (image_width, image_height) = shape, size
+    return abs(width * image_height - height * image_width) > max(size)
 
 
-def _decoded(names: Iterable[source.MapName], folder: Path) -> Iterator[tuple[int, int, int, int, bytes]]:
+def _question_ids(table: pa.Table) -> np.ndarray:
+    return table.column("question_id").to_numpy()
+
+
+def _shape_of(file: Path) -> tuple[int, int] | None:
+    """Height and width; None if all of the map has one shade."""
+    grey = decode_grey(file.read_bytes())
+    return None if grey.min() == grey.max() else grey.shape
+
+
+def _decoded(names: list[MapName], folder: Path) -> Iterator[tuple[int, int, int, int, bytes]]:
     for name in names:
         grey = decode_grey((folder / name.file).read_bytes())
         yield *name, *grey.shape, encode_grey(grey)
@@ -138,22 +222,3 @@ def _passed_over(names: list[str]) -> list[str]:
         return []
     what = "1 file or folder" if len(names) == 1 else f"{len(names)} files or folders"
     return [f"passed over beside the maps, for none can be one: {what}, {source.first_of(names)}"]
-
-
-def _oddities(store: HATStore, counts: dict[str, int], files: int, subset: source.Subset) -> list[str]:
-    """Words for what differs from the published set, and for maps that cannot be a picture of their image."""
-    warnings = []
-    if files != subset.maps:
-        warnings.append(f"{subset.split}: {files:,} human maps are there, the published set has {subset.maps:,}")
-    if counts["constant_maps"]:
-        warnings.append(
-            f"{counts['constant_maps']} human maps are constant and left out; "
-            f"{counts['questions_without_map']} questions have no other and are left out, too"
-        )
-    number, name, map_size, image_size = store.other_shapes()
-    if number:
-        warnings.append(
-            f"{number} human maps have other proportions than their image, the first is {name.file} of {map_size} on "
-            f"an image of {image_size}; they are taken to cover all of it"
-        )
-    return warnings

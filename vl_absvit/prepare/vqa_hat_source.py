@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.json_stream import integer, read_records, string
+from vl_absvit.prepare.json_records import integer, read_records, string
 
 _QUESTION_FILE = re.compile(r"OpenEnded_mscoco_(train2014|val2014)_questions\.json(\.gz)?")
 _MAP_FILE = re.compile(r"(0|[1-9][0-9]{0,17})_([1-9][0-9]?)\.png")
@@ -78,7 +78,7 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record; the ids may be those of VQA v2.
     """
-    for where, record in read_records(path, "questions"):
+    for where, record in read_records(path, "questions", ("question_id", "image_id", "question")):
         question = Question(
             integer(record, "question_id", where),
             integer(record, "image_id", where),
@@ -122,7 +122,7 @@ def list_maps(folder: Path, subset: Subset) -> MapFolder:
         raise InputError(f"{folder}: expected only files {{question_id}}_{{n}}.png, got {first_of(strange)}")
     if not maps:
         raise InputError(f"{folder}: expected maps {{question_id}}_{{n}}.png, found none{_below(folder, passed_over)}")
-    beyond = [each.file for each in sorted(maps) if each.n > subset.people]
+    beyond = [name.file for name in sorted(maps) if name.n > subset.people]
     if beyond:
         raise InputError(
             f"{folder}: {subset.split} has n = {'1' if subset.people == 1 else f'1 to {subset.people}'} in "
@@ -153,8 +153,8 @@ def first_of(names: list[str]) -> str:
 def fingerprint_of(folder: Path, maps: Iterable[MapName]) -> dict[str, Any]:
     """Number of maps, and one SHA-256 over the name and the SHA-256 of each."""
     total, files = hashlib.sha256(), 0
-    for each in maps:
-        content = hashlib.sha256((folder / each.file).read_bytes()).hexdigest()
-        total.update(f"{content}  {each.file}\n".encode())
+    for name in maps:
+        content = hashlib.sha256((folder / name.file).read_bytes()).hexdigest()
+        total.update(f"{content}  {name.file}\n".encode())
         files += 1
     return {"files": files, "sha256": total.hexdigest()}

@@ -4,49 +4,19 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from vl_absvit.data.json_files import read_start
 from vl_absvit.data.official import OFFICIAL
 from vl_absvit.errors import InputError
-from vl_absvit.prepare import vizwiz_source as vizwiz
 from vl_absvit.prepare import vqav2_source as coco
-from vl_absvit.prepare.check_images import Lookup
-from vl_absvit.prepare.coco_images import CocoImages
-from vl_absvit.prepare.json_stream import plain_or_gzip, read_records
-from vl_absvit.prepare.named_images import NamedImages
-from vl_absvit.prepare.vqav2_source import Annotation, Question
+from vl_absvit.prepare.vizwiz_source import VIZWIZ
+from vl_absvit.prepare.vqa_set import VQASet
 
 _JSON_DEPTH = 3
 _JSON_FOLDER = re.compile(r".*(annotation|question).*|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*|train|val|test", re.IGNORECASE)
 """Folders that JSON files may lie in, and levels of them: ``coco/annotations/``, ``VQAv2/Questions/``."""
 _IMAGE_FOLDER = re.compile(r"(train|val|test)20[0-9]{2}|\..*")
-
-
-class Pictures(Lookup, Protocol):
-    """Finds the pictures of a data set below a folder."""
-
-    def find(self, file: str) -> str | None:
-        """Where the picture of an official name is, relative to the folder; None if it is nowhere."""
-
-
-class Subset(NamedTuple):
-    """One official part of a data set."""
-
-    questions: str  # file name
-    annotations: str | None  # file name; that of the questions where one file has both
-    folder: str | None  # of its images; None where each question names its own
-    official: int | None  # number of questions, as published
-
-
-class VQASet(NamedTuple):
-    """A data set: its parts, and how they are read."""
-
-    title: str
-    subsets: dict[str, Subset]  # by our name of the split
-    read_questions: Callable[[Path], Iterator[Question]]
-    read_annotations: Callable[[Path], Iterator[Annotation]]
-    pictures: Callable[[Path, Iterable[str]], Pictures]
-    """Of the folder of images, and the official files that questions name themselves."""
 
 
 class SplitFiles(NamedTuple):
@@ -72,60 +42,14 @@ class Files(NamedTuple):
         return DATA_SETS[self.dataset]
 
 
-def _on_coco(version: str, counts: dict[str, int]) -> dict[str, Subset]:
-    """The official parts on COCO, with names that begin with ``version``."""
-    return {
-        split: Subset(
-            f"{version}OpenEnded_mscoco_{OFFICIAL[split][0]}_questions.json",
-            f"{version}mscoco_{OFFICIAL[split][0]}_annotations.json",
-            OFFICIAL[split][1],
-            count,
-        )
-        for split, count in counts.items()
-    }
-
-
-def _changing_priors(version: str, counts: dict[str, int | None]) -> dict[str, Subset]:
-    names = "vqacp_{}_{}_{}.json".format
-    return {
-        split: Subset(names(version, split, "questions"), names(version, split, "annotations"), None, count)
-        for split, count in counts.items()
-    }
-
-
-def _by_id(root: Path, _: Iterable[str]) -> Pictures:
-    return CocoImages(root)
-
-
-_COCO = (coco.read_questions, coco.read_annotations, _by_id)
-_COCO_CP = (coco.read_questions_with_split, coco.read_annotations, _by_id)
-_V1 = {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}
-
 DATA_SETS: dict[str, VQASet] = {
-    "vqav2": VQASet("VQAv2", _on_coco("v2_", {split: count for split, (_, _, count) in OFFICIAL.items()}), *_COCO),
-    "vqa_v1": VQASet("VQA v1", _on_coco("", _V1), *_COCO),
-    "okvqa": VQASet(
-        "OK-VQA",
-        _on_coco("", {"train": 9_009, "val": 5_046}),
-        coco.read_questions,
-        coco.read_annotations_without_choice,
-        _by_id,
-    ),
-    "vqacp_v2": VQASet("VQA-CP v2", _changing_priors("v2", {"train": 438_183, "test": 219_928}), *_COCO_CP),
-    "vqacp_v1": VQASet("VQA-CP v1", _changing_priors("v1", {"train": None, "test": None}), *_COCO_CP),
-    "vizwiz": VQASet(
-        "VizWiz",
-        {
-            split: Subset(f"{split}.json", f"{split}.json", None, count)
-            for split, count in (("train", 20_523), ("val", 4_319), ("test", 8_000))
-        },
-        vizwiz.read_questions,
-        vizwiz.read_annotations,
-        NamedImages,
-    ),
+    "vqav2": coco.VQAV2,
+    "vqa_v1": coco.VQA_V1,
+    "okvqa": coco.OKVQA,
+    "vqacp_v2": coco.VQACP_V2,
+    "vqacp_v1": coco.VQACP_V1,
+    "vizwiz": VIZWIZ,
 }
-_TOLD_BY_NAMES = [name for name in DATA_SETS if name != "vizwiz"]
-"""Data sets whose files have names of their own; a ``train.json`` may be anyone's."""
 
 
 def find_files(raw: Path, dataset: str | None = None) -> Files:
@@ -140,10 +64,10 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder; expected the official VQAv2 downloads there")
     folders = list(_folders(raw, lambda name: _JSON_FOLDER.fullmatch(name)))
-    named = {name: _splits_of(DATA_SETS[name], folders) for name in ([dataset] if dataset else _TOLD_BY_NAMES)}
-    named = {name: splits for name, splits in named.items() if splits}
+    own_names = [name for name, described in DATA_SETS.items() if described.has_own_names]
+    named = _there([dataset] if dataset else own_names, folders)
     if not named and not dataset:
-        named = {"vizwiz": splits} if (splits := _splits_of(DATA_SETS["vizwiz"], folders)) else {}
+        named = _there([name for name in DATA_SETS if name not in own_names], folders)
     if not named:
         _check_complete(DATA_SETS[dataset or "vqav2"], [], folders)
     held = ["vqav2"] if "vqav2" in named else [name for name, splits in named.items() if _is_of(name, splits)]
@@ -172,7 +96,7 @@ def _folders(folder: Path, is_looked_into: Callable[[str], Any]) -> Iterator[Pat
 def _folders_in(folder: Path) -> list[tuple[str, str]]:
     try:
         with os.scandir(folder) as entries:
-            return [(each.name, each.path) for each in entries if each.is_dir()]
+            return [(entry.name, entry.path) for entry in entries if entry.is_dir()]
     except PermissionError:  # such as lost+found
         return []
 
@@ -187,8 +111,20 @@ def _fitting(raw: Path, dataset: str | None, searched: list[Path]) -> str:
 
 
 def _find_all(name: str | None, folders: list[Path]) -> list[Path]:
-    found = [plain_or_gzip(folder / name) for folder in folders] if name else []
+    found = [_plain_or_gzip(folder / name) for folder in folders] if name else []
     return [path for path in found if path]
+
+
+def _plain_or_gzip(path: Path) -> Path | None:
+    """``path`` or ``path.gz``, whichever is there.
+
+    Raises:
+        InputError: both are there.
+    """
+    both = [file for file in (path, path.with_name(f"{path.name}.gz")) if file.exists()]
+    if len(both) > 1:
+        raise InputError(f"{both[0]}: is there a second time as {both[1].name}; keep one of them")
+    return both[0] if both else None
 
 
 def _find(name: str | None, folders: list[Path]) -> Path | None:
@@ -205,12 +141,18 @@ def _check_once(described: VQASet, folders: list[Path]) -> None:
             )
 
 
+def _there(datasets: Iterable[str], folders: list[Path]) -> dict[str, list[SplitFiles]]:
+    """Those of some data sets that have files, and their splits."""
+    splits_of = {name: _splits_of(DATA_SETS[name], folders) for name in datasets}
+    return {name: splits for name, splits in splits_of.items() if splits}
+
+
 def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
     """The splits of a data set that are there."""
     splits = []
     for split, subset in described.subsets.items():
         questions, annotations = _find(subset.questions, folders), _find(subset.annotations, folders)
-        if questions and questions == annotations and not vizwiz.has_answers(questions):
+        if questions and questions == annotations and '"answers"' not in read_start(questions):
             annotations = None
         if questions:
             splits.append(SplitFiles(split, subset.folder, questions, annotations, subset.official))
@@ -219,15 +161,8 @@ def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
 
 def _is_of(dataset: str, splits: list[SplitFiles]) -> bool:
     """Whether files named as a data set's are its own: VQA v1 and OK-VQA share names, VizWiz's are anyone's."""
-    if dataset == "vizwiz":
-        return vizwiz.is_vizwiz(splits[0].questions)
-    if dataset not in ("vqa_v1", "okvqa"):
-        return True
     annotated = next((files.annotations for files in splits if files.annotations), None)
-    if annotated is None:
-        return dataset == "vqa_v1"  # OK-VQA has no part without answers
-    has_choice = "multiple_choice_answer" in next(read_records(annotated, "annotations"))[1]
-    return has_choice == (dataset == "vqa_v1")
+    return DATA_SETS[dataset].is_its(splits[0].questions, annotated)
 
 
 def _nothing_found(dataset: str | None) -> str:
@@ -240,14 +175,9 @@ def _nothing_found(dataset: str | None) -> str:
         )
     described = DATA_SETS[dataset]
     names = ", ".join(subset.questions for subset in described.subsets.values())
-    told = {
-        "vqa_v1": ", with a multiple_choice_answer in each annotation, which OK-VQA's lack",
-        "okvqa": ", without multiple_choice_answer in the annotations, which VQA v1's have",
-        "vizwiz": ', whose records begin with {"image": "VizWiz_..."}',
-    }
     return (
         f"expected files of {described.title}, {names} (or .json.gz), there or in questions/ and annotations/"
-        f"{told.get(dataset, '')}; found none"
+        f"{described.told_by}; found none"
     )
 
 

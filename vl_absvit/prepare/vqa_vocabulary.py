@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vl_absvit.data.answers import AnswerVocabulary, Normaliser, build_vocabulary, meter_normalise, normalise_answer
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.vqav2_tables import labels_in
 
 
 class Rule(NamedTuple):
@@ -86,13 +88,14 @@ def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], pa
         )
 
 
-def never_targets(vocabulary: AnswerVocabulary, annotated: Mapping[str, Path], rule: Rule) -> list[str]:
+def never_targets(vocabulary: AnswerVocabulary, annotated: Mapping[str, pa.Table], rule: Rule) -> list[str]:
     """Words for answers of the vocabulary that are no target of any question, and why.
 
     Args:
         annotated: split -> its table.
     """
-    occurring = set().union(*map(labels_in, annotated.values()))
+    labels = (pc.list_flatten(table.column("labels")) for table in annotated.values())
+    occurring = set().union(*(pc.unique(column).to_pylist() for column in labels))
     never = [answer for label, answer in enumerate(vocabulary.answers) if label not in occurring]
     otherwise = [answer for answer in never if rule.lookup(answer) != answer]
     absent = [answer for answer in never if rule.lookup(answer) == answer]

@@ -1,25 +1,31 @@
-"""The official downloads of VQAv2, or of a relative, to the folder that training reads.
+"""The official downloads of VQAv2, or of a relative, to the folder that training reads."""
 
-An interrupted run goes on from the files it has taken in and the images it has checked.
-"""
-
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.cli import progress
-from vl_absvit.data.answers import AnswerVocabulary
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vl_absvit.data.records import VQA, VQAV2
 from vl_absvit.data.whole_folder import make_request
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.prepare.check_images import check_images, find_images
-from vl_absvit.prepare.prepare import Content, Work, prepare
-from vl_absvit.prepare.tables import write_images
+from vl_absvit.prepare.check_images import Images
+from vl_absvit.prepare.coco_images import official_file
+from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
+from vl_absvit.prepare.tables import write_table
 from vl_absvit.prepare.vqa_sets import Files, SplitFiles, find_files
-from vl_absvit.prepare.vqa_vocabulary import RULES, Rule, check_any_occurs, never_targets
-from vl_absvit.prepare.vqav2_store import OF_SPLIT, Store
-from vl_absvit.prepare.vqav2_tables import write_annotated_questions, write_questions
+from vl_absvit.prepare.vqa_tables import annotated, questions_table, with_labels
+from vl_absvit.prepare.vqa_vocabulary import RULES, check_any_occurs, never_targets
+
+_SPLITS = ("train", "minival", "val", "test", "test-dev")
+_MOST_MINIVAL_IMAGES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,110 +62,204 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
         InputError: something is wrong with the downloads, or ``output`` is there from other options or other files.
     """
     files = find_files(options.root, options.dataset)
-    images = options.images or options.root
-    if not images.is_dir():
-        raise InputError(f"{images}: no such folder; expected the images there")
-    rule = RULES[options.meter_compatible]
-    given = rule.read(options.vocabulary) if options.vocabulary else None
+    root = options.images or options.root
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected the images there")
+    images = ImageFolder(root, files.described.finder, options.embed_images, options.allow_missing_images)
+    return prepare(VQASource(options, files), images, output, workers)
 
-    def fill(work: Work) -> Content:
-        store = Store(work.database, work.images)
-        _take_in(store, files)
-        counts = rule.counts(store.common_answers())
-        if given and counts:
-            check_any_occurs(given, counts, options.vocabulary)
-        vocabulary = given or rule.frequent(counts, options.min_count, options.root)
-        if not vocabulary and any(split.annotations for split in files.splits):
+
+class VQASource(Source):
+    """Questions, and answers where a split has some."""
+
+    noun = "questions"
+
+    def __init__(self, options: PrepareOptions, files: Files) -> None:
+        """
+        Raises:
+            InputError: the vocabulary that was given cannot be used.
+        """
+        self._options, self._files = options, files
+        self._rule = RULES[options.meter_compatible]
+        self._vocabulary = self._rule.read(options.vocabulary) if options.vocabulary else None
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """Where the images are, the options, the content of the source files."""
+        options = self._options
+        sources = [file for split in self._files.splits for file in (split.questions, split.annotations) if file]
+        sources += [options.vocabulary] if options.vocabulary else []
+        not_settings = ("root", "images", "dataset", "vocabulary")
+        settings = {name: value for name, value in asdict(options).items() if name not in not_settings}
+        settings["vocabulary"] = options.vocabulary and options.vocabulary.name
+        kind = VQAV2 if self._files.dataset == VQAV2 else VQA
+        return make_request(kind, options.images or options.root, settings, dict.fromkeys(sources))
+
+    def read(self) -> Records:
+        """The questions of every split by id, ``minival`` still in ``val``, and all that can be wrong with them."""
+        splits, named, counts = {}, {}, Counter()
+        for files in self._files.splits:
+            table = questions_table(self._files.described.read_questions(files.questions), files.questions, named)
+            if files.annotations:
+                annotations = self._files.described.read_annotations(files.annotations)
+                table, common_answers = annotated(table, annotations, files)
+                if files.split in ("train", "val"):
+                    counts += common_answers
+            splits[files.split] = table
+        _check_ids_between(splits)
+        self._choose_vocabulary(counts)
+        if self._vocabulary:
+            for split, table in splits.items():
+                if "answers" in table.column_names:
+                    splits[split] = with_labels(table, self._vocabulary.index, self._rule.lookup)
+        images = _official_files(self._files.splits, splits, named)
+        self._count_to_hold_out(len(np.unique(_image_ids(_annotated_val(splits)))))
+        return Records(splits, images, self._files.left_alone)
+
+    def _choose_vocabulary(self, common_answers: Mapping[str, int]) -> None:
+        """The vocabulary that was given, or that of the frequent answers of train and val.
+
+        Args:
+            common_answers: how often each raw ``multiple_choice_answer`` occurs, by first occurrence, train first.
+        """
+        options, counts = self._options, self._rule.counts(common_answers.items())
+        if self._vocabulary and counts:
+            check_any_occurs(self._vocabulary, counts, options.vocabulary)
+        self._vocabulary = self._vocabulary or self._rule.frequent(counts, options.min_count, options.root)
+        if not self._vocabulary and any(files.annotations for files in self._files.splits):
             raise InputError(
                 f"{options.root}: answers are counted in train and val, and neither is there: give --vocabulary"
             )
-        pictures = files.described.pictures(images, store.named_files())
-        store.list_images(files.splits, pictures)
-        store.count_to_hold_out(options.minival_images)  # complains now rather than after the images
-        allowed = options.allow_missing_images
-        warnings = files.left_alone + find_images(work.images, OF_SPLIT, pictures, allow_missing=allowed)
-        checked = check_images(work.images, workers, store.skipped_questions)
-        warnings += checked.warnings
-        minival_images = store.hold_out(options.minival_images, options.seed)
-        if not minival_images:
+
+    def _count_to_hold_out(self, val_images: int) -> int:
+        """How many of val's images become ``minival``.
+
+        Raises:
+            InputError: val has no more than were asked for.
+        """
+        number = self._options.minival_images
+        if number is None:
+            return min(max(val_images // 10, 1 if val_images > 1 else 0), _MOST_MINIVAL_IMAGES)
+        if number and number >= val_images:
+            raise InputError(
+                f"--minival-images {number}: val has only {val_images} usable images, and some must stay in val"
+            )
+        return number
+
+    def write(self, folder: Path, records: Records, images: Images) -> Content:
+        """One table per split that has questions, and the vocabulary."""
+        splits = {
+            split: table.filter(pa.array(images.are_usable(_image_ids(table))))
+            for split, table in records.splits.items()
+        }
+        warnings = []
+        held_out = self._hold_out(_annotated_val(splits))
+        if not len(held_out):
             warnings.append(
                 "minival is empty: val is absent, not annotated or has too few images, or none were to be held out; "
                 "without it, training wants another data.select_split, or null"
             )
-        if not vocabulary:
+        if not self._vocabulary:
             warnings.append("there is no answers.json: no split is annotated, and no --vocabulary was given")
-        write_images(work.folder, work.images, embed=options.embed_images)
-        tables = _write_splits(work.folder, store, files.splits, vocabulary, rule)
-        warnings += _deviations(files, tables)
-        annotated = {split: work.folder / f"{split}.parquet" for split in tables if tables[split]["annotated"]}
-        if vocabulary and annotated:
-            warnings += never_targets(vocabulary, annotated, rule)
-        more = {
-            "dataset": files.dataset,
-            "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
-            "minival": {"seed": options.seed, "images": minival_images},
-        }
-        return Content(tables, checked, warnings, more)
-
-    return prepare(output, _request(options, files), fill, root=images, noun="questions")
-
-
-def _request(options: PrepareOptions, files: Files) -> dict[str, Any]:
-    """What decides the result: where the images are, the options, the content of the source files."""
-    sources = [file for split in files.splits for file in (split.questions, split.annotations) if file]
-    sources += [options.vocabulary] if options.vocabulary else []
-    not_settings = ("root", "images", "dataset", "vocabulary")
-    settings = {name: value for name, value in asdict(options).items() if name not in not_settings}
-    settings["vocabulary"] = options.vocabulary and options.vocabulary.name
-    kind = VQAV2 if files.dataset == VQAV2 else VQA
-    return make_request(kind, options.images or options.root, settings, dict.fromkeys(sources))
-
-
-def _take_in(store: Store, found: Files) -> None:
-    """Questions and annotations, checked against each other."""
-    with progress() as bar:
-        for files in found.splits:
-            records = found.described.read_questions(files.questions)
-            store.add_questions(files, bar.track(records, description=files.questions.name))
-            if files.annotations:
-                records = found.described.read_annotations(files.annotations)
-                store.add_annotations(files, bar.track(records, description=files.annotations.name))
-            store.check_join(files)
-    store.check_ids_between_splits()
-
-
-def _write_splits(
-    folder: Path,
-    store: Store,
-    splits: Sequence[SplitFiles],
-    vocabulary: AnswerVocabulary | None,
-    rule: Rule,
-) -> dict[str, dict[str, int]]:
-    """One table per split that has questions, and the vocabulary; counts per split."""
-    annotated = {files.split for files in splits if files.annotations}
-    if "val" in annotated:
-        annotated.add("minival")
-    if vocabulary:
-        vocabulary.save(folder / "answers.json")
-    tables = {}
-    for split in ("train", "minival", "val", "test", "test-dev"):
-        if not (images := store.count_images_of(split)):
-            continue
-        path, rows = folder / f"{split}.parquet", store.rows(split)
-        if split in annotated:
-            counts = write_annotated_questions(path, rows, vocabulary.index, rule.lookup)
         else:
-            counts = write_questions(path, rows)
-        tables[split] = {**asdict(counts), "images": images, "annotated": split in annotated}
-    return tables
+            self._vocabulary.save(folder / "answers.json")
+        if "val" in splits:
+            is_held_out = np.isin(_image_ids(splits["val"]), held_out)
+            splits["minival"] = splits["val"].filter(pa.array(is_held_out))
+            splits["val"] = splits["val"].filter(pa.array(~is_held_out))
+        splits = {split: splits[split] for split in _SPLITS if split in splits and len(splits[split])}
+        for split, table in splits.items():
+            write_table(folder / f"{split}.parquet", table)
+        counts = {split: _counts(table, images) for split, table in splits.items()}
+        warnings += _deviations(self._files, counts)
+        answered = {split: table for split, table in splits.items() if "labels" in table.column_names}
+        if self._vocabulary and answered:
+            warnings += never_targets(self._vocabulary, answered, self._rule)
+        more = {
+            "dataset": self._files.dataset,
+            "vocabulary": self._vocabulary and {"size": len(self._vocabulary), "sha256": self._vocabulary.sha256},
+            "minival": {"seed": self._options.seed, "images": len(held_out)},
+        }
+        return Content(counts, warnings, more)
+
+    def _hold_out(self, val: pa.Table | None) -> np.ndarray:
+        """The val images whose questions become ``minival``.
+
+        They are taken in the order of a hash of seed and id: a choice outlives new libraries and other images.
+        """
+        image_ids = np.unique(_image_ids(val))
+        number = self._count_to_hold_out(len(image_ids))
+        draws = [hashlib.sha256(f"{self._options.seed}:{image_id}".encode()).digest() for image_id in image_ids]
+        return image_ids[np.argsort(np.array(draws, dtype=object), kind="stable")[:number]]
 
 
-def _deviations(found: Files, tables: dict[str, dict[str, int]]) -> list[str]:
+def _annotated_val(splits: Mapping[str, pa.Table]) -> pa.Table | None:
+    val = splits.get("val")
+    return val if val is not None and "answers" in val.column_names else None
+
+
+def _image_ids(table: pa.Table | None) -> np.ndarray:
+    return np.array([], dtype=np.int64) if table is None else table.column("image_id").to_numpy()
+
+
+def _check_ids_between(splits: Mapping[str, pa.Table]) -> None:
+    """No question is in two splits, test-dev excepted, which is a part of test.
+
+    Raises:
+        InputError: names the first one.
+    """
+    ids = {split: table.column("question_id").to_numpy() for split, table in splits.items() if split != "test-dev"}
+    for first, second in itertools.combinations(sorted(ids), 2):
+        shared = np.intersect1d(ids[first], ids[second])
+        if len(shared):
+            raise InputError(f"question {shared[0]} is both in {first} and in {second}; ids must be unique")
+
+
+def _official_files(
+    files: list[SplitFiles], splits: Mapping[str, pa.Table], named: Mapping[int, str]
+) -> dict[int, str]:
+    """Image id -> official file, of the images that questions name and of those that their split tells.
+
+    Raises:
+        InputError: one image id belongs to two folders, so that splits would share it.
+    """
+    for earlier, later in itertools.combinations(files, 2):
+        if earlier.folder and later.folder and earlier.folder != later.folder:
+            table = splits[later.split]
+            shared = np.flatnonzero(np.isin(_image_ids(table), _image_ids(splits[earlier.split])))
+            if len(shared):
+                where = f"{later.questions}: question {table.column('question_id')[int(shared[0])]}"
+                image_id = _image_ids(table)[shared[0]]
+                raise InputError(f"{where} is about image {image_id}, which is also in {earlier.folder}")
+    official = dict(named)
+    for split in files:
+        if split.folder:
+            ids = np.unique(_image_ids(splits[split.split])).tolist()
+            official |= {image_id: official_file(split.folder, image_id) for image_id in ids}
+    return official
+
+
+def _counts(table: pa.Table, images: Images) -> dict[str, Any]:
+    """What a split's table holds; a target is an answer in the vocabulary, training wants it and an image."""
+    image_ids, is_annotated = _image_ids(table), "labels" in table.column_names
+    lengths = pc.list_value_length(table.column("labels")).to_numpy() if is_annotated else np.zeros(len(table))
+    counts, has_target = count_rows("questions", image_ids, images), lengths > 0
+    return {
+        "questions": counts["questions"],
+        "without_image": counts["without_image"],
+        "with_target": int(has_target.sum()),
+        "kept_for_training": int((has_target & ~images.are_missing(image_ids)).sum()),
+        "images": counts["images"],
+        "annotated": is_annotated,
+    }
+
+
+def _deviations(found: Files, counts: dict[str, dict[str, Any]]) -> list[str]:
     """Words for every split that is not as large as the official one, or not annotated where it could be."""
     warnings = []
     for files in found.splits:
         parts = ("minival", "val") if files.split == "val" else (files.split,)
-        questions = sum(tables[part]["questions"] for part in parts if part in tables)
+        questions = sum(counts[part]["questions"] for part in parts if part in counts)
         if files.official not in (None, questions):
             warnings.append(
                 f"{files.split}: {questions:,} questions are usable, the official split has {files.official:,}"

@@ -1,34 +1,26 @@
-"""Questions and annotations as VQAv2 and its relatives on COCO have them: one record at a time, each checked."""
+"""VQAv2 and its relatives on COCO (VQA v1, OK-VQA, VQA-CP): their files, and their records, each checked."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from vl_absvit.data.json_files import form_name
+from vl_absvit.data.json_files import form_name, read_start
+from vl_absvit.data.official import OFFICIAL
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.coco_images import official_file
-from vl_absvit.prepare.json_stream import integer, read_records, string, value
+from vl_absvit.prepare.json_records import integer, read_records, string, value
+from vl_absvit.prepare.vqa_set import Annotation, Question, Subset, VQASet
 
 ANSWERS_PER_QUESTION = 10
 _COCO_SPLITS = ("train2014", "val2014")
 
 
-class Question(NamedTuple):
-    question_id: int
-    image_id: int
-    question: str
-    image: str | None = None  # its file's official name, where the split alone does not tell
-
-
-class Annotation(NamedTuple):
-    question_id: int
-    image_id: int
-    question_type: str
-    answer_type: str
-    multiple_choice_answer: str
-    answers: list[str]  # ten, raw
+_ASKED = ("question_id", "image_id", "question", "coco_split")
+_ANSWERED = (
+    "question_id", "image_id", "question_type", "answer_type", "multiple_choice_answer", "answers", "answer",
+)  # fmt: skip
+"""Keys that are read."""
 
 
 def read_questions(path: Path) -> Iterator[Question]:
@@ -37,15 +29,8 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "questions"):
-        yield checked_question(
-            Question(
-                integer(record, "question_id", where),
-                integer(record, "image_id", where),
-                string(record, "question", where),
-            ),
-            path,
-        )
+    for where, record in read_records(path, "questions", _ASKED):
+        yield _question(record, where, path)
 
 
 def read_questions_with_split(path: Path) -> Iterator[Question]:
@@ -54,21 +39,19 @@ def read_questions_with_split(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "questions"):
-        folder, image_id = string(record, "coco_split", where), integer(record, "image_id", where)
+    for where, record in read_records(path, "questions", _ASKED):
+        folder = string(record, "coco_split", where)
         if folder not in _COCO_SPLITS:
             raise InputError(
                 f"{where}: expected coco_split to be one of {', '.join(_COCO_SPLITS)}, got {shown(folder)}"
             )
-        yield checked_question(
-            Question(
-                integer(record, "question_id", where),
-                image_id,
-                string(record, "question", where),
-                official_file(folder, image_id),
-            ),
-            path,
-        )
+        question = _question(record, where, path)
+        yield question._replace(image=official_file(folder, question.image_id))
+
+
+def _question(record: dict, where: str, path: Path) -> Question:
+    ids = integer(record, "question_id", where), integer(record, "image_id", where)
+    return checked_question(Question(*ids, string(record, "question", where)), path)
 
 
 def checked_question(question: Question, path: Path) -> Question:
@@ -140,6 +123,58 @@ def ten_answers(record: dict, where: str) -> list[str]:
 
 
 def _annotations(path: Path) -> Iterator[tuple[str, dict, int]]:
-    for where, record in read_records(path, "annotations"):
+    for where, record in read_records(path, "annotations", _ANSWERED):
         question_id = integer(record, "question_id", where)
         yield f"{path}: annotation of question {question_id}", record, question_id
+
+
+def _parts(version: str, counts: dict[str, int]) -> dict[str, Subset]:
+    """The official parts on COCO, with names that begin with ``version``."""
+    return {
+        split: Subset(
+            f"{version}OpenEnded_mscoco_{OFFICIAL[split][0]}_questions.json",
+            f"{version}mscoco_{OFFICIAL[split][0]}_annotations.json",
+            OFFICIAL[split][1],
+            count,
+        )
+        for split, count in counts.items()
+    }
+
+
+def _changing_priors(version: str, counts: dict[str, int | None]) -> VQASet:
+    names = f"vqacp_{version}_{{}}_{{}}.json".format
+    parts = {
+        split: Subset(names(split, "questions"), names(split, "annotations"), None, count)
+        for split, count in counts.items()
+    }
+    return VQASet(f"VQA-CP {version}", parts, read_questions_with_split, read_annotations)
+
+
+def _has_choice(annotations: Path) -> bool:
+    return '"multiple_choice_answer"' in read_start(annotations)
+
+
+VQAV2 = VQASet(
+    "VQAv2",
+    _parts("v2_", {split: count for split, (_, _, count) in OFFICIAL.items()}),
+    read_questions,
+    read_annotations,
+)
+VQA_V1 = VQASet(
+    "VQA v1",
+    _parts("", {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}),
+    read_questions,
+    read_annotations,
+    is_its=lambda _, annotations: annotations is None or _has_choice(annotations),
+    told_by=", with a multiple_choice_answer in each annotation, which OK-VQA's lack",
+)
+OKVQA = VQASet(
+    "OK-VQA",
+    _parts("", {"train": 9_009, "val": 5_046}),
+    read_questions,
+    read_annotations_without_choice,
+    is_its=lambda _, annotations: annotations is not None and not _has_choice(annotations),
+    told_by=", without multiple_choice_answer in the annotations, which VQA v1's have",
+)
+VQACP_V1 = _changing_priors("v1", {"train": None, "test": None})
+VQACP_V2 = _changing_priors("v2", {"train": 438_183, "test": 219_928})

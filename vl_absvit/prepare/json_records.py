@@ -1,0 +1,85 @@
+"""Records of JSON files, plain or gzipped, each value checked.
+
+``where`` is always the words that a complaint begins with: the file and the record.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vl_absvit.data.json_files import form_name, read_json
+from vl_absvit.data.strict_json import MAX_CHARACTERS, shown
+from vl_absvit.errors import InputError
+
+_LARGEST_ID = 2**63 - 1
+
+
+def read_records(path: Path, key: str, keep: Iterable[str]) -> Iterator[tuple[str, dict]]:
+    """The objects of the list under ``key`` at the top level, or of the list that is the top level itself.
+
+    Args:
+        keep: keys that are asked for in a record, and in objects inside it; others take no memory.
+
+    Yields:
+        The words that say where a record is, and the record.
+
+    Raises:
+        InputError: as ``read_json``; an item that is no object, or no record at all.
+    """
+    return records_in(read_json(path, keep={key, *keep}), path, key)
+
+
+def records_in(content: Any, path: Path, key: str) -> Iterator[tuple[str, dict]]:
+    """As ``read_records``, of a file's content.
+
+    Raises:
+        InputError: an item is no object, or there is none at all.
+    """
+    records, place = (content.get(key), f" of {key!r}") if isinstance(content, dict) else (content, "")
+    if not isinstance(records, list) or not records:
+        raise InputError(
+            f'{path}: expected an object {{"{key}": [...]}} or a list, with at least one record, found none'
+        )
+    for number, record in enumerate(records, start=1):
+        where = f"{path}: record {number}{place}"
+        if not isinstance(record, dict):
+            expected = f"{where}: expected an object" if place else f"{path}: expected a list of objects"
+            raise InputError(f"{expected}, got {form_name(record)}")
+        yield where, record
+
+
+def integer(record: dict, key: str, where: str) -> int:
+    """The id or count under ``key``.
+
+    Raises:
+        InputError: absent, not an integer, negative, or of more than 64 bits.
+    """
+    found = value(record, key, where)
+    if type(found) is not int or not 0 <= found <= _LARGEST_ID:
+        raise InputError(f"{where}: expected {key} to be an integer of at least 0, got {shown(found)}")
+    return found
+
+
+def string(record: dict, key: str, where: str) -> str:
+    """The text under ``key``.
+
+    Raises:
+        InputError: absent, not a string, or longer than any text should be.
+    """
+    found = value(record, key, where)
+    if not isinstance(found, str):
+        raise InputError(f"{where}: expected {key} to be a string, got {form_name(found)}")
+    if len(found) > MAX_CHARACTERS:
+        raise InputError(f"{where}: {key} has {len(found):,} characters, the limit is {MAX_CHARACTERS:,}")
+    return found
+
+
+def value(record: dict, key: str, where: str) -> Any:
+    """Whatever is under ``key``.
+
+    Raises:
+        InputError: nothing is.
+    """
+    if key not in record:
+        raise InputError(f"{where}: there is no {key!r}")
+    return record[key]

@@ -1,0 +1,96 @@
+"""Questions and annotations of VQA to tables: checked against each other, with labels and soft scores."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from vl_absvit.data.answers import soft_targets
+from vl_absvit.errors import InputError
+from vl_absvit.prepare.tables import QUESTION_SCHEMA, sorted_by_id, table_of
+from vl_absvit.prepare.vqa_set import Annotation, Question
+from vl_absvit.prepare.vqa_sets import SplitFiles
+
+_ANNOTATION_SCHEMA = pa.schema(
+    [
+        ("question_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("question_type", pa.string()),
+        ("answer_type", pa.string()),
+        ("multiple_choice_answer", pa.string()),
+        ("answers", pa.list_(pa.string())),
+    ]
+)
+_TARGET_SCHEMA = pa.schema([("labels", pa.list_(pa.int32())), ("scores", pa.list_(pa.float32()))])
+_ANSWERS_AT_ONCE = 8_192
+
+
+def questions_table(questions: Iterable[Question], path: Path, named: dict[int, str]) -> pa.Table:
+    """The questions of a file by id.
+
+    Args:
+        named: image id -> official file; those of images that questions name themselves are added.
+
+    Raises:
+        InputError: an id occurs twice, or an image has two names.
+    """
+
+    def rows() -> Iterator[tuple]:
+        for question in questions:
+            if question.image is not None and named.setdefault(question.image_id, question.image) != question.image:
+                where = f"{path}: question {question.question_id}: image {question.image_id}"
+                raise InputError(f"{where} is {question.image}, and elsewhere {named[question.image_id]}")
+            yield question[:3]
+
+    return sorted_by_id(table_of(rows(), QUESTION_SCHEMA, path.name), path, "question")
+
+
+def annotated(
+    questions: pa.Table, annotations: Iterable[Annotation], files: SplitFiles
+) -> tuple[pa.Table, Counter[str]]:
+    """Questions by id with their annotations; how often each ``multiple_choice_answer`` occurs, by first occurrence.
+
+    Raises:
+        InputError: an annotation occurs twice, or has no question, or the other way round, or another image; names the
+            file and the first question that does not fit, and how many there are.
+    """
+    table = table_of(annotations, _ANNOTATION_SCHEMA, files.annotations.name)
+    common_answers = Counter(table.column("multiple_choice_answer").to_pylist())
+    table = sorted_by_id(table, files.annotations, "annotation of question")
+    asked, answered = questions.column("question_id").to_numpy(), table.column("question_id").to_numpy()
+    _check_none(np.setdiff1d(asked, answered), files.annotations, "has no annotation")
+    _check_none(np.setdiff1d(answered, asked), files.questions, "is annotated but is not there")
+    is_other = questions.column("image_id").to_numpy() != table.column("image_id").to_numpy()
+    _check_none(asked[is_other], files.annotations, "is about another image than in the questions")
+    for name in _ANNOTATION_SCHEMA.names[2:]:
+        questions = questions.append_column(_ANNOTATION_SCHEMA.field(name), table.column(name))
+    return questions, common_answers
+
+
+def _check_none(question_ids: np.ndarray, path: Path, complaint: str) -> None:
+    if len(question_ids):
+        more = f" (and {len(question_ids) - 1} more)" if len(question_ids) > 1 else ""
+        raise InputError(f"{path}: question {question_ids[0]} {complaint}{more}")
+
+
+def with_labels(table: pa.Table, index: Mapping[str, int], normalise: Callable[[str], str]) -> pa.Table:
+    """A table of annotated questions with the labels and soft scores of their answers.
+
+    Args:
+        index: answer -> label.
+        normalise: applied to each of the ten answers before it is looked up.
+    """
+    answers = (ten for part in table.column("answers").chunks for ten in _pieces(part))
+    rows = (soft_targets([normalise(answer) for answer in ten], index) for ten in answers)
+    targets = table_of(rows, _TARGET_SCHEMA, "labels")
+    for field in _TARGET_SCHEMA:
+        table = table.append_column(field, targets.column(field.name))
+    return table
+
+
+def _pieces(answers: pa.Array) -> Iterator[list[str]]:
+    """The values of an array, some thousands of which are Python's at a time."""
+    for start in range(0, len(answers), _ANSWERS_AT_ONCE):
+        yield from answers.slice(start, _ANSWERS_AT_ONCE).to_pylist()
