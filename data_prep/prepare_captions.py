@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.prepare.caption_sets import OFFICIAL
+from vl_absvit.prepare.caption_sets import CAPTION_SETS
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
 from vl_absvit.prepare.command import run_preparation
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("--dataset", choices=tuple(OFFICIAL), required=True, help="which data set it is")
+    parser.add_argument("--dataset", choices=tuple(CAPTION_SETS), required=True, help="which data set it is")
     parser.add_argument("--root", type=Path, required=True, help="folder that the images lie below")
     parser.add_argument("--karpathy", type=Path, metavar="FILE", help="Karpathy's file: captions and splits")
     parser.add_argument(

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from vl_absvit.data.json_files import form_name
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside, split_in
+from vl_absvit.prepare.caption_sets import CAPTION_SETS, split_in
+from vl_absvit.prepare.caption_source import CaptionLine, is_inside
 from vl_absvit.prepare.json_records import read_records, string, value
 from vl_absvit.prepare.text_lines import read_lines
 
@@ -32,25 +33,26 @@ class ListedCaption(NamedTuple):
     """One caption of a list."""
 
     file: str  # of the image, as the data set has it: "flickr30k-images/1000092795.jpg"
-    number: int | None  # among the captions of its image; None where the list has them in order only
+    number: int | None  # see ``CaptionLine``
     caption: str
-    is_repaired: bool = False  # whether the line lacked the mark before the caption
+    is_repaired: bool = False
 
 
-def read_captions(path: Path, dataset: DatasetName) -> Iterator[ListedCaption]:
+def read_captions(path: Path, dataset: str) -> Iterator[ListedCaption]:
     """The captions of a list, in its order.
 
     Raises:
         InputError: names the file, the line or record, and what is wrong with it.
     """
     is_json = path.name.removesuffix(".gz").endswith(".json")
-    for where, name, number, caption, is_repaired in _of_records(path) if is_json else _of_lines(path):
+    read_list = CAPTION_SETS[dataset].read_list or (_of_records if is_json else _of_lines)
+    for where, name, number, caption, is_repaired in read_list(path):
         if not caption.strip():
             raise InputError(f"{where}: the caption of {name} is empty")
         yield ListedCaption(_official(name, dataset, where), number, caption.strip(), is_repaired)
 
 
-def read_splits(paths: Sequence[Path], dataset: DatasetName) -> dict[str, str]:
+def read_splits(paths: Sequence[Path], dataset: str) -> dict[str, str]:
     """Image file -> split, from lists of the images of one split each; a name without ending is that of a JPEG.
 
     Raises:
@@ -68,16 +70,16 @@ def read_splits(paths: Sequence[Path], dataset: DatasetName) -> dict[str, str]:
     return split_of
 
 
-def split_of_list(path: Path, dataset: DatasetName) -> str:
+def split_of_list(path: Path, dataset: str) -> str:
     """The split that the name of a list tells of.
 
     Raises:
         InputError: it tells of none or of several, or of one that the data set does not have.
     """
-    split = split_in(path.name)
-    if split not in OFFICIAL[dataset]:
+    split, splits = split_in(path.name), CAPTION_SETS[dataset].images
+    if split not in splits:
         raise InputError(
-            f"{path}: its name does not say which of {', '.join(OFFICIAL[dataset])} it is of; rename it, or give "
+            f"{path}: its name does not say which of {', '.join(splits)} it is of; rename it, or give "
             "--karpathy or --splits, which divide the images"
         )
     return split
@@ -88,23 +90,20 @@ def coco_id(file: str) -> int:
     return int(_COCO_FILE.fullmatch(PurePosixPath(file).name)[2])
 
 
-def _official(name: str, dataset: DatasetName, where: str) -> str:
+def _official(name: str, dataset: str, where: str) -> str:
     """The file of an image as the data set has it, from a name or a path that anybody may have put before it."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
     if not is_inside(PurePosixPath(path.name)):
         raise InputError(f"{where}: expected the file of an image, got {name!r:.60}")
-    if dataset != "coco":
-        return f"{FOLDERS[dataset]}/{path.name}"
+    if not CAPTION_SETS[dataset].is_on_coco:
+        return f"{CAPTION_SETS[dataset].folder}/{path.name}"
     found = _COCO_FILE.fullmatch(path.name)
     if not found:
         raise InputError(f"{where}: expected an image COCO_{{train,val}}2014_{{id}}.jpg, got {name!r:.60}")
     return f"{found[1]}2014/{path.name}"
 
 
-_Row = tuple[str, str, int | None, str, bool]  # where, name of the image, number, caption, whether it was repaired
-
-
-def _of_records(path: Path) -> Iterator[_Row]:
+def _of_records(path: Path) -> Iterator[CaptionLine]:
     for where, record in read_records(path, "annotations", ("image", "caption")):
         name = string(record, "image", where)
         captions = value(record, "caption", where)
@@ -115,22 +114,22 @@ def _of_records(path: Path) -> Iterator[_Row]:
                 raise InputError(
                     f"{where}: expected caption to be a string or a list of them, got {form_name(caption)}"
                 )
-            yield where, name, None, caption, False
+            yield CaptionLine(where, name, None, caption)
 
 
-def _of_lines(path: Path) -> Iterator[_Row]:
+def _of_lines(path: Path) -> Iterator[CaptionLine]:
     lines = read_lines(path)
     where, first = next(lines, (f"{path}: line 1", ""))
     if _TOKEN.fullmatch(first):
         read: Callable[[str], tuple | None] = _token
-        yield where, *_token(first)
+        yield CaptionLine(where, *_token(first))
     else:
         read = _table(first, where)
     for where, line in lines:
         row = read(line)
         if row is None:
             raise InputError(f"{where}: expected it to be as the first lines are, got {line!r:.80}")
-        yield where, *row
+        yield CaptionLine(where, *row)
 
 
 def _token(line: str) -> tuple[str, int, str, bool] | None:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from vl_absvit.data.whole_folder import fingerprint, make_request
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.caption_lists import read_captions, read_splits, split_of_list
-from vl_absvit.prepare.caption_sets import OFFICIAL, DatasetName
+from vl_absvit.prepare.caption_sets import CAPTION_SETS
+from vl_absvit.prepare.caption_source import CaptionSet
 from vl_absvit.prepare.check_images import Finder, Images
 from vl_absvit.prepare.coco_images import CocoImages, is_named_as_cocos
 from vl_absvit.prepare.journal import Journal
@@ -35,7 +36,8 @@ _SCHEMA = pa.schema(
 class CaptionOptions:
     """What the prepared folder depends on."""
 
-    dataset: DatasetName
+    dataset: str
+    """A name of ``caption_sets.CAPTION_SETS``."""
     root: Path
     """Folder that the images lie below."""
     karpathy: Path | None = None
@@ -67,6 +69,11 @@ class CaptionOptions:
         return [*([self.karpathy] if self.karpathy else []), *self.captions, *self.splits]
 
     @property
+    def described(self) -> CaptionSet:
+        """The data set's description."""
+        return CAPTION_SETS[self.dataset]
+
+    @property
     def folder(self) -> Path:
         """The folder that the images lie below."""
         return self.root if self.images is None else self.images
@@ -87,7 +94,7 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
     def finder(root: Path, files: Iterable[str]) -> Finder:
         """COCO's images are found by their ids, others by their names."""
         files = list(files)
-        by_id = options.dataset == "coco" and all(map(is_named_as_cocos, files))
+        by_id = options.described.is_on_coco and all(map(is_named_as_cocos, files))
         return CocoImages(root) if by_id else NamedImages(root, files)
 
     images = ImageFolder(options.folder, finder, options.embed_images, options.allow_missing_images)
@@ -108,7 +115,7 @@ class CaptionSource(Source):
         options = self._options
         settings: dict[str, Any] = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
         if not options.karpathy:
-            settings["lists"] = {split: [] for split in OFFICIAL[options.dataset]}
+            settings["lists"] = {split: [] for split in options.described.images}
             for path in options.splits or options.captions:
                 settings["lists"][split_of_list(path, options.dataset)].append(fingerprint(path)["sha256"])
         return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
@@ -124,11 +131,11 @@ class CaptionSource(Source):
                 captioned = as_in(options.karpathy, captioned, listed)
             else:
                 split_of = read_splits(options.splits, options.dataset) if options.splits else None
-                captioned = numbered(listed, options.dataset, split_of)
+                captioned = numbered(listed, options.described, split_of)
         path = options.karpathy or options.captions[0]
         images = _checked(captioned, path)
         warnings = (_without_ids(ids) if ids else []) + (self._oddities(listed, images) if listed else [])
-        splits = {split: [image for image in images if image.split == split] for split in OFFICIAL[options.dataset]}
+        splits = {split: [image for image in images if image.split == split] for split in options.described.images}
         return Records(
             {split: _table(of_split, f"captions of {split}") for split, of_split in splits.items() if of_split},
             {image.image_id: image.file for image in images},
@@ -185,7 +192,7 @@ class CaptionSource(Source):
                 write_table(folder / f"{split}.parquet", first)
                 counts[split] = count_rows("captions", first.column("image_id").to_numpy(), images)
                 counts[split]["duplicates_removed"] = len(usable) - len(first)
-        return Content(counts, _repetitions(counts) + _deviations(counts, self._options.dataset), {})
+        return Content(counts, _repetitions(counts) + _deviations(counts, self._options), {})
 
 
 def _checked(captioned: Iterable[CaptionedImage], path: Path) -> list[CaptionedImage]:
@@ -238,12 +245,12 @@ def _repetitions(splits: dict[str, dict[str, int]]) -> list[str]:
     return [f"captions that repeat another one of the same image are left out: {by_split}"]
 
 
-def _deviations(splits: dict[str, dict[str, int]], dataset: DatasetName) -> list[str]:
+def _deviations(splits: dict[str, dict[str, int]], options: CaptionOptions) -> list[str]:
     """Words for every split that is not as large as the official one."""
     warnings = []
-    for split, expected in OFFICIAL[dataset].items():
+    for split, expected in options.described.images.items():
         images = splits[split]["images"] if split in splits else 0
         if images != expected:
-            some = "; some papers use 1,000" if (dataset, split) == ("flickr30k", "val") else ""
+            some = "; some papers use 1,000" if (options.dataset, split) == ("flickr30k", "val") else ""
             warnings.append(f"{split}: has captions of {images:,} images, the official split of {expected:,}{some}")
     return warnings

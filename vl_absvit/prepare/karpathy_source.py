@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 from vl_absvit.data.json_files import form_name, read_json
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.caption_sets import FOLDERS, OFFICIAL, DatasetName, is_inside
+from vl_absvit.prepare.caption_sets import CAPTION_SETS
+from vl_absvit.prepare.caption_source import CaptionSet, is_inside
 from vl_absvit.prepare.json_records import integer, records_in, string, value
 from vl_absvit.prepare.karpathy_table import read_table
 
-_IMAGE_KEYS = {"flickr30k": "imgid", "flickr8k": "imgid", "coco": "cocoid"}
-_KEYS = {
-    "dataset", "images", "imgid", "cocoid", "filename", "filepath", "split", "sentences", "raw", "sentid",
-}  # fmt: skip
-"""Keys that are read."""
+_KEYS = {"dataset", "images", "filename", "filepath", "split", "sentences", "raw", "sentid"}
+"""Keys that are read, besides that of an image's id."""
 
 
 class CaptionedImage(NamedTuple):
@@ -39,7 +37,7 @@ class Ids(NamedTuple):
     of_captions: bool
 
 
-def read_images(path: Path, dataset: DatasetName) -> tuple[Ids, Iterator[CaptionedImage]]:
+def read_images(path: Path, dataset: str) -> tuple[Ids, Iterator[CaptionedImage]]:
     """The images of a Karpathy file, in its order; which ids it has, its first record says.
 
     Raises:
@@ -47,10 +45,11 @@ def read_images(path: Path, dataset: DatasetName) -> tuple[Ids, Iterator[Caption
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    described = CAPTION_SETS[dataset]
     if _is_table(path):
         records = read_table(path)
     else:
-        content = read_json(path, keep=_KEYS)
+        content = read_json(path, keep=_KEYS | {described.image_key})
         named = content.get("dataset", dataset) if isinstance(content, dict) else dataset
         if named != dataset:
             raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
@@ -58,22 +57,22 @@ def read_images(path: Path, dataset: DatasetName) -> tuple[Ids, Iterator[Caption
     where, first = next(records, (None, {}))
     if where is None:
         raise InputError(f"{path}: has no image")
-    ids = Ids(_IMAGE_KEYS[dataset] in first or dataset == "coco", "sentid" in _sentences(first, where)[0])
-    return ids, _images(itertools.chain([(where, first)], records), path, dataset, ids)
+    ids = Ids(described.image_key in first or described.is_on_coco, "sentid" in _sentences(first, where)[0])
+    return ids, _images(itertools.chain([(where, first)], records), path, described, ids)
 
 
 def _images(
-    records: Iterable[tuple[str, dict]], path: Path, dataset: DatasetName, ids: Ids
+    records: Iterable[tuple[str, dict]], path: Path, described: CaptionSet, ids: Ids
 ) -> Iterator[CaptionedImage]:
     captions = 0
     for number, (where, record) in enumerate(records):
-        image_id = _id(record, _IMAGE_KEYS[dataset], ids.of_images, number, where)
+        image_id = _id(record, described.image_key, ids.of_images, number, where)
         filename = string(record, "filename", where)
         where = f"{path}: image {image_id} ({filename})"
-        folder = FOLDERS.get(dataset) or string(record, "filepath", where)
+        folder = described.folder or string(record, "filepath", where)
         split = string(record, "split", where)
-        if split not in OFFICIAL[dataset]:
-            splits = ", ".join(OFFICIAL[dataset])
+        if split not in described.images:
+            splits = ", ".join(described.images)
             raise InputError(f"{where}: expected its split to be one of {splits}, got {split!r:.60}")
         texts = []
         for sentence in _sentences(record, where):

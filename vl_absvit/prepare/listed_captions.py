@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.caption_lists import ListedCaption, coco_id
-from vl_absvit.prepare.caption_sets import DatasetName
+from vl_absvit.prepare.caption_source import CaptionSet
 from vl_absvit.prepare.karpathy_source import CaptionedImage
 
 ListedImages = dict[str, tuple[str | None, list[ListedCaption]]]
@@ -39,7 +39,7 @@ def by_image(lists: Iterable[tuple[str | None, Iterable[ListedCaption]]]) -> Lis
 
 
 def numbered(
-    images: ListedImages, dataset: DatasetName, split_of: Mapping[str, str] | None
+    images: ListedImages, described: CaptionSet, split_of: Mapping[str, str] | None
 ) -> Iterator[CaptionedImage]:
     """The images that are in a split, by name, numbered from 0 like their captions; COCO's have their own ids.
 
@@ -52,12 +52,12 @@ def numbered(
     for file, (split, listed) in images.items():
         if split_of is not None:
             split = split_of.get(file)
-        elif dataset == "coco" and split == "train" and file.startswith("val2014/"):
+        elif described.is_on_coco and split == "train" and file.startswith("val2014/"):
             split = "restval"  # the lists of others have it in train
         if split is None:
             continue
         texts = [(captions + place, caption.caption) for place, caption in enumerate(listed)]
-        yield CaptionedImage(coco_id(file) if dataset == "coco" else number, file, split, texts)
+        yield CaptionedImage(coco_id(file) if described.is_on_coco else number, file, split, texts)
         number, captions = number + 1, captions + len(texts)
 
 

@@ -14,7 +14,7 @@ from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.json_records import integer, read_records, string
 from vl_absvit.prepare.named_images import NamedImages
-from vl_absvit.prepare.vqa_set import Annotation, Question, Subset, VQASet
+from vl_absvit.prepare.vqa_source import Annotation, Question, Subset, VQASet
 from vl_absvit.prepare.vqav2_source import checked_question, most_frequent, ten_answers
 
 _NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")

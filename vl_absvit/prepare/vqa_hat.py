@@ -25,7 +25,7 @@ from vl_absvit.prepare.journal import Journal
 from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
 from vl_absvit.prepare.tables import QUESTION_SCHEMA, sorted_by_id, table_of, write_rows, write_table
 from vl_absvit.prepare.vqa_hat_source import MapName
-from vl_absvit.prepare.vqa_set import by_id
+from vl_absvit.prepare.vqa_source import by_id
 
 _MAP_SCHEMA = pa.schema(
     [

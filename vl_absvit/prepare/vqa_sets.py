@@ -11,7 +11,7 @@ from vl_absvit.data.official import OFFICIAL
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import vqav2_source as coco
 from vl_absvit.prepare.vizwiz_source import VIZWIZ
-from vl_absvit.prepare.vqa_set import VQASet
+from vl_absvit.prepare.vqa_source import VQASet
 
 _JSON_DEPTH = 3
 _JSON_FOLDER = re.compile(r".*(annotation|question).*|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*|train|val|test", re.IGNORECASE)

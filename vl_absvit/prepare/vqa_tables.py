@@ -10,8 +10,8 @@ import pyarrow as pa
 from vl_absvit.data.answers import soft_targets
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.tables import QUESTION_SCHEMA, sorted_by_id, table_of
-from vl_absvit.prepare.vqa_set import Annotation, Question
 from vl_absvit.prepare.vqa_sets import SplitFiles
+from vl_absvit.prepare.vqa_source import Annotation, Question
 
 _ANNOTATION_SCHEMA = pa.schema(
     [

@@ -10,7 +10,7 @@ from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.coco_images import official_file
 from vl_absvit.prepare.json_records import integer, read_records, string, value
-from vl_absvit.prepare.vqa_set import Annotation, Question, Subset, VQASet
+from vl_absvit.prepare.vqa_source import Annotation, Question, Subset, VQASet
 
 ANSWERS_PER_QUESTION = 10
 _COCO_SPLITS = ("train2014", "val2014")

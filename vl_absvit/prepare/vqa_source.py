@@ -1,4 +1,4 @@
-"""What a VQA-like data set is: its parts, their files, and what reads them."""
+"""What a source of visual questions is: its parts, their files, and what reads them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
