@@ -33,10 +33,8 @@ SAYINGS = CaptionSet({"train": 2, "val": 1}, "pictures", read_list=read_list)
 
 def read_questions(path):
     for location, record in read_records(path, "items", ("id", "file", "asked")):
-        number = integer(record, "id", location)
-        yield Question(
-            number, number, string(record, "asked", location), f"pictures/{string(record, 'file', location)}"
-        )
+        number, file = integer(record, "id", location), string(record, "file", location)
+        yield Question(number, number, string(record, "asked", location), f"pictures/{file}")
 
 
 def read_annotations(path):
@@ -64,7 +62,7 @@ def raw(tmp_path, monkeypatch):
         Image.new("RGB", (12, 8)).save(tmp_path / f"raw/pictures/{number}.png")
     said = [{"file": f"{number}.png", "says": f"A dog, seen by {k}."} for number in (1, 2) for k in range(2)]
     (tmp_path / "raw/sayings_train.json").write_text(json.dumps({"data": said}))
-    items = [{"id": n, "file": f"{n}.png", "asked": f"Why {n}?", "answer": "so", "answers": None} for n in (1, 2)]
+    items = [{"id": n, "file": f"{n}.png", "asked": f"Why {n}?", "answer": "so"} for n in (1, 2)]
     (tmp_path / "raw/riddles_train.json").write_text(json.dumps({"items": items}))
     return tmp_path / "raw"
 
@@ -87,6 +85,6 @@ def test_questions_of_another_set_are_known_by_their_file_and_prepared(raw, tmp_
 
 
 def test_what_is_wrong_with_a_record_of_another_set_is_one_line(raw, tmp_path):
-    (raw / "riddles_train.json").write_text('{"items": [{"id": 1, "file": "1.png", "answers": []}]}')
+    (raw / "riddles_train.json").write_text('{"items": [{"id": 1, "file": "1.png", "answer": "so"}]}')
     with pytest.raises(InputError, match="riddles_train.json: record 1 of 'items': there is no 'asked'"):
         prepare_vqav2(PrepareOptions(root=raw, min_count=1), tmp_path / "out", workers=1)

@@ -38,7 +38,7 @@ class Finder:
 class Few(Source):
     """Three questions about three images, the third of which is bad, one about a missing one, and counts of others."""
 
-    noun = "questions"
+    row_type = "questions"
 
     def __init__(self, raw, more_warnings=("beware",), files=("1.jpg", "2.jpg", "3.jpg", "4.jpg"), **options):
         self.request = make_request("some", raw, options, [])

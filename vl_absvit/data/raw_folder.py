@@ -33,19 +33,19 @@ def place_of(raw: Path, prepared: Path) -> dict[str, str]:
 
 
 def find_raw(
-    prepared: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], told: str | Path | None = None
+    prepared: Path, manifest: Mapping[str, Any], pictures: Sequence[Picture], given: str | Path | None = None
 ) -> Path:
     """The folder that has the pictures.
 
     Args:
         pictures: some of those that were prepared.
-        told: look there and nowhere else.
+        given: look there and nowhere else.
 
     Raises:
         InputError: none of the folders has one of them; says what was tried and which option helps.
     """
-    if told is not None:
-        tried = [Path(told)]
+    if given is not None:
+        tried = [Path(given)]
     else:
         tried = [prepared.resolve() / manifest[FROM_HERE]] if isinstance(manifest.get(FROM_HERE), str) else []
         tried = list(dict.fromkeys(Path(os.path.normpath(folder)) for folder in (*tried, manifest[ROOT])))

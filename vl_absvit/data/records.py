@@ -262,8 +262,8 @@ def read_content(record: ImageRecord, raw_root: Path) -> bytes:
         raise InputError(f"{path} (image {record.image_id}): {error}") from error
 
 
-def _check_inside(names: pa.ChunkedArray, where: Path) -> None:
+def _check_inside(names: pa.ChunkedArray, location: Path) -> None:
     """Refuse a table whose files lead out of the raw data's folder."""
     climbing = names.filter(pc.match_substring_regex(names, r"^/|(^|/)\.\.(/|$)|\x00"))
     if len(climbing):
-        raise InputError(f"{where}: expected files inside the raw data's folder, got {climbing[0].as_py()!r:.80}")
+        raise InputError(f"{location}: expected files inside the raw data's folder, got {climbing[0].as_py()!r:.80}")

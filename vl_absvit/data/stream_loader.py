@@ -166,7 +166,7 @@ class StreamLoader:
         for place in sorted(sum(self._micro_batches, [])):
             offsets.setdefault(place // per_shard, []).append(place % per_shard)
         if epoch == 0 and start_step == 0:
-            self._say(batch_size, steps, any(len(each) < per_shard for each in offsets.values()))
+            self._say(batch_size, steps, any(len(of_shard) < per_shard for of_shard in offsets.values()))
         self._workers = min(num_workers, len(offsets))
         self._parts = SteadyLoader(
             _Parts(data, offsets, per_shard, seed, steps_of),

@@ -94,7 +94,7 @@ class StreamedQuestions:
         self._transform, self._seed, self._vocabulary_size = transform, seed, len(vocabulary)
         self.image_ids = np.concatenate([shard.column("image_id").to_numpy() for shard in self.shards])
         texts = (shard.column("questions") for shard in self.shards)
-        self.truncated = sum(count_truncated(pc.list_flatten(each), tokenizer, max_tokens) for each in texts)
+        self.truncated = sum(count_truncated(pc.list_flatten(column), tokenizer, max_tokens) for column in texts)
         self._report(f"{folder}: {'+'.join(splits)}", stream)
 
     def __len__(self) -> int:

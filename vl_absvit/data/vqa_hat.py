@@ -62,13 +62,13 @@ def read_human_maps(root: str | Path) -> Iterator[HumanMaps]:
         yield HumanMaps(question_id, [_map(row, f"{path}: map {question_id}_{row['n']}") for row in maps])
 
 
-def _map(row: dict[str, Any], where: str) -> np.ndarray:
+def _map(row: dict[str, Any], location: str) -> np.ndarray:
     try:
         grey = decode_grey(row["pixels"])
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{location}: {error}") from error
     if grey.shape != (row["height"], row["width"]):
-        raise InputError(f"{where}: expected {row['height']} rows of {row['width']} pixels, got {grey.shape}")
+        raise InputError(f"{location}: expected {row['height']} rows of {row['width']} pixels, got {grey.shape}")
     return grey
 
 

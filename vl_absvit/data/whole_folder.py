@@ -105,20 +105,20 @@ def partial_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
 
 
-def start_or_continue(partial: Path, request: dict[str, Any], noun: str = "preparation") -> bool:
+def start_or_continue(partial: Path, request: dict[str, Any], work: str = "preparation") -> bool:
     """An empty folder, or the one of an interrupted run for the same request; True in the latter case.
 
     Args:
-        noun: what writes there.
+        work: what writes there.
 
     Raises:
         InputError: ``partial`` is something else.
     """
     if partial.exists():
         if not (partial / _REQUEST).is_file():
-            raise InputError(f"{partial}: exists and is not an interrupted {noun}; move it away")
+            raise InputError(f"{partial}: exists and is not an interrupted {work}; move it away")
         if _is_about_the_same(read_json(partial / _REQUEST, dict), request):
-            log.info("going on with the interrupted %s in %s", noun, partial)
+            log.info("going on with the interrupted %s in %s", work, partial)
             return True
         log.info("starting over: %s was begun with other options or files", partial)
         shutil.rmtree(partial)

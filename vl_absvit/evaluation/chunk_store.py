@@ -32,7 +32,7 @@ class FileChunkStore:
         Raises:
             InputError: something else is there.
         """
-        return start_or_continue(self.folder, request, noun="evaluation")
+        return start_or_continue(self.folder, request, work="evaluation")
 
     def get(self, name: str) -> np.ndarray | None:
         """What was kept under this name; None if there is nothing."""

@@ -46,10 +46,10 @@ def read_captions(path: Path, dataset: str) -> Iterator[ListedCaption]:
     """
     is_json = path.name.removesuffix(".gz").endswith(".json")
     read_list = CAPTION_SETS[dataset].read_list or (_of_records if is_json else _of_lines)
-    for where, name, number, caption, is_repaired in read_list(path):
+    for location, name, number, caption, is_repaired in read_list(path):
         if not caption.strip():
-            raise InputError(f"{where}: the caption of {name} is empty")
-        yield ListedCaption(_official(name, dataset, where), number, caption.strip(), is_repaired)
+            raise InputError(f"{location}: the caption of {name} is empty")
+        yield ListedCaption(_official(name, dataset, location), number, caption.strip(), is_repaired)
 
 
 def read_splits(paths: Sequence[Path], dataset: str) -> dict[str, str]:
@@ -61,12 +61,12 @@ def read_splits(paths: Sequence[Path], dataset: str) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for path in paths:
         split = split_of_list(path, dataset)
-        for where, line in read_lines(path):
+        for location, line in read_lines(path):
             name = line.strip()
             name = name if PurePosixPath(name).suffix.lower() in (".jpg", ".jpeg", ".png") else f"{name}.jpg"
-            file = _official(name, dataset, where)
+            file = _official(name, dataset, location)
             if split_of.setdefault(file, split) != split:
-                raise InputError(f"{where}: {name} is both in {split_of[file]} and in {split}")
+                raise InputError(f"{location}: {name} is both in {split_of[file]} and in {split}")
     return split_of
 
 
@@ -90,46 +90,46 @@ def coco_id(file: str) -> int:
     return int(_COCO_FILE.fullmatch(PurePosixPath(file).name)[2])
 
 
-def _official(name: str, dataset: str, where: str) -> str:
+def _official(name: str, dataset: str, location: str) -> str:
     """The file of an image as the data set has it, from a name or a path that anybody may have put before it."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
     if not is_inside(PurePosixPath(path.name)):
-        raise InputError(f"{where}: expected the file of an image, got {name!r:.60}")
+        raise InputError(f"{location}: expected the file of an image, got {name!r:.60}")
     if not CAPTION_SETS[dataset].is_on_coco:
         return f"{CAPTION_SETS[dataset].folder}/{path.name}"
     found = _COCO_FILE.fullmatch(path.name)
     if not found:
-        raise InputError(f"{where}: expected an image COCO_{{train,val}}2014_{{id}}.jpg, got {name!r:.60}")
+        raise InputError(f"{location}: expected an image COCO_{{train,val}}2014_{{id}}.jpg, got {name!r:.60}")
     return f"{found[1]}2014/{path.name}"
 
 
 def _of_records(path: Path) -> Iterator[CaptionLine]:
-    for where, record in read_records(path, "annotations", ("image", "caption")):
-        name = string(record, "image", where)
-        captions = value(record, "caption", where)
+    for location, record in read_records(path, "annotations", ("image", "caption")):
+        name = string(record, "image", location)
+        captions = value(record, "caption", location)
         if captions == []:
-            raise InputError(f"{where}: {name} has no caption")
+            raise InputError(f"{location}: {name} has no caption")
         for caption in captions if isinstance(captions, list) else [captions]:
             if not isinstance(caption, str):
                 raise InputError(
-                    f"{where}: expected caption to be a string or a list of them, got {form_name(caption)}"
+                    f"{location}: expected caption to be a string or a list of them, got {form_name(caption)}"
                 )
-            yield CaptionLine(where, name, None, caption)
+            yield CaptionLine(location, name, None, caption)
 
 
 def _of_lines(path: Path) -> Iterator[CaptionLine]:
     lines = read_lines(path)
-    where, first = next(lines, (f"{path}: line 1", ""))
+    location, first = next(lines, (f"{path}: line 1", ""))
     if _TOKEN.fullmatch(first):
         read: Callable[[str], tuple | None] = _token
-        yield CaptionLine(where, *_token(first))
+        yield CaptionLine(location, *_token(first))
     else:
-        read = _table(first, where)
-    for where, line in lines:
+        read = _table(first, location)
+    for location, line in lines:
         row = read(line)
         if row is None:
-            raise InputError(f"{where}: expected it to be as the first lines are, got {line!r:.80}")
-        yield CaptionLine(where, *row)
+            raise InputError(f"{location}: expected it to be as the first lines are, got {line!r:.80}")
+        yield CaptionLine(location, *row)
 
 
 def _token(line: str) -> tuple[str, int, str, bool] | None:
@@ -137,13 +137,13 @@ def _token(line: str) -> tuple[str, int, str, bool] | None:
     return found and (found[1], int(found[2]), found[3], False)
 
 
-def _table(header: str, where: str) -> Callable[[str], tuple | None]:
+def _table(header: str, location: str) -> Callable[[str], tuple | None]:
     """What reads the lines below a header: name, number, caption, whether it was repaired; None if it cannot."""
     mark = next((mark for mark in "|\t;" if mark in header), ",")
     columns = [_unquoted(column).lower() for column in header.split(mark)]
     is_numbered = len(columns) == 3 and columns[1] in _NUMBER_COLUMNS
     if not (columns[0] in _IMAGE_COLUMNS and columns[-1] in _CAPTION_COLUMNS and (is_numbered or len(columns) == 2)):
-        raise InputError(f"{where}: expected {_FORMS}; got {header!r:.80}")
+        raise InputError(f"{location}: expected {_FORMS}; got {header!r:.80}")
 
     def read(line: str) -> tuple[str, int | None, str, bool] | None:
         name, *cells = line.split(mark, len(columns) - 1)

@@ -104,7 +104,7 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
 class CaptionSource(Source):
     """Captions and the splits of their images."""
 
-    noun = "captions"
+    row_type = "captions"
 
     def __init__(self, options: CaptionOptions) -> None:
         self._options = options
@@ -207,8 +207,8 @@ def _checked(captioned: Iterable[CaptionedImage], path: Path) -> list[CaptionedI
     for image in captioned:
         earlier = by_id.setdefault(image.image_id, image)
         if earlier.split != image.split:
-            where = f"{path}: image {image.image_id} ({earlier.file})"
-            raise InputError(f"{where} is both in {earlier.split} and in {image.split}")
+            location = f"{path}: image {image.image_id} ({earlier.file})"
+            raise InputError(f"{location} is both in {earlier.split} and in {image.split}")
         if earlier is not image:
             raise InputError(f"{path}: image {image.image_id} ({earlier.file}) occurs twice")
         other = id_of_file.setdefault(image.file, image.image_id)

@@ -56,17 +56,17 @@ class Images:
         bad: image id -> reason.
     """
 
-    def __init__(self, raw: Path, official: Mapping[int, str], finder: Finder, noun: str) -> None:
+    def __init__(self, raw: Path, official: Mapping[int, str], finder: Finder, row_type: str) -> None:
         """
         Args:
             raw: folder of the images.
             official: image id -> official file.
-            noun: what is about images: "questions" or "captions".
+            row_type: what is about images: "questions" or "captions".
 
         Raises:
             InputError: the name of a file is not in UTF-8.
         """
-        self.raw, self.finder, self.noun = raw, finder, noun
+        self.raw, self.finder, self.row_type = raw, finder, row_type
         self.files = {image_id: finder.find(file) or file for image_id, file in sorted(official.items())}
         for file in self.files.values():
             if not file.isascii():
@@ -121,8 +121,8 @@ def judge_missing(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
     first = images.missing[0]
     found = f"{len(images.missing)} images are missing, the first is {images.raw / images.files[first]} (image {first})"
     if not allow_missing:
-        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {images.noun}")
-    return [*warnings, f"{found}; their {images.noun} are in the tables, but are not loaded"]
+        raise InputError(f"{found}; --allow-missing-images prepares the rest, and never loads their {images.row_type}")
+    return [*warnings, f"{found}; their {images.row_type} are in the tables, but are not loaded"]
 
 
 def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_missing: bool) -> list[str]:
@@ -135,9 +135,9 @@ def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
             looked_for = images.finder.looked_for(min(images.files[image_id] for image_id in ids))
             empty.append(f"none of the {len(ids):,} images of {split} is there: {looked_for}")
     if empty and not allow_missing:
-        raise InputError(f"{empty[0]}; --allow-missing-images prepares the {images.noun} without them")
+        raise InputError(f"{empty[0]}; --allow-missing-images prepares the {images.row_type} without them")
     if len(empty) == len(splits) and images.finder.has_pictures:
-        raise InputError(f"{empty[0]}; all {images.noun} would be without their image")
+        raise InputError(f"{empty[0]}; all {images.row_type} would be without their image")
     return [f"{words}; nothing of it can be trained on or evaluated" for words in empty]
 
 
@@ -180,7 +180,7 @@ def words_for_bad(images: Images, skipped: Mapping[str, Mapping[str, int]]) -> l
     left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
     return [
         f"{len(images.bad)} images cannot be used, see skipped_images in manifest.json; left out with their "
-        f"{images.noun}: {left_out}"
+        f"{images.row_type}: {left_out}"
     ]
 
 

@@ -1,6 +1,6 @@
 """Records of JSON files, plain or gzipped, each value checked.
 
-``where`` is always the words that a complaint begins with: the file and the record.
+``location`` is always the words that a complaint begins with: the file and the record.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,45 +41,45 @@ def records_in(content: Any, path: Path, key: str) -> Iterator[tuple[str, dict]]
             f'{path}: expected an object {{"{key}": [...]}} or a list, with at least one record, found none'
         )
     for number, record in enumerate(records, start=1):
-        where = f"{path}: record {number}{place}"
+        location = f"{path}: record {number}{place}"
         if not isinstance(record, dict):
-            expected = f"{where}: expected an object" if place else f"{path}: expected a list of objects"
+            expected = f"{location}: expected an object" if place else f"{path}: expected a list of objects"
             raise InputError(f"{expected}, got {form_name(record)}")
-        yield where, record
+        yield location, record
 
 
-def integer(record: dict, key: str, where: str) -> int:
+def integer(record: dict, key: str, location: str) -> int:
     """The id or count under ``key``.
 
     Raises:
         InputError: absent, not an integer, negative, or of more than 64 bits.
     """
-    found = value(record, key, where)
+    found = value(record, key, location)
     if type(found) is not int or not 0 <= found <= _LARGEST_ID:
-        raise InputError(f"{where}: expected {key} to be an integer of at least 0, got {shown(found)}")
+        raise InputError(f"{location}: expected {key} to be an integer of at least 0, got {shown(found)}")
     return found
 
 
-def string(record: dict, key: str, where: str) -> str:
+def string(record: dict, key: str, location: str) -> str:
     """The text under ``key``.
 
     Raises:
         InputError: absent, not a string, or longer than any text should be.
     """
-    found = value(record, key, where)
+    found = value(record, key, location)
     if not isinstance(found, str):
-        raise InputError(f"{where}: expected {key} to be a string, got {form_name(found)}")
+        raise InputError(f"{location}: expected {key} to be a string, got {form_name(found)}")
     if len(found) > MAX_CHARACTERS:
-        raise InputError(f"{where}: {key} has {len(found):,} characters, the limit is {MAX_CHARACTERS:,}")
+        raise InputError(f"{location}: {key} has {len(found):,} characters, the limit is {MAX_CHARACTERS:,}")
     return found
 
 
-def value(record: dict, key: str, where: str) -> Any:
+def value(record: dict, key: str, location: str) -> Any:
     """Whatever is under ``key``.
 
     Raises:
         InputError: nothing is.
     """
     if key not in record:
-        raise InputError(f"{where}: there is no {key!r}")
+        raise InputError(f"{location}: there is no {key!r}")
     return record[key]

@@ -54,66 +54,66 @@ def read_images(path: Path, dataset: str) -> tuple[Ids, Iterator[CaptionedImage]
         if named != dataset:
             raise InputError(f"{path}: is about {shown(named)}, asked for {dataset!r}")
         records = records_in(content, path, "images")
-    where, first = next(records, (None, {}))
-    if where is None:
+    location, first = next(records, (None, {}))
+    if location is None:
         raise InputError(f"{path}: has no image")
-    ids = Ids(described.image_key in first or described.is_on_coco, "sentid" in _sentences(first, where)[0])
-    return ids, _images(itertools.chain([(where, first)], records), path, described, ids)
+    ids = Ids(described.image_key in first or described.is_on_coco, "sentid" in _sentences(first, location)[0])
+    return ids, _images(itertools.chain([(location, first)], records), path, described, ids)
 
 
 def _images(
     records: Iterable[tuple[str, dict]], path: Path, described: CaptionSet, ids: Ids
 ) -> Iterator[CaptionedImage]:
     captions = 0
-    for number, (where, record) in enumerate(records):
-        image_id = _id(record, described.image_key, ids.of_images, number, where)
-        filename = string(record, "filename", where)
-        where = f"{path}: image {image_id} ({filename})"
-        folder = described.folder or string(record, "filepath", where)
-        split = string(record, "split", where)
+    for number, (location, record) in enumerate(records):
+        image_id = _id(record, described.image_key, ids.of_images, number, location)
+        filename = string(record, "filename", location)
+        location = f"{path}: image {image_id} ({filename})"
+        folder = described.folder or string(record, "filepath", location)
+        split = string(record, "split", location)
         if split not in described.images:
             splits = ", ".join(described.images)
-            raise InputError(f"{where}: expected its split to be one of {splits}, got {split!r:.60}")
+            raise InputError(f"{location}: expected its split to be one of {splits}, got {split!r:.60}")
         texts = []
-        for sentence in _sentences(record, where):
-            caption_id = _id(sentence, "sentid", ids.of_captions, captions, where)
-            texts.append((caption_id, _caption(sentence, f"{where}: caption {caption_id}")))
+        for sentence in _sentences(record, location):
+            caption_id = _id(sentence, "sentid", ids.of_captions, captions, location)
+            texts.append((caption_id, _caption(sentence, f"{location}: caption {caption_id}")))
             captions += 1
-        yield CaptionedImage(image_id, _file(folder, filename, where), split, texts)
+        yield CaptionedImage(image_id, _file(folder, filename, location), split, texts)
 
 
 def _is_table(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".csv")
 
 
-def _sentences(record: dict, where: str) -> list[dict]:
-    sentences = value(record, "sentences", where)
+def _sentences(record: dict, location: str) -> list[dict]:
+    sentences = value(record, "sentences", location)
     if not isinstance(sentences, list):
-        raise InputError(f"{where}: expected sentences to be a list, got {form_name(sentences)}")
+        raise InputError(f"{location}: expected sentences to be a list, got {form_name(sentences)}")
     if not sentences:
-        raise InputError(f"{where}: has no caption")
+        raise InputError(f"{location}: has no caption")
     for sentence in sentences:
         if not isinstance(sentence, dict):
-            raise InputError(f'{where}: expected sentences of the form {{"raw": "..."}}, got {form_name(sentence)}')
+            raise InputError(f'{location}: expected sentences of the form {{"raw": "..."}}, got {form_name(sentence)}')
     return sentences
 
 
-def _id(record: dict[str, Any], key: str, is_given: bool, number: int, where: str) -> int:
+def _id(record: dict[str, Any], key: str, is_given: bool, number: int, location: str) -> int:
     if is_given:
-        return integer(record, key, where)
+        return integer(record, key, location)
     if key in record:
-        raise InputError(f"{where}: has a {key!r}, while the first one in the file has none")
+        raise InputError(f"{location}: has a {key!r}, while the first one in the file has none")
     return number
 
 
-def _caption(sentence: dict, where: str) -> str:
-    caption = string(sentence, "raw", where).strip()
+def _caption(sentence: dict, location: str) -> str:
+    caption = string(sentence, "raw", location).strip()
     if not caption:
-        raise InputError(f"{where} is empty")
+        raise InputError(f"{location} is empty")
     return caption
 
 
-def _file(folder: str, filename: str, where: str) -> str:
+def _file(folder: str, filename: str, location: str) -> str:
     """The path below the raw data.
 
     Raises:
@@ -121,5 +121,5 @@ def _file(folder: str, filename: str, where: str) -> str:
     """
     if not (is_inside(PurePosixPath(folder)) and is_inside(PurePosixPath(filename))):
         came = f"{folder!r:.60} / {filename!r:.60}"
-        raise InputError(f"{where}: expected a file inside the images' folder, got {came}")
+        raise InputError(f"{location}: expected a file inside the images' folder, got {came}")
     return str(PurePosixPath(folder, filename))

@@ -23,49 +23,49 @@ def read_table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         InputError: there is no such table, or a line is not as its header says.
     """
     lines = read_lines(path)
-    where, header = next(lines, (f"{path}: line 1", ""))
-    columns = _cells(header, where)
+    location, header = next(lines, (f"{path}: line 1", ""))
+    columns = _cells(header, location)
     if not set(_NEEDED) <= set(columns):
         raise InputError(
-            f"{where}: expected the columns {', '.join(_NEEDED)}, got {header!r:.80}; --captions takes other tables"
+            f"{location}: expected the columns {', '.join(_NEEDED)}, got {header!r:.80}; --captions takes other tables"
         )
-    for where, line in lines:
-        cells = _cells(line, where)
+    for location, line in lines:
+        cells = _cells(line, location)
         if len(cells) != len(columns):
-            raise InputError(f"{where}: expected {len(columns)} cells, got {len(cells)}")
-        yield where, _record(dict(zip(columns, cells, strict=True)), where)
+            raise InputError(f"{location}: expected {len(columns)} cells, got {len(cells)}")
+        yield location, _record(dict(zip(columns, cells, strict=True)), location)
 
 
-def _cells(line: str, where: str) -> list[str]:
+def _cells(line: str, location: str) -> list[str]:
     try:
         return next(csv.reader([line], strict=True), [])
     except csv.Error as error:
-        raise InputError(f"{where}: expected comma-separated values: {error}") from error
+        raise InputError(f"{location}: expected comma-separated values: {error}") from error
 
 
-def _record(row: dict[str, str], where: str) -> dict[str, Any]:
-    captions = _list(row, "raw", where)
+def _record(row: dict[str, str], location: str) -> dict[str, Any]:
+    captions = _list(row, "raw", location)
     record: dict[str, Any] = {"split": row["split"], "filename": row["filename"]}
     record["sentences"] = [{"raw": caption} for caption in captions]
     if "sentids" in row:
-        sentids = _list(row, "sentids", where)
+        sentids = _list(row, "sentids", location)
         if len(sentids) != len(captions):
-            raise InputError(f"{where}: expected an id for each of {len(captions)} captions, got {len(sentids)}")
+            raise InputError(f"{location}: expected an id for each of {len(captions)} captions, got {len(sentids)}")
         record["sentences"] = [
             {"raw": caption, "sentid": sentid} for caption, sentid in zip(captions, sentids, strict=True)
         ]
     if "img_id" in row:
         if not (row["img_id"].isascii() and row["img_id"].isdigit()):
-            raise InputError(f"{where}: expected img_id to be a number, got {row['img_id']!r:.60}")
+            raise InputError(f"{location}: expected img_id to be a number, got {row['img_id']!r:.60}")
         record["imgid"] = int(row["img_id"])
     return record
 
 
-def _list(row: dict[str, str], column: str, where: str) -> list[Any]:
+def _list(row: dict[str, str], column: str, location: str) -> list[Any]:
     try:
         found = parse(row[column])
     except ValueError as error:
-        raise InputError(f"{where}: expected {column} to be a list in JSON: {error}") from error
+        raise InputError(f"{location}: expected {column} to be a list in JSON: {error}") from error
     if not isinstance(found, list):
-        raise InputError(f"{where}: expected {column} to be a list in JSON, got {row[column]!r:.60}")
+        raise InputError(f"{location}: expected {column} to be a list in JSON, got {row[column]!r:.60}")
     return found

@@ -66,11 +66,11 @@ class Source(ABC):
     """The raw files of a data set.
 
     Attributes:
-        noun: what is about images: "questions" or "captions".
+        row_type: what is about images: "questions" or "captions".
         request: what decides the result, see ``whole_folder.make_request``.
     """
 
-    noun: str
+    row_type: str
     request: dict[str, Any]
 
     @abstractmethod
@@ -93,10 +93,10 @@ class Source(ABC):
         """Write a table for each split that has rows; those about bad images are left out."""
 
 
-def count_rows(noun: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
+def count_rows(row_type: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
     """Counts of a table: rows, images, and rows whose image is missing."""
     return {
-        noun: len(image_ids),
+        row_type: len(image_ids),
         "images": len(np.unique(image_ids)),
         "without_image": int(images.are_missing(image_ids).sum()),
     }
@@ -111,7 +111,7 @@ def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: in
     Raises:
         InputError: ``output`` is there from another request, or something is wrong with the files or the images.
     """
-    root, noun = image_folder.root, source.noun
+    root, row_type = image_folder.root, source.row_type
     request = source.request | place_of(root, output)
     manifest = finished(output, request)
     if manifest is not None:
@@ -121,7 +121,7 @@ def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: in
     start_or_continue(folder, request)
     with Journal(folder / CHECKED) as journal:
         records = source.read()
-        images = Images(root, records.files, image_folder.finder(root, records.files.values()), noun)
+        images = Images(root, records.files, image_folder.finder(root, records.files.values()), row_type)
         image_ids = records.image_ids()
         warnings = records.warnings + judge_missing(images, image_ids, allow_missing=image_folder.allow_missing)
         source.check(journal, images)
@@ -139,16 +139,16 @@ def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: in
         **content.more,
         "missing_images": len(images.missing),
         "skipped_images": images.skipped_images(),
-        f"skipped_{noun}": skipped,
+        f"skipped_{row_type}": skipped,
         "versions": versions(),
         # They may name files that are beside the point, in any encoding.
         "warnings": [words.encode("utf-8", "backslashreplace").decode("utf-8") for words in warnings],
     }
     finish(folder, output, manifest)
-    rows = sum(counts[noun] for counts in content.splits.values())
+    rows = sum(counts[row_type] for counts in content.splits.values())
     seconds = time.monotonic() - start
-    checked, prepared = _pace(number, "images checked", checking), _pace(rows, f"{noun} prepared", seconds - checking)
-    log.info("took %.1f s: %s, %s", seconds, checked, prepared)
+    checked = _pace(number, "images checked", checking)
+    log.info("took %.1f s: %s, %s", seconds, checked, _pace(rows, f"{row_type} prepared", seconds - checking))
     return manifest
 
 

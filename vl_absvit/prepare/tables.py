@@ -44,11 +44,11 @@ def table_of(rows: Iterable[Sequence[Any]], schema: pa.Schema, description: str)
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
-def sorted_by_id(table: pa.Table, path: Path, noun: str) -> pa.Table:
+def sorted_by_id(table: pa.Table, path: Path, row_type: str) -> pa.Table:
     """A table in the order of its first column, an id.
 
     Args:
-        path, noun: the file that the rows are from and what a row is, for the message.
+        path, row_type: the file that the rows are from and what a row is, for the message.
 
     Raises:
         InputError: an id occurs twice.
@@ -57,7 +57,7 @@ def sorted_by_id(table: pa.Table, path: Path, noun: str) -> pa.Table:
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
     if len(twice):
-        raise InputError(f"{path}: the {noun} {ids[order[twice[0]]]} occurs twice")
+        raise InputError(f"{path}: the {row_type} {ids[order[twice[0]]]} occurs twice")
     return table if (order[1:] > order[:-1]).all() else table.take(order)
 
 

@@ -32,9 +32,9 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "annotations", _KEYS):
-        image, number = _image(record, where)
-        yield checked_question(Question(number, number, string(record, "question", where), image), path)
+    for location, record in read_records(path, "annotations", _KEYS):
+        image, number = _image(record, location)
+        yield checked_question(Question(number, number, string(record, "question", location), image), path)
 
 
 def read_annotations(path: Path) -> Iterator[Annotation]:
@@ -43,24 +43,25 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "annotations", _KEYS):
-        number, answers = _image(record, where)[1], ten_answers(record, where)
-        answer_type = string(record, "answer_type", where) if "answer_type" in record else _NOT_SAID
-        yield Annotation(number, number, _question_type(record, where), answer_type, most_frequent(answers), answers)
+    for location, record in read_records(path, "annotations", _KEYS):
+        number, answers = _image(record, location)[1], ten_answers(record, location)
+        answer_type = string(record, "answer_type", location) if "answer_type" in record else _NOT_SAID
+        yield Annotation(number, number, _question_type(record, location), answer_type, most_frequent(answers), answers)
 
 
-def _question_type(record: dict, where: str) -> str:
+def _question_type(record: dict, location: str) -> str:
     if "answerable" not in record:
         return _NOT_SAID
-    return "answerable" if integer(record, "answerable", where) else "unanswerable"
+    return "answerable" if integer(record, "answerable", location) else "unanswerable"
 
 
-def _image(record: dict, where: str) -> tuple[str, int]:
+def _image(record: dict, location: str) -> tuple[str, int]:
     """File of a record's picture in the official folder, and the id."""
-    name = string(record, "image", where)
+    name = string(record, "image", location)
     found = _NAME.fullmatch(name)
     if not found:
-        raise InputError(f"{where}: expected image to be a name such as VizWiz_train_00000000.jpg, got {shown(name)}")
+        expected = "expected image to be a name such as VizWiz_train_00000000.jpg"
+        raise InputError(f"{location}: {expected}, got {shown(name)}")
     return f"{found[1]}/{name}", _FIRST_ID[found[1]] + int(found[2])
 
 
@@ -75,5 +76,6 @@ VIZWIZ = VQASet(
     NamedImages,
     has_own_names=False,
     is_its=lambda questions, _: re.search(r'"image"\s*:\s*"VizWiz_', read_start(questions)) is not None,
+    has_answers=lambda questions: '"answers"' in read_start(questions),
     told_by=', whose records begin with {"image": "VizWiz_..."}',
 )

@@ -70,7 +70,7 @@ class HATSource(Source):
     A map is usable unless all of it has one shade; a question is if it has a usable map and no bad image.
     """
 
-    noun = "questions"
+    row_type = "questions"
 
     def __init__(self, options: HATOptions) -> None:
         """

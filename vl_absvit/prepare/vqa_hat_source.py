@@ -78,18 +78,18 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record; the ids may be those of VQA v2.
     """
-    for where, record in read_records(path, "questions", ("question_id", "image_id", "question")):
+    for location, record in read_records(path, "questions", ("question_id", "image_id", "question")):
         question = Question(
-            integer(record, "question_id", where),
-            integer(record, "image_id", where),
-            string(record, "question", where),
+            integer(record, "question_id", location),
+            integer(record, "image_id", location),
+            string(record, "question", location),
         )
         if question.question_id // 10 != question.image_id:
             found = f"question {question.question_id} about image {question.image_id}"
             version = ": these are ids of VQA v2" if question.question_id // 1000 == question.image_id else ""
-            raise InputError(f"{where}: {_RULE}, got {found}{version}")
+            raise InputError(f"{location}: {_RULE}, got {found}{version}")
         if not question.question.strip():
-            raise InputError(f"{where}: question {question.question_id} is empty")
+            raise InputError(f"{location}: question {question.question_id} is empty")
         yield question
 
 

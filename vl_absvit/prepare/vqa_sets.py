@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vl_absvit.data.json_files import read_start
 from vl_absvit.data.official import OFFICIAL
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import vqav2_source as coco
@@ -152,7 +151,7 @@ def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
     splits = []
     for split, subset in described.subsets.items():
         questions, annotations = _find(subset.questions, folders), _find(subset.annotations, folders)
-        if questions and questions == annotations and '"answers"' not in read_start(questions):
+        if questions and questions == annotations and not described.has_answers(questions):
             annotations = None
         if questions:
             splits.append(SplitFiles(split, subset.folder, questions, annotations, subset.official))

@@ -55,5 +55,7 @@ class VQASet(NamedTuple):
     """Whether its files have names of their own; a ``train.json`` may be anyone's."""
     is_its: Callable[[Path, Path | None], bool] = lambda questions, annotations: True
     """Whether files of these names are its own, by their beginning; annotations may be absent."""
+    has_answers: Callable[[Path], bool] = lambda questions: True
+    """Whether a file that may hold both questions and annotations holds annotations."""
     told_by: str = ""
     """Words for what ``is_its`` looks at."""

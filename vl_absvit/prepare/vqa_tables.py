@@ -40,8 +40,8 @@ def questions_table(questions: Iterable[Question], path: Path, named: dict[int, 
     def rows() -> Iterator[tuple]:
         for question in questions:
             if question.image is not None and named.setdefault(question.image_id, question.image) != question.image:
-                where = f"{path}: question {question.question_id}: image {question.image_id}"
-                raise InputError(f"{where} is {question.image}, and elsewhere {named[question.image_id]}")
+                location = f"{path}: question {question.question_id}: image {question.image_id}"
+                raise InputError(f"{location} is {question.image}, and elsewhere {named[question.image_id]}")
             yield question[:3]
 
     return sorted_by_id(table_of(rows(), QUESTION_SCHEMA, path.name), path, "question")

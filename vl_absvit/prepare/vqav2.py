@@ -72,7 +72,7 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
 class VQASource(Source):
     """Questions, and answers where a split has some."""
 
-    noun = "questions"
+    row_type = "questions"
 
     def __init__(self, options: PrepareOptions, files: Files) -> None:
         """
@@ -228,9 +228,9 @@ def _official_files(
             table = splits[later.split]
             shared = np.flatnonzero(np.isin(_image_ids(table), _image_ids(splits[earlier.split])))
             if len(shared):
-                where = f"{later.questions}: question {table.column('question_id')[int(shared[0])]}"
+                location = f"{later.questions}: question {table.column('question_id')[int(shared[0])]}"
                 image_id = _image_ids(table)[shared[0]]
-                raise InputError(f"{where} is about image {image_id}, which is also in {earlier.folder}")
+                raise InputError(f"{location} is about image {image_id}, which is also in {earlier.folder}")
     official = dict(named)
     for split in files:
         if split.folder:

@@ -29,8 +29,8 @@ def read_questions(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "questions", _ASKED):
-        yield _question(record, where, path)
+    for location, record in read_records(path, "questions", _ASKED):
+        yield _question(record, location, path)
 
 
 def read_questions_with_split(path: Path) -> Iterator[Question]:
@@ -39,19 +39,19 @@ def read_questions_with_split(path: Path) -> Iterator[Question]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record in read_records(path, "questions", _ASKED):
-        folder = string(record, "coco_split", where)
+    for location, record in read_records(path, "questions", _ASKED):
+        folder = string(record, "coco_split", location)
         if folder not in _COCO_SPLITS:
             raise InputError(
-                f"{where}: expected coco_split to be one of {', '.join(_COCO_SPLITS)}, got {shown(folder)}"
+                f"{location}: expected coco_split to be one of {', '.join(_COCO_SPLITS)}, got {shown(folder)}"
             )
-        question = _question(record, where, path)
+        question = _question(record, location, path)
         yield question._replace(image=official_file(folder, question.image_id))
 
 
-def _question(record: dict, where: str, path: Path) -> Question:
-    ids = integer(record, "question_id", where), integer(record, "image_id", where)
-    return checked_question(Question(*ids, string(record, "question", where)), path)
+def _question(record: dict, location: str, path: Path) -> Question:
+    ids = integer(record, "question_id", location), integer(record, "image_id", location)
+    return checked_question(Question(*ids, string(record, "question", location)), path)
 
 
 def checked_question(question: Question, path: Path) -> Question:
@@ -71,14 +71,14 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record, question_id in _annotations(path):
+    for location, record, question_id in _annotations(path):
         yield Annotation(
             question_id,
-            integer(record, "image_id", where),
-            string(record, "question_type", where),
-            string(record, "answer_type", where),
-            string(record, "multiple_choice_answer", where),
-            ten_answers(record, where),
+            integer(record, "image_id", location),
+            string(record, "question_type", location),
+            string(record, "answer_type", location),
+            string(record, "multiple_choice_answer", location),
+            ten_answers(record, location),
         )
 
 
@@ -88,13 +88,13 @@ def read_annotations_without_choice(path: Path) -> Iterator[Annotation]:
     Raises:
         InputError: names the file and the record.
     """
-    for where, record, question_id in _annotations(path):
-        answers = ten_answers(record, where)
+    for location, record, question_id in _annotations(path):
+        answers = ten_answers(record, location)
         yield Annotation(
             question_id,
-            integer(record, "image_id", where),
-            string(record, "question_type", where),
-            string(record, "answer_type", where),
+            integer(record, "image_id", location),
+            string(record, "question_type", location),
+            string(record, "answer_type", location),
             most_frequent(answers),
             answers,
         )
@@ -105,26 +105,26 @@ def most_frequent(answers: list[str]) -> str:
     return Counter(answers).most_common(1)[0][0]
 
 
-def ten_answers(record: dict, where: str) -> list[str]:
+def ten_answers(record: dict, location: str) -> list[str]:
     """The texts of the ten answers of a record.
 
     Raises:
         InputError: they are not ten, or not of the form ``{"answer": text}``.
     """
-    answers = value(record, "answers", where)
+    answers = value(record, "answers", location)
     if not isinstance(answers, list):
-        raise InputError(f"{where}: expected answers to be a list, got {form_name(answers)}")
+        raise InputError(f"{location}: expected answers to be a list, got {form_name(answers)}")
     if len(answers) != ANSWERS_PER_QUESTION:
-        raise InputError(f"{where}: expected {ANSWERS_PER_QUESTION} answers, got {len(answers)}")
+        raise InputError(f"{location}: expected {ANSWERS_PER_QUESTION} answers, got {len(answers)}")
     for answer in answers:
         if not isinstance(answer, dict):
-            raise InputError(f'{where}: expected answers of the form {{"answer": "..."}}, got {form_name(answer)}')
-    return [string(answer, "answer", where) for answer in answers]
+            raise InputError(f'{location}: expected answers of the form {{"answer": "..."}}, got {form_name(answer)}')
+    return [string(answer, "answer", location) for answer in answers]
 
 
 def _annotations(path: Path) -> Iterator[tuple[str, dict, int]]:
-    for where, record in read_records(path, "annotations", _ANSWERED):
-        question_id = integer(record, "question_id", where)
+    for location, record in read_records(path, "annotations", _ANSWERED):
+        question_id = integer(record, "question_id", location)
         yield f"{path}: annotation of question {question_id}", record, question_id
 
 
