@@ -4,12 +4,13 @@ Files come from elsewhere. What is refused here: NaN and Infinity, numbers that 
 half a surrogate pair, nesting beyond what Python can walk.
 """
 
+import gc
 import json
 import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any, NoReturn
 
 MAX_CHARACTERS = 1_000_000
@@ -35,6 +36,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def _keeping(keep: Set[str]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """What makes objects of the keys asked for; those of one text, as people's answers, are alike, and then one."""
+    alike: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = {}
+        for key, item in _object(pairs).items():
+            if key in keep:
+                value[key] = item
+        if len(value) == 1:
+            ((key, item),) = value.items()
+            return alike.setdefault((key, item), value) if type(item) is str else value
+        return value
+
+    return kept
+
+
 def parse(text: str, keep: Set[str] | None = None) -> Any:
     """The value that a whole JSON text stands for.
 
@@ -45,22 +63,16 @@ def parse(text: str, keep: Set[str] | None = None) -> Any:
     Raises:
         ValueError: it is not JSON, or one of the things refused here; the message is the reason alone.
     """
-
-    alike: dict[tuple[str, str], dict[str, Any]] = {}
-
-    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = _object(pairs)
-        for key in value.keys() - keep:
-            del value[key]
-        # Objects of one text, as people's answers, are many and alike: one of them stands for all.
-        (item, *more) = value.items() or [("", None)]
-        return alike.setdefault(item, value) if type(item[1]) is str and not more else value
-
-    hook = _object if keep is None else kept
+    hook = _object if keep is None else _keeping(keep)
+    was_collecting = gc.isenabled()
+    gc.disable()  # values have no cycles, and the collector would walk through all of them again and again
     try:
         value = json.loads(text, object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    finally:
+        if was_collecting:
+            gc.enable()
     _check_surrogates(text)
     return value
 

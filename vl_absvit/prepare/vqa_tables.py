@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vl_absvit.data.answers import soft_targets
 from vl_absvit.errors import InputError
@@ -82,8 +83,11 @@ def with_labels(table: pa.Table, index: Mapping[str, int], normalise: Callable[[
         index: answer -> label.
         normalise: applied to each of the ten answers before it is looked up.
     """
-    answers = (ten for part in table.column("answers").chunks for ten in _pieces(part))
-    rows = (soft_targets([normalise(answer) for answer in ten], index) for ten in answers)
+    answers = table.column("answers")
+    # People's answers repeat themselves: each is normalised once.
+    normalised = {answer: normalise(answer) for answer in pc.unique(pc.list_flatten(answers)).to_pylist()}
+    tens = (ten for part in answers.chunks for ten in _pieces(part))
+    rows = (soft_targets([normalised[answer] for answer in ten], index) for ten in tens)
     targets = table_of(rows, _TARGET_SCHEMA, "labels")
     for field in _TARGET_SCHEMA:
         table = table.append_column(field, targets.column(field.name))
