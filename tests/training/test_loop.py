@@ -153,6 +153,13 @@ def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
         make_accelerator(config.run)
 
 
+def test_an_engine_that_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "is_deepspeed_available", lambda: False)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ConfigError, match="DeepSpeed, which is not installed"):
+        make_accelerator()
+
+
 def test_evaluations_divide_an_epoch_evenly_and_end_it():
     assert [step for step in range(21) if is_evaluation_step(step, 10, 4)] == [3, 5, 8, 10, 13, 15, 18, 20]
     assert [step for step in range(5) if is_evaluation_step(step, 3, 9)] == [1, 2, 3, 4]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import is_tensorboard_available, is_wandb_available
-from accelerate.utils import InitProcessGroupKwargs, send_to_device
+from accelerate.utils import InitProcessGroupKwargs, is_deepspeed_available, send_to_device
 from torch import Tensor, nn
 
 from vl_absvit.cli import parse_run_config, progress
@@ -256,8 +256,10 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
     for tracker in trackers:
         if not installed[tracker]:
             raise ConfigError(
-                f"run.trackers names {tracker}, which is not installed; install it or set run.trackers to []"
+                f"run.trackers names {tracker}, which is not installed; pip install {tracker} or set run.trackers to []"
             )
+    if asks_for_deepspeed() and not is_deepspeed_available():
+        raise ConfigError("the launcher asks for DeepSpeed, which is not installed; pip install 'vl_absvit[deepspeed]'")
     if config is not None:
         check_precision(config.precision)
         check_accumulation()
