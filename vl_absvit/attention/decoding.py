@@ -1,12 +1,12 @@
-"""Pictures of tokens: a linear decoder from the first block's input to pixels, and a page of what it shows.
+"""Tokens as pictures: a linear decoder from the first block's input to pixels, and a page of decoded pictures.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023 [AbS], appendix, Figure 4.
 
-A ViT embeds the pixels x_i of patch i linearly and adds a position: z_0,i = W x_i + b + p_i. Least squares turn this
-around: x_i = A (z_0,i - p_i) + c. Without subtracting positions, A would have to be blind to them, for which a width of
-3 p^2 has no room; one intercept for every patch, c - A p_i, takes care of them. What is fed back to the first block's
-input is a change of z_0, which changes the pixels by A r and knows no intercept: no signal, no change. The decoded sum
-is the sum of both pictures.
+A ViT embeds the pixels x_i of patch i linearly and adds a position: z_0,i = W x_i + b + p_i. Least squares invert
+this: x_i = A (z_0,i - p_i) + c. The positions are subtracted because A could not ignore them: a width of 3 p^2 has no
+spare dimensions. Each patch therefore has its own intercept, c - A p_i. The feedback r to the first block's input is a
+change of z_0. It changes the pixels by A r, without an intercept: no signal, no change. The decoded sum is the sum of
+both pictures.
 
 Shapes: I pictures of h x w pixels, n patches each, P = 3 p^2 pixel values of a patch, D width. Pixels are RGB, 0 to 1.
 """
@@ -27,14 +27,14 @@ from vl_absvit.attention.render import FAINT, GAP, INK, MARGIN, PAPER
 from vl_absvit.errors import InputError
 
 RIDGE = 1e-3
-"""Of the mean variance of a token's numbers. The less, the closer to exact where W can be inverted; the more, the less
-A makes of small faults of what is fed back, in directions in which z_0 itself hardly varies."""
+"""Ridge, as a share of the mean variance of a token's numbers. A small ridge is nearly exact where W can be inverted.
+A large ridge keeps A from amplifying small errors of the feedback in directions in which z_0 hardly varies."""
 TILE = 192
-"""About the side of a picture on the page, in pixels; every pixel of the model's becomes a whole number of them."""
+"""Approximate side of a picture on the page, in pixels. Each pixel of the model becomes a whole number of them."""
 HEADING, CAPTION = 44, 24
-"""Height of a prior above its pictures and of the line below a picture, in pixels."""
+"""Height of the prior's text above its pictures and of the line below a picture, in pixels."""
 PER_ROW = 3
-"""Priors side by side, at most."""
+"""Largest number of priors side by side."""
 
 
 class LinearDecoder(NamedTuple):
@@ -46,15 +46,15 @@ class LinearDecoder(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How well a decoder gives back the pictures whose z_0 it is shown."""
+    """How well a decoder reproduces pictures from their z_0."""
 
-    r2: float | None  # 1 - its squared error over that of the mean patch it was fitted on; None if that has none
+    r2: float | None  # 1 - squared error over that of the mean patch of fitting; None if the latter is 0
     psnr: float | None  # dB, of pixels between 0 and 1; None if there is no error
     patches: int
 
 
 class Steering(NamedTuple):
-    """What one prior feeds back, as pixels."""
+    """The feedback of one prior, as pixels."""
 
     title: str
     top_down: np.ndarray  # (h, w, 3), what it adds
@@ -75,11 +75,11 @@ def to_pictures(patches: Tensor) -> Tensor:
 
 
 def fit_decoder(batches: Iterable[tuple[Tensor, Tensor]], positions: Tensor, ridge: float = RIDGE) -> LinearDecoder:
-    """Ridge least squares in double precision; only sums over the batches are kept.
+    """Fit ridge least squares in double precision. Only sums over the batches are kept in memory.
 
     Args:
         batches: z_0 of patches, (I, n, D), and their pixels, (I, n, P).
-        positions: what is added to every patch whatever it shows, (n, D).
+        positions: the position embedding of every patch, (n, D).
         ridge: added to the variances, as a share of their mean; more than 0.
 
     Raises:
@@ -99,7 +99,7 @@ def fit_decoder(batches: Iterable[tuple[Tensor, Tensor]], positions: Tensor, rid
     mean, mean_patch = gram[-1, :-1] / count, cross[-1] / count
     covariance = gram[:-1, :-1] / count - torch.outer(mean, mean)
     variances, directions = torch.linalg.eigh(covariance)
-    variances = variances.clamp(min=0)  # rounding may leave them below
+    variances = variances.clamp(min=0)  # rounding may make them negative
     if not variances[-1] > 1e-12 * mean.square().mean():
         raise InputError("all patches are the same, which teaches nothing about their pixels")
     along = directions.T @ (cross[:-1] / count - torch.outer(mean, mean_patch))  # (D, P)
@@ -113,12 +113,12 @@ def decode(decoder: LinearDecoder, tokens: Tensor) -> Tensor:
 
 
 def decode_signal(decoder: LinearDecoder, signal: Tensor) -> Tensor:
-    """What pixels gain when ``signal`` is added to their z_0, (I, n, D) -> (I, n, P); 0 for a signal of 0."""
+    """The change of the pixels when ``signal`` is added to z_0, (I, n, D) -> (I, n, P); 0 for a signal of 0."""
     return signal.double() @ decoder.weight
 
 
 def judge_decoder(decoder: LinearDecoder, batches: Iterable[tuple[Tensor, Tensor]]) -> Quality:
-    """Score on other pictures than those that it was fitted on.
+    """Score a decoder on pictures that it was not fitted on.
 
     Args:
         batches: as for ``fit_decoder``; at least one.
@@ -133,10 +133,10 @@ def judge_decoder(decoder: LinearDecoder, batches: Iterable[tuple[Tensor, Tensor
 
 
 def shared_scale(top_down: np.ndarray) -> float:
-    """Factor by which all but the strongest hundredth of what changes stays within black and white, from mid-grey.
+    """Factor for drawing changes around mid-grey: only the strongest hundredth of them is cut at black or white.
 
     Args:
-        top_down: of all priors of one picture, (priors, h, w, 3); where nothing changes the factor is 1.
+        top_down: of all priors of one picture, (priors, h, w, 3); the factor is 1 if nothing changes.
     """
     changes = np.abs(top_down[top_down != 0])
     return float(0.5 / np.quantile(changes, 0.99)) if len(changes) else 1.0
@@ -145,13 +145,13 @@ def shared_scale(top_down: np.ndarray) -> float:
 def decoding_sheet(
     image: np.ndarray, bottom_up: np.ndarray, steerings: Sequence[Steering], *, scale: float, note: str
 ) -> Image.Image:
-    """A page: the picture, its decoded z_0, and for every prior what is fed back and the sum.
+    """Draw a page: the picture, its decoded z_0, and for every prior the feedback and the sum.
 
     Args:
         image: as the model sees it, (h, w, 3).
         bottom_up: (h, w, 3).
         steerings: one for every prior.
-        scale: of all top-down pictures, which are shown as changes of mid-grey.
+        scale: factor of all top-down pictures, which are drawn as changes of mid-grey.
         note: one line at the foot of the page.
     """
     side = max(1, round(TILE / len(image))) * len(image)
@@ -182,7 +182,7 @@ def decoding_sheet(
 
 
 def _lines(text: str, width: int, height: int, *, size: int, colour: str, bold: bool = False) -> Image.Image:
-    """A strip with as many lines as fit, the last of a longer text ends in an ellipsis."""
+    """A strip with as many lines as fit. A longer text is cut and ends in an ellipsis."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)
     letters = int(width // font.getlength("n"))

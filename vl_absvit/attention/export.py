@@ -1,8 +1,8 @@
-"""The folder of an attention export while it is written; ``exported.py`` reads it when it is complete.
+"""Write the folder of an attention export. ``exported.py`` reads it when it is complete.
 
-``export.json`` says what is exported, ``<id>.npz`` and ``<id>.png`` belong to one question, and ``index.jsonl`` appears
-when all are there. Until then every process notes its finished questions in ``index.partial``, so that an interrupted
-export goes on where it stopped.
+``export.json`` says what is exported. ``<id>.npz`` and ``<id>.png`` belong to one question. ``index.jsonl`` is written
+when all questions are there. Until then every process notes its finished questions in ``index.partial``, and an
+interrupted export goes on from these notes.
 """
 
 import json
@@ -24,25 +24,25 @@ from vl_absvit.errors import InputError
 DESCRIPTION, INDEX = "export.json", "index.jsonl"
 _PARTIAL, _KEPT = "index.partial", "kept.jsonl"
 FIRST = {"precision": "fp32"}
-"""What held before descriptions said so."""
-_PNG_EFFORT = 1  # zlib's; panels are many, and more effort makes them little smaller
+"""Values that held before descriptions stated them."""
+_PNG_EFFORT = 1  # zlib's level; more effort makes the many panels only a little smaller
 
 
 class ExportFolder:
-    """One process's view of the folder; several processes may write into it."""
+    """The folder as one process sees it. Several processes may write into it."""
 
     def __init__(self, folder: str | Path, process: int = 0) -> None:
         """
         Args:
-            process: which of the processes this is.
+            process: number of this process.
         """
         self.folder = Path(folder)
         self._notes = self.folder / _PARTIAL / f"process-{process:05d}.jsonl"
 
     def start(self, description: Mapping[str, Any]) -> set[str]:
-        """Make the folder, or go on with what an earlier start left there.
+        """Make the folder, or go on with the files of an earlier start.
 
-        Call it in one process, before any other writes.
+        One process calls this, before any process writes.
 
         Args:
             description: everything that the files depend on, as JSON.
@@ -51,7 +51,7 @@ class ExportFolder:
             Ids of the questions whose files are there.
 
         Raises:
-            InputError: something else is there, such as an export that is described otherwise.
+            InputError: the folder holds something else, such as an export with another description.
         """
         path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **description}))
         if path.is_file():
@@ -75,15 +75,15 @@ class ExportFolder:
         return set(lines)
 
     def write(self, entry: Mapping[str, Any], maps: Mapping[str, np.ndarray], panel: Image.Image | None) -> None:
-        """A question's files, each whole or absent; ``note`` it afterwards.
+        """Write the files of a question, each whole or not at all. Call ``note`` afterwards.
 
         Args:
-            entry: its line of the index.
+            entry: the question's line of the index.
             maps: kind -> (h, w).
-            panel: its picture with the maps; None if there is to be none.
+            panel: the picture with the maps; None writes none.
 
         Raises:
-            InputError: a file cannot be written, or a map has a value that is no number.
+            InputError: a file cannot be written, or a map has a value that is not finite.
         """
         for name, grid in maps.items():
             if not np.isfinite(grid).all():
@@ -96,7 +96,7 @@ class ExportFolder:
             write_whole(path, lambda stream: panel.save(stream, "PNG", compress_level=_PNG_EFFORT))
 
     def place_of(self, picture: Path) -> dict[str, str]:
-        """Where a picture's file is, for the index: from the root of the file system, and from here.
+        """The path of a picture's file for the index: absolute, and relative to this folder.
 
         Raises:
             InputError: its name is not in UTF-8.
@@ -105,14 +105,14 @@ class ExportFolder:
         return {"image": str(picture), IMAGE_FROM_HERE: os.path.relpath(picture, self.folder.resolve())}
 
     def keep_picture(self, name: str, content: bytes) -> str:
-        """A picture that is in no file of its own, as one; returns its path below the folder."""
+        """Write a picture that has no file of its own. Returns its path below the folder."""
         path = self.folder / "images" / name
         if not path.is_file():
             write_whole(path, lambda stream: stream.write(content))
         return f"images/{name}"
 
     def note(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Remember questions whose files are written."""
+        """Record questions whose files are written."""
         self._notes.parent.mkdir(exist_ok=True)
         with self._notes.open("a", encoding="utf-8") as stream:
             stream.writelines(f"{json.dumps(entry, allow_nan=False)}\n" for entry in entries)
@@ -120,10 +120,10 @@ class ExportFolder:
     def complete(self, ids: Sequence[str]) -> None:
         """Write the index.
 
-        Call it in one process, when no other writes any more.
+        One process calls this, after all processes have finished writing.
 
         Args:
-            ids: of all questions, in the index's order; every one has been noted.
+            ids: of all questions, in the index's order; all of them have been noted.
         """
         lines = self._read_lines()
         missing = [id for id in ids if id not in lines]
@@ -132,7 +132,7 @@ class ExportFolder:
         shutil.rmtree(self.folder / _PARTIAL, ignore_errors=True)
 
     def _read_lines(self) -> dict[str, str]:
-        """Id -> line of every noted question whose files are there; a line that was cut short counts for nothing."""
+        """Id -> line of every noted question whose files are there. A line that was cut short is ignored."""
         lines = {}
         for file in (self.folder / INDEX, *sorted((self.folder / _PARTIAL).glob("*.jsonl"))):
             if not file.is_file():
@@ -147,13 +147,13 @@ class ExportFolder:
         return lines
 
     def _is_there(self, entry: Mapping[str, Any]) -> bool:
-        """Whether a question's files are; an archive ends in a directory, which one that was cut short lacks."""
+        """Whether a question's files are there and whole. A cut archive lacks the directory at its end."""
         panel = None if entry["png"] is None else self.folder / entry["png"]
         has_panel = panel is None or (panel.is_file() and panel.stat().st_size > 0)
         return has_panel and zipfile.is_zipfile(self.folder / entry["npz"])
 
     def _consolidate(self, lines: Mapping[str, str]) -> None:
-        """Notes of all earlier processes in one file; this start may have fewer processes."""
+        """Join the notes of all earlier processes into one file. This start may have fewer processes."""
         partial = self.folder / _PARTIAL
         write_text(partial / _KEPT, "".join(lines.values()))
         for file in partial.iterdir():

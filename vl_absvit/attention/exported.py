@@ -1,8 +1,8 @@
-"""An attention export as its readers see it: ``index.jsonl``, and per question or caption one archive of maps.
+"""Read an attention export: ``index.jsonl``, and one archive of maps for each question or caption.
 
-Every line of the index is an object about one of them; ``EXPECTED`` says what it holds. The archive has one float
-grid (h, w) per kind of map, the part ``box`` of the original picture that the grids cover, and the picture's
-``image_size``, both in pixels of the upright picture.
+Every line of the index is an object about one question or caption. ``EXPECTED`` says what it holds. The archive has one
+float grid (h, w) for each kind of map, the part ``box`` of the original picture that the grids cover, and the
+picture's ``image_size``. Both are in pixels of the upright picture.
 """
 
 import os
@@ -24,26 +24,26 @@ from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
 IMAGE_FROM_HERE = "image_from_here"
-"""A line of an index may also say where the picture is from the export's folder, should both be moved."""
+"""Key of an index line: the picture's path relative to the export's folder, for exports that are moved with it."""
 NOT_MAPS = ("box", "image_size")
-"""What an archive holds beside its maps."""
+"""Arrays of an archive that are no maps."""
 MAX_ARCHIVE_BYTES = 256 << 20
-"""Of one text's maps, unpacked; with grids of 64 x 64 cells it is a megabyte."""
+"""Largest archive of one text's maps, unpacked. Grids of 64 x 64 cells take a megabyte."""
 PIXELS_APART = 0.5
-"""How far index and archive may disagree about the box: one is rounded to float32."""
+"""Largest difference between the boxes of index and archive. The archive's is rounded to float32."""
 
 
 class ExportedQuestion(NamedTuple):
-    """One question, what the model made of it, and where it looked."""
+    """One question, the model's answer, and where the model looked."""
 
     id: str
-    question_id: int | None  # None: a question of one's own
+    question_id: int | None  # None for a question that is not of a data set
     image_id: int | None
     image: Path  # the picture's file
     question: str
     prediction: str
     confidence: float  # probability of the prediction, in [0, 1]
-    answers: tuple[str, ...] | None  # as people gave them; None where they are not known
+    answers: tuple[str, ...] | None  # of people; None if they are not known
     answer_type: str | None
     accuracy: float | None  # of the prediction, in percent
     image_size: tuple[int, int]  # width and height of the upright picture
@@ -52,15 +52,15 @@ class ExportedQuestion(NamedTuple):
 
 
 class ExportedCaption(NamedTuple):
-    """One caption, how well the model finds that it matches, and where it looked."""
+    """One caption, how well it matches by the model's judgement, and where the model looked."""
 
     id: str
-    caption_id: int | None  # None: a caption of one's own
+    caption_id: int | None  # None for a caption that is not of a data set
     image_id: int | None
     image: Path  # the picture's file
     caption: str
     match: float  # probability that caption and picture belong together, in [0, 1]
-    score: float  # by which retrieval ranks
+    score: float  # retrieval ranks by it
     image_size: tuple[int, int]  # width and height of the upright picture
     box: Box  # part of the picture that the maps cover
     maps: dict[str, np.ndarray]  # kind -> (h, w)
@@ -132,17 +132,17 @@ _OF_CAPTIONS: Fields = {
     "score": ("a number", _is_number),
 }
 EXPECTED: dict[TextKind, Fields] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
-"""Field of an index line -> what it must be, in words and as a test."""
+"""Field of an index line -> the expected value, in words and as a test."""
 
 
 def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[str, Any]]:
-    """Every line of an export's index, checked.
+    """Read and check every line of an export's index.
 
     Args:
-        kind: what the export has to be about; None where that does not matter.
+        kind: the expected kind of texts; None accepts both.
 
     Raises:
-        InputError: there is no index, it is empty, a line is not as ``EXPECTED`` says, or an id comes twice.
+        InputError: the index is missing or empty, a line is not as ``EXPECTED`` says, or an id comes twice.
     """
     path = Path(folder) / "index.jsonl"
     try:
@@ -184,7 +184,7 @@ def _parse(line: str, where: str) -> dict[str, Any]:
 
 
 def kind_of(entry: dict[str, Any]) -> TextKind:
-    """What a line of an index is about."""
+    """The kind of text that a line of an index is about."""
     return "caption" if "caption" in entry and "prediction" not in entry else "question"
 
 
@@ -197,10 +197,10 @@ def _check_fields(entry: dict[str, Any], expected: Fields, where: str) -> None:
 
 
 def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
-    """A question or caption of the index with its maps.
+    """Read a question or caption of the index with its maps.
 
     Args:
-        images: folder that has the picture, under the end of its path; None looks where the index says.
+        images: folder that has the picture under the last parts of its path; None uses the paths of the index.
 
     Raises:
         InputError: the archive or the picture's file is missing, damaged, or about another picture.
@@ -214,7 +214,7 @@ def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path 
 
 
 def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None) -> Path:
-    """The picture's file. Of several, the first whose sides are those of the index, else the first."""
+    """The picture's file. Of several, the first one with the size that the index states, else the first."""
     if images is not None:
         parts = Path(entry["image"]).parts
         places = [Path(images, *parts[start:]) for start in range(1, len(parts))]
@@ -239,7 +239,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The maps of a line of the index by kind, (h, w) each.
+    """Read the maps of an index line, by kind, (h, w) each.
 
     Raises:
         InputError: the archive is missing, damaged, or about another picture.
@@ -264,7 +264,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except MemoryError as error:  # a shape far beyond the bytes behind it
+    except MemoryError as error:  # the header claims a shape far larger than the file
         raise InputError(f"{path}: expected an archive of maps, got arrays too large for memory") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, RecursionError) as error:
         raise InputError(f"{path}: expected an archive of maps: {error}") from error
@@ -279,7 +279,7 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_agrees(path: Path, name: str, found: np.ndarray | None, expected: Sequence[float]) -> None:
-    """Refuse an archive of another run or picture than the index beside it."""
+    """Refuse an archive that belongs to another run or picture than the index."""
     if found is None or found.shape != (len(expected),) or np.abs(found - np.asarray(expected)).max() > PIXELS_APART:
         came = "nothing" if found is None else found.tolist()
         raise InputError(f"{path}: expected the {name} {list(expected)} of index.jsonl, got {came}")

@@ -1,6 +1,6 @@
 """Where the patch grid lies in the original picture.
 
-Evaluation resizes the shorter side and cuts out the centre, the model's input; these functions undo both.
+Evaluation resizes the shorter side and cuts out the centre, which is the model's input. These functions undo both.
 Coordinates are pixels of the upright picture (after EXIF rotation), x to the right, y down; boxes are (x0, y0, x1, y1).
 """
 
@@ -10,10 +10,10 @@ Box = tuple[float, float, float, float]
 
 
 def seen_box(width: int, height: int, image_size: int, resized_to: int | None = None) -> Box:
-    """The part of a picture that the model sees, and that its patch grid covers.
+    """The part of a picture that the model sees. Its patch grid covers the same part.
 
-    It follows torchvision's ``Resize`` and ``CenterCrop``: the longer side becomes a whole number of pixels, so that
-    its scale differs a little from the shorter side's, and the crop begins at a whole pixel.
+    The numbers are those of torchvision's ``Resize`` and ``CenterCrop``. The longer side is rounded to whole pixels, so
+    that its scale differs a little from the shorter side's. The crop begins at a whole pixel.
 
     Args:
         width: of the picture.
@@ -30,13 +30,13 @@ def seen_box(width: int, height: int, image_size: int, resized_to: int | None = 
 
 
 def scaled(box: Box, factor: float) -> Box:
-    """The same part of a picture that is enlarged by ``factor``."""
+    """A box of a picture, in pixels of the same picture enlarged by ``factor``."""
     x0, y0, x1, y1 = box
     return factor * x0, factor * y0, factor * x1, factor * y1
 
 
 def cell_centres(box: Box, rows: int, columns: int) -> np.ndarray:
-    """Centre of every cell of a grid that covers ``box``, as (x, y): (rows, columns, 2)."""
+    """Centre (x, y) of every cell of a grid that covers ``box``: (rows, columns, 2)."""
     x0, y0, x1, y1 = box
     x = x0 + (np.arange(columns) + 0.5) * (x1 - x0) / columns
     y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows

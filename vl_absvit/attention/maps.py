@@ -53,21 +53,21 @@ def norm_map(states: Sequence[Tensor], block: int = THIRD_FROM_END) -> Tensor:
 
 
 def check_block(block: int, blocks: int) -> None:
-    """Raise ``ConfigError`` where a vision encoder of so many blocks has none of this number."""
+    """Raise ``ConfigError`` if a vision encoder of ``blocks`` blocks has no block of this number."""
     if not -blocks <= block < blocks:
         raise ConfigError(f"there is no block {block}: the vision encoder has {blocks}, from {-blocks} to {blocks - 1}")
 
 
 def difference_map(top_down: Tensor, bottom_up: Tensor) -> Tensor:
-    """What the text changes: the second look's norm map minus the first look's, (B, h, w), of either sign."""
+    """What the text changes: the second look's norm map minus the first look's, (B, h, w). Values have either sign."""
     return top_down - bottom_up
 
 
 def cls_map(weights: Tensor, heads: Heads = "mean") -> Tensor:
     """Where the CLS token looks: its attention to each patch.
 
-    Of the last block of a look this is what the look's summary of the image is mixed from. AbSViT's top-down signal
-    steers the values alone [AbS 2.5], so that it moves the attention of the blocks after its own, never of its own.
+    In the last block, these weights mix the look's summary of the image. AbSViT's top-down signal steers the values
+    alone [AbS 2.5]: it changes the attention of later blocks, never that of its own block.
 
     Args:
         weights: attention of one block, (B, H, N, N), queries before keys.
@@ -94,12 +94,12 @@ def cross_map(weights: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean"
 def cross_gradient_map(
     weights: Sequence[Tensor], gradients: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean"
 ) -> Tensor:
-    """Which of the words' attention speaks for an answer or a match: the positive part of gradient x attention.
+    """The part of the words' attention that supports an answer or a match: gradient x attention where it is positive.
 
-    As in [Chefer, Eq. 5] the weights A of a layer become the mean over heads of (dy/dA * A)+, with y the logit of the
-    answer, or of "matches" for a caption; here their mean over fusion layers and real text tokens is the map, without
-    the propagation of relevance through layers that follows there. The pooled text reads the first token alone, so that
-    in the last layer the others have no gradient.
+    As in [Chefer, Eq. 5], the weights A of a layer become the mean over heads of (dy/dA * A)+. y is the logit of the
+    answer, or of "matches" for a caption. The map is the mean over fusion layers and real text tokens; the paper's
+    propagation of relevance through layers is left out. The pooled text reads the first token alone, so that other
+    tokens have no gradient in the last layer.
 
     Args:
         weights: text-to-image attention of every fusion layer, (B, H, T, N) each.

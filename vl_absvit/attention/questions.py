@@ -1,6 +1,6 @@
-"""What an export is about: the questions or captions of a prepared split, or texts of one's own about any picture.
+"""The texts of an export: questions or captions of a prepared split, or the user's own texts about any picture.
 
-All are samples for a ``DataLoader``, and know what else the export says about each. Shapes: Q questions or captions.
+Each class gives samples for a ``DataLoader`` and further facts about each text. Shapes: Q questions or captions.
 """
 
 import hashlib
@@ -32,27 +32,27 @@ log = logging.getLogger(__name__)
 
 
 class Asked(NamedTuple):
-    """A text about a picture, and what is known about it before the model has looked."""
+    """A text about a picture, and the facts that are known without the model."""
 
     id: str  # names its files
     text_id: int | None  # of the question or caption in the prepared tables
     image_id: int | None
-    image: Path  # the picture's file; there only if ``content`` is None
-    content: bytes | None  # the file's bytes, where they are in the prepared tables
+    image: Path  # the picture's file; it exists only if ``content`` is None
+    content: bytes | None  # the file's bytes, if the prepared tables hold them
     text: str  # the question or caption
-    answers: list[str] | None = None  # as people gave them
+    answers: list[str] | None = None  # of people
     answer_type: str | None = None
-    truth: str | None = None  # the answer most people gave
-    more: Mapping[str, Any] = MappingProxyType({})  # whatever else was said with it
+    truth: str | None = None  # the answer that most people gave
+    more: Mapping[str, Any] = MappingProxyType({})  # further keys of the user's request
 
 
 class Questions(Protocol):
-    """What an export asks of its questions or captions; ``row`` counts them from 0."""
+    """What an export needs of its questions or captions. ``row`` counts them from 0."""
 
     kind: TextKind
     samples: BatchedDataset
     ids: list[str]  # Q, in the index's order
-    image_ids: np.ndarray  # (Q,), tells images apart
+    image_ids: np.ndarray  # (Q,), equal for texts about one image
 
     def describe(self) -> dict[str, Any]: ...
     def asked(self, row: int) -> Asked: ...
@@ -76,7 +76,7 @@ class _OfSplit:
             split: its name, or several with commas between them.
             samples: the same split as a data set.
             text_ids: of its samples, (Q,).
-            images: folder of the raw images; None looks where the manifest says.
+            images: folder of the raw images; None uses the places that the manifest names.
         """
         self.samples, self.image_ids = samples, samples.image_ids
         self.ids = [str(text_id) for text_id in text_ids.tolist()]
@@ -84,12 +84,12 @@ class _OfSplit:
         self._images = ImageTable(root, images)
 
     def describe(self) -> dict[str, Any]:
-        """What tells these texts from others, wherever they lie, as JSON."""
+        """Facts that identify these texts, independent of their place, as JSON."""
         splits = split_names(self._split)
         return {"content": content_of(self._root, splits), "split": ",".join(splits)}
 
     def _file(self, row: int) -> tuple[Path, bytes | None]:
-        """The picture's file, and its bytes where the tables hold them."""
+        """The picture's file, and its bytes if the tables hold them."""
         (file,) = self._images.records([self.image_ids[row]])
         return self._images.raw_root.resolve() / file.file, file.content
 
@@ -102,7 +102,7 @@ class _OfSplit:
         """The picture.
 
         Raises:
-            InputError: it cannot be opened, or is another than at preparation.
+            InputError: it cannot be opened, or its size is not that of the preparation.
         """
         image_id, expected = self.image_ids[row], self.image_size(row)
         (picture,) = self._images.open([image_id])
@@ -123,7 +123,7 @@ class SplitQuestions(_OfSplit):
         self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
 
     def asked(self, row: int) -> Asked:
-        """What is known about a question."""
+        """The facts about a question."""
         record = self._table[int(self._rows[row])]
         return Asked(
             self.ids[row], record["question_id"], record["image_id"], *self._file(row), record["question"],
@@ -132,7 +132,7 @@ class SplitQuestions(_OfSplit):
 
 
 class SplitCaptions(_OfSplit):
-    """The captions of a prepared split that have an image, each about its own."""
+    """The captions of a prepared split that have an image. Each is about its own image."""
 
     kind: TextKind = "caption"
 
@@ -145,13 +145,13 @@ class SplitCaptions(_OfSplit):
         self._captions = samples
 
     def asked(self, row: int) -> Asked:
-        """What is known about a caption."""
+        """The facts about a caption."""
         caption_id, image_id = int(self._captions.caption_ids[row]), int(self.image_ids[row])
         return Asked(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
 
 
 class OwnQuestions:
-    """Questions or captions of one's own as a data set of VQA samples."""
+    """The user's own questions or captions as a data set of VQA samples."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class OwnQuestions:
         return len(self._requests)
 
     def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
-        """Several samples at once; every distinct picture is decoded once."""
+        """Several samples at once. Every distinct picture is decoded once."""
         texts = encode([self._requests[row].text for row in indices], self._tokenizer, self._max_tokens)
         first_row = {self.image_ids[row]: row for row in reversed(indices)}
         image_of = {image_id: self._transform(self.open(row)) for image_id, row in first_row.items()}
@@ -190,17 +190,17 @@ class OwnQuestions:
         ]
 
     def collate(self, samples: Sequence[VQASample]) -> VQABatch:
-        """A batch of samples without targets; question ids are rows, image ids tell pictures apart."""
+        """A batch of samples without targets. Question ids are rows; image ids are equal for equal pictures."""
         return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing is augmented."""
+        """Do nothing: there is no augmentation."""
 
     def describe(self) -> dict[str, Any]:
-        """What tells these texts and pictures from others, wherever they lie, as JSON; opens every picture.
+        """Facts that identify these texts and pictures, independent of their place, as JSON. Opens every picture.
 
         Raises:
-            InputError: one cannot be opened.
+            InputError: a picture cannot be opened.
         """
         digest = hashlib.sha256()
         for request, number in zip(self._requests, self.image_ids.tolist(), strict=True):
@@ -212,7 +212,7 @@ class OwnQuestions:
         return {"requests": digest.hexdigest()}
 
     def asked(self, row: int) -> Asked:
-        """What is known about a text."""
+        """The facts about a text."""
         request = self._requests[row]
         return Asked(request.id, None, None, request.image, None, request.text, more=request.more)
 
@@ -234,9 +234,9 @@ class OwnQuestions:
 
 
 def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:
-    """All rows in batches, every image's together, so that its questions share one first look.
+    """All rows in batches. Rows of one image stay together, so that its questions share one first look.
 
-    Images follow each other as they first occur; only one with more questions than a batch holds is divided.
+    Images keep the order of their first rows. Only an image with more questions than a batch holds is divided.
 
     Args:
         image_ids: of every row, (Q,).

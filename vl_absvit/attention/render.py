@@ -1,6 +1,6 @@
-"""Maps as pictures: an overlay on the original picture, and a panel of overlays under their question or caption.
+"""Draw maps: an overlay on the original picture, and a panel of overlays below a question or caption.
 
-A map is a grid (h, w) that covers a box of the picture, in pixels; see ``geometry.py``.
+A map is a grid (h, w) that covers a box of the picture, in pixels (``geometry.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,20 @@ from PIL import Image, ImageDraw, ImageFont
 from vl_absvit.attention.geometry import Box, cell_centres, scaled
 
 TILE, GAP, MARGIN = 264, 14, 22
-"""Height of a picture in a panel, the space between two, and the space around all, in pixels."""
+"""Height of a picture in a panel, space between two pictures, and margin of the panel, in pixels."""
 WIDEST = 2 * TILE
-"""Width at which a picture's height gives way, in pixels."""
+"""Largest width of a picture, in pixels; wider pictures are made lower."""
 PAPER, INK, FAINT, RIGHT, WRONG = "#ffffff", "#1d2330", "#767e8e", "#1f7a4d", "#b3372f"
 CAPTION = 32
 """Height of the line below a picture in a panel, in pixels."""
 PER_ROW = 4
-"""Pictures side by side, at most."""
+"""Largest number of pictures side by side."""
 MAX_LINES = 3
-"""Lines of a panel's text; a longer one ends in an ellipsis."""
+"""Largest number of lines of a panel's text. A longer text is cut and ends in an ellipsis."""
 
 
 class Remark(NamedTuple):
-    """Something said below a panel's pictures, such as "model red"."""
+    """A remark below a panel's pictures, such as "model red"."""
 
     about: str
     words: str
@@ -35,10 +35,10 @@ class Remark(NamedTuple):
 
 
 def remarks_on_answer(predicted: str, truth: str | None) -> list[Remark]:
-    """What the model answered, in a colour that says whether it is right, and what people did.
+    """The model's answer, in a colour that says whether it is right, and the answer of people.
 
     Args:
-        truth: the answer most people gave; None where it is unknown.
+        truth: the answer that most people gave; None if it is unknown.
     """
     if truth is None:
         return [Remark("model", predicted)]
@@ -48,25 +48,25 @@ def remarks_on_answer(predicted: str, truth: str | None) -> list[Remark]:
 def overlay(
     picture: Image.Image, grid: np.ndarray, box: Box, *, colormap: str = "inferno", strength: float = 0.8
 ) -> Image.Image:
-    """Lay a map over the picture; what the grid does not cover is shown as if it were weakest.
+    """Lay a map over the picture. The part that the grid does not cover looks like the weakest cells.
 
     Args:
         picture: RGB, upright.
         grid: the map, (h, w); shown between its own smallest and largest value.
         box: part of the picture that the grid covers.
         colormap: a name that matplotlib knows.
-        strength: opacity of the map where it is weakest, in [0, 1]; where it is strong the picture shows through.
+        strength: opacity of the map where it is weakest, in [0, 1]; strong cells are more transparent.
     """
     heat = spread(grid, box, picture.size)[..., None]  # (height, width, 1)
     colours = matplotlib.colormaps[colormap](heat[..., 0])[..., :3]
-    opacity = strength * (1 - 0.6 * heat)  # what was looked at keeps its own colours
+    opacity = strength * (1 - 0.6 * heat)  # strong cells keep the picture's own colours
     pixels = np.asarray(picture, dtype=np.float32) / 255
     mixed = np.rint(255 * (opacity * colours + (1 - opacity) * pixels)).astype(np.uint8)
     return Image.fromarray(mixed)
 
 
 def spread(grid: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """A map in [0, 1] for every pixel of a picture, smooth between the centres of cells and 0 outside the box.
+    """A map in [0, 1] for every pixel of a picture. It is smooth between centres of cells and 0 outside the box.
 
     Args:
         grid: (h, w).
@@ -95,13 +95,13 @@ def panel(
     remarks: Sequence[Remark],
     colormap: str = "inferno",
 ) -> Image.Image:
-    """The picture and an overlay per map side by side, with the text above and remarks below.
+    """The picture and one overlay for each map side by side, with the text above and remarks below.
 
     Args:
         picture: RGB, upright.
         maps: title -> map, (h, w), in order.
         box: part of the picture that the maps cover.
-        text: the question or caption; cut after a few lines.
+        text: the question or caption; a long one is cut.
         colormap: as in ``overlay``.
     """
     scale = min(TILE / picture.height, WIDEST / picture.width)
@@ -130,7 +130,7 @@ def panel(
 
 
 def write_remarks(canvas: ImageDraw.ImageDraw, place: tuple[float, float], remarks: Sequence[Remark]) -> None:
-    """One line of remarks, from ``place`` to the right; its height is in the middle of the line."""
+    """Write remarks in one line to the right of ``place``, which is vertically in the middle of the line."""
     x, y = place
     for remark in remarks:
         for text, fill, bold in ((f"{remark.about} ", FAINT, False), (remark.words, remark.colour, True)):
@@ -141,7 +141,7 @@ def write_remarks(canvas: ImageDraw.ImageDraw, place: tuple[float, float], remar
 
 
 def mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
-    """A ring around the centre of every strongest cell, in place."""
+    """Draw a ring around the centre of every strongest cell into ``picture``."""
     radius = max(3, min(picture.size) // 40)
     canvas = ImageDraw.Draw(picture)
     strongest = cell_centres(box, *grid.shape)[grid == grid.max()]
@@ -151,7 +151,7 @@ def mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most ``width`` pixels; what does not fit into ``MAX_LINES`` is cut."""
+    """Break a text into lines of at most ``width`` pixels. After ``MAX_LINES`` it is cut."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -166,6 +166,6 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def typeface(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along."""
+    """The font that comes with matplotlib."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)

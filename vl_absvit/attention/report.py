@@ -1,8 +1,8 @@
-"""An attention export as one web page: every question or caption with what the model says, and its maps.
+"""An attention export as one web page: every question or caption with the model's answer or score, and its maps.
 
-The page is one file that asks nothing of any network: pictures, maps, colours, style and script are all inside. Maps
-travel as 8-bit grids, and the page draws them; ``report.html``, ``report.css`` and ``report.js`` beside this file are
-its three parts.
+The page is one file and needs no network: it contains pictures, maps, colours, style and script. Maps are stored as
+8-bit grids, and the page draws them. Its three parts are ``report.html``, ``report.css`` and ``report.js`` beside this
+file.
 """
 
 import base64
@@ -35,13 +35,13 @@ TITLES = {
     "cross": "cross-attention",
     "cross_gradient": "cross-attention, gradient",
 }
-"""Kinds of maps in the page's order; a kind that is not here comes after them under its own name."""
+"""Kinds of maps in the page's order. Other kinds come after them under their own names."""
 SHOWN_AT_FIRST = ("prior_mask", "bottom_up", "top_down")
 HUMAN = "people"
 """Title of the human maps."""
 PICTURE_SIDE, JPEG_QUALITY = 384, 82
 HUMAN_SIDE = 32
-"""Longer side to which a human map, drawn by hand on the picture, is averaged; a model's grids are no finer."""
+"""Longer side of a human map on the page, in cells. People drew finer maps, which are averaged."""
 COLORMAP = "inferno"
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
@@ -56,7 +56,7 @@ class WrittenReport(NamedTuple):
 
 
 def in_order(kinds: Iterable[str]) -> list[str]:
-    """Kinds of maps, each once, as the page lists them: those of ``TITLES``, then any others."""
+    """Kinds of maps, each once, in the page's order: those of ``TITLES``, then others."""
     found = dict.fromkeys(kinds)
     return [kind for kind in TITLES if kind in found] + [kind for kind in found if kind not in TITLES]
 
@@ -65,11 +65,11 @@ def choose_shown(kinds: Sequence[str], show: Sequence[str] | None) -> list[str]:
     """The kinds of maps that the page shows when it is opened.
 
     Args:
-        kinds: that there are.
-        show: those asked for. None: ``SHOWN_AT_FIRST``, or all if there is none of these.
+        kinds: all kinds of the export.
+        show: the user's choice. None shows ``SHOWN_AT_FIRST``, or all kinds if the export has none of these.
 
     Raises:
-        ConfigError: there is no map of a kind asked for.
+        ConfigError: the export has no map of a chosen kind.
     """
     if show is None:
         return [kind for kind in SHOWN_AT_FIRST if kind in kinds] or list(kinds)
@@ -92,13 +92,13 @@ def write_report(
     """Write the page, whole or not at all.
 
     Args:
-        human: question id -> where people looked, a grid (h, w) over the whole picture, larger is more.
-        agreement: question id -> how well model and people agree on where to look, at most 1.
-        note: a line under the title.
+        human: question id -> where people looked, a grid (h, w) over the whole picture; larger is more.
+        agreement: question id -> agreement of model and people, at most 1.
+        note: a line below the title.
         show: kinds of maps to show when the page is opened, as for ``choose_shown``; the reader can choose others.
 
     Raises:
-        InputError: there is no record, a picture cannot be read or has another size than the export says, or
+        InputError: there is no record, a picture cannot be read or has another size than the export states, or
             ``output`` cannot be written.
         ConfigError: no record has a kind of map that is in ``show``.
     """
@@ -137,7 +137,7 @@ def write_report(
 def _card(
     record: Exported, picture: int, human: Mapping[int, np.ndarray], agreement: Mapping[int, float]
 ) -> dict[str, Any]:
-    """A record as the page's script reads it."""
+    """A record in the form that the page's script reads."""
     width, height = record.image_size
     box = tuple(edge / side for edge, side in zip(record.box, (width, height, width, height), strict=True))
     card = {
@@ -160,18 +160,18 @@ def _card(
         "prediction": record.prediction,
         "confidence": record.confidence,
         "accuracy": record.accuracy,
-        # The most frequent first; of equally frequent ones, the one that was given first.
+        # The most frequent answer first; equally frequent ones in the order in which they were given.
         "answers": None if record.answers is None else Counter(record.answers).most_common(),
         "agreement": None if record.question_id is None else agreement.get(record.question_id),
     }
 
 
 def _map(grid: np.ndarray, box: Sequence[float]) -> dict[str, Any]:
-    """A map between its smallest value, 0, and its largest, 255; one without differences is 0 everywhere.
+    """A map scaled so that its smallest value is 0 and its largest 255. A constant map is 0 everywhere.
 
     Args:
         grid: (h, w).
-        box: part of the picture that it covers, in widths and heights of the picture.
+        box: part of the picture that it covers, as shares of the picture's width and height.
     """
     grid = np.asarray(grid, dtype=np.float64)
     low, high = grid.min(), grid.max()
@@ -187,14 +187,14 @@ def _map(grid: np.ndarray, box: Sequence[float]) -> dict[str, Any]:
 
 
 def _shrink(grid: np.ndarray) -> np.ndarray:
-    """A finely drawn map averaged to at most ``HUMAN_SIDE`` cells a side."""
+    """A fine map, averaged to at most ``HUMAN_SIDE`` cells a side."""
     factor = max(1.0, max(grid.shape) / HUMAN_SIDE)
     rows, columns = (max(1, round(side / factor)) for side in grid.shape)
     return np.asarray(Image.fromarray(grid.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX))
 
 
 def _encode_picture(record: Exported) -> str:
-    """The picture as a data URI, its longer side at most ``PICTURE_SIDE``."""
+    """The picture as a data URI. Its longer side is at most ``PICTURE_SIDE``."""
     try:
         picture = open_rgb(record.image)
     except InputError as error:
@@ -214,7 +214,7 @@ def _name(record: Exported) -> str:
 
 
 def _colours() -> bytes:
-    """Red, green and blue of 256 steps from weak to strong."""
+    """Red, green and blue of 256 colours from weak to strong."""
     return matplotlib.colormaps[COLORMAP](np.arange(256), bytes=True)[:, :3].tobytes()
 
 
@@ -223,14 +223,14 @@ def _base64(content: bytes) -> str:
 
 
 def _fill_template(title: str, content: dict[str, Any]) -> str:
-    """The whole page. Its policy allows the two texts of ours, by their hashes, and pictures that are inside."""
+    """The whole page. Its security policy allows our style and script, by their hashes, and embedded pictures."""
     page, style, script = (_read_part(f"report.{suffix}") for suffix in ("html", "css", "js"))
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'",
         "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode("ascii"),
         "style": style,
-        # "<" cannot occur outside of strings, and within them an escape keeps "</script>" from ending the element.
+        # In JSON "<" occurs only inside strings. Escaping it keeps "</script>" from ending the element.
         "content": json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": script,
     }

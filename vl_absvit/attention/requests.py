@@ -1,4 +1,4 @@
-"""Questions or captions of one's own about pictures of one's own, as lines of a file."""
+"""The user's own questions or captions about the user's own pictures, as lines of a file."""
 
 import re
 from collections.abc import Mapping
@@ -13,28 +13,28 @@ from vl_absvit.errors import InputError
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 TextKind = Literal["question", "caption"]
-"""What a text about a picture is: asked, or said."""
+"""The kinds of texts about a picture."""
 EXAMPLES = {"question": "What is it?", "caption": "a red ring"}
 
 
 class Request(NamedTuple):
-    """A question or caption of one's own."""
+    """A question or caption of the user."""
 
     id: str
     image: Path
     text: str
-    where: str  # it was read, for messages
-    more: Mapping[str, Any] = MappingProxyType({})  # whatever else its line says
+    where: str  # the file and line that it was read from, for messages
+    more: Mapping[str, Any] = MappingProxyType({})  # further keys of its line
 
 
 def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request]:
-    """The lines of a JSON Lines file: ``{"image": path, "question": text}``, and an ``id`` if not the line's number.
+    """Read a JSON Lines file of ``{"image": path, "question": text}``; without an ``id`` the line's number is the id.
 
-    A caption is under ``caption``, or else under ``question``. A relative path counts from the file's folder if such a
-    picture exists there, else from the current folder. Other keys, such as an ``answer``, are kept.
+    A caption stands under ``caption``, or else under ``question``. A relative path starts at the file's folder if that
+    picture exists, else at the current folder. Other keys, such as an ``answer``, are kept.
 
     Raises:
-        InputError: the file cannot be read or has no line, or a line is not of this form; names the line.
+        InputError: the file cannot be read, has no line, or has a line of another form; the message names the line.
     """
     path = Path(path)
     try:
@@ -54,7 +54,7 @@ def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request
         raise InputError(f'{path}: expected lines such as {{"image": "a.jpg", "{kind}": "{EXAMPLES[kind]}"}}, got none')
     place = {}
     for request in requests:
-        # Names that differ in case alone are the same file on some systems.
+        # Some systems take names that differ in case alone for the same file.
         earlier = place.setdefault(request.id.lower(), request.where)
         if earlier != request.where:
             raise InputError(f"{request.where}: the id {request.id!r} is also that of {earlier}")
@@ -65,7 +65,7 @@ def make_request(image: str | Path, text: object, where: str, id: object = "1", 
     """A checked request.
 
     Raises:
-        InputError: the text is empty or endless, the id is no name for a file, or the picture cannot be read.
+        InputError: the text is empty or too long, the id cannot name a file, or the picture does not exist.
     """
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"{where}: expected a {kind}, got {shown(text)}")
@@ -97,7 +97,7 @@ def _parse(line: str, path: Path, number: int, kind: TextKind) -> Request:
     text_key = "question" if kind not in content and "question" in content else kind
     keys = ("image", text_key, "id")
     more = {key: value for key, value in content.items() if key not in keys}
-    # A key that nobody knows is somebody's note, unless it may be a slip for one that is missing.
+    # Unknown keys are kept as the user's notes. They are refused if the text is missing: then one may be a misspelling.
     wrong = [key for key in more if text_key not in content or key in EXAMPLES]
     if wrong:
         raise InputError(f"{where}: expected the keys {', '.join(keys)}, got {shown(wrong[0])}")

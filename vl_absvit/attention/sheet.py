@@ -1,4 +1,4 @@
-"""One picture and several priors on a page: a row per prior, a column per strength of the top-down signal."""
+"""Draw one picture under several priors: a row for each prior, a column for each strength of the top-down signal."""
 
 import warnings
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from vl_absvit.attention.geometry import Box, cell_centres, scaled
 from vl_absvit.attention.render import FAINT, GAP, INK, MARGIN, PAPER, overlay
 
 TILE, WIDEST = 168, 252
-"""Height of a picture, and the width at which its height gives way; in pixels."""
+"""Height and largest width of a picture, in pixels. Wider pictures are made lower."""
 HEADING, CAPTION = 34, 24
 """Height of a row's heading and of the line below a picture, in pixels."""
 MAX_ROWS, MAX_COLUMNS = 32, 16
-"""More of them make a page that no viewer shows."""
+"""Largest number of rows and of columns. Viewers do not show larger pages."""
 _DPI = 100
 
 
 def sheet(
     picture: Image.Image, bottom_up: np.ndarray, rows: Mapping[str, Mapping[str, np.ndarray]], box: Box, *, note: str
 ) -> Image.Image:
-    """The picture with its bottom-up map, and below them a row of maps for every prior.
+    """Draw the picture with its bottom-up map, and below them a row of maps for every prior.
 
     Args:
         picture: RGB, upright.
@@ -55,13 +55,13 @@ def sheet(
             write(left + size[0] / 2, top + size[1] + CAPTION / 2, title, color=FAINT, size=9, ha="center")
     write(MARGIN, height - MARGIN - CAPTION / 2, _shorten(note, width // 6), color=FAINT, size=8)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # such a letter is drawn as an empty box
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # such a letter becomes an empty box
         canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def _draw(axes, picture: Image.Image, grid: np.ndarray | None, box: Box) -> None:
-    """The picture, under its map if there is one, with a ring around every strongest cell of a map that has some."""
+    """Draw the picture, with its map if there is one and a ring around every strongest cell of a map that varies."""
     width, height = picture.size
     axes.set_axis_off()
     axes.imshow(picture if grid is None else overlay(picture, grid, box), extent=(0, width, height, 0))
@@ -73,6 +73,6 @@ def _draw(axes, picture: Image.Image, grid: np.ndarray | None, box: Box) -> None
 
 
 def _shorten(text: str, letters: int) -> str:
-    """One line of at most so many letters."""
+    """The text in one line of at most ``letters`` letters."""
     line = " ".join(text.split())
     return line if len(line) <= letters else f"{line[: letters - 1]}…"

@@ -1,7 +1,7 @@
-"""Two questions about one picture on a page: what the first look sees, and where each question turns the second.
+"""Draw a page about one picture and two questions: the first look, and the second look for each question.
 
-On the left the picture, and below it the first look's map, which knows no question. Beside them a row per question: its
-prior mask and the second look's map.
+The picture is on the left. Below it is the first look's map, which does not depend on a question. Each question has a
+row beside them with its prior mask and the second look's map.
 """
 
 from typing import NamedTuple
@@ -25,13 +25,13 @@ from vl_absvit.attention.render import (
 )
 
 SIDE = 240
-"""Longer side of a picture and width of a column, in pixels: the page is as wide as a README shows it."""
+"""Longer side of a picture and width of a column, in pixels. The page is then as wide as a README shows it."""
 LINE, CAPTION = 25, 26
-"""Height of a line of a question or its answer, and of the line below a picture, in pixels."""
+"""Height of a line of text, and of the line below a picture, in pixels."""
 
 
 class Turned(NamedTuple):
-    """A question, the answer, and where the question turned the look."""
+    """A question, the model's answer, and the maps of the second look for it."""
 
     question: str
     answer: str
@@ -40,12 +40,12 @@ class Turned(NamedTuple):
 
 
 def two_questions(picture: Image.Image, bottom_up: np.ndarray, turned: tuple[Turned, Turned], box: Box) -> Image.Image:
-    """The page; every map is shown between its own smallest and largest value, with a ring at the largest.
+    """Draw the page. Every map is scaled to its own smallest and largest value and has a ring at the largest.
 
     Args:
         picture: RGB, upright.
         bottom_up: the first look's map, (h, w).
-        turned: the two questions; one is cut after a few lines.
+        turned: the two questions; a long text is cut.
         box: part of the picture that the maps cover.
     """
     scale = SIDE / max(picture.size)

@@ -1,4 +1,4 @@
-"""What can be had without looking: the best constant answer to each type of question."""
+"""The score without looking at images: the best constant answer to each type of question."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ class ConstantAnswers(NamedTuple):
 def best_constant_answers(
     questions: Iterable[tuple[str, Sequence[int], Sequence[float]]], vocabulary: Sequence[str]
 ) -> ConstantAnswers:
-    """The answer with the highest total soft score per question type; of equals, the first in the vocabulary.
+    """The answer with the highest total soft score, for each question type. The vocabulary's order breaks ties.
 
     Args:
         questions: question type, labels and soft scores of every training question.
@@ -47,7 +47,7 @@ def constant_answer_scores(annotations: Sequence[Mapping], constants: ConstantAn
     """VQA accuracy of the constant answers.
 
     Args:
-        annotations: official records of the split to score on, see ``vqa_scores``.
+        annotations: official records of the split to score on, as for ``vqa_scores``.
         constants: fitted on the training split.
     """
     answers = constants.per_question_type

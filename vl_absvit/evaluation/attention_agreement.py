@@ -1,10 +1,10 @@
-"""Do maps rank the parts of an image as people do? The measure of VQA-HAT, and rows that give it a scale.
+"""The agreement of maps with people by VQA-HAT's measure, and baselines that give it a scale.
 
-Das et al., "Human Attention in Visual Question Answering", EMNLP 2016 [HAT]: both maps are averaged onto 14 x 14 cells
-and their cells compared by Spearman's rank correlation, averaged over the people asked, then over questions.
+Das et al., "Human Attention in Visual Question Answering", EMNLP 2016 [HAT]: both maps are averaged onto 14 x 14 cells.
+Spearman's rank correlation compares their cells. It is averaged over people, then over questions.
 
-A map's *rank vector* holds the ranks of its cells (ties share theirs), centred and of length 1, so that the dot product
-of two is their Spearman correlation. A constant map ranks nothing: its rank vector is zero.
+A map's *rank vector* holds the ranks of its cells (equal cells share their mean rank), centred and of length 1. The dot
+product of two rank vectors is the Spearman correlation of their maps. The rank vector of a constant map is zero.
 
 Shapes: Q questions, C cells.
 """
@@ -22,7 +22,7 @@ from vl_absvit.errors import InputError
 GRID = (14, 14)
 """Cells that maps are compared on, rows and columns [HAT 4]."""
 CENTRE_SIGMA = 0.25
-"""Spread of the centre's Gaussian, as a share of the image's width and of its height."""
+"""Standard deviation of the centre's Gaussian, as a share of the image's width and of its height."""
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 
@@ -31,32 +31,32 @@ Box = tuple[float, float, float, float]
 
 
 class Donors(NamedTuple):
-    """For each question, whose map takes the place of its own in the *shuffled* row."""
+    """For each question, the other question whose map replaces its own in the *shuffled* row."""
 
-    places: np.ndarray  # (Q,) of the other questions; -1 where there is no other question
-    same_image: np.ndarray  # (Q,) bool: the donor is about the same image
+    places: np.ndarray  # (Q,), index of the other question; -1 if there is none
+    same_image: np.ndarray  # (Q,) bool, whether it is about the same image
 
 
 class Agreement(NamedTuple):
-    """The mean of a row's correlations and how sure it is; None where there are too few questions for it."""
+    """The mean of a row's correlations and its uncertainty. None stands where there are too few questions."""
 
     rank_correlation: float | None  # mean over questions
     standard_error: float | None  # of this mean
     interval: tuple[float, float] | None  # 95 %, percentiles of the means of resampled questions
-    questions: int  # that the row has a value for
+    questions: int  # with a value in this row
 
 
 def area_average(grid: ArrayLike, shape: tuple[int, int] = GRID, box: Box | None = None) -> np.ndarray:
-    """A map on a grid of another size: each new cell is the mean of the area of the map that it covers.
+    """Average a map onto a grid of another size: each new cell is the mean over the area that it covers.
 
-    Fractions of old cells count by their area, so the mean of the map stays, upwards and downwards. The result is not
-    rounded to grey values, which would tie what people ranked; as float32 it is rounded just enough for stretches that
-    are constant in the map to stay constant, whatever the order of summation.
+    Fractions of old cells count by their area, so that the mean of the map stays the same, for larger and smaller
+    grids. The result is not rounded to grey values, which would create ties. It is rounded to float32, so that constant
+    areas of the map stay constant whatever the order of summation.
 
     Args:
         grid: (h, w).
         shape: rows and columns of the new grid.
-        box: the part to take, in cells of ``grid``; its whole by default.
+        box: the part to take, in cells of ``grid``; by default all of it.
 
     Returns:
         ``shape``, float32.
@@ -88,15 +88,15 @@ def _weights(length: int, cells: int, low: float, high: float) -> np.ndarray:
 
 
 def human_on_grid(grey: np.ndarray, box: Box, image_size: tuple[int, int]) -> np.ndarray:
-    """A human map, which covers the whole image, cut to what the model saw and averaged: ``GRID``, float32.
+    """Cut a human map of the whole image to the part that the model saw, and average it: ``GRID``, float32.
 
     Args:
         grey: (height, width), in any resolution.
-        box: what the model saw, in pixels of the image.
+        box: the part that the model saw, in pixels of the image.
         image_size: width and height of the image.
 
     Raises:
-        InputError: the box is not within the image; half a pixel is allowed, for rounding.
+        InputError: the box is not within the image; rounding may exceed it by half a pixel.
     """
     (width, height), (x0, y0, x1, y1) = image_size, box
     if not (-0.5 <= x0 < x1 <= width + 0.5 and -0.5 <= y0 < y1 <= height + 0.5):
@@ -107,10 +107,10 @@ def human_on_grid(grey: np.ndarray, box: Box, image_size: tuple[int, int]) -> np
 
 
 def rank_vector(grid: ArrayLike) -> np.ndarray:
-    """The rank vector of a map; equal cells share their mean rank: (C,).
+    """The rank vector of a map, (C,). Equal cells share their mean rank.
 
     Raises:
-        InputError: a value is not finite, so that it has no rank.
+        InputError: a value is not finite and has no rank.
     """
     grid = np.asarray(grid)
     if not np.isfinite(grid).all():
@@ -122,15 +122,15 @@ def rank_vector(grid: ArrayLike) -> np.ndarray:
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float | None:
-    """Spearman's rank correlation of two maps of one shape; None if one of them is constant: it ranks nothing."""
+    """Spearman's rank correlation of two maps of one shape. It is None if one of them is constant."""
     a, b = rank_vector(a), rank_vector(b)
     return float(np.clip(a @ b, -1, 1)) if a.any() and b.any() else None
 
 
 def consensus(human: Sequence[ArrayLike]) -> np.ndarray:
-    """The mean rank vector of one question's human maps, none of them constant: (C,).
+    """The mean rank vector of one question's human maps, (C,). None of the maps is constant.
 
-    Its dot product with a rank vector is the mean of that map's correlations with each person.
+    Its dot product with a map's rank vector is the mean of the map's correlations with the people.
     """
     vectors = np.stack([rank_vector(grid) for grid in human])  # (people, C)
     if not vectors.any(axis=1).all():
@@ -139,23 +139,23 @@ def consensus(human: Sequence[ArrayLike]) -> np.ndarray:
 
 
 def correlations(vectors: np.ndarray, consensuses: np.ndarray) -> np.ndarray:
-    """Per question the mean Spearman correlation of a map with the human maps, 0 for a constant map: (Q,).
+    """For each question, the mean Spearman correlation of a map with the human maps, (Q,). A constant map gets 0.
 
     Args:
         vectors: rank vectors of the maps, (Q, C).
-        consensuses: of the people asked the same questions, (Q, C).
+        consensuses: mean rank vectors of the human maps of the same questions, (Q, C).
     """
     return np.einsum("qc,qc->q", vectors, consensuses)
 
 
 def inter_human(consensuses: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Per question the mean correlation of each human map with each other one: (Q,), NaN with fewer than two.
+    """For each question, the mean correlation between two of its human maps, (Q,). It is NaN with fewer than two maps.
 
-    The squared length of a sum of k unit vectors is k plus the sum of all dot products of two different ones.
+    The squared length of a sum of k unit vectors is k plus the sum of all dot products of two different vectors.
 
     Args:
         consensuses: (Q, C).
-        people: human maps behind each, (Q,).
+        people: number of human maps of each question, (Q,).
     """
     people = np.asarray(people, dtype=np.float64)
     squared_lengths = np.einsum("qc,qc->q", consensuses, consensuses)
@@ -164,7 +164,7 @@ def inter_human(consensuses: np.ndarray, people: np.ndarray) -> np.ndarray:
 
 
 def centre_map(shape: tuple[int, int] = GRID, box: Box = (0, 0, 1, 1)) -> np.ndarray:
-    """A Gaussian at the centre of the image, ``CENTRE_SIGMA`` wide, at the centres of the cells: ``shape``, float32.
+    """A Gaussian of width ``CENTRE_SIGMA`` at the centre of the image, at the centres of cells: ``shape``, float32.
 
     Args:
         box: the part of the image that the grid covers, as shares of its width and height.
@@ -176,12 +176,12 @@ def centre_map(shape: tuple[int, int] = GRID, box: Box = (0, 0, 1, 1)) -> np.nda
 
 
 def uniform_noise(question_id: int, seed: int, shape: tuple[int, int] = GRID) -> np.ndarray:
-    """A map that knows nothing, the same for a question and a seed whatever is compared beside: ``shape``."""
+    """A map of uniform noise that depends on question and seed alone: ``shape``."""
     return np.random.default_rng([seed, question_id]).random(shape)
 
 
 def choose_donors(question_ids: ArrayLike, image_ids: ArrayLike, seed: int) -> Donors:
-    """For each question another one at random: about the same image if there is one, else about another image."""
+    """Draw another question for each one: about the same image if there is one, else about another image."""
     question_ids, image_ids = np.asarray(question_ids), np.asarray(image_ids)
     by_image: dict[int, list[int]] = {}
     for place, image_id in enumerate(image_ids.tolist()):
@@ -194,16 +194,16 @@ def choose_donors(question_ids: ArrayLike, image_ids: ArrayLike, seed: int) -> D
             places[place] = rng.choice(siblings)
         elif len(by_image) > 1:
             other = rng.integers(len(question_ids) - 1)
-            places[place] = other + (other >= place)  # any but itself, which is alone on its image
+            places[place] = other + (other >= place)  # any other question; this one is alone on its image
     return Donors(places, (places >= 0) & (image_ids[places] == image_ids))
 
 
 def agreement(values: np.ndarray, seed: int = 0) -> Agreement:
-    """Sum up one row.
+    """Mean, standard error and interval of one row.
 
     Args:
-        values: a correlation per question, (Q,); NaN where the row has none.
-        seed: of the resampling of questions.
+        values: a correlation for each question, (Q,); NaN if the row has none.
+        seed: seed of the resampling of questions.
     """
     values = values[~np.isnan(values)]
     number = len(values)

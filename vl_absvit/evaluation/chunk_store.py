@@ -1,4 +1,4 @@
-"""Finished parts of a long evaluation on disk, so that an interrupted one goes on where it stopped."""
+"""Keep finished parts of a long evaluation on disk, so that an interrupted evaluation goes on."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from vl_absvit.errors import InputError
 
 
 class FileChunkStore:
-    """Arrays by name in ``<output>.partial``; every file is whole or absent.
+    """Arrays by name in the folder ``<output>.partial``. Every file is whole or absent.
 
     Args:
         output: the file that the evaluation will write.
@@ -22,20 +22,20 @@ class FileChunkStore:
         self.folder = partial_folder(Path(output))
 
     def start(self, request: dict[str, Any]) -> bool:
-        """Make the folder, or keep what an interrupted evaluation left there; True in the latter case.
+        """Make the folder, or keep the parts of an interrupted evaluation. Returns whether parts are kept.
 
-        Call it in one process, before any other asks for something.
+        One process calls this, before any process reads or writes.
 
         Args:
-            request: everything that the arrays depend on, as JSON. Parts made for another request are removed.
+            request: everything that the arrays depend on, as JSON. Parts of another request are removed.
 
         Raises:
-            InputError: something else is there.
+            InputError: the folder holds something else.
         """
         return start_or_continue(self.folder, request, work="evaluation")
 
     def get(self, name: str) -> np.ndarray | None:
-        """What was kept under this name; None if there is nothing."""
+        """The array of this name; None if there is none."""
         path = self.folder / f"{name}.npy"
         if not path.exists():
             return None
@@ -45,10 +45,10 @@ class FileChunkStore:
             raise InputError(f"{path}: not what was kept there ({error}); remove the folder to start over") from error
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """Keep an array."""
+        """Write an array under a name."""
         path = self.folder / f"{name}.npy"
         write_whole(path, lambda stream: np.save(stream, array, allow_pickle=False))
 
     def remove(self) -> None:
-        """Forget everything, once the result is written."""
+        """Remove the folder. Call this when the result is written."""
         shutil.rmtree(self.folder)

@@ -35,19 +35,19 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def subset_logits(logits: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The logits of some classes only, (I, C) -> (I, len(columns)): all others can no longer be chosen."""
+    """The logits of some classes, (I, C) -> (I, len(columns)). Other classes cannot be chosen."""
     return logits[:, columns]
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many wrong classes stand before, or level with, each image's own.
+    """For each image, the number of wrong classes whose logit is at least that of the right one.
 
     Args:
         logits: (I, C), finite.
         labels: column of each image's class, (I,).
 
     Returns:
-        (I,), 0 is best.
+        (I,); 0 is best.
     """
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite")
@@ -56,10 +56,10 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class ClassCounts(NamedTuple):
-    """Images of every class, and how many of them are right."""
+    """For each class, the number of images and of right ones."""
 
     images: np.ndarray  # (C,)
-    right: dict[int, np.ndarray]  # by k: images whose class is among the first k, (C,)
+    right: dict[int, np.ndarray]  # k -> images whose class is among the first k, (C,)
 
     def accuracy(self, k: int) -> float:
         """Percentage of all images whose class is among the first k."""
@@ -67,7 +67,7 @@ class ClassCounts(NamedTuple):
 
 
 def count_top_k(ranks: np.ndarray, labels: np.ndarray, num_classes: int, ks: Sequence[int] = KS) -> ClassCounts:
-    """Counts per class; a k above the number of classes is as that number is: always right, see ``clamped``.
+    """Count for each class. A k above the number of classes is always right (see ``clamped``).
 
     Args:
         ranks: what ``label_ranks`` gives, (I,).
@@ -79,7 +79,7 @@ def count_top_k(ranks: np.ndarray, labels: np.ndarray, num_classes: int, ks: Seq
 
 
 def clamped(num_classes: int, ks: Iterable[int] = KS) -> list[str]:
-    """What is to be said of every k that is above the number of classes."""
+    """A remark for every k that is above the number of classes."""
     return [
         f"there are only {num_classes} classes: top{k} is top{num_classes}, which is always right"
         for k in ks
@@ -88,12 +88,12 @@ def clamped(num_classes: int, ks: Iterable[int] = KS) -> list[str]:
 
 
 class CorruptionScores(NamedTuple):
-    """How a model fares on corrupted images; percentages."""
+    """A model's errors on corrupted images, in percent."""
 
-    mean_errors: dict[str, float]  # by corruption, over its severities
-    corruption_errors: dict[str, float]  # CE: relative to AlexNet's, of corruptions with all five severities
-    mean_error: float  # over corruptions
-    mce: float | None  # mean CE of all 15 corruptions; None where one is missing
+    mean_errors: dict[str, float]  # for each corruption, the mean over its severities
+    corruption_errors: dict[str, float]  # CE, relative to AlexNet's error, for corruptions with all five severities
+    mean_error: float  # mean over corruptions
+    mce: float | None  # mean CE of all 15 corruptions; None if one is missing
 
 
 def corruption_error(errors: Sequence[float], alexnet_error: float) -> float:
@@ -107,7 +107,7 @@ def corruption_scores(errors: Mapping[str, Mapping[int, float]]) -> CorruptionSc
     """Means and corruption errors.
 
     Args:
-        errors: top-1 error in percent by corruption, then severity; at least one of one.
+        errors: corruption -> severity -> top-1 error in percent; not empty.
     """
     unknown = [name for name in errors if name not in ALEXNET_ERRORS]
     if unknown:

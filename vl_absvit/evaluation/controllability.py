@@ -1,7 +1,7 @@
-"""Does attention follow the prior where a picture shows two things, one in each half?
+"""Whether attention follows the prior in pictures that show one thing in each half.
 
-Shapes: n pictures, each asked for its left and for its right thing; h x w cells of a map. Coordinates are pixels, boxes
-(x0, y0, x1, y1) with the far edges excluded.
+Shapes: n pictures with two priors each, for the left and for the right thing; h x w cells of a map. Coordinates are
+pixels. Boxes are (x0, y0, x1, y1) with the far edges excluded.
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_steering(path: Path) -> dict[str, float]:
 
 
 class Peak(NamedTuple):
-    """Where a map is strongest."""
+    """The strongest cell of a map."""
 
     row: int
     column: int
@@ -52,7 +52,7 @@ class Peak(NamedTuple):
 
 
 def strongest_cell(cells: np.ndarray, centres: np.ndarray) -> Peak | None:
-    """The strongest cell of a map, the first in raster order of several; None where all are the same.
+    """The strongest cell of a map, the first in raster order if several are equal; None if all are equal.
 
     Args:
         cells: (h, w), finite.
@@ -66,12 +66,12 @@ def strongest_cell(cells: np.ndarray, centres: np.ndarray) -> Peak | None:
 
 
 class Control(NamedTuple):
-    """How far one kind of map follows the prior; see ``DEFINITIONS``."""
+    """Scores of how well one kind of map follows the prior (see ``DEFINITIONS``)."""
 
     asked_half: float
     both_halves: float
     asked_object: float
-    share: float | None  # None where there is no look to take it from
+    share: float | None  # None if there are no logits
     without_peak: int
 
 
@@ -81,11 +81,11 @@ def control(
     """Scores of one kind of map over n pictures.
 
     Args:
-        maps: asked for the left and for the right thing, (n, 2, h, w), finite.
-        centres: of the cells as (x, y), (n, h, w, 2).
-        middles: where the halves of every picture meet, in x; it belongs to neither, (n,).
-        boxes: of the left and of the right thing, (n, 2, 4).
-        logits: of the left and of the right thing, asked for either, (n, 2, 2).
+        maps: maps with the prior of the left and of the right thing, (n, 2, h, w), finite.
+        centres: centres of the cells as (x, y), (n, h, w, 2).
+        middles: the x at which the halves of a picture meet, (n,); it belongs to neither half.
+        boxes: boxes of the left and of the right thing, (n, 2, 4).
+        logits: logits of the left and of the right thing (last axis) for each prior, (n, 2, 2).
     """
     halves = [[(-np.inf, -np.inf, x, np.inf), (np.nextafter(x, np.inf), -np.inf, np.inf, np.inf)] for x in middles]
     in_half = _points_at(maps, centres, np.array(halves))  # (n, 2)
@@ -100,13 +100,13 @@ def control(
 
 
 def share_of_asked(logits: np.ndarray) -> np.ndarray:
-    """Softmax over both things, at the one asked for: (n, 2, 2) -> (n, 2)."""
+    """Softmax over both things, taken at the prior's own thing: (n, 2, 2) -> (n, 2)."""
     powers = np.exp(logits - logits.max(axis=2, keepdims=True))
     return np.diagonal(powers / powers.sum(axis=2, keepdims=True), axis1=1, axis2=2)
 
 
 def _points_at(maps: np.ndarray, centres: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Whether each map points into the box of its own thing, (n, 2)."""
+    """Whether each map points into the box of its prior's thing, (n, 2)."""
     return np.array(
         [
             [points_at(cells, of_cells, [box]) for cells, box in zip(pair, own, strict=True)]

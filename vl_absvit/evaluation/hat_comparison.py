@@ -1,4 +1,4 @@
-"""A model's maps beside where people looked, question by question: the rows of a comparison on VQA-HAT.
+"""Compare a model's maps with human maps, question by question: the rows of a comparison on VQA-HAT.
 
 Shapes: Q questions, C cells of ``GRID``.
 """
@@ -48,27 +48,27 @@ class Row(NamedTuple):
     """One row of the comparison."""
 
     overall: Agreement
-    off_centre: Agreement  # on the questions where people did not look at the centre
+    off_centre: Agreement  # on questions whose human maps do not favour the centre
 
 
 class Scores(NamedTuple):
     """The whole comparison."""
 
-    map: str  # the one that ``shuffled`` is made of
+    map: str  # the kind of map that ``shuffled`` takes from other questions
     rows: dict[str, Row]  # inter_human, the model's maps, centre, shuffled, uniform_noise
     questions: int
     off_centre_questions: int
-    counts: dict[str, Any]  # of what was used, left out, or counted as 0
+    counts: dict[str, Any]  # numbers of maps that were used, left out or counted as 0
 
 
 class HATComparison:
-    """Takes the questions one at a time, and keeps the rank vectors of their maps only."""
+    """Collects questions one at a time. It keeps only the rank vectors of their maps."""
 
     def __init__(self, kinds: Sequence[str], main: str) -> None:
         """
         Args:
-            kinds: names of the model's maps, as every question has them.
-            main: the one of them to take from other questions for ``shuffled``.
+            kinds: names of the model's maps; every question has all of them.
+            main: the kind of map that ``shuffled`` takes from other questions.
         """
         self._kinds, self._main = list(dict.fromkeys(kinds)), main
         self._ids: list[tuple[int, int]] = []  # of question and image
@@ -87,16 +87,16 @@ class HATComparison:
         box: Box,
         image_size: tuple[int, int],
     ) -> None:
-        """One question; it is left out, and counted, if no human map varies within what the model saw.
+        """Add one question. It is left out and counted if all its human maps are constant on the part the model saw.
 
         Args:
-            maps: the model's, (h, w) each, over ``box``.
-            human: 8-bit, (height, width) each, over the whole image.
-            box: what the model saw, in pixels of the image.
+            maps: the model's maps over ``box``, (h, w) each.
+            human: human maps over the whole image, 8-bit, (height, width) each.
+            box: the part that the model saw, in pixels of the image.
             image_size: width and height of the image.
 
         Raises:
-            InputError: a map is no grid of finite numbers, or the box no part of the image.
+            InputError: a map is no grid of finite numbers, or the box is not within the image.
         """
         grids = [human_on_grid(grey, box, image_size) for grey in human]
         varied = [grid for grid in grids if grid.min() < grid.max()]
@@ -115,7 +115,7 @@ class HATComparison:
         self._ids.append((question_id, image_id))
 
     def scores(self) -> Scores:
-        """The rows over all questions added; at least one was not left out."""
+        """The rows over all added questions. At least one question must not be left out."""
         human = np.stack(self._human)  # (Q, C)
         vectors = {name: np.stack(each) for name, each in self._vectors.items()}  # (Q, C) each
         values = {name: correlations(each, human) for name, each in vectors.items()}  # (Q,) each

@@ -1,4 +1,4 @@
-"""How far prior masks open: a second look that is to follow the text needs a mask that is neither shut nor all open."""
+"""How far prior masks are open. The second look follows the text only if masks are neither shut nor open everywhere."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class Openness(NamedTuple):
-    """Of several masks, in percent but for the last."""
+    """Statistics of several masks."""
 
-    shut: float  # masks that are 0 everywhere: nothing is fed back
-    open: float  # mean share of the patches above 0
+    shut: float  # percent of masks that are 0 everywhere, so that nothing is fed back
+    open: float  # mean percent of patches above 0
     largest: float  # median of the masks' largest values, in [0, 1]
 
 
 def openness(masks: Sequence[np.ndarray]) -> Openness | None:
-    """How far the masks (h, w) each, in [0, 1], are open; None where there are none."""
+    """Statistics of masks (h, w) with values in [0, 1]; None without masks."""
     if not len(masks):
         return None
     is_open = np.stack(masks).reshape(len(masks), -1) > 0

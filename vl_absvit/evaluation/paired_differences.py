@@ -1,6 +1,6 @@
-"""Is one recipe better than another? The difference of their scores, seed by seed.
+"""Compare two recipes by the difference of their scores, seed by seed.
 
-Runs of the same seed share data and start: what makes a seed easy or hard is in both, and not in their difference.
+Runs of the same seed share data and start. An easy or hard seed changes both scores but not their difference.
 """
 
 from collections.abc import Mapping
@@ -11,22 +11,20 @@ from typing import NamedTuple
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
-"""Of the interval: the share of such intervals that hold the true mean, where differences are normally distributed."""
+"""Share of such intervals that contain the true mean, if differences are normally distributed."""
 
 
 class PairedDifference(NamedTuple):
-    """Scores minus those of a reference on the seeds that both have."""
+    """Scores minus the reference's scores on common seeds."""
 
     by_seed: dict[int, float]
     mean: float
     standard_error: float | None  # of the mean; None with a single seed
-    interval: (
-        tuple[float, float] | None
-    )  # of the mean, by Student's t with a degree of freedom less than there are seeds
+    interval: tuple[float, float] | None  # of the mean, by Student's t; degrees of freedom: number of seeds - 1
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval says which of both is ahead; a single seed never does."""
+        """Whether the interval lies on one side of 0. With a single seed it never does."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
@@ -35,10 +33,10 @@ def paired_difference(scores: Mapping[int, float], reference: Mapping[int, float
 
     Args:
         scores: seed -> score.
-        reference: the same of what is compared with.
+        reference: seed -> score of the recipe to compare with.
 
     Returns:
-        None where no seed is in both.
+        None if there is no common seed.
     """
     by_seed = {seed: scores[seed] - reference[seed] for seed in sorted(scores.keys() & reference.keys())}
     if not by_seed:

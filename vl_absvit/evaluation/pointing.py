@@ -1,6 +1,6 @@
-"""The pointing game: does the strongest cell of a map lie on what was asked about?
+"""The pointing game: whether the strongest cell of a map lies on an asked object.
 
-Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, on the cells of the map itself.
+Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016. Here it is played on the cells of the map.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ Box = Sequence[float]
 
 
 class PointingScore(NamedTuple):
-    """How often the maps pointed at what was asked about."""
+    """How often maps point at an asked object."""
 
-    accuracy: float  # percent of ``questions``; 0 where there are none
-    questions: int  # with at least one box
-    without_boxes: int  # left out: nothing to point at
+    accuracy: float  # percent of ``questions``; 0 without questions
+    questions: int  # questions with at least one box
+    without_boxes: int  # questions without a box, which are left out
 
 
 def points_at(cells: np.ndarray, centres: np.ndarray, boxes: Sequence[Box]) -> bool:
-    """Whether the centre of the strongest cell lies in one of the boxes; of several equally strong cells, each must.
+    """Whether the centre of the strongest cell lies in a box. If several cells are equally strong, all of them must.
 
     Args:
         cells: a map, (h, w).
         centres: centre of each cell in pixels, as (x, y), (h, w, 2).
-        boxes: of the objects, in pixels.
+        boxes: boxes of the objects, in pixels.
     """
     strongest = centres[cells == cells.max()]  # (ties, 2)
     if not len(strongest):
@@ -39,12 +39,12 @@ def points_at(cells: np.ndarray, centres: np.ndarray, boxes: Sequence[Box]) -> b
 def pointing_accuracy(
     maps: Sequence[np.ndarray], centres: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]
 ) -> PointingScore:
-    """Share of questions whose map points at one of the asked objects; those without boxes are left out and counted.
+    """Share of questions whose map points at an asked object. Questions without boxes are left out and counted.
 
     Args:
-        maps: of every question, (h, w) each.
-        centres: of the cells of every question's map, (h, w, 2) each.
-        boxes: of the objects each question names.
+        maps: a map for each question, (h, w).
+        centres: centres of the map's cells for each question, (h, w, 2).
+        boxes: boxes of the objects that each question names.
     """
     hits = [points_at(*each) for each in zip(maps, centres, boxes, strict=True) if len(each[2])]
     return PointingScore(100 * sum(hits) / len(hits) if hits else 0.0, len(hits), len(maps) - len(hits))

@@ -1,8 +1,8 @@
-"""Ranks and recalls of image-text retrieval, from scores alone.
+"""Ranks and recalls of image-text retrieval, computed from scores alone.
 
-Image retrieval (ir) asks a caption for its image, text retrieval (tr) an image for any of its captions. Ties count
-against the model. Where shortlists were scored, listed candidates stand before all others, which follow in the order of
-the dual encoder: so does a match that no shortlist has. Shapes: I images, C captions, Q queries.
+In image retrieval (ir) a caption searches its image. In text retrieval (tr) an image searches any of its captions. Ties
+count against the model. With shortlists, listed candidates rank before all others. The others follow in the order of
+the dual encoder, right candidates among them. Shapes: I images, C captions, Q queries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ KS = (1, 5, 10)
 
 
 def shortlist(similarity: np.ndarray, size: int) -> np.ndarray:
-    """The ``size`` best candidates of every query, or all if there are fewer; of equal ones the earlier.
+    """The ``size`` best candidates of every query, or all if there are fewer. Earlier candidates win ties.
 
     Args:
-        similarity: of queries to candidates, (queries, candidates).
+        similarity: similarity of queries and candidates, (queries, candidates).
 
     Returns:
-        Membership, (queries, candidates) bool.
+        Whether a candidate is listed, (queries, candidates) bool.
     """
     listed = np.zeros(similarity.shape, dtype=bool)
     best = np.argsort(-similarity, axis=1, kind="stable")[:, :size]
@@ -31,24 +31,24 @@ def shortlist(similarity: np.ndarray, size: int) -> np.ndarray:
 def rank_of_first_match(
     scores: np.ndarray, is_match: np.ndarray, listed: np.ndarray | None = None, similarity: np.ndarray | None = None
 ) -> np.ndarray:
-    """How many wrong candidates stand before, or level with, each query's best match.
+    """For each query, the number of wrong candidates that rank before its best match or tie with it.
 
     Args:
-        scores: of queries to candidates, (queries, candidates); read where ``listed`` only.
-        is_match: right candidates, (queries, candidates) bool; at least one per query.
-        listed: candidates that were scored; they stand before all others, which follow in the order of ``similarity``.
-            None means all of them.
+        scores: scores of queries and candidates, (queries, candidates); only those of ``listed`` ones are read.
+        is_match: right candidates, (queries, candidates) bool; at least one for each query.
+        listed: candidates that were scored. They rank before all others, which follow in the order of ``similarity``.
+            None means all candidates.
         similarity: (queries, candidates).
 
     Returns:
-        (queries,), 0 is best.
+        (queries,); 0 is best.
     """
     if listed is None:
         listed = np.ones(scores.shape, dtype=bool)
     scores = np.where(listed, scores, -np.inf)
     if not np.isfinite(scores[listed]).all():
         raise ValueError("scores of listed candidates must be finite")
-    own = np.where(is_match, scores, -np.inf).max(axis=1, keepdims=True)  # -inf where no match is listed
+    own = np.where(is_match, scores, -np.inf).max(axis=1, keepdims=True)  # -inf if no match is listed
     before = (~is_match & listed & (scores >= own)).sum(axis=1)
     if similarity is None:
         return before
@@ -58,19 +58,19 @@ def rank_of_first_match(
 
 
 def recall(ranks: np.ndarray, ks: Sequence[int] = KS) -> dict[int, float]:
-    """Percentage of queries whose first match is among the first k."""
+    """Percentage of queries whose best match is among the first k."""
     return {k: 100 * float((ranks < k).mean()) for k in ks}
 
 
 class Ranks(NamedTuple):
-    """Wrong candidates that stand before, or level with, the best match of every query; 0 is best."""
+    """For each query, the number of wrong candidates that rank before its best match or tie with it; 0 is best."""
 
-    ir: np.ndarray  # (C,), of captions that ask for their image
-    tr: np.ndarray  # (I,), of images that ask for a caption
+    ir: np.ndarray  # (C,), of captions that search their image
+    tr: np.ndarray  # (I,), of images that search a caption
 
 
 def consecutive_folds(images: int, folds: int) -> np.ndarray:
-    """The fold of every image, (I,): from 0, in the images' order, of sizes that differ by one at most."""
+    """The fold of every image, (I,). Folds count from 0, follow the images' order, and differ by one image at most."""
     return np.repeat(np.arange(folds), [len(part) for part in np.array_split(np.arange(images), folds)])
 
 
@@ -81,14 +81,14 @@ def retrieval_ranks(
     size: int | None = None,
     fold_of_image: np.ndarray | None = None,
 ) -> Ranks:
-    """Ranks of both directions; with folds, among the images and captions of a query's own fold only.
+    """Ranks of both directions. With folds, a query ranks the images or captions of its own fold only.
 
     Args:
-        scores: of every image with every caption, (I, C); only pairs of one fold and, with shortlists, listed ones are
+        scores: scores of images and captions, (I, C). Only pairs of one fold and, with shortlists, listed pairs are
             read.
         image_of_caption: row of the image that each caption describes, (C,).
-        similarity: of the dual encoder, (I, C), where shortlists were taken from it.
-        size: candidates per query in the shortlists; None means that all pairs are scored.
+        similarity: the dual encoder's similarities, (I, C), if shortlists were taken from them.
+        size: candidates of each query in the shortlists; None means that all pairs are scored.
         fold_of_image: (I,); None means one fold.
     """
     ir, tr = np.empty(len(image_of_caption), dtype=np.int64), np.empty(len(scores), dtype=np.int64)
@@ -108,10 +108,10 @@ def listed_pairs(
     image_of_caption: np.ndarray | None = None,
     fold_of_image: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Pairs that at least one direction's shortlist asks for, (I, C) bool; all of them where ``size`` is None.
+    """Pairs that the shortlist of at least one direction holds, (I, C) bool; all pairs if ``size`` is None.
 
     Args:
-        image_of_caption, fold_of_image: as for ``retrieval_ranks``; pairs of different folds are never asked for.
+        image_of_caption, fold_of_image: as for ``retrieval_ranks``. Pairs of different folds are never listed.
     """
     listed = np.zeros(similarity.shape, dtype=bool)
     for images, captions in _members(similarity.shape, image_of_caption, fold_of_image):
@@ -124,10 +124,10 @@ def listed_pairs(
 
 
 def measures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, float]:
-    """What tables report: recalls in percent, their sum, and the median and mean rank, which count from 1.
+    """The numbers that papers report: recalls in percent, their sum, and median and mean rank, which count from 1.
 
-    ``ir_r1`` ... ``tr_r10``, ``rsum`` (of the six), ``ir_median_rank``, ``ir_mean_rank`` and the same of ``tr``. The
-    median of an even number of ranks lies halfway between two of them.
+    The names are ``ir_r1`` ... ``tr_r10``, ``rsum`` (of the six), ``ir_median_rank``, ``ir_mean_rank`` and the same two
+    of ``tr``. The median of an even number of ranks lies halfway between the middle two.
     """
     recalls = {f"{name}_r{k}": value for name in Ranks._fields for k, value in recall(getattr(ranks, name), ks).items()}
     measured = recalls | {"rsum": sum(recalls.values())}
@@ -137,7 +137,7 @@ def measures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, float]:
 
 
 def measures_of_folds(ranks: Ranks, image_of_caption: np.ndarray, fold_of_image: np.ndarray) -> list[dict[str, float]]:
-    """``measures`` of each fold's queries; tables report the mean over folds."""
+    """``measures`` of each fold's queries. Papers report the mean over folds."""
     parts = _members((len(fold_of_image), len(image_of_caption)), image_of_caption, fold_of_image)
     return [measures(Ranks(ranks.ir[captions], ranks.tr[images])) for images, captions in parts]
 
@@ -154,7 +154,7 @@ def retrieval_recalls(
     size: int | None = None,
     ks: Sequence[int] = KS,
 ) -> dict[str, float]:
-    """``ir_r1`` ... ``tr_r10`` in percent; arguments as for ``retrieval_ranks``."""
+    """``ir_r1`` ... ``tr_r10`` in percent. The arguments are those of ``retrieval_ranks``."""
     ranks = retrieval_ranks(scores, image_of_caption, similarity, size)
     return {f"{name}_r{k}": value for name in Ranks._fields for k, value in recall(getattr(ranks, name), ks).items()}
 
@@ -162,7 +162,7 @@ def retrieval_recalls(
 def _members(
     shape: tuple[int, int], image_of_caption: np.ndarray | None, fold_of_image: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images and the captions of each fold, both ascending, of a table of this shape."""
+    """The images and captions of each fold, both ascending, for a table of this shape."""
     if fold_of_image is None:
         yield np.arange(shape[0]), np.arange(shape[1])
         return
@@ -171,5 +171,5 @@ def _members(
 
 
 def _part(table: np.ndarray, images: np.ndarray, captions: np.ndarray) -> np.ndarray:
-    """Some rows and columns; the table itself where these are all of them."""
+    """Some rows and columns of a table; the table itself if these are all of them."""
     return table if (len(images), len(captions)) == table.shape else table[np.ix_(images, captions)]

@@ -1,6 +1,6 @@
-"""Predictions in EvalAI's form, ``[{"question_id": int, "answer": str}, ...]``: checked before they are used or sent.
+"""Check predictions in EvalAI's form, ``[{"question_id": int, "answer": str}, ...]``, before they are used or sent.
 
-What is wrong is said with counts and the first few cases; nothing is mended on the way.
+Errors state the number of wrong questions and the first few. Nothing is repaired.
 """
 
 from collections import Counter
@@ -16,23 +16,23 @@ from vl_absvit.errors import InputError
 QUESTIONS = {split: (subset, number) for split, (subset, _, number) in OFFICIAL.items()}
 """Split of VQAv2 -> its official name and number of questions."""
 SENT_AS = {"train": "train", "val": "val", "test": "test", "test-dev": "test", "test-std": "test"}
-"""What predictions can be sent for -> the split that they must answer: both phases of EvalAI take all of test2015."""
+"""EvalAI's phase or a split -> the split that predictions must answer. Both test phases take all of test2015."""
 _WHY_ALL = (
     "EvalAI's phases test-dev and test-std both take answers to all "
     f"{QUESTIONS['test'][1]:,} questions of test2015, and refuse those to test-dev's {QUESTIONS['test-dev'][1]:,} alone"
 )
 MAX_BYTES = 100 * 10**6
-"""Of a file to be sent; answers to all of test2015 take a fifth of it."""
+"""Largest file to send. Answers to all of test2015 take a fifth of it."""
 MAX_CHARACTERS = 200
-"""Of an answer; the longest that people gave have fewer than a hundred."""
+"""Longest answer. The longest ones of people have fewer than a hundred characters."""
 _SHOWN = 3
 
 
 def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int], where: str = "predictions") -> None:
-    """Refuse predictions unless each question has exactly one, and that a string.
+    """Refuse predictions unless each question has exactly one, which is a string.
 
     Args:
-        question_ids: every question of the split.
+        question_ids: ids of all questions of the split.
         where: the file's name, for the message.
     """
     if not isinstance(predictions, Sequence) or isinstance(predictions, str):
@@ -52,15 +52,15 @@ def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int]
 
 
 def check_questions(content: object, phase: str, where: str) -> list[int]:
-    """The ids of the official questions that predictions must answer.
+    """Ids of the official questions that predictions must answer.
 
     Args:
-        content: of the official question file.
+        content: content of the official question file.
         phase: a key of ``SENT_AS``.
         where: the file's name, for the message.
 
     Raises:
-        InputError: these are not all questions of the split, each once.
+        InputError: the file does not hold all questions of the split once.
     """
     subset, number = QUESTIONS[SENT_AS[phase]]
     if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
@@ -77,7 +77,7 @@ def check_questions(content: object, phase: str, where: str) -> list[int]:
 
 
 def question_ids(questions: Sequence, where: str) -> list[int]:
-    """The id of every question, in their order; refused where one is missing or comes twice."""
+    """Ids of the questions in their order. Refuse a question without an id and an id that comes twice."""
     for place, question in enumerate(questions):
         if not isinstance(question, dict) or type(question.get("question_id")) is not int:
             raise InputError(f"{where}: question {place}: expected an integer question_id, got {shown(question)}")
@@ -87,20 +87,20 @@ def question_ids(questions: Sequence, where: str) -> list[int]:
 
 
 def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
-    """Refuse a file that the evaluation server refuses, or takes and scores for less than it is worth.
+    """Refuse a file that the evaluation server refuses, or accepts but scores too low.
 
-    Beyond ``check_submission``: a plain JSON file in UTF-8 of a bounded size, nothing but ids and answers in it, and
-    every answer in the form that answers of the vocabulary have. The official evaluator brings others into that form
-    only for questions on which people differ.
+    Beyond ``check_submission``, the file must be plain JSON in UTF-8 of bounded size and hold nothing but ids and
+    answers. Every answer must have the form of the vocabulary's answers: the official evaluator brings other answers
+    into that form only for questions on which people differ.
 
     Args:
-        question_ids: every question of the split.
+        question_ids: ids of all questions of the split.
 
     Returns:
-        How many answers there are.
+        The number of answers.
 
     Raises:
-        InputError: something is wrong with the file.
+        InputError: the file has one of these faults.
     """
     path = Path(path)
     if path.suffix != ".json":
@@ -137,12 +137,12 @@ def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
 
 
 def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
-    """What there is to know about predictions before they are scored or sent elsewhere.
+    """Remarks on predictions for whoever scores or sends them.
 
     Args:
-        manifest: of the prepared folder.
-        splits: those that were answered.
-        number: of predictions.
+        manifest: manifest of the prepared folder.
+        splits: the answered splits.
+        number: number of predictions.
     """
     words = []
     left_out = sum(
@@ -175,7 +175,7 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
 
 
 def refuse(where: str, faults: Mapping[str, Sequence[object]]) -> None:
-    """Raise ``InputError`` with every fault that there is: how many questions have it, and the first few."""
+    """Raise ``InputError`` with every fault: the number of questions that have it, and the first few."""
     found = [
         f"{len(cases):,} question(s) {fault}, e.g. {', '.join(map(str, cases[:_SHOWN]))}"
         for fault, cases in faults.items()
@@ -197,5 +197,5 @@ def _check_prediction(prediction: object, where: str) -> None:
 
 
 def write_submission(path: str | Path, predictions: Sequence[Mapping]) -> None:
-    """Write checked predictions for EvalAI, atomically; only ``question_id`` and ``answer`` of each are kept."""
+    """Write checked predictions for EvalAI, whole or not at all. Only ``question_id`` and ``answer`` are kept."""
     write_json(path, [{"question_id": each["question_id"], "answer": each["answer"]} for each in predictions])

@@ -27,11 +27,12 @@ class VQAScores(NamedTuple):
 def question_accuracy(prediction: str, answers: Sequence[str | Mapping]) -> float:
     """Accuracy of one prediction, in [0, 1], unrounded.
 
-    Prediction and answers are normalised only if the answers, stripped, are not all the same. An annotator is left out
-    by comparing whole records, so that records alike in every field leave together: ten equal ones score 0.
+    Prediction and answers are normalised only if the stripped answers are not all the same. An annotator is left out by
+    comparing whole records. Records that are equal in every field are therefore left out together: ten equal ones
+    score 0.
 
     Args:
-        answers: the human answers, raw: official records with an ``answer`` each, or strings, which count as numbered.
+        answers: the raw human answers: official records with an ``answer``, or strings, which are numbered.
     """
     records = [{"answer": a, "answer_id": i} if isinstance(a, str) else dict(a) for i, a in enumerate(answers, start=1)]
     for record in records:
@@ -47,11 +48,11 @@ def question_accuracy(prediction: str, answers: Sequence[str | Mapping]) -> floa
 
 
 def vqa_scores(annotations: Sequence[Mapping], predictions: Sequence[Mapping]) -> VQAScores:
-    """Accuracy overall, per answer type, per question type and per question. Nothing that is passed in is changed.
+    """Accuracy overall, by answer type, by question type and by question. The arguments are not changed.
 
     Args:
-        annotations: official records with ``question_id``, ``question_type``, ``answer_type`` and ``answers``, raw.
-            Sums are taken in their order.
+        annotations: official records with ``question_id``, ``question_type``, ``answer_type`` and raw ``answers``.
+            Sums follow their order.
         predictions: EvalAI records, ``{"question_id": int, "answer": str}``, in any order.
 
     Raises:

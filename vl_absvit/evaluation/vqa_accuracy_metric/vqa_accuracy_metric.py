@@ -37,16 +37,17 @@ def _only(keys: Iterable[str], record: Mapping) -> dict:
 
 
 def _reference(annotation: Mapping) -> dict:
-    """The fields that are stored; bare strings become numbered records."""
+    """The stored fields of an annotation. Strings become numbered records."""
     numbered = enumerate(annotation["answers"], start=1)
     records = [{"answer": each, "answer_id": i} if isinstance(each, str) else each for i, each in numbered]
     return _only(_QUESTION, annotation) | {"answers": [_only(_RECORD, record) for record in records]}
 
 
 class VQAAccuracy(evaluate.Metric):
-    """Collects predictions, on several processes if told so (``num_process``, ``process_id``, ``experiment_id``).
+    """Collects predictions, also on several processes (``num_process``, ``process_id``, ``experiment_id``).
 
-    Then process 0 gets the scores of all, the others None. Official annotations do as references.
+    With several processes, process 0 gets the scores of all and the others get None. References may be official
+    annotations.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -61,7 +62,7 @@ class VQAAccuracy(evaluate.Metric):
         )
 
     def add_batch(self, *, predictions: Sequence[Mapping], references: Sequence[Mapping]) -> None:
-        """Collect a batch; ``compute(predictions=..., references=...)`` comes here too."""
+        """Collect a batch. ``compute(predictions=..., references=...)`` calls this, too."""
         super().add_batch(
             predictions=[_only(_PREDICTION, prediction) for prediction in predictions],
             references=[_reference(annotation) for annotation in references],
