@@ -1,6 +1,6 @@
-"""Checkpoints that are whole or absent: written beside the old one, flushed to disk, then renamed into its place.
+"""Save checkpoints whole or not at all: write beside the old one, flush to disk, then rename.
 
-``manifest.json`` is written last and holds the size and SHA-256 of every other file of a checkpoint's folder.
+``manifest.json`` is written last. It holds the size and SHA-256 of every other file of a checkpoint's folder.
 """
 
 import json
@@ -18,10 +18,10 @@ MANIFEST = "manifest.json"
 
 
 def save_checkpoint(folder: Path, write: Callable[[Path], None], keep_previous: bool = False) -> None:
-    """Replace ``folder`` by what ``write`` puts into an empty folder; at any moment one whole checkpoint is on disk.
+    """Replace ``folder`` by the files that ``write`` puts into an empty folder. One whole checkpoint is always on disk.
 
     With ``keep_previous`` the replaced checkpoint stays as ``<folder>.previous``. A full disk or another failure to
-    write raises ``InputError`` and leaves the old checkpoint as it was.
+    write raises ``InputError`` and does not change the old checkpoint.
     """
     new, previous = _beside(folder)
     try:
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, write: Callable[[Path], None], keep_previous: 
 
 
 def finish_save(folder: Path, keep_previous: bool = False) -> None:
-    """Do what a save that was killed left undone: put its checkpoint in place if it is whole, remove it if not."""
+    """Finish a save that was killed: put its checkpoint in place if it is whole, else remove it."""
     new, _ = _beside(folder)
     if is_whole(new):
         _put_in_place(folder, keep_previous)
@@ -51,9 +51,9 @@ def finish_save(folder: Path, keep_previous: bool = False) -> None:
 
 
 def find_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newer whole one of ``folder`` and the checkpoint before it, and why others were passed over.
+    """The newest whole checkpoint of ``folder`` and the one before it, and the reasons why others were passed over.
 
-    None if there is none. Raises ``InputError`` where there are only broken ones.
+    The first is None if there is no checkpoint. Raises ``InputError`` if there are only broken ones.
     """
     passed_over = []
     for candidate in (folder, _beside(folder)[1]):
@@ -71,7 +71,7 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def is_whole(folder: Path, read_all: bool = True) -> bool:
-    """Whether ``check_whole`` finds nothing."""
+    """Whether ``check_whole`` finds no fault."""
     try:
         check_whole(folder, read_all)
     except InputError:
@@ -80,7 +80,7 @@ def is_whole(folder: Path, read_all: bool = True) -> bool:
 
 
 def check_whole(folder: Path, read_all: bool = True) -> None:
-    """Raise ``InputError`` with the first file that is missing or cut short or, if all are read, changed."""
+    """Raise ``InputError`` with the first missing or cut file. With ``read_all``, also with the first changed one."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         for name, expected in files.items():
@@ -104,7 +104,7 @@ def _beside(folder: Path) -> tuple[Path, Path]:
 
 
 def _put_in_place(folder: Path, keep_previous: bool) -> None:
-    """Give the checkpoint that is written its name; the one that has it now becomes the previous one."""
+    """Give the new checkpoint its name. The checkpoint that has this name becomes the previous one."""
     new, previous = _beside(folder)
     try:
         if folder.exists() and not previous.exists():
@@ -120,12 +120,12 @@ def _put_in_place(folder: Path, keep_previous: bool) -> None:
 
 
 def _cannot_write(error: BaseException) -> bool:
-    """Whether ``error`` tells of the disk. The tokenizers library has no class for that: it raises ``Exception``."""
+    """Whether ``error`` is a failure to write. The tokenizers library raises a plain ``Exception`` for these."""
     return isinstance(error, (OSError, SafetensorError, InputError)) or type(error) is Exception
 
 
 def _seal(folder: Path) -> None:
-    """Flush everything to disk and write the manifest that makes the folder a checkpoint."""
+    """Flush everything to disk and write the manifest, which makes the folder a checkpoint."""
     files = {}
     for path in sorted(folder.rglob("*")):
         flush_to_disk(path)

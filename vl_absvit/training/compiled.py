@@ -11,10 +11,10 @@ from vl_absvit.training.engines import divides
 
 
 def compile_forward(model: nn.Module, accelerator: Accelerator) -> None:
-    """Compile calls of ``model`` from now on; its parameters keep their names.
+    """Compile all further calls of ``model``. Its parameters keep their names.
 
-    Shapes that change from batch to batch (texts, distinct images) are left open as soon as they do. Random numbers
-    are drawn as if nothing were compiled: what looks ahead is not, and has to draw the same.
+    Shapes that change from batch to batch (texts, distinct images) become dynamic at their first change. Random numbers
+    are drawn as without compilation, because looking ahead is not compiled and has to draw the same ones.
 
     Raises:
         ConfigError: the engine divides the model.
@@ -25,5 +25,5 @@ def compile_forward(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def uncompiled(model: nn.Module) -> AbstractContextManager:
-    """Inside, calls of a compiled model run as they were written: evaluations, which break into pieces."""
+    """Inside, a compiled model runs uncompiled. Evaluations use this, because compiling breaks them into pieces."""
     return nullcontext() if model._compiled_call_impl is None else torch.compiler.set_stance("force_eager")

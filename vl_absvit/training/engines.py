@@ -1,8 +1,8 @@
-"""What engines do differently: DDP, FSDP2, and DeepSpeed's ZeRO.
+"""Differences between engines: DDP, FSDP2, and DeepSpeed's ZeRO.
 
-DDP trains the task's model itself. FSDP2 and ZeRO train a copy and divide that among the processes; the task's model
-stays whole in each of them, takes the copy's weights over where it is asked to (``gather_weights``), and is what is
-evaluated, looked ahead with and saved. So a checkpoint does not tell which engine wrote it, and any can go on from it.
+DDP trains the task's model itself. FSDP2 and ZeRO train a copy and divide it among the processes. The task's model
+stays whole in each process and takes over the copy's weights on request (``gather_weights``). Evaluation, looking ahead
+and saving use the task's model. A checkpoint is therefore the same for every engine, and every engine can resume it.
 """
 
 import copy
@@ -23,12 +23,12 @@ from vl_absvit.config import OptimConfig, Precision
 from vl_absvit.errors import ConfigError
 from vl_absvit.precision import arithmetic
 
-# Modules that FSDP2 gathers one after the other. Nothing outside of their forward may touch their parameters.
+# Modules that FSDP2 gathers one after the other. Only their own forward pass may use their parameters.
 GATHERED_ALONE = ("RobertaLayer", "StreamLayer")
 REDUCE_AT_ONCE = 50_000_000  # gradients; DeepSpeed's own 500 million take more memory than the models here
 
-# Settings of the engines, which the launcher passes on as environment variables: what each has to be, what it is where
-# the launcher says nothing, and why.
+# Settings of the engines, which the launcher passes on as environment variables: the needed value, the value if the
+# launcher does not set it, and the reason.
 _WHOLE_STATE = "what is kept elsewhere could not be saved whole"
 _FROM_CONFIG = "the run's config says this"
 _LAYERS = "the program knows which layers can be gathered alone"
@@ -57,21 +57,21 @@ def asks_for_deepspeed() -> bool:
 
 
 def divides(accelerator: Accelerator) -> bool:
-    """Whether the engine trains a copy of the model that is divided among the processes."""
+    """Whether the engine trains a copy of the model and divides it among the processes."""
     return accelerator.distributed_type in _NEEDED
 
 
 def ddp_options() -> DistributedDataParallelKwargs:
-    """Gradients are where DDP exchanges them, instead of beside; buffers, which never change, are not sent around.
+    """Options of DDP: gradients live in its exchange buffers, and buffers, which never change, are not broadcast.
 
-    DDP's ``static_graph`` is not for steps of several passes, of which the first does not exchange anything; and since
-    every parameter has a gradient, DDP has nothing to look for that it would save.
+    ``static_graph`` does not work for steps of several passes, because the first passes exchange nothing. DDP need not
+    search for unused parameters either, because every parameter has a gradient.
     """
     return DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
 def set_up_engine(accelerator: Accelerator) -> None:
-    """Check that the engine asked for is at work as it has to be, and have it leave all precision to ``precision.py``.
+    """Check that the requested engine is at work with the needed settings, and leave all precision to ``precision.py``.
 
     Raises ``ConfigError``.
     """
@@ -93,7 +93,7 @@ def set_up_engine(accelerator: Accelerator) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Raise ``ConfigError`` where the launcher names another mixed precision than ``run.precision``."""
+    """Raise ``ConfigError`` if the launcher names another mixed precision than ``run.precision``."""
     said = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if said not in ("no", precision):
         raise ConfigError(
@@ -103,7 +103,7 @@ def check_precision(precision: str) -> None:
 
 
 def check_accumulation() -> None:
-    """Raise ``ConfigError`` where the launcher says how many forward passes make a step, which the config does."""
+    """Raise ``ConfigError`` if the launcher sets the number of forward passes of a step. The config sets it."""
     said = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if said != "1":
         raise ConfigError(
@@ -113,7 +113,7 @@ def check_accumulation() -> None:
 
 
 def model_to_train(accelerator: Accelerator, whole: nn.Module, precision: Precision) -> nn.Module:
-    """The task's model itself or, where the engine divides, a copy of it."""
+    """The task's model itself, or a copy of it if the engine divides its model."""
     if not divides(accelerator):
         return whole
     model = copy.deepcopy(whole)
@@ -121,7 +121,7 @@ def model_to_train(accelerator: Accelerator, whole: nn.Module, precision: Precis
         forward = model.forward
 
         def as_told(*args: Any, **kwargs: Any) -> Any:
-            # DeepSpeed ends any autocast but its own, under which it would exchange gradients in bf16.
+            # DeepSpeed ends any other autocast than its own. Under its own, it would exchange gradients in bf16.
             with arithmetic(precision, accelerator.device):
                 return forward(*args, **kwargs)
 
@@ -132,7 +132,7 @@ def model_to_train(accelerator: Accelerator, whole: nn.Module, precision: Precis
 def prepare(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, optim: OptimConfig
 ) -> tuple[nn.Module, AcceleratedOptimizer]:
-    """Hand model and optimizer to the engine. ``optimizer`` stays the one whose groups hold the learning rates."""
+    """Hand model and optimizer to the engine. The groups of ``optimizer`` still hold the learning rates."""
     if accelerator.distributed_type == DistributedType.FSDP:
         present = {type(module).__name__ for module in model.modules()}
         model._no_split_modules = [name for name in GATHERED_ALONE if name in present]
@@ -143,20 +143,20 @@ def prepare(
         settings["gradient_accumulation_steps"] = passes
         settings["gradient_clipping"] = optim.max_grad_norm or 0.0
         settings["zero_optimization"]["reduce_bucket_size"] = REDUCE_AT_ONCE
-        # ZeRO-3's own linear layer rounds bf16 twice, before and after it adds the bias.
+        # ZeRO-3's own linear layer rounds bf16 twice: before and after adding the bias.
         settings["zero_optimization"]["memory_efficient_linear"] = False
     return accelerator.prepare(model, optimizer)
 
 
 def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> Tensor:
-    """Clip the gradients to a global norm and return what it was; DeepSpeed has done so in its own step before."""
+    """Clip the gradients to a global norm and return the norm before. DeepSpeed clips in its own step."""
     norm = accelerator.clip_grad_norm_(model.parameters(), max_norm or math.inf)
     return _gathered(norm) if isinstance(norm, Tensor) else torch.tensor(float(norm), device=accelerator.device)
 
 
 @torch.no_grad()
 def gather_weights(accelerator: Accelerator, model: nn.Module, whole: nn.Module) -> None:
-    """Give ``whole`` the weights of the model that is trained, where that is another one; all processes call it."""
+    """Copy the trained weights into ``whole`` if the engine trains a copy. All processes call this."""
     if not divides(accelerator):
         return
     trained = accelerator.unwrap_model(model)
@@ -170,9 +170,9 @@ def gather_weights(accelerator: Accelerator, model: nn.Module, whole: nn.Module)
 def gather_optimizer_state(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, dict[str, Tensor]]:
-    """Parameter names to the optimizer's entries about them, whole and on the CPU.
+    """Parameter name -> the optimizer's entries for it, whole and on the CPU.
 
-    All processes call it; the others than the main one get no tensors.
+    All processes call this. Only the main process gets tensors.
     """
     states: dict[str, dict[str, Tensor]] = {}
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
@@ -191,7 +191,7 @@ def fill_optimizer_state(
     optimizer: torch.optim.Optimizer,
     states: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Give the optimizer of a prepared model what ``gather_optimizer_state`` collected, under whatever engine."""
+    """Fill the optimizer of a prepared model with the result of ``gather_optimizer_state``, for any engine."""
     named = dict(accelerator.unwrap_model(model).named_parameters())
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         _fill_deepspeed(model, optimizer, named, states, accelerator)
@@ -212,7 +212,7 @@ def _is_true(variable: str) -> bool:
 
 
 def _gathered(tensor: Tensor) -> Tensor:
-    """A tensor whole, whether FSDP2 (as a ``DTensor``), ZeRO-3 or nobody divides it."""
+    """The whole tensor. FSDP2 (as a ``DTensor``) or ZeRO-3 may have divided it."""
     if hasattr(tensor, "full_tensor"):
         return tensor.full_tensor()
     if hasattr(tensor, "ds_id"):
@@ -224,7 +224,7 @@ def _gathered(tensor: Tensor) -> Tensor:
 
 
 def _divided(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    """This process's part of a whole optimizer entry, if ``parameter`` is divided by FSDP2 and the entry with it."""
+    """This process's part of a whole optimizer entry if FSDP2 divides ``parameter``, else the entry."""
     if value.ndim == 0 or not hasattr(parameter, "full_tensor"):
         return value
     whole = parameter.from_local(value.to(parameter.device), parameter.device_mesh)
@@ -234,14 +234,14 @@ def _divided(value: Tensor, parameter: nn.Parameter) -> Tensor:
 def _optimizer_state_of(
     parameter: nn.Parameter, accelerator: Accelerator, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """What the optimizer keeps about a parameter, whole; processes take part in the same order."""
+    """The optimizer's whole entries for a parameter. All processes call this in the same order of parameters."""
     if accelerator.distributed_type != DistributedType.DEEPSPEED:
         return {entry: _gathered(value) for entry, value in optimizer.state.get(parameter, {}).items()}
     if not parameter.requires_grad:
         return {}
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    # ZeRO's optimizer knows flat parts of many parameters; all have the same entries and the same number of steps.
+    # ZeRO's optimizer holds flat parts of many parameters. All have the same entries and the same number of steps.
     flat = next(iter(optimizer.state.values()), {})
     return {
         entry: value.clone() if value.ndim == 0 else safe_get_full_optimizer_state(parameter, entry)
@@ -256,14 +256,14 @@ def _set_up_deepspeed(accelerator: Accelerator) -> None:
     if plugin.zero_stage not in (1, 2, 3):
         raise ConfigError(f"the launcher says zero_stage {plugin.zero_stage}, expected 1, 2 or 3; 0 is DDP")
     plugin.deepspeed_config["bf16"] = {"enabled": False}
-    unset_hf_deepspeed_config()  # under ZeRO-3, transformers would build parts of models that are divided from birth
+    unset_hf_deepspeed_config()  # under ZeRO-3, transformers would divide parts of models when it builds them
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 
 
 def _link_states(engine: nn.Module) -> None:
-    """Tell each parameter under ZeRO-1 and 2 where its entries are.
+    """Link each parameter to its optimizer entries under ZeRO-1 and 2.
 
-    DeepSpeed itself does so as soon as the first of several parameter groups has any.
+    DeepSpeed itself does this only once, when the first of several parameter groups has entries.
     """
     zero = engine.optimizer
     if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
@@ -278,7 +278,7 @@ def _fill_deepspeed(
     states: Mapping[str, Mapping[str, Tensor]],
     accelerator: Accelerator,
 ) -> None:
-    """ZeRO's optimizer has no state before its first step: make it as that would, then fill it per parameter."""
+    """Make the state of ZeRO's optimizer as its first step would, then fill it parameter by parameter."""
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
     zero, is_stage_3 = engine.optimizer, accelerator.state.deepspeed_plugin.zero_stage == 3
@@ -295,7 +295,7 @@ def _fill_deepspeed(
                 continue
             parameter, value = parameters[name], value.to(accelerator.device)
             if is_stage_3:
-                size = parameter.ds_tensor.numel()  # of every process's part; the last is filled up
+                size = parameter.ds_tensor.numel()  # of every process's part; the last part is padded
                 filled_up = F.pad(value.flatten(), (0, size * accelerator.num_processes - value.numel()))
                 part = filled_up.split(size)[accelerator.process_index]
                 safe_set_local_optimizer_state(parameter, part, entry)

@@ -1,4 +1,4 @@
-"""What a result may depend on beside the config: versions, commit, hardware, command."""
+"""Facts beside the config that may change a result: versions, commit, hardware, command."""
 
 import os
 import platform
@@ -24,12 +24,12 @@ PACKAGES = (
     "safetensors",
     "numpy",
 )
-# Where one of these changes, sums may be rounded differently.
+# A change of one of these may change rounding.
 _DECISIVE = ("commit", "python", "processes", "engine", "threads", "gpus")
 
 
 def environment() -> dict[str, Any]:
-    """The environment of this process, as JSON has it."""
+    """The environment of this process, in JSON's types."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -47,7 +47,7 @@ def environment() -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two environments and may change a result, in words."""
+    """Differences between two environments that may change a result, in words."""
     pairs = {key: (before.get(key), now.get(key)) for key in _DECISIVE}
     versions = (before.get("packages") or {}, now.get("packages") or {})
     pairs |= {name: (versions[0].get(name), versions[1].get(name)) for name in PACKAGES}
@@ -55,7 +55,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _engine() -> str | None:
-    """What the launcher was told to use, None for DDP or one process."""
+    """The engine that the launcher requests; None for DDP or one process."""
     engines = {"FSDP": "ACCELERATE_USE_FSDP", "DeepSpeed": "ACCELERATE_USE_DEEPSPEED"}
     return next((name for name, key in engines.items() if os.environ.get(key, "false").lower() == "true"), None)
 

@@ -1,7 +1,7 @@
 """The training loop: one straight function for every task, number of processes and accumulation.
 
-The learning rate follows from the optimizer step, and the random numbers from seed, step and process. Neither depends
-on what happened before, so a resumed run repeats the uninterrupted one.
+The optimizer step determines the learning rate. Seed, step and process determine the random numbers. Neither depends on
+earlier events, so a resumed run repeats the uninterrupted one.
 """
 
 import hashlib
@@ -48,9 +48,9 @@ from vl_absvit.training.trackers import start_trackers
 
 
 def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFolder) -> None:
-    """Train ``task.model`` to the end of the last epoch, going on from the run's last checkpoint where there is one.
+    """Train ``task.model`` to the end of the last epoch. A resumed run goes on from its last checkpoint.
 
-    A signal that asks for the machine (``Preemption``) ends it earlier: after a step, with everything saved.
+    A preemption signal (``Preemption``) ends training earlier: after a step, with everything saved.
     """
     optim, device, world_size = config.optim, accelerator.device, accelerator.num_processes
     epoch_steps = steps_per_epoch(optim, task.train_set)
@@ -80,7 +80,7 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
         if is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch):
             state = evaluate(task, accelerator, run, state, (state.step - 1) // epoch_steps)
         first_epoch, process = state.step // epoch_steps, accelerator.process_index
-        # Of all epochs that still come, so that those who load live through them and the next one begins at once.
+        # One iterator for all remaining epochs: loader processes stay alive, and the next epoch begins at once.
         micro_batches = epoch_batches(
             config, task.train_set, first_epoch, state.step % epoch_steps, process, world_size,
             epochs=optim.epochs - first_epoch,
@@ -119,7 +119,7 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
 
                 is_due = is_evaluation_step(state.step, epoch_steps, config.run.evaluations_per_epoch)
                 if is_due or stop:
-                    # Before the evaluation, which may take longer than a scheduler waits: only it is to be repeated.
+                    # Save before evaluating, which may take longer than a scheduler waits. Then only it is repeated.
                     gather_weights(accelerator, model, task.model)
                     save_last(run, task, gather_optimizer_state(accelerator, model, optimizer), state)
                 if is_due and not stop:
@@ -140,10 +140,10 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
 
 
 class Taken(NamedTuple):
-    """What the host learns of a step."""
+    """The results of a step on the host."""
 
     grad_norm: float  # before clipping
-    means: dict[str, float]  # every loss term's, over passes and processes; empty where it was not asked for
+    means: dict[str, float]  # mean of every loss term over passes and processes; empty if not requested
 
 
 def take_step(
@@ -156,13 +156,13 @@ def take_step(
     max_norm: float | None,
     is_logged: bool,
 ) -> Taken:
-    """One optimizer step, which is not taken where a gradient is not finite; the host waits for its device once.
+    """Take one optimizer step. Skip the update if a gradient is not finite. The host waits for the device once.
 
     Args:
-        batches: one per pass, in host memory.
-        seeds: of the random numbers that each draws.
-        max_norm: that the gradient is clipped to.
-        is_logged: whether to take means of the losses; they are taken in any case where a gradient is not finite.
+        batches: one for each pass, in host memory.
+        seeds: seeds of the random numbers of each pass.
+        max_norm: largest norm of the gradient; it is clipped to this.
+        is_logged: whether to return means of the losses. They are also returned if a gradient is not finite.
     """
     device = next(model.parameters()).device
     batches = send_to_device(batches, device, non_blocking=True)
@@ -180,11 +180,11 @@ def take_step(
 def accumulate_gradients(
     task: Task, model: nn.Module, accelerator: Accelerator, batches: Sequence[Any], seeds: Sequence[int]
 ) -> list[dict[str, Tensor]]:
-    """Forward and backward passes of one optimizer step; returns the loss terms of each.
+    """Run the forward and backward passes of one optimizer step. Returns the loss terms of each pass.
 
     Args:
-        batches: one per pass.
-        seeds: of the random numbers that each draws.
+        batches: one for each pass.
+        seeds: seeds of the random numbers of each pass.
     """
     ahead: Sequence[Any] = [None]
     if len(batches) > 1:
@@ -202,16 +202,16 @@ def accumulate_gradients(
 
 
 def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunState, epoch: int) -> RunState:
-    """Evaluate on the selection split and save the model where it is the best so far; ``state`` with its score.
+    """Evaluate on the selection split and save the model if it is the best so far. Returns ``state`` with that score.
 
-    The line in metrics.jsonl comes last: where a run that goes on finds it, nothing is left to do but to read it.
+    The line in metrics.jsonl is written last. A resumed run that finds it reads it and skips the evaluation.
     """
     scores = in_main_process(lambda: run.scores_at(state.step))
     if scores is not None:
         best = scores[task.select_metric]
         return state._replace(best=best if state.best is None else max(best, state.best))
     task.model.eval()
-    # Processes may hold unequal numbers of batches, and the wrapped model would wait for the others.
+    # Processes may have unequal numbers of batches, and the wrapped model would wait for other processes.
     with uncompiled(task.model):
         scores = task.evaluate(task.model)
     task.model.train()
@@ -236,7 +236,7 @@ def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) ->
     """A whole run in this process: devices, run folder, task, training.
 
     Args:
-        make_task: from a config and the checkpoint to go on from, if there is one.
+        make_task: makes the task from a config and the checkpoint to go on from (None at the beginning).
     """
     accelerator = make_accelerator(config.run)
     run = open_run(config, accelerator.is_main_process)
@@ -246,10 +246,10 @@ def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) ->
 
 
 def make_accelerator(config: RunConfig | None = None) -> Accelerator:
-    """The process group and device: GPU processes of the launcher, or CPU processes over gloo; fp32 without a config.
+    """Set up process group and device: the launcher's GPU processes, or CPU processes over gloo. No config means fp32.
 
-    Raises ``ConfigError`` where the launcher's processes or engine would not work as asked for, or a tracker is not
-    installed.
+    Raises ``ConfigError`` if the launcher's processes or engine do not work as requested, or if an engine or tracker is
+    not installed.
     """
     trackers = [] if config is None else list(config.trackers)
     installed = {"tensorboard": is_tensorboard_available(), "wandb": is_wandb_available()}
@@ -266,10 +266,10 @@ def make_accelerator(config: RunConfig | None = None) -> Accelerator:
     on_cpu = not torch.accelerator.is_available()
     backend = {"backend": "gloo"} if on_cpu and asks_for_deepspeed() else {}
     accelerator = Accelerator(
-        # DeepSpeed is at work only where the CPU is not asked for; it then has to be told how CPU processes talk.
+        # ``cpu=True`` switches DeepSpeed off. Without it, CPU processes need the backend by name.
         cpu=on_cpu and not asks_for_deepspeed(),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE, **backend), ddp_options()],
-        mixed_precision="no",  # tasks see to it, by ``precision.py``
+        mixed_precision="no",  # tasks set it through ``precision.py``
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != launched:

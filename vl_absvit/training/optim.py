@@ -18,11 +18,11 @@ from vl_absvit.tasks.base import owner_of
 def param_groups(
     model: nn.Module, lr_of: Mapping[str, float], weight_decay: float, undecayed: Collection[str] = ()
 ) -> list[dict]:
-    """At most two groups (decayed, exempt) per submodule path in ``lr_of``; every trainable parameter in exactly one.
+    """At most two groups (decayed, exempt) for each submodule path in ``lr_of``. Every trainable parameter is in one.
 
-    Where paths nest, the longest one that contains a parameter owns it. Parameters of fewer than two dimensions (norms,
-    biases, temperatures) are exempt from weight decay, and so are those named in ``undecayed``. A parameter without an
-    owner, and a path without parameters whose rate is not 0, raise ``ConfigError``.
+    If paths nest, the longest path owns a parameter. Parameters of fewer than two dimensions (norms, biases,
+    temperatures) are exempt from weight decay, and so are those named in ``undecayed``. A parameter without an owner
+    raises ``ConfigError``, and so does a path without parameters whose rate is not 0.
     """
     owned: dict[str, list[tuple[str, nn.Parameter]]] = {path: [] for path in lr_of}
     for name, parameter in model.named_parameters():
@@ -52,7 +52,7 @@ def param_groups(
 
 
 def describe_groups(groups: list[dict]) -> str:
-    """The groups as a table for people: name, peak rate, weight decay, number of tensors and of parameters."""
+    """The groups as a table for the log: name, peak rate, weight decay, number of tensors and of parameters."""
     table = Table("group", "peak lr", "weight decay", "tensors", "parameters", title="optimizer groups")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -75,7 +75,7 @@ def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimC
 
 
 def _positions(model: nn.Module) -> set[str]:
-    """Names of the parameters that timm's vision transformers ask not to decay: position table and CLS token."""
+    """Names of the parameters that timm's vision transformers exempt from decay: position table and CLS token."""
     return {
         f"{path}.{name}" if path else name
         for path, module in model.named_modules()

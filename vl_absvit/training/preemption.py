@@ -1,6 +1,6 @@
-"""Preemption: whoever wants the machine back asks with a signal and, some seconds later, kills.
+"""Preemption: a scheduler that takes a machine back sends a signal and kills the run some seconds later.
 
-Schedulers and ``torchrun`` send SIGTERM; under Slurm, ``--signal`` can send SIGUSR1 well before the time is up.
+Schedulers and ``torchrun`` send SIGTERM. Under Slurm, ``--signal`` can send SIGUSR1 well before the time is up.
 """
 
 import os
@@ -13,12 +13,12 @@ from types import FrameType
 from vl_absvit.distributed import gather_objects
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# One request may arrive twice: sent to all processes of a job, and passed on by the launcher among them.
+# One request may arrive twice: the scheduler signals all processes, and the launcher passes its own signal on.
 SAME_REQUEST_SECONDS = 5.0
 
 
 class Preemption:
-    """While entered, a signal asks the run to stop at its next safe point; a second one later on ends it at once."""
+    """Inside, a signal asks the run to stop at its next safe point. A second, later signal ends it at once."""
 
     def __init__(self) -> None:
         self._asked_at: float | None = None
@@ -40,11 +40,11 @@ class Preemption:
             os.kill(os.getpid(), number)
 
     def is_asked_for(self) -> bool:
-        """Whether a signal has reached any process: one answer for all of them, which all call this."""
+        """Whether a signal has reached any process. All processes call this and get the same answer."""
         return any(gather_objects([self._asked_at is not None]))
 
 
 def command_to_go_on() -> str:
-    """This process's command, resuming; what launched it is not known here."""
+    """This process's command with ``--run.resume true``. The launcher's command is not known here."""
     command = shlex.join(sys.argv)
     return command if "--run.resume true" in command else f"{command} --run.resume true"

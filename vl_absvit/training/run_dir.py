@@ -20,7 +20,7 @@ SELECT = "select/"  # before the names of an evaluation's metrics
 
 
 class RunFolder:
-    """One run's folder. In processes other than the main one every writing method does nothing."""
+    """One run's folder. Methods that write do nothing in other processes than the main one."""
 
     def __init__(self, folder: str | Path, is_main: bool) -> None:
         self.path = Path(folder)
@@ -30,7 +30,7 @@ class RunFolder:
         self._is_main = is_main
 
     def holds_a_run(self) -> bool:
-        """Whether something was trained here: a start that failed before its first step does not count."""
+        """Whether a run has trained here. A start that failed before its first step does not count."""
         return (self.path / "metrics.jsonl").exists() or (self.path / "checkpoints").exists()
 
     def write_metrics(self, **values: object) -> None:
@@ -44,13 +44,13 @@ class RunFolder:
                 raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
     def flush_metrics(self) -> None:
-        """Have the system put what was written so far on the disk."""
+        """Flush the metrics to disk."""
         path = self.path / "metrics.jsonl"
         if self._is_main and path.exists():
             flush_to_disk(path)
 
     def scores_at(self, step: int) -> dict[str, float] | None:
-        """The metrics of the evaluation after ``step``, as they were written; None where it did not come to its end."""
+        """The written metrics of the evaluation after ``step``; None if it did not finish."""
         path = self.path / "metrics.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             values = json.loads(line)
@@ -60,7 +60,7 @@ class RunFolder:
         return None
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl that a resumed run will write again, and a last line cut short."""
+        """Drop the lines of metrics.jsonl that a resumed run will write again, and a last line that was cut."""
         path = self.path / "metrics.jsonl"
         if not self._is_main or not path.exists():
             return
@@ -75,9 +75,9 @@ class RunFolder:
 
 
 def open_run(config: TaskConfig, is_main: bool) -> RunFolder:
-    """Make or, with ``run.resume``, reopen the run folder of a config and start its log.
+    """Make the run folder of a config, or reopen it with ``run.resume``, and start its log.
 
-    Raises ``ConfigError`` where the folder holds a run and ``run.resume`` is off, or a run of another config.
+    Raises ``ConfigError`` if the folder holds a run without ``run.resume``, or a run of another config.
     """
     run = RunFolder(config.run.output, is_main)
     remarks = _check_folder(run, config) if is_main else []
@@ -98,7 +98,7 @@ def open_run(config: TaskConfig, is_main: bool) -> RunFolder:
 
 
 def _check_folder(run: RunFolder, config: TaskConfig) -> list[str]:
-    """Refuse a folder that this config cannot go on in; what differs and may, in words."""
+    """Refuse a folder in which this config cannot go on. Returns the permitted differences in words."""
     folder = run.path
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run.output {folder} is a file, expected a folder")
@@ -119,7 +119,7 @@ def _check_folder(run: RunFolder, config: TaskConfig) -> list[str]:
 
 
 def _launches(path: Path) -> list[dict[str, Any]]:
-    """What ``environment.json`` tells of the launches before."""
+    """The earlier launches that ``environment.json`` records."""
     try:
         launches = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     except ValueError as error:
@@ -130,14 +130,14 @@ def _launches(path: Path) -> list[dict[str, Any]]:
 
 
 class _Stderr(logging.Handler):
-    """Log lines on whatever stderr is at the moment, so that a progress bar can move aside for them."""
+    """Writes log lines to the current ``sys.stderr``, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)  # noqa: T201
 
 
 def _start_log(file: Path, is_main: bool) -> None:
-    """Send the package's log to stderr and to ``file``; other processes only speak of warnings."""
+    """Send the package's log to stderr and to ``file``. Other processes than the main one only log warnings."""
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
         handler.close()
@@ -152,10 +152,10 @@ def _start_log(file: Path, is_main: bool) -> None:
 
 
 def _claim(log: logging.FileHandler) -> None:
-    """Lock the log for as long as this process lives: two runs in one folder would spoil each other's files.
+    """Lock the log while this process lives, because two runs in one folder would spoil each other's files.
 
-    An interrupted launcher may leave its run alive, and a scheduler may start the next one early. Processes that are
-    forked off do not hold this kind of lock, so that it ends with the run itself.
+    An interrupted launcher may leave its run alive, and a scheduler may start the next run early. Forked processes do
+    not hold this kind of lock, so that it ends with the run itself.
     """
     try:
         fcntl.lockf(log.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

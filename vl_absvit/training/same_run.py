@@ -1,6 +1,6 @@
-"""Whether a config may go on with a run of another one: what does not change the result may differ.
+"""Check whether a config may go on with an existing run. Values that do not change the result may differ.
 
-Where things lie may: what a run started from is in its checkpoint, and data is known by its content.
+Places may differ: a run's start weights are in its checkpoint, and data is known by its content.
 """
 
 import json
@@ -20,31 +20,30 @@ FREE = (
 )  # fmt: skip
 """Neither batches nor results depend on these."""
 PLACES = ("data.root", "data.stream")
-"""May be another place with the same content."""
+"""Places that may change if their content is the same."""
 SOURCES = ("vision.weights", "vision.decoders", "from_checkpoint", "text.model", "text.tokenizer")
-"""May be another place, or gone: a run that goes on reads none of them."""
+"""Places that may change or be gone. A resumed run reads none of them."""
 DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing", "run.compile")
-"""How a step is computed. Its result is the same but for rounding and, with other passes, for what is drawn in each."""
+"""How a step is computed. Its result changes only by rounding and, with other passes, by their random draws."""
 MODEL = (
     "vision.model", "vision.patch_size", "vision.width", "vision.depth", "vision.num_heads",
     "text.model", "text.tokenizer", "text.width", "text.depth", "text.num_heads",
     "fusion.width", "fusion.num_layers", "fusion.num_heads", "pooling",
 )  # fmt: skip
-"""Another model, which the run's weights do not fit."""
+"""Keys of the architecture. The run's weights do not fit another one."""
 
 
 def check_same_run(config: TaskConfig, written: Mapping[str, Any], folder: Path) -> list[str]:
-    """Make sure that a config goes on with the run in ``folder``.
+    """Check that a config can go on with the run in ``folder``.
 
     Args:
-        written: the config that the folder holds; keys that it lacks did not exist then (``EARLIER``), or had their
-            default.
+        written: the config that the folder holds. Missing keys did not exist then (``EARLIER``), or have their default.
 
     Returns:
-        What differs and may, in words.
+        The permitted differences in words.
 
     Raises:
-        ConfigError: something differs that changes the result; names the option that does it right.
+        ConfigError: a difference changes the result; the message names the right option.
     """
     now = flatten(config_as_dict(config))
     before = {key: EARLIER.get(key, value) for key, value in defaults(type(config)).items()}
@@ -62,7 +61,7 @@ def check_same_run(config: TaskConfig, written: Mapping[str, Any], folder: Path)
 
 
 def config_as_dict(config: TaskConfig) -> dict[str, Any]:
-    """The whole config as plain YAML types; ``run.resume`` is left out, for it tells of a launch, not of the run."""
+    """The whole config as plain YAML types. ``run.resume`` is left out: it belongs to a launch, not to the run."""
     content = json.loads(json.dumps(asdict(config)))
     del content["run"]["resume"]
     return content
@@ -77,7 +76,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """Dotted keys and defaults of a config's class, as plain YAML types; keys without a default are left out."""
+    """Dotted keys and defaults of a config's class, as plain YAML types. Keys without a default are left out."""
     found, hints = {}, get_type_hints(kind)
     for field in fields(kind):
         if field.default_factory is not MISSING:
@@ -111,7 +110,7 @@ def _remarks(differing: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
 
 
 def _advice(config: TaskConfig, refused: list[str], folder: Path) -> str:
-    """Words for what to do instead."""
+    """Advice for the error message."""
     go_on = f"leave {'it as it was' if len(refused) == 1 else 'them as they were'} to go on"
     checkpoint = folder / "checkpoints" / "last"
     if "run.seed" in refused:

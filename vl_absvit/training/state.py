@@ -1,6 +1,6 @@
-"""Where a run stands: saved with every checkpoint to go on from, in ``training_state.{safetensors,json}``, unpickled.
+"""A run's position and optimizer state, saved with every checkpoint in ``training_state.{safetensors,json}``.
 
-Random numbers and the order of the data need no place here: they follow from seed, step and process.
+Random numbers and the order of the data are not saved: seed, step and process determine them. Nothing is pickled.
 """
 
 import json
@@ -23,19 +23,19 @@ TENSORS = "training_state.safetensors"
 NUMBERS = "training_state.json"
 
 OptimizerState = dict[str, dict[str, torch.Tensor]]
-"""Parameter names to the optimizer's entries about them."""
+"""Parameter name -> the optimizer's entries for it."""
 
 
 class RunState(NamedTuple):
-    """Where a run stands."""
+    """The position of a run."""
 
-    step: int  # optimizer steps done
+    step: int  # finished optimizer steps
     total_steps: int
-    best: float | None  # best value of the task's select_metric in the evaluations done; that of this step comes later
+    best: float | None  # best value of the task's select_metric in finished evaluations, before that of this step
 
 
 def save_last(run: RunFolder, task: Task, optimizer_state: OptimizerState, state: RunState) -> None:
-    """Save what going on needs, keeping the save before it; the main process writes, all of them call this."""
+    """Save everything that resuming needs, and keep the previous save. All processes call this; the main one writes."""
 
     def write(folder: Path) -> None:
         task.save(folder)
@@ -49,9 +49,9 @@ def save_last(run: RunFolder, task: Task, optimizer_state: OptimizerState, state
 
 
 def find_last(run: RunFolder) -> Path | None:
-    """The newest whole checkpoint of a run; None if there is none. It is looked for once, for all of it is read.
+    """The newest whole checkpoint of a run; None if there is none. The search reads all of it and is done once.
 
-    Raises ``InputError`` where there are only broken ones.
+    Raises ``InputError`` if there are only broken ones.
     """
 
     def find() -> Path | None:
@@ -68,10 +68,10 @@ def find_last(run: RunFolder) -> Path | None:
 
 
 def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, OptimizerState]:
-    """Fill the model from the newest whole checkpoint; returns where it stood, and the optimizer's tensors.
+    """Fill the model from the newest whole checkpoint. Returns its position and the optimizer's tensors.
 
-    Without a checkpoint these are ``fresh`` and none. Raises ``InputError`` where there are only broken ones, or they
-    belong to another run.
+    Without a checkpoint these are ``fresh`` and no tensors. Raises ``InputError`` if all checkpoints are broken or of
+    another run.
     """
     checkpoint, state, optimizer_state = find_last(run), fresh, {}
     if checkpoint is not None:
@@ -88,7 +88,7 @@ def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, Optimi
 
 
 def write_training_state(folder: Path, optimizer_state: OptimizerState, state: RunState) -> None:
-    """Write the optimizer's tensors, keyed ``<entry>/<parameter name>``, and the run's position."""
+    """Write the optimizer's tensors under ``<entry>/<parameter name>``, and the run's position."""
     tensors = {
         f"{entry}/{name}": value for name, entries in optimizer_state.items() for entry, value in entries.items()
     }
@@ -97,7 +97,7 @@ def write_training_state(folder: Path, optimizer_state: OptimizerState, state: R
 
 
 def read_training_state(folder: Path, model: nn.Module) -> tuple[RunState, OptimizerState]:
-    """Fill ``model`` from a checkpoint folder and return where the run stood, and the optimizer's tensors."""
+    """Fill ``model`` from a checkpoint folder. Returns the run's position and the optimizer's tensors."""
     try:
         safetensors.torch.load_model(model, folder / WEIGHTS, strict=True)
         tensors = safetensors.torch.load_file(folder / TENSORS)

@@ -1,4 +1,4 @@
-"""Experiment trackers: TensorBoard in the run folder, Weights & Biases as one run however often it goes on."""
+"""Experiment trackers: TensorBoard in the run folder, and Weights & Biases. A resumed run stays one run in both."""
 
 import os
 import re
@@ -20,10 +20,10 @@ ID_FILE = "wandb_id"
 
 
 class OneWandBRun(WandBTracker):
-    """W&B's tracker for a run that may go on from a step before the last one it told of.
+    """W&B's tracker for a run that may resume at a step before the last logged one.
 
-    W&B drops what is logged for a step behind its own count. The step is therefore a number among the others, and
-    the axis that charts are drawn over; what a run that goes on tells again is there twice.
+    W&B drops values of a step behind its own count. The step is therefore logged as a value and serves as the axis of
+    charts. Steps that a resumed run repeats appear twice.
     """
 
     @on_main_process
@@ -38,10 +38,10 @@ class OneWandBRun(WandBTracker):
 
 
 def start_trackers(accelerator: Accelerator, config: TaskConfig, step: int) -> None:
-    """Open the trackers with the run's config; TensorBoard drops what a resumed run will write again.
+    """Open the trackers with the run's config. TensorBoard drops the steps that a resumed run repeats.
 
     Raises:
-        InputError: W&B refuses to start, or the id that was kept of it is damaged.
+        InputError: W&B refuses to start, or the kept id of its run is damaged.
     """
     trackers = [_tracker(name, config.run, step) for name in config.run.trackers]
     for tracker in trackers:
@@ -71,7 +71,7 @@ def _start(tracker: GeneralTracker) -> None:
 
 
 def wandb_settings(run: RunConfig, run_id: str) -> tuple[str, dict[str, Any]]:
-    """Project, and what else ``wandb.init`` is told; the environment decides where the config says nothing."""
+    """The project and the other arguments of ``wandb.init``. The environment decides what the config leaves open."""
     environment = os.environ
     project = run.project or environment.get("WANDB_PROJECT") or PROJECT
     name = run.name or environment.get("WANDB_NAME") or Path(run.output).resolve().name
@@ -80,10 +80,10 @@ def wandb_settings(run: RunConfig, run_id: str) -> tuple[str, dict[str, Any]]:
 
 
 def run_id(run: RunConfig) -> str:
-    """W&B's id of the run: the one kept in the run folder if the run goes on, else a new one, which is kept there.
+    """W&B's id of the run. A resumed run reads it from the run folder; a new run makes it and keeps it there.
 
     Raises:
-        InputError: what is kept there is no id.
+        InputError: the kept text is no id.
     """
     path = Path(run.output) / ID_FILE
     if run.resume and path.exists():
@@ -99,6 +99,6 @@ def run_id(run: RunConfig) -> str:
 
 
 def _plain(config: TaskConfig) -> dict[str, int | float | str]:
-    """The whole config by dotted keys, in values that every tracker takes."""
+    """The whole config by dotted keys, with values that every tracker accepts."""
     flat = flatten(config_as_dict(config))
     return {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in flat.items()}
