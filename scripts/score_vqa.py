@@ -28,16 +28,16 @@ from vl_absvit.evaluation.vqa_accuracy import check_annotations, vqa_scores
 def main() -> None:
     args = parse_arguments()
     if args.validate:
-        asked = check_questions(read_json(args.questions, dict), args.validate, where=args.questions)
+        asked = check_questions(read_json(args.questions, dict), args.validate, source=args.questions)
         number, (subset, _) = check_upload(args.results, asked), QUESTIONS[SENT_AS[args.validate]]
         print(f"{number:,} answers, one to every question of {subset}")
         return
     annotations = read_list_under("annotations", args.annotations)
-    check_annotations(annotations, where=args.annotations)
+    check_annotations(annotations, source=args.annotations)
     annotated = [annotation["question_id"] for annotation in annotations]
     check_annotated(read_list_under("questions", args.questions), annotated, args.questions, args.annotations)
     predictions = read_json(args.results, list)
-    check_submission(predictions, annotated, where=args.results)
+    check_submission(predictions, annotated, source=args.results)
     scores = vqa_scores(annotations, predictions)
     write_json(args.output, scores._asdict(), indent=1)
     print(f"{len(annotated)} questions, accuracy {scores.overall:.2f} %")

@@ -75,7 +75,7 @@ def main() -> None:
     objects = read_objects(arguments.objects)
     annotations = read_annotations(data, [split])
     predictions = read_json(arguments.predictions, list)
-    check_submission(predictions, [each["question_id"] for each in annotations], where=str(arguments.predictions))
+    check_submission(predictions, [each["question_id"] for each in annotations], source=str(arguments.predictions))
     scores = vqa_scores(annotations, predictions)
     kinds = read_kinds(arguments.objects.with_name(KINDS_FILE))
     prior_only = prior_only_accuracy(data, annotations)

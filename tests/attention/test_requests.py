@@ -34,7 +34,7 @@ def test_lines_become_requests_named_by_their_id_or_their_number(folder):
     assert [request.id for request in requests] == ["first", "3", "7"]
     assert [request.image for request in requests] == [folder / name for name in ("a.png", "b.png", "a.png")]
     assert [request.text for request in requests] == ["What?", "Où ça?", "Why?"]
-    assert requests[1].where == f"{path}:3"
+    assert requests[1].source == f"{path}:3"
 
 
 def test_keys_that_nobody_asks_for_are_kept(folder):

@@ -48,7 +48,7 @@ def test_one_prediction_per_question_passes_in_any_order():
 )
 def test_what_is_wrong_is_said_in_one_line(predictions, message):
     with pytest.raises(InputError, match=message) as caught:
-        check_submission(predictions, [1, 2, 3], where="mine.json")
+        check_submission(predictions, [1, 2, 3], source="mine.json")
     assert "\n" not in str(caught.value)
 
 

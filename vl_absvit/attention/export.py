@@ -55,7 +55,7 @@ class ExportFolder:
         """
         path, wanted = self.folder / DESCRIPTION, json.loads(json.dumps({"format": 1, **description}))
         if path.is_file():
-            found, wanted = (FIRST | each for each in (read_json(path, dict), wanted))
+            found, wanted = (FIRST | content for content in (read_json(path, dict), wanted))
             if found != wanted:
                 differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
                 raise InputError(

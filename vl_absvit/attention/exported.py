@@ -158,12 +158,12 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
-        entry = _parse(line, where)
+        source = f"{path}:{number}"
+        entry = _parse(line, source)
         found = found or kind_of(entry)
         if kind not in (None, found):
             raise InputError(f"{path}: expected an export of {kind}s, got one of {found}s")
-        _check_fields(entry, EXPECTED[found], where)
+        _check_fields(entry, EXPECTED[found], source)
         if entry["id"] in first_line:
             raise InputError(f"{path}:{number}: the id {entry['id']!r} is also on line {first_line[entry['id']]}")
         first_line[entry["id"]] = number
@@ -173,13 +173,13 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
     return entries
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: str, source: str) -> dict[str, Any]:
     try:
         entry = parse(line)
     except ValueError as error:
-        raise InputError(f"{where}: expected JSON: {error}") from error
+        raise InputError(f"{source}: expected JSON: {error}") from error
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected an object, got {form_name(entry)}")
+        raise InputError(f"{source}: expected an object, got {form_name(entry)}")
     return entry
 
 
@@ -188,12 +188,12 @@ def kind_of(entry: dict[str, Any]) -> TextKind:
     return "caption" if "caption" in entry and "prediction" not in entry else "question"
 
 
-def _check_fields(entry: dict[str, Any], expected: Fields, where: str) -> None:
+def _check_fields(entry: dict[str, Any], expected: Fields, source: str) -> None:
     for name, (form, is_right) in expected.items():
         if name not in entry:
-            raise InputError(f"{where}: expected {form} under {name!r}, got no such key")
+            raise InputError(f"{source}: expected {form} under {name!r}, got no such key")
         if not is_right(entry[name]):
-            raise InputError(f"{where}: expected {form} under {name!r}, got {shown(entry[name])}")
+            raise InputError(f"{source}: expected {form} under {name!r}, got {shown(entry[name])}")
 
 
 def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
@@ -208,9 +208,9 @@ def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path 
     folder = Path(folder)
     maps = read_maps(folder, entry)
     image = _find_picture(folder, entry, images)
-    form = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
-    values = {name: _as_tuple(entry[name]) for name in form._fields if name in entry}
-    return form(**values | {"image": image, "maps": maps})
+    record = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
+    values = {name: _as_tuple(entry[name]) for name in record._fields if name in entry}
+    return record(**values | {"image": image, "maps": maps})
 
 
 def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None) -> Path:
@@ -222,16 +222,16 @@ def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None
         from_here = entry.get(IMAGE_FROM_HERE)
         places = [Path(os.path.normpath(folder.resolve() / from_here))] if isinstance(from_here, str) else []
         places += [folder / entry["image"], Path(entry["image"])]
-    there = [place for place in places if place.is_file()]
-    for place in there:
+    existing = [place for place in places if place.is_file()]
+    for place in existing:
         if is_same(size_of(place), entry["image_size"]):
             return place
-    if not there:
-        where = f" in {images}" if images is not None else "; if it was moved, say where with --images DIR"
+    if not existing:
+        hint = f" in {images}" if images is not None else "; if it was moved, say where with --images DIR"
         raise InputError(
-            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}{where}"
+            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}{hint}"
         )
-    return there[0]
+    return existing[0]
 
 
 def _as_tuple(value: Any) -> Any:
@@ -281,5 +281,5 @@ def _read_archive(path: Path) -> dict[str, np.ndarray]:
 def _check_agrees(path: Path, name: str, found: np.ndarray | None, expected: Sequence[float]) -> None:
     """Refuse an archive that belongs to another run or picture than the index."""
     if found is None or found.shape != (len(expected),) or np.abs(found - np.asarray(expected)).max() > PIXELS_APART:
-        came = "nothing" if found is None else found.tolist()
-        raise InputError(f"{path}: expected the {name} {list(expected)} of index.jsonl, got {came}")
+        got = "nothing" if found is None else found.tolist()
+        raise InputError(f"{path}: expected the {name} {list(expected)} of index.jsonl, got {got}")

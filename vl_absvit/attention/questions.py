@@ -230,7 +230,7 @@ class OwnQuestions:
         try:
             return open_rgb(request.image)
         except InputError as error:
-            raise InputError(f"{request.where}: {error}") from error
+            raise InputError(f"{request.source}: {error}") from error
 
 
 def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:

@@ -200,8 +200,8 @@ def _encode_picture(record: Exported) -> str:
     except InputError as error:
         raise InputError(f"{_name(record)}: {error}") from error
     if picture.size != record.image_size:
-        came, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
-        raise InputError(f"{_name(record)}: {record.image}: expected {expected} pixels as exported, got {came}")
+        got, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
+        raise InputError(f"{_name(record)}: {record.image}: expected {expected} pixels as exported, got {got}")
     scale = min(1.0, PICTURE_SIDE / max(picture.size))
     small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     stream = io.BytesIO()
@@ -234,7 +234,7 @@ def _fill_template(title: str, content: dict[str, Any]) -> str:
         "content": json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 
 def _read_part(name: str) -> str:

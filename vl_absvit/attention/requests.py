@@ -23,7 +23,7 @@ class Request(NamedTuple):
     id: str
     image: Path
     text: str
-    where: str  # the file and line that it was read from, for messages
+    source: str  # the file and line that it was read from, for messages
     more: Mapping[str, Any] = MappingProxyType({})  # further keys of its line
 
 
@@ -52,59 +52,61 @@ def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request
             requests.append(_parse(line, path, number, kind))
     if not requests:
         raise InputError(f'{path}: expected lines such as {{"image": "a.jpg", "{kind}": "{EXAMPLES[kind]}"}}, got none')
-    place = {}
+    source_of: dict[str, str] = {}
     for request in requests:
         # Some systems take names that differ in case alone for the same file.
-        earlier = place.setdefault(request.id.lower(), request.where)
-        if earlier != request.where:
-            raise InputError(f"{request.where}: the id {request.id!r} is also that of {earlier}")
+        earlier = source_of.setdefault(request.id.lower(), request.source)
+        if earlier != request.source:
+            raise InputError(f"{request.source}: the id {request.id!r} is also that of {earlier}")
     return requests
 
 
-def make_request(image: str | Path, text: object, where: str, id: object = "1", kind: TextKind = "question") -> Request:
+def make_request(
+    image: str | Path, text: object, source: str, id: object = "1", kind: TextKind = "question"
+) -> Request:
     """A checked request.
 
     Raises:
         InputError: the text is empty or too long, the id cannot name a file, or the picture does not exist.
     """
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{where}: expected a {kind}, got {shown(text)}")
+        raise InputError(f"{source}: expected a {kind}, got {shown(text)}")
     if len(text) > MAX_CHARACTERS:
-        raise InputError(f"{where}: the {kind} has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}")
+        raise InputError(f"{source}: the {kind} has {len(text):,} characters, the limit is {MAX_CHARACTERS:,}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: expected a {kind} that UTF-8 can hold: {error.reason}") from error
+        raise InputError(f"{source}: expected a {kind} that UTF-8 can hold: {error.reason}") from error
     id = str(id) if type(id) is int else id
     if not isinstance(id, str) or not _FILE_NAME.fullmatch(id):
         raise InputError(
-            f"{where}: expected an id of at most 100 letters, digits, '-', '_' and '.', which names the files, "
+            f"{source}: expected an id of at most 100 letters, digits, '-', '_' and '.', which names the files, "
             f"got {shown(id)}"
         )
     if not Path(image).is_file():
-        raise InputError(f"{where}: there is no picture {image}")
-    return Request(id, Path(image).resolve(), text, where)
+        raise InputError(f"{source}: there is no picture {image}")
+    return Request(id, Path(image).resolve(), text, source)
 
 
 def _parse(line: str, path: Path, number: int, kind: TextKind) -> Request:
-    where = f"{path}:{number}"
+    source = f"{path}:{number}"
     try:
         content = parse(line)
     except ValueError as error:
-        raise InputError(f"{where}: expected JSON: {error}") from error
+        raise InputError(f"{source}: expected JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{where}: expected an object, got {form_name(content)}")
+        raise InputError(f"{source}: expected an object, got {form_name(content)}")
     text_key = "question" if kind not in content and "question" in content else kind
     keys = ("image", text_key, "id")
     more = {key: value for key, value in content.items() if key not in keys}
     # Unknown keys are kept as the user's notes. They are refused if the text is missing: then one may be a misspelling.
-    wrong = [key for key in more if text_key not in content or key in EXAMPLES]
-    if wrong:
-        raise InputError(f"{where}: expected the keys {', '.join(keys)}, got {shown(wrong[0])}")
+    unknown = [key for key in more if text_key not in content or key in EXAMPLES]
+    if unknown:
+        raise InputError(f"{source}: expected the keys {', '.join(keys)}, got {shown(unknown[0])}")
     image = content.get("image")
     if not isinstance(image, str) or not image or "\0" in image:
-        raise InputError(f"{where}: expected the path of a picture under 'image', got {shown(image)}")
+        raise InputError(f"{source}: expected the path of a picture under 'image', got {shown(image)}")
     beside = path.parent / image
     found = beside if beside.is_file() else image
-    request = make_request(found, content.get(text_key), where, content.get("id", number), kind)
+    request = make_request(found, content.get(text_key), source, content.get("id", number), kind)
     return request._replace(more=more)

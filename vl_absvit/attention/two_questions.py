@@ -51,7 +51,7 @@ def two_questions(picture: Image.Image, bottom_up: np.ndarray, turned: tuple[Tur
     scale = SIDE / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     large, large_box = picture.resize(size, Image.Resampling.LANCZOS), scaled(box, scale)
-    lines = [wrap(each.question, typeface(18, bold=True), 2 * SIDE + GAP) for each in turned]
+    lines = [wrap(turn.question, typeface(18, bold=True), 2 * SIDE + GAP) for turn in turned]
     heading = LINE * (max(map(len, lines)) + 1) + GAP // 2
     step = heading + size[1] + CAPTION + GAP
     page = Image.new("RGB", (2 * MARGIN + 3 * SIDE + 2 * GAP, 2 * MARGIN + 2 * step - GAP), PAPER)
@@ -72,11 +72,11 @@ def two_questions(picture: Image.Image, bottom_up: np.ndarray, turned: tuple[Tur
 
     show(0, 0, "image")
     show(0, 1, "first look (bottom-up)", bottom_up)
-    for row, each in enumerate(turned):
+    for row, turn in enumerate(turned):
         x, y = place(1, row)
         for number, line in enumerate(lines[row]):
             canvas.text((x, y + number * LINE), line, fill=INK, font=typeface(18, bold=True))
-        write_remarks(canvas, (x, y + (len(lines[row]) + 0.5) * LINE), [Remark("model", each.answer)])
-        show(1, row, "prior mask" if each.prior_mask.any() else "prior mask: 0 everywhere", each.prior_mask)
-        show(2, row, "second look (top-down)", each.top_down)
+        write_remarks(canvas, (x, y + (len(lines[row]) + 0.5) * LINE), [Remark("model", turn.answer)])
+        show(1, row, "prior mask" if turn.prior_mask.any() else "prior mask: 0 everywhere", turn.prior_mask)
+        show(2, row, "second look (top-down)", turn.top_down)
     return page

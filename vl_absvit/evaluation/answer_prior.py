@@ -52,7 +52,10 @@ def constant_answer_scores(annotations: Sequence[Mapping], constants: ConstantAn
     """
     answers = constants.per_question_type
     predictions = [
-        {"question_id": each["question_id"], "answer": answers.get(each["question_type"], constants.otherwise)}
-        for each in annotations
+        {
+            "question_id": annotation["question_id"],
+            "answer": answers.get(annotation["question_type"], constants.otherwise),
+        }
+        for annotation in annotations
     ]
     return vqa_scores(annotations, predictions)

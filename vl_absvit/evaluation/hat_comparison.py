@@ -117,8 +117,8 @@ class HATComparison:
     def scores(self) -> Scores:
         """The rows over all added questions. At least one question must not be left out."""
         human = np.stack(self._human)  # (Q, C)
-        vectors = {name: np.stack(each) for name, each in self._vectors.items()}  # (Q, C) each
-        values = {name: correlations(each, human) for name, each in vectors.items()}  # (Q,) each
+        vectors = {name: np.stack(of_kind) for name, of_kind in self._vectors.items()}  # (Q, C) each
+        values = {name: correlations(of_kind, human) for name, of_kind in vectors.items()}  # (Q,) each
         donors = choose_donors(*zip(*self._ids, strict=True), SEED)
         values["shuffled"] = np.where(
             donors.places < 0, np.nan, correlations(vectors[self._main][donors.places], human)

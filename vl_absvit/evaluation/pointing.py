@@ -46,5 +46,6 @@ def pointing_accuracy(
         centres: centres of the map's cells for each question, (h, w, 2).
         boxes: boxes of the objects that each question names.
     """
-    hits = [points_at(*each) for each in zip(maps, centres, boxes, strict=True) if len(each[2])]
+    questions = zip(maps, centres, boxes, strict=True)
+    hits = [points_at(cells, of_cells, of_objects) for cells, of_cells, of_objects in questions if len(of_objects)]
     return PointingScore(100 * sum(hits) / len(hits) if hits else 0.0, len(hits), len(maps) - len(hits))

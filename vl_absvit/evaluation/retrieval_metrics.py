@@ -95,10 +95,10 @@ def retrieval_ranks(
     for images, captions in _members(scores.shape, image_of_caption, fold_of_image):
         is_match = image_of_caption[captions] == images[:, None]
         tables = [None if table is None else _part(table, images, captions) for table in (scores, similarity)]
-        for ranks, queries, turn in ((ir, captions, np.transpose), (tr, images, np.asarray)):
-            own_scores, own_similarity = (None if table is None else turn(table) for table in tables)
+        for ranks, queries, by_query in ((ir, captions, np.transpose), (tr, images, np.asarray)):
+            own_scores, own_similarity = (None if table is None else by_query(table) for table in tables)
             listed = None if size is None else shortlist(own_similarity, size)
-            ranks[queries] = rank_of_first_match(own_scores, turn(is_match), listed, own_similarity)
+            ranks[queries] = rank_of_first_match(own_scores, by_query(is_match), listed, own_similarity)
     return Ranks(ir, tr)
 
 
@@ -131,8 +131,11 @@ def measures(ranks: Ranks, ks: Sequence[int] = KS) -> dict[str, float]:
     """
     recalls = {f"{name}_r{k}": value for name in Ranks._fields for k, value in recall(getattr(ranks, name), ks).items()}
     measured = recalls | {"rsum": sum(recalls.values())}
-    for name, own in ranks._asdict().items():
-        measured |= {f"{name}_median_rank": 1 + float(np.median(own)), f"{name}_mean_rank": 1 + float(np.mean(own))}
+    for name, values in ranks._asdict().items():
+        measured |= {
+            f"{name}_median_rank": 1 + float(np.median(values)),
+            f"{name}_mean_rank": 1 + float(np.mean(values)),
+        }
     return measured
 
 

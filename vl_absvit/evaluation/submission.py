@@ -28,21 +28,21 @@ MAX_CHARACTERS = 200
 _SHOWN = 3
 
 
-def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int], where: str = "predictions") -> None:
+def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int], source: str = "predictions") -> None:
     """Refuse predictions unless each question has exactly one, which is a string.
 
     Args:
         question_ids: ids of all questions of the split.
-        where: the file's name, for the message.
+        source: the file's name, for the message.
     """
     if not isinstance(predictions, Sequence) or isinstance(predictions, str):
-        raise InputError(f"{where}: expected a list of predictions, got {form_name(predictions)}")
+        raise InputError(f"{source}: expected a list of predictions, got {form_name(predictions)}")
     for place, prediction in enumerate(predictions):
-        _check_prediction(prediction, f"{where}: prediction {place}")
+        _check_prediction(prediction, f"{source}: prediction {place}")
     times = Counter(prediction["question_id"] for prediction in predictions)
     expected = dict.fromkeys(question_ids)
     refuse(
-        where,
+        source,
         {
             "predicted more than once": [question for question, count in times.items() if count > 1],
             "predicted but not in the split": [question for question in times if question not in expected],
@@ -51,38 +51,38 @@ def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int]
     )
 
 
-def check_questions(content: object, phase: str, where: str) -> list[int]:
+def check_questions(content: object, phase: str, source: str) -> list[int]:
     """Ids of the official questions that predictions must answer.
 
     Args:
         content: content of the official question file.
         phase: a key of ``SENT_AS``.
-        where: the file's name, for the message.
+        source: the file's name, for the message.
 
     Raises:
         InputError: the file does not hold all questions of the split once.
     """
     subset, number = QUESTIONS[SENT_AS[phase]]
     if not isinstance(content, dict) or not isinstance(content.get("questions"), list):
-        raise InputError(f'{where}: expected the official questions, {{"questions": [...]}}')
+        raise InputError(f'{source}: expected the official questions, {{"questions": [...]}}')
     few, few_number = QUESTIONS["test-dev"]
     if (named := content.get("data_subtype", subset)) != subset:
         why = f"; {_WHY_ALL}" if named == few else ""
-        raise InputError(f"{where}: expected the questions of {subset}, these are of {shown(named)}{why}")
-    ids = question_ids(content["questions"], where)
+        raise InputError(f"{source}: expected the questions of {subset}, these are of {shown(named)}{why}")
+    ids = question_ids(content["questions"], source)
     if len(ids) != number:
         why = f"; {_WHY_ALL}" if len(ids) == few_number else ""
-        raise InputError(f"{where}: expected the {number:,} questions of {subset}, got {len(ids):,}{why}")
+        raise InputError(f"{source}: expected the {number:,} questions of {subset}, got {len(ids):,}{why}")
     return ids
 
 
-def question_ids(questions: Sequence, where: str) -> list[int]:
+def question_ids(questions: Sequence, source: str) -> list[int]:
     """Ids of the questions in their order. Refuse a question without an id and an id that comes twice."""
     for place, question in enumerate(questions):
         if not isinstance(question, dict) or type(question.get("question_id")) is not int:
-            raise InputError(f"{where}: question {place}: expected an integer question_id, got {shown(question)}")
+            raise InputError(f"{source}: question {place}: expected an integer question_id, got {shown(question)}")
     times = Counter(question["question_id"] for question in questions)
-    refuse(where, {"asked more than once": [question for question, count in times.items() if count > 1]})
+    refuse(source, {"asked more than once": [question for question, count in times.items() if count > 1]})
     return list(times)
 
 
@@ -114,14 +114,14 @@ def check_upload(path: str | Path, question_ids: Iterable[int]) -> int:
     asked = list(question_ids)
     if len(predictions) == QUESTIONS["test-dev"][1] and len(asked) == QUESTIONS["test"][1]:
         raise InputError(f"{path}: {len(predictions):,} answers; {_WHY_ALL}")
-    check_submission(predictions, asked, where=str(path))
+    check_submission(predictions, asked, source=str(path))
     known = {"question_id", "answer"}
     answers = {prediction["question_id"]: prediction["answer"] for prediction in predictions}
     refuse(
         str(path),
         {
             "with more than question_id and answer": [
-                each["question_id"] for each in predictions if each.keys() - known
+                prediction["question_id"] for prediction in predictions if prediction.keys() - known
             ],
             f"with an answer of more than {MAX_CHARACTERS} characters": [
                 question for question, answer in answers.items() if len(answer) > MAX_CHARACTERS
@@ -144,37 +144,37 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
         splits: the answered splits.
         number: number of predictions.
     """
-    words = []
+    found = []
     left_out = sum(
         sum(by_reason.values())
         for split, by_reason in manifest.get("skipped_questions", {}).items()
         if split in ("val" if name == "minival" else name for name in splits)
     )
     if left_out:
-        words.append(
+        found.append(
             f"{left_out:,} official questions are not among them: their images cannot be used, see skipped_images in "
             "manifest.json; the official files ask them, too"
         )
     dataset = manifest.get("dataset", "vqav2")
     if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
         scorer = "VizWiz's evaluation" if dataset == "vizwiz" else "score_vqa.py"
-        words.append(f"the official val is val and minival together: {scorer} wants those of --split val,minival")
+        found.append(f"the official val is val and minival together: {scorer} wants those of --split val,minival")
     if dataset == "vizwiz":
-        words.append(
+        found.append(
             'VizWiz\'s server wants {"image": ..., "answer": ...}: question 3000000000007 is VizWiz_test_00000007'
         )
     if dataset != "vqav2":
-        return words
+        return found
     if splits == ["test-dev"]:
-        words.append(f"these are for looking: {_WHY_ALL}; --split test answers them")
+        found.append(f"these are for looking: {_WHY_ALL}; --split test answers them")
     elif splits == ["test"] and number != QUESTIONS["test"][1]:
-        words.append(f"the official test2015 has {QUESTIONS['test'][1]:,} questions; EvalAI wants all")
+        found.append(f"the official test2015 has {QUESTIONS['test'][1]:,} questions; EvalAI wants all")
     elif splits == ["test"]:
-        words.append("EvalAI's phases test-dev and test-std both take this file; score_vqa.py --validate checks it")
-    return words
+        found.append("EvalAI's phases test-dev and test-std both take this file; score_vqa.py --validate checks it")
+    return found
 
 
-def refuse(where: str, faults: Mapping[str, Sequence[object]]) -> None:
+def refuse(source: str, faults: Mapping[str, Sequence[object]]) -> None:
     """Raise ``InputError`` with every fault: the number of questions that have it, and the first few."""
     found = [
         f"{len(cases):,} question(s) {fault}, e.g. {', '.join(map(str, cases[:_SHOWN]))}"
@@ -182,20 +182,21 @@ def refuse(where: str, faults: Mapping[str, Sequence[object]]) -> None:
         if cases
     ]
     if found:
-        raise InputError(f"{where}: {'; '.join(found)}")
+        raise InputError(f"{source}: {'; '.join(found)}")
 
 
-def _check_prediction(prediction: object, where: str) -> None:
+def _check_prediction(prediction: object, source: str) -> None:
     if not isinstance(prediction, Mapping):
-        raise InputError(f"{where} is {form_name(prediction)}, not an object with question_id and answer")
+        raise InputError(f"{source} is {form_name(prediction)}, not an object with question_id and answer")
     question = prediction.get("question_id")
     if type(question) is not int:
-        raise InputError(f"{where}: expected an integer question_id, got {shown(question)}")
+        raise InputError(f"{source}: expected an integer question_id, got {shown(question)}")
     answer = prediction.get("answer")
     if not isinstance(answer, str):
-        raise InputError(f"{where}: question {question}: expected a string as answer, got {shown(answer)}")
+        raise InputError(f"{source}: question {question}: expected a string as answer, got {shown(answer)}")
 
 
 def write_submission(path: str | Path, predictions: Sequence[Mapping]) -> None:
     """Write checked predictions for EvalAI, whole or not at all. Only ``question_id`` and ``answer`` are kept."""
-    write_json(path, [{"question_id": each["question_id"], "answer": each["answer"]} for each in predictions])
+    kept = [{key: prediction[key] for key in ("question_id", "answer")} for prediction in predictions]
+    write_json(path, kept)

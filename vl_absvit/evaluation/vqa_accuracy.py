@@ -81,37 +81,37 @@ def _percent(accuracies: Sequence[float]) -> float:
     return round_half_up(100 * sum_in_order(accuracies) / len(accuracies), 2)
 
 
-def check_annotations(annotations: Sequence[Mapping], where: str = "annotations") -> None:
+def check_annotations(annotations: Sequence[Mapping], source: str = "annotations") -> None:
     """Refuse anything but a non-empty list of official annotation records, each question once.
 
     Args:
-        where: the file's name, for the message.
+        source: the file's name, for the message.
     """
     if not isinstance(annotations, Sequence) or isinstance(annotations, str):
-        raise InputError(f"{where}: expected a list of annotations, got {form_name(annotations)}")
+        raise InputError(f"{source}: expected a list of annotations, got {form_name(annotations)}")
     if not annotations:
-        raise InputError(f"{where}: there are no annotations")
+        raise InputError(f"{source}: there are no annotations")
     seen = set()
     for place, annotation in enumerate(annotations):
         if not isinstance(annotation, Mapping):
-            raise InputError(f"{where}: annotation {place} is {form_name(annotation)}, not an object")
+            raise InputError(f"{source}: annotation {place} is {form_name(annotation)}, not an object")
         question = annotation.get("question_id")
         if type(question) is not int:
-            raise InputError(f"{where}: annotation {place}: expected an integer question_id, got {shown(question)}")
+            raise InputError(f"{source}: annotation {place}: expected an integer question_id, got {shown(question)}")
         if question in seen:
-            raise InputError(f"{where}: question {question} is annotated more than once")
+            raise InputError(f"{source}: question {question} is annotated more than once")
         seen.add(question)
         for key in ("question_type", "answer_type"):
             name = annotation.get(key)
             if not isinstance(name, str):
-                raise InputError(f"{where}: question {question}: expected {key} to be a string, got {shown(name)}")
-        _check_answers(annotation.get("answers"), f"{where}: question {question}")
+                raise InputError(f"{source}: question {question}: expected {key} to be a string, got {shown(name)}")
+        _check_answers(annotation.get("answers"), f"{source}: question {question}")
 
 
-def _check_answers(answers: object, where: str) -> None:
+def _check_answers(answers: object, source: str) -> None:
     if not isinstance(answers, Sequence) or isinstance(answers, str) or not answers:
-        raise InputError(f"{where}: expected a list of human answers, got {shown(answers)}")
+        raise InputError(f"{source}: expected a list of human answers, got {shown(answers)}")
     for answer in answers:
         text = answer.get("answer") if isinstance(answer, Mapping) else answer
         if not isinstance(text, str):
-            raise InputError(f"{where}: expected every human answer to be a string, got {shown(answer)}")
+            raise InputError(f"{source}: expected every human answer to be a string, got {shown(answer)}")

@@ -83,9 +83,9 @@ def set_up_engine(accelerator: Accelerator) -> None:
                 "FSDP needs GPUs, and both need a launcher's process group"
             )
     for variable, (needed, default, reason) in _NEEDED.get(engine, {}).items():
-        said = os.environ.get(variable, default).lower()
-        if said != needed:
-            raise ConfigError(f"the launcher says {variable}={said}, expected {needed or 'nothing'}: {reason}")
+        setting = os.environ.get(variable, default).lower()
+        if setting != needed:
+            raise ConfigError(f"the launcher says {variable}={setting}, expected {needed or 'nothing'}: {reason}")
     if engine == DistributedType.FSDP:
         accelerator.state.fsdp_plugin.mixed_precision_policy = None
     if engine == DistributedType.DEEPSPEED:
@@ -94,20 +94,20 @@ def set_up_engine(accelerator: Accelerator) -> None:
 
 def check_precision(precision: str) -> None:
     """Raise ``ConfigError`` if the launcher names another mixed precision than ``run.precision``."""
-    said = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if said not in ("no", precision):
+    setting = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if setting not in ("no", precision):
         raise ConfigError(
-            f"the launcher says mixed precision {said}, but run.precision is {precision}; "
+            f"the launcher says mixed precision {setting}, but run.precision is {precision}; "
             "leave mixed_precision out there, run.precision is what counts"
         )
 
 
 def check_accumulation() -> None:
     """Raise ``ConfigError`` if the launcher sets the number of forward passes of a step. The config sets it."""
-    said = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
-    if said != "1":
+    setting = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if setting != "1":
         raise ConfigError(
-            f"the launcher says gradient_accumulation_steps {said}; leave it out there, optim.batch_size and "
+            f"the launcher says gradient_accumulation_steps {setting}; leave it out there, optim.batch_size and "
             "optim.micro_batch_size say into how many forward passes a step is divided"
         )
 
@@ -120,12 +120,12 @@ def model_to_train(accelerator: Accelerator, whole: nn.Module, precision: Precis
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         forward = model.forward
 
-        def as_told(*args: Any, **kwargs: Any) -> Any:
+        def in_our_precision(*args: Any, **kwargs: Any) -> Any:
             # DeepSpeed ends any other autocast than its own. Under its own, it would exchange gradients in bf16.
             with arithmetic(precision, accelerator.device):
                 return forward(*args, **kwargs)
 
-        model.forward = as_told
+        model.forward = in_our_precision
     return model
 
 

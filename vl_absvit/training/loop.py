@@ -192,10 +192,10 @@ def accumulate_gradients(
         with torch.no_grad():
             ahead = task.look_ahead(batches, seeds)
     parts = []
-    for batch, seed, known in zip(batches, seeds, ahead, strict=True):
+    for batch, seed, seen_ahead in zip(batches, seeds, ahead, strict=True):
         torch.manual_seed(seed)
         with accelerator.accumulate(model):
-            terms = task.losses(model, batch, known)
+            terms = task.losses(model, batch, seen_ahead)
             accelerator.backward(sum(terms.values()))
         parts.append({name: term.detach() for name, term in terms.items()})
     return parts

@@ -39,7 +39,7 @@ def _only(keys: Iterable[str], record: Mapping) -> dict:
 def _reference(annotation: Mapping) -> dict:
     """The stored fields of an annotation. Strings become numbered records."""
     numbered = enumerate(annotation["answers"], start=1)
-    records = [{"answer": each, "answer_id": i} if isinstance(each, str) else each for i, each in numbered]
+    records = [{"answer": answer, "answer_id": i} if isinstance(answer, str) else answer for i, answer in numbered]
     return _only(_QUESTION, annotation) | {"answers": [_only(_RECORD, record) for record in records]}
 
 
