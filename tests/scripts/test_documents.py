@@ -88,6 +88,13 @@ def test_every_link_leads_to_a_file(document):
     assert [link for link in inside if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_file_that_is_named_is_there(document):
+    named = r"`(?:[^`\n]* )?((?:vl_absvit|tests|scripts|data_prep|configs|benchmarks|docs)/[\w./]*\.\w+)[`: ]"
+    files = set(re.findall(named, document.read_text(encoding="utf-8")))
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
 def test_the_first_lines_of_python_run_as_they_stand(capsys):
     first = blocks(ROOT / "README.md", "python")[0]
     exec(compile(first, "README.md", "exec"), {})
