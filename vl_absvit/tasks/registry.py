@@ -31,7 +31,8 @@ def task_of_checkpoint(content: Mapping[str, Any]) -> type[Task] | None:
 
 
 def find_task(file: str, overrides: Sequence[str]) -> type[Task]:
-    """The task that knows most keys of a config file and of the command line; of several, the first of ``TASKS``.
+    """The task that knows most of the keys, in a config file and on the command line, that the first of ``TASKS`` does
+    not know; the first where it knows all.
 
     What is wrong with the file is left to its parser to tell.
     """
@@ -43,4 +44,6 @@ def find_task(file: str, overrides: Sequence[str]) -> type[Task]:
     if isinstance(content, Mapping):
         given |= set(content)
         given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
+    first = next(iter(TASKS.values()))
+    given -= config_keys(first.config_class).keys()
     return max(TASKS.values(), key=lambda task: len(given & config_keys(task.config_class).keys()))
