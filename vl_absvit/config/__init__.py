@@ -5,10 +5,10 @@ its documentation in ``--help``. Contradictions raise ``ConfigError`` when the c
 """
 
 from vl_absvit.config.model import FusionConfig, PriorConfig, TextConfig, VisionConfig
-from vl_absvit.config.runs import EARLIER, RENAMED, TaskConfig, VisionLanguageConfig
+from vl_absvit.config.runs import RENAMED, TaskConfig, VisionLanguageConfig
 from vl_absvit.config.training import DataConfig, LearningRates, LossConfig, OptimConfig, Precision, RunConfig
 
 __all__ = [
-    "EARLIER", "RENAMED", "DataConfig", "FusionConfig", "LearningRates", "LossConfig", "OptimConfig", "Precision",
-    "PriorConfig", "RunConfig", "TaskConfig", "TextConfig", "VisionConfig", "VisionLanguageConfig",
+    "RENAMED", "DataConfig", "FusionConfig", "LearningRates", "LossConfig", "OptimConfig", "Precision", "PriorConfig",
+    "RunConfig", "TaskConfig", "TextConfig", "VisionConfig", "VisionLanguageConfig",
 ]  # fmt: skip

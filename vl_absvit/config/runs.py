@@ -1,7 +1,8 @@
 """What the configs of all runs have, and those of all runs on images with texts; a task's own stands with the task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vl_absvit.config.checks import require
 from vl_absvit.config.model import FusionConfig, PriorConfig, TextConfig, VisionConfig
@@ -11,8 +12,6 @@ from vl_absvit.variants import VARIANTS
 # Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
 # one of ``--start-method``.
 RENAMED = {"start": "from_checkpoint"}
-EARLIER = {"negative_images": 0, "vision.mask": "cosine"}
-"""What runs did that were started before a key existed, where its default is something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +22,8 @@ class TaskConfig:
     """Whether the task can train on ``data.stream``."""
     compiles: ClassVar[bool] = False
     """Whether the task can train with ``run.compile``."""
+    earlier: ClassVar[Mapping[str, Any]] = {}
+    """What runs did that were started before a key existed, where its default is something else."""
 
     data: DataConfig
     run: RunConfig
@@ -44,6 +45,8 @@ class TaskConfig:
 @dataclass(frozen=True, kw_only=True)
 class VisionLanguageConfig(TaskConfig):
     """What every task on images with texts has to be told."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {"vision.mask": "cosine"}
 
     vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
     from_checkpoint: str | None = None

@@ -4,10 +4,10 @@ Shapes: B samples (one caption of an image each), C candidate captions per sampl
 caption, I distinct images, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class RetrievalLossConfig(LossConfig):
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig(VisionLanguageConfig):
     """Finetuning on image-text retrieval."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
 
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""

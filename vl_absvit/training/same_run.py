@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vl_absvit.config import EARLIER, RENAMED, TaskConfig
+from vl_absvit.config import RENAMED, TaskConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import new_run_from
 from vl_absvit.tasks.registry import task_of
@@ -37,7 +37,7 @@ def check_same_run(config: TaskConfig, written: Mapping[str, Any], folder: Path)
     """Check that a config can go on with the run in ``folder``.
 
     Args:
-        written: the config that the folder holds. Missing keys did not exist then (``EARLIER``), or have their default.
+        written: the config that the folder holds. Missing keys did not exist then (``earlier``), or have their default.
 
     Returns:
         The permitted differences in words.
@@ -46,7 +46,7 @@ def check_same_run(config: TaskConfig, written: Mapping[str, Any], folder: Path)
         ConfigError: a difference changes the result; the message names the right option.
     """
     now = flatten(config_as_dict(config))
-    before = {key: EARLIER.get(key, value) for key, value in defaults(type(config)).items()}
+    before = {key: config.earlier.get(key, value) for key, value in defaults(type(config)).items()}
     before |= {RENAMED.get(key, key): value for key, value in flatten(written).items()}
     differing = {
         key: (before.get(key), now.get(key))
