@@ -33,7 +33,7 @@ from vl_absvit.data.loaders import batch_loader
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.transforms import ImageTransform, image_transform, seeded
-from vl_absvit.models.build import image_statistics
+from vl_absvit.models.architecture import image_statistics
 
 SIZES: tuple[Size, ...] = ((640, 480), (500, 375))
 DECODING, REDUCED, EVALUATION, TRAINING = "decoding", "decoding at reduced scale", "evaluation", "RandAugment"

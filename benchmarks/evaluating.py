@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.agreement import check_outputs
 from benchmarks.contest import COMPILED, NAIVE, OURS, Case
 from benchmarks.measure import Stage
-from vl_absvit.models.absvit import TwoLooks
+from vl_absvit.models.looks import TwoLooks
 from vl_absvit.models.top_down import have_signal
 
 Forward = Callable[[], Tensor]

@@ -19,8 +19,8 @@ from benchmarks.measure import FlopCounter, describe_machine
 from benchmarks.tables import table_of
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.top_down import have_signal
+from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.variants import VARIANTS
 
 GAIN = 10.0  # strong enough for the top-down signal to show in the outputs that are compared
@@ -100,22 +100,23 @@ def measure(size: str, top_down: str) -> Cost:
     with counter.stage("naive"):
         expected = naive_tokens(model, image)
         model.head(expected[:, 0])
-    for stage in ("first", "evaluation"):  # the first pass folds
-        with counter.stage(stage):
-            looks = model.look_twice(image)
-            model.forward_head(looks.seen(None))
+    with counter.stage("folding"):
+        model.fold()
+    with counter.stage("evaluation"):
+        looks = model.look_twice(image)
+        model.forward_head(looks.seen(None))
     with torch.device("meta"):  # without values, no token is known to be without signal
         worst, nothing = timm.create_model(name, top_down=top_down).eval(), torch.empty(1, 3, 224, 224)
-    for stage in ("first of all tokens", "all tokens"):
-        with counter.stage(stage):
-            worst(nothing)
+    worst.fold()
+    with counter.stage("all tokens"):
+        worst(nothing)
     count = {name: flops // 2 for name, flops in counter.flops.items()}
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         naive=count["naive"],
         evaluation=count["evaluation"],
         all_tokens=count["all tokens"],
-        folding=count["first"] - count["evaluation"],
+        folding=count["folding"],
         with_signal=float(have_signal(looks.signals[0]).float().mean()) if looks.signals else 0.0,
         difference=check_agreement(expected, looks.seen(None), f"{VARIANTS[top_down].label} {size}"),
     )

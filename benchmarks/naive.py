@@ -17,10 +17,10 @@ from transformers.models.roberta.modeling_roberta import RobertaLayer
 
 from vl_absvit.config import VisionConfig
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.fusion import Attention, CoAttentionFusion, StreamLayer
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.text_encoder import TextEncoder
+from vl_absvit.models.trunks.vit import AbSViT
 
 RETRIEVAL_TOKENS, VQA_TOKENS = 40, 50
 """Fixed lengths of captions and questions."""

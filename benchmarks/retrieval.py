@@ -60,7 +60,8 @@ def measure(
     """Everything about one precision; ``advance`` is called after every round."""
     dtype = PRECISIONS[precision]
     model = random_model(size, {"kind": "matching"}).to(device, dtype)
-    gallery = SyntheticGallery(images, captions, model.vision.patch_embed.img_size[0])
+    model.vision.fold()
+    gallery = SyntheticGallery(images, captions, model.vision.image_size[0])
     contest = Contest(model, gallery, shortlist, batch)
     agreement = check_outputs(contest.naive_sample(), contest.own_sample(), precision)
     sides = (matmul(device, dtype), contest.naive, contest.exact, contest.naive, contest.best)

@@ -186,6 +186,7 @@ def _training_pass(model: VLAbSViT, work: Workload, precision: str) -> TrainingP
 def gallery_sides(size: Size, device: torch.device, precision: str) -> list[Side]:
     """Galleries of more captions, and of more images."""
     model = random_model(size, {"kind": "matching"}, image_size=SIDE).to(device, PRECISIONS[precision])
+    model.vision.fold()
     works = [(Point(WRITTEN, captions), 1, captions) for captions in CAPTIONS]
     works += [(Point(SHOWN, images), images, FEWEST_CAPTIONS) for images in IMAGES]
     return [

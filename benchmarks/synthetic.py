@@ -17,7 +17,7 @@ from transformers import RobertaConfig
 from vl_absvit.config import FusionConfig, VisionConfig
 from vl_absvit.data.collate import pad_texts
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.build import FORMAT, build_from_architecture
+from vl_absvit.models.architecture import FORMAT, build_from_architecture
 
 Size = Literal["tiny", "small", "base"]
 VOCABULARY = 50265

@@ -87,7 +87,7 @@ def _take_part(
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=members)
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).train()
     task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
-    whole = questions_about(Workload(images, 1, model.vision.patch_embed.img_size[0]))
+    whole = questions_about(Workload(images, 1, model.vision.image_size[0]))
     mine = whole[rank * images // members : (rank + 1) * images // members]
     batch = send_to_device(collate_vqa(mine, pad_id=PAD, vocabulary_size=ANSWERS), CPU)
     together = model if members == 1 else DistributedDataParallel(model)

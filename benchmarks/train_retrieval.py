@@ -44,7 +44,7 @@ def measure(
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "matching"}).to(device)
     task = RetrievalTask.without_data(RetrievalConfig(negatives=negatives, **nowhere(precision)), model)
-    work = Workload(images, 1 + negatives, model.vision.patch_embed.img_size[0])
+    work = Workload(images, 1 + negatives, model.vision.image_size[0])
     sides = make_trainees(task, work, precision)
     optimizers = make_optimizers(task, sides)
     case = training_case(work.named("caption"), work.per_image, task, sides, optimizers, precision)

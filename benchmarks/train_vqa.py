@@ -47,7 +47,7 @@ def measure(
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).to(device)
     task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
-    resolution = model.vision.patch_embed.img_size[0]
+    resolution = model.vision.image_size[0]
     works = [Workload(images, number, resolution) for number in questions]
     trainees = [make_trainees(task, work, compiled, precision) for work in works]
     optimizers = make_optimizers(task, trainees[0])

@@ -19,7 +19,7 @@ from benchmarks.naive import look_twice, reconstruction_error
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import SyntheticImages, random_model
 from vl_absvit.config import VisionConfig
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.trunks.vit import AbSViT
 
 
 def run(*, size: Literal["tiny", "base"], images: int, compiled: bool, **common: Unpack[Common]) -> None:
@@ -44,6 +44,7 @@ def measure(
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "matching"}).to(device, PRECISIONS[precision])
     vision, config = model.vision, VisionConfig(**model.architecture["vision"])
+    vision.fold()
     pixels = SyntheticImages(images, config.image_size)
     pixels = pixels.collate(pixels.__getitems__(range(images))).to(device, PRECISIONS[precision])
     first = vision.look_once(pixels).tokens

@@ -47,7 +47,8 @@ def measure(
 ) -> dict[str, Any]:
     """Everything about one precision; ``advance`` is called after every round."""
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).to(device, PRECISIONS[precision])
-    resolution = model.vision.patch_embed.img_size[0]
+    model.vision.fold()
+    resolution = model.vision.image_size[0]
     works = [Workload(images, number, resolution) for number in questions]
     cases = [make_case(model, work, compiled, precision) for work in works]
     return measure_cases(cases, device, precision, repeats, advance)

@@ -67,7 +67,8 @@ def main() -> None:
     checkpoint = load_steerable(found.path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vision = checkpoint.model.to(device).vision
-    check_block(arguments.block, len(vision.blocks))
+    vision.fold()
+    check_block(arguments.block, len(vision.all_blocks))
     trained = vision.modulate.keywords["gain"]
     if arguments.alphas is None:
         arguments.alphas = sorted({*ALPHAS, trained})

@@ -108,7 +108,7 @@ def write_folder(folder: Path, released, conversion, tokenizer, vocabulary, warn
     from safetensors.torch import save_file
 
     from vl_absvit.data.json_files import write_json
-    from vl_absvit.models.build import build_from_architecture
+    from vl_absvit.models.architecture import build_from_architecture
     from vl_absvit.tasks.checkpoint import PREPROCESSING, TRAINING
     from vl_absvit.tasks.vqa import ANSWERS
 

@@ -17,7 +17,7 @@ Image, bottom-up and sum are drawn as they are, cut off at black and white: alph
 
 import argparse
 from collections.abc import Iterable, Sequence
-from math import ceil, isfinite
+from math import ceil, isfinite, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,6 @@ from vl_absvit.tasks.decoding import (
     decode_image,
     images_of_split,
     load_decodable,
-    positions,
     tokens_and_patches,
 )
 from vl_absvit.tasks.prior_comparison import TextPriors
@@ -255,7 +254,7 @@ def fit_and_judge(
 
     with progress() as bar:
         try:
-            decoder = fit_decoder(read(fit_ids, "fitting"), positions(checkpoint.model.vision), arguments.ridge)
+            decoder = fit_decoder(read(fit_ids, "fitting"), checkpoint.model.vision.positions(), arguments.ridge)
         except InputError as error:
             raise InputError(f"{arguments.data}: {len(fit_ids):,} images of {arguments.fit_split}: {error}") from error
         quality = judge_decoder(decoder, read(held_out_ids, "judging"))
@@ -266,7 +265,7 @@ def fit_and_judge(
     return decoder, {
         "fit_split": arguments.fit_split,
         "fit_images": len(fit_ids),
-        "fit_patches": len(fit_ids) * checkpoint.model.vision.patch_embed.num_patches,
+        "fit_patches": len(fit_ids) * prod(checkpoint.model.vision.grids()[0]),
         "ridge": arguments.ridge,
         "held_out": {"split": arguments.split, "images": len(held_out_ids), **quality._asdict()},
     }

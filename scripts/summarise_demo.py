@@ -221,6 +221,7 @@ def prior_only_accuracy(data: Path, annotations: Sequence[dict]) -> float:
 def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, batch_size: int) -> Iterator[Seen]:
     """The maps of every question."""
     model, device = checkpoint.model, next(checkpoint.model.parameters()).device
+    model.vision.fold()
     existing = choose_maps(model.vision, None).names
     choice = choose_maps(model.vision, [name for name in POINTING if name in existing])
     for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):

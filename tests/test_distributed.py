@@ -7,7 +7,7 @@ import torch.distributed as dist
 from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
-from vl_absvit.models.absvit import FirstLook, Look, TwoLooks
+from vl_absvit.models.looks import FirstLook, Look, TwoLooks
 from vl_absvit.tasks.prior import compared, global_prior_loss
 
 TEXTS, IMAGES, TOKENS, WIDTH = 5, 4, 3, 8
@@ -34,7 +34,9 @@ def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.T
     first = tokens[images] if look == "first" else torch.zeros(len(images), TOKENS, WIDTH)
     second = Look(tokens[texts], []) if look == "second" else None
     threshold = torch.full((1,), 0.1, requires_grad=True)
-    looks = TwoLooks(FirstLook(None, first, []), second, None, threshold=threshold if look == "first" else None)
+    looks = TwoLooks(
+        FirstLook(None, first, [], prefix_tokens=1), second, None, threshold=threshold if look == "first" else None
+    )
     mine = compared(prior[texts], looks, image_index, IMAGE_IDS[images], look)
     loss = global_prior_loss(mine, PriorConfig(look=look, pool=pool))
     loss.backward()

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.tiny_released import released_config
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.released import rebuild_classifier
 from vl_absvit.models.released.imagenet import KEYS as CLASSIFIER_KEYS
 from vl_absvit.models.released.imagenet import convert_imagenet

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, RobertaConfig
 
 import vl_absvit.models  # noqa: F401  (registers the models)
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.released.imagenet import KEYS as CLASSIFIER_KEYS
 from vl_absvit.models.released.vision_language_keys import KEYS
 

@@ -62,6 +62,11 @@ def as_products_take(parameter: Tensor) -> Tensor:
     return parameter.to(torch.get_autocast_dtype(device_type))
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Inside, products are taken in the precision of what comes."""
+    return _autocast(device.type, enabled=False)
+
+
 def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:
     if not torch.amp.is_autocast_available(device_type):  # as for tensors without content
         return nullcontext()

@@ -42,12 +42,12 @@ class Embedding:
 
 
 def test_patches_are_those_of_a_convolution_and_go_back_to_their_places():
-    pictures, kernel = torch.rand(2, 3, 6, 6).double(), torch.rand(5, 3, SIDE, SIDE).double()
-    patches = to_patches(pictures, SIDE)
-    assert patches.shape == (2, PATCHES, VALUES)
+    pictures, kernel = torch.rand(2, 3, 4, 6).double(), torch.rand(5, 3, SIDE, SIDE).double()
+    patches = to_patches(pictures, (2, 3))
+    assert patches.shape == (2, 2 * 3, VALUES)
     embedded = F.conv2d(pictures, kernel, stride=SIDE).flatten(2).mT
     torch.testing.assert_close(patches @ kernel.flatten(1).T, embedded)
-    assert torch.equal(to_pictures(patches), pictures.permute(0, 2, 3, 1))
+    assert torch.equal(to_pictures(patches, (2, 3), (4, 6)), pictures.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("width", [VALUES, VALUES + 1, 3 * VALUES])

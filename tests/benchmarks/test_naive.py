@@ -9,7 +9,7 @@ from transformers import RobertaConfig
 from benchmarks import naive
 from benchmarks.naive import RETRIEVAL_TOKENS, naive_forward, naive_scores, pad
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.top_down import reweight_project
 
 VARIANTS = [("absvit", "reweight", 10.0), ("absvit", "reweight_project", 5.0), ("none", "reweight", 10.0)]

@@ -14,7 +14,7 @@ from benchmarks.synthetic import SyntheticGallery
 from benchmarks.team import Share, Team
 from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.config import VisionConfig
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 
 
 class OneProcess:

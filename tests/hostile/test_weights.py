@@ -14,7 +14,7 @@ from tests.hostile.corpus import Attack, bad_checkpoints, bad_safetensors, pickl
 from tests.tiny_released import tiny_tokenizer
 from vl_absvit.config import VisionConfig
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_vision
+from vl_absvit.models.architecture import build_vision
 from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.tasks.tokenizers import load_tokenizer
 

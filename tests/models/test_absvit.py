@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import vl_absvit.models  # noqa: F401  (registers the models)
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.top_down import feed_back, reconstruction_loss, relevance
+from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.variants import VARIANTS
 
 WIDTH, BLOCKS = 16, 3

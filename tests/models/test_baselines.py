@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from tests.models.test_absvit import IMAGE_INDEX, WIDTH, make
 from tests.models.test_vl_model import ARCHITECTURE
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.top_down import Steered, reconstruction_loss, relevance
+from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.variants import VARIANTS, TopDown
 
 STEERED = [name for name, variant in VARIANTS.items() if variant != VARIANTS["none"]]

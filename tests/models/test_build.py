@@ -13,7 +13,8 @@ import vl_absvit.models  # noqa: F401  (registers the models)
 from tests.models.vqa_model import build_vqa_model
 from vl_absvit.config import DataConfig, FusionConfig, RunConfig, TextConfig, VisionConfig
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_classifier, build_vision, image_statistics
+from vl_absvit.models.architecture import build_vision, image_statistics
+from vl_absvit.models.build import build_classifier
 from vl_absvit.models.labels import match_labels
 from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.variants import VARIANTS

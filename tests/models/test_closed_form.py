@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.closed_form import RIDGE, Moments, fit_to_moments, look_moments, start_decoders, token_moments
 from vl_absvit.models.top_down import Steered, feed_back
+from vl_absvit.models.trunks.vit import AbSViT
 
 IMAGES, WIDTH, BLOCKS = 12, 8, 3
 

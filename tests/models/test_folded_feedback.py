@@ -1,4 +1,4 @@
-"""Folded decoders: the outputs of the unfolded ones at half the products, and never those of earlier weights."""
+"""Folded decoders: the outputs of the unfolded ones at half the products, until something may have changed weights."""
 
 import copy
 
@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.models.test_absvit import BLOCKS, IMAGE_INDEX, WIDTH, make
-from vl_absvit.models import top_down
-from vl_absvit.models.absvit import AbSViT, TwoLooks
+from vl_absvit.models import looks
+from vl_absvit.models.looks import TwoLooks
 from vl_absvit.models.top_down import (
     FeedbackDecoder,
-    FoldedDecoders,
     Steered,
     feed_back,
     feed_back_folded,
@@ -20,7 +19,9 @@ from vl_absvit.models.top_down import (
     keep_all,
     reweight,
 )
+from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.planning.flops import flop_counter
+from vl_absvit.variants import VARIANTS
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
 PRIOR = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(2)).double()
@@ -28,30 +29,36 @@ FED_BACK = ["absvit", "absvit_qkv", "feedback"]
 
 
 @pytest.fixture
-def folds(monkeypatch) -> list[int]:
-    """Grows by one whenever decoders are folded."""
-    seen, original = [], top_down.fold
-    monkeypatch.setattr(top_down, "fold", lambda decoders: seen.append(1) or original(decoders))
+def products(monkeypatch) -> list[int]:
+    """Grows by one whenever folded decoders answer."""
+    seen, original = [], looks.feed_back_stages
+    monkeypatch.setattr(looks, "feed_back_stages", lambda *args: seen.append(1) or original(*args))
     return seen
 
 
 def folded(model: AbSViT, images: Tensor = IMAGES) -> TwoLooks:
-    with torch.no_grad():
-        return unfolded(model, images)
+    """Looks of an evaluation that folds first."""
+    model.eval().fold()
+    return evaluated(model, images)
 
 
-def unfolded(model: AbSViT, images: Tensor = IMAGES) -> TwoLooks:
-    """The same under grad, where nothing is folded."""
+@torch.no_grad()
+def evaluated(model: AbSViT, images: Tensor = IMAGES) -> TwoLooks:
+    return look(model, images)
+
+
+def look(model: AbSViT, images: Tensor = IMAGES) -> TwoLooks:
+    """Under grad nothing is folded."""
     return model.look_twice(images, PRIOR.to(images), IMAGE_INDEX.to(images.device))
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("modulation", ["reweight", "reweight_project"])
 @pytest.mark.parametrize("variant", FED_BACK)
-def test_looks_and_signals_are_those_of_unfolded_decoders(variant, modulation, dtype, bound, folds):
+def test_looks_and_signals_are_those_of_unfolded_decoders(variant, modulation, dtype, bound, products):
     model, images = make(top_down=variant, modulation=modulation, gain=3.0).to(dtype), IMAGES.to(dtype)
-    ours, expected = folded(model, images), unfolded(model, images)
-    assert folds == ([] if modulation == "reweight_project" and variant != "feedback" else [1])
+    expected, ours = look(model, images), folded(model, images)
+    assert products == ([] if modulation == "reweight_project" and variant != "feedback" else [1])
     assert not torch.allclose(expected.second.tokens[0], expected.first.tokens[0], atol=0.1)
     compared = [(ours.second.tokens, expected.second.tokens)]
     compared += list(zip(ours.second.states, expected.second.states, strict=True))
@@ -62,12 +69,10 @@ def test_looks_and_signals_are_those_of_unfolded_decoders(variant, modulation, d
         assert torch.equal(ours.prior_mask, expected.prior_mask)
 
 
-@pytest.mark.parametrize("variant", FED_BACK)
-def test_where_something_can_learn_nothing_is_folded(variant, folds):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_can_be_told_to_fold(variant):
     model = make(top_down=variant)
-    unfolded(model)
-    folded(model.train())
-    assert not folds
+    torch.testing.assert_close(folded(model).seen(IMAGE_INDEX), look(model).seen(IMAGE_INDEX))
 
 
 def test_decoders_get_their_gradients_after_an_evaluation():
@@ -75,25 +80,9 @@ def test_decoders_get_their_gradients_after_an_evaluation():
     reference.load_state_dict(model.state_dict())
     folded(model)
     for one in (model, reference):
-        unfolded(one).second.tokens.square().sum().backward()
+        look(one).second.tokens.square().sum().backward()
     for ours, expected in zip(model.decoders.parameters(), reference.decoders.parameters(), strict=True):
         assert expected.grad.any() and torch.equal(ours.grad, expected.grad)
-
-
-def test_decoders_are_folded_once_per_weights_and_not_per_batch(folds):
-    model = make()
-    for rows in (1, 2, 3):
-        with torch.inference_mode() if rows == 2 else torch.no_grad():
-            model.look_twice(IMAGES[:1].expand(rows, -1, -1, -1), PRIOR[:rows])
-    assert len(folds) == 1
-    unfolded(model).second.tokens.sum().backward()  # gradients are no new weights
-    folded(model.train())
-    folded(model.eval())
-    assert len(folds) == 1
-    with torch.no_grad():
-        model.decoders[1].reconstruct.weight[0, 0] += 1
-    folded(model), folded(model)
-    assert len(folds) == 2
 
 
 def load(model: AbSViT, assign: bool = False) -> AbSViT:
@@ -101,111 +90,89 @@ def load(model: AbSViT, assign: bool = False) -> AbSViT:
     return model
 
 
-def take_a_step(model: AbSViT, **kwargs) -> AbSViT:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, **kwargs)
-    unfolded(model).second.tokens.square().sum().backward()
+def take_a_step(model: AbSViT) -> AbSViT:
+    """In evaluation mode, as of a trunk that is trained without dropout."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    look(model).second.tokens.square().sum().backward()
     optimizer.step()
     return model
 
 
-def write_data(model: AbSViT) -> AbSViT:
+def train(model: AbSViT) -> AbSViT:
+    nn.ModuleDict({"vision": model}).train().eval()
+    return write_and_fold(model, fold=False)
+
+
+def write_and_fold(model: AbSViT, fold: bool = True) -> AbSViT:
     model.decoders[2].reconstruct.weight.data.neg_()
+    if fold:
+        model.fold()
     return model
-
-
-def replace_a_decoder(model: AbSViT) -> AbSViT:
-    model.decoders[0] = FeedbackDecoder(width=WIDTH).double()
-    return model
-
-
-def copy_and_change(model: AbSViT) -> AbSViT:
-    return write_data(copy.deepcopy(model))
 
 
 def go_to_another_device(model: AbSViT) -> AbSViT:
-    folded(model.to("meta"), IMAGES.to("meta"))
-    return load(model.to_empty(device="cpu"))
+    return load(model.to("meta").to_empty(device="cpu"))
 
 
 CHANGES = {
     "load": load,
     "load by assignment": lambda model: load(model, assign=True),
-    "step": lambda model: take_a_step(model, foreach=False),
-    "foreach step": lambda model: take_a_step(model, foreach=True),
-    "fused step": lambda model: take_a_step(model, fused=True),  # raises no version counter
-    "data": write_data,  # neither does this
-    "another decoder": replace_a_decoder,
-    "a copy": copy_and_change,
+    "load the whole": lambda model: nn.ModuleDict({"a": model}).load_state_dict(
+        nn.ModuleDict({"a": make()}).state_dict()
+    ) and model,
+    "step": take_a_step,
+    "training": train,
+    "folded again": write_and_fold,
+    "a copy folded again": lambda model: write_and_fold(copy.deepcopy(model)),
     "rounded": lambda model: model.to(torch.float32).to(torch.float64),
     "device": go_to_another_device,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_new_weights_are_never_answered_with_the_old_ones(change):
+def test_new_weights_are_not_answered_with_the_old_ones(change):
     model = make()
     before = folded(model).second.tokens
     changed = CHANGES[change](model)
-    ours, expected = folded(changed).second.tokens, unfolded(changed).second.tokens
+    ours, expected = evaluated(changed).second.tokens, look(changed).second.tokens
     assert not torch.allclose(before, expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11)
 
 
-def test_a_changed_copy_leaves_the_original_as_it_is(folds):
+def test_training_undoes_folding(products):
+    model = make()
+    folded(model), evaluated(model)
+    assert len(products) == 2
+    evaluated(model.train().eval())
+    assert len(products) == 2
+    with pytest.raises(AssertionError, match="what is trained is not folded"):
+        model.train().fold()
+
+
+def test_a_changed_copy_leaves_the_original_as_it_is():
     model = make()
     before = folded(model).second.tokens
-    folded(copy_and_change(model))
-    torch.testing.assert_close(folded(model).second.tokens, before, rtol=0, atol=0)
-    assert len(folds) == 2
+    write_and_fold(copy.deepcopy(model))
+    torch.testing.assert_close(evaluated(model).second.tokens, before, rtol=0, atol=0)
 
 
-def test_another_dtype_is_folded_afresh_without_a_change_of_dtype_in_the_outputs(folds):
-    model = make()
-    folded(model)
-    looks = folded(model.to(torch.float32), IMAGES.float())
-    assert looks.second.tokens.dtype == looks.signals[0].direction.dtype == torch.float32 and len(folds) == 2
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_model_that_moves_to_a_gpu_and_back_is_right_in_both_places():
-    model = make()
-    expected = folded(model).second.tokens
-    with torch.no_grad():
-        there = model.cuda().look_twice(IMAGES.cuda(), PRIOR.cuda(), IMAGE_INDEX.cuda()).second.tokens
-    torch.testing.assert_close(there.cpu(), expected)
-    torch.testing.assert_close(folded(model.cpu()).second.tokens, expected)
-
-
-def test_what_inference_mode_folds_serves_other_modes_and_copies(folds):
+def test_what_inference_mode_folds_serves_other_modes_and_copies(products):
     model = make()
     with torch.inference_mode():
+        model.fold()
         expected = model.look_twice(IMAGES).second.tokens.clone()
     for one in (model, copy.deepcopy(model)):
         with torch.no_grad():
             torch.testing.assert_close(one.look_twice(IMAGES).second.tokens, expected, rtol=0, atol=0)
-    assert len(folds) == 1
+    assert len(products) == 3
 
 
-def test_weights_without_version_counters_are_watched_as_well():
-    with torch.inference_mode():
-        model = make()
-        before = model.look_twice(IMAGES).second.tokens.clone()
-        model.decoders[0].transform.weight.neg_()
-        ours = model.look_twice(IMAGES).second.tokens
-        expected = make()
-        expected.load_state_dict(model.state_dict())
-        expected = expected.look_twice(IMAGES).second.tokens
-    assert not torch.allclose(before, expected)
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
-
-
-def test_mixed_precision_folds_in_the_weights_own(folds):
+def test_mixed_precision_folds_in_the_weights_own():
     model, images = make().float(), IMAGES.float()
+    exact = [signal.tokens for signal in folded(model, images).signals]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, expected = folded(model, images), unfolded(model, images)
+        mixed, expected = folded(model, images), look(model, images)
     assert mixed.signals[0].direction.dtype == expected.signals[0].direction.dtype == torch.bfloat16
-    exact = [signal.tokens for signal in folded(model, images).signals]  # the matrices are those folded above
-    assert len(folds) == 1
     for ours, theirs, right in zip(mixed.signals, expected.signals, exact, strict=True):
         errors = [((signal.tokens - right).norm() / right.norm()).item() for signal in (ours, theirs)]
         assert errors[0] < min(0.01, 1.5 * errors[1])
@@ -218,7 +185,6 @@ def test_matrices_by_hand():
         weight.data = matrix
     r_1, t_1, r_2, t_2 = matrices
     assert torch.equal(fold(decoders), torch.stack([(t_1 @ r_1 @ r_2).T, (t_2 @ r_2).T]))
-    assert torch.equal(FoldedDecoders().matrices(decoders), fold(decoders).detach())
 
 
 @pytest.mark.parametrize("index", [None, torch.tensor([1, 1, 0])])
@@ -232,7 +198,7 @@ def test_a_token_has_a_signal_if_any_text_about_its_image_gives_it_a_scale(index
 def test_products_run_on_tokens_with_a_signal_alone_and_once_per_block():
     decoders = nn.ModuleList(FeedbackDecoder(width=WIDTH) for _ in range(BLOCKS)).double()
     tokens = torch.randn(2, 17, WIDTH).double()
-    matrices = FoldedDecoders().matrices(decoders)
+    matrices = fold(decoders).detach()
     asked = reweight(tokens, PRIOR, 2.0, IMAGE_INDEX)
     few = asked._replace(scale=asked.scale * (torch.arange(17) < 3)[:, None])
     nothing = reweight(tokens, PRIOR, 0.0, IMAGE_INDEX)

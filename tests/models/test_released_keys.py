@@ -14,7 +14,7 @@ from tests.tiny_released import (
     tiny_model,
 )
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.heads import NLVR2Head, SNLIHead
 from vl_absvit.models.released import rebuild_classifier
 from vl_absvit.models.released.imagenet import convert_imagenet

@@ -13,9 +13,9 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss, vqa_loss
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.absvit import TwoLooks
-from vl_absvit.models.build import build_from_architecture, build_vision
+from vl_absvit.models.architecture import build_from_architecture, build_vision
 from vl_absvit.models.fusion import FusionOutput
+from vl_absvit.models.looks import TwoLooks
 from vl_absvit.models.released import Conversion, convert, read_released, rebuild_classifier
 from vl_absvit.models.released.imagenet import convert_imagenet
 from vl_absvit.models.released.trunk import settle, trunk_shape

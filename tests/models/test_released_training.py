@@ -13,7 +13,7 @@ from torch import Tensor
 from vl_absvit.config import LearningRates, OptimConfig
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import vqa_loss
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.released.vision_language import convert_vision_language
 from vl_absvit.models.released.vision_language_keys import KEYS
 from vl_absvit.models.top_down import reconstruction_loss

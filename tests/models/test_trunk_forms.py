@@ -13,10 +13,10 @@ from transformers import DeiTConfig, DeiTModel, ViTConfig, ViTForImageClassifica
 import vl_absvit.models  # noqa: F401  (registers the models)
 from vl_absvit.config import VisionConfig
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
-from vl_absvit.models.build import build_vision
+from vl_absvit.models.architecture import build_vision
 from vl_absvit.models.load_report import Entry
 from vl_absvit.models.start_weights import load_trunk
+from vl_absvit.models.trunks.vit import AbSViT
 
 SIZE = {"width": 16, "depth": 2, "num_heads": 2, "patch_size": 8}
 TWIN = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}

@@ -12,7 +12,7 @@ from transformers import RobertaConfig
 from vl_absvit.errors import InputError
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.released.vision_language_keys import KEYS
 from vl_absvit.models.vl_model import Pairs
 from vl_absvit.tasks.checkpoint import load_parts

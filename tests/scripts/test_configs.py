@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from vl_absvit.cli import parse_run_config
-from vl_absvit.models.build import build_random_classifier
+from vl_absvit.models.architecture import build_random_classifier
 from vl_absvit.tasks.classification import AugmentationConfig, PretrainConfig
 from vl_absvit.tasks.retrieval import RetrievalConfig
 from vl_absvit.tasks.vqa import VQAConfig

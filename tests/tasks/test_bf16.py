@@ -89,10 +89,10 @@ def test_the_prior_loss_of_several_passes_in_bf16_is_that_of_one(look):
     prior = torch.randn(8, 16).bfloat16().float().requires_grad_()
     tokens, rows = torch.randn(8, 5, 16).requires_grad_(), torch.arange(8)
     threshold = torch.full((1,), 0.1, requires_grad=True)
-    whole = global_prior_loss(Compared(prior, tokens, rows, rows, threshold), config)
+    whole = global_prior_loss(Compared(prior, tokens, rows, rows, 1, threshold), config)
     *expected, of_threshold = torch.autograd.grad(whole, (prior, tokens, threshold))
     halves = zip(prior.detach().bfloat16().split(4), tokens.detach().split(4), rows.split(4), strict=True)
-    passes = [Compared(*of_pass, rows[:4], ids, threshold) for *of_pass, ids in halves]
+    passes = [Compared(*of_pass, rows[:4], ids, 1, threshold) for *of_pass, ids in halves]
     with torch.no_grad(), arithmetic("bf16", CPU):
         steps = step_prior_losses(passes, config)
     assert all(torch.equal(step.value, whole) for step in steps)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.attention.decoding import decode, decode_signal, fit_decoder, to_patches, to_pictures
@@ -15,7 +16,6 @@ from vl_absvit.tasks.decoding import (
     decode_image,
     images_of_split,
     load_decodable,
-    positions,
     reconstructed_input,
     to_pixels,
     tokens_and_patches,
@@ -44,9 +44,14 @@ def images(world):
     return ImageTable(world / "prepared")
 
 
+def pictures(patches: Tensor) -> Tensor:
+    """Of the models here."""
+    return to_pictures(patches, (2, 2), (32, 32))
+
+
 def fit(checkpoint, images, ridge=1e-3):
     batches = tokens_and_patches(checkpoint, images, images.available.tolist(), batch_size=4)
-    return fit_decoder(batches, positions(checkpoint.model.vision), ridge)
+    return fit_decoder(batches, checkpoint.model.vision.positions(), ridge)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +88,11 @@ def test_a_picture_is_decoded_from_z0_and_from_z0_with_what_is_fed_back(checkpoi
         tokens = (vision.patch_embed(image) + vision.pos_embed[:, 1:])[0]
         for row in range(3):
             signal = reconstructed_input(vision, first, prior[row : row + 1], None)[:, 1:]
-            top_down = to_pictures(decode_signal(decoder, signal))[0].numpy()
+            top_down = pictures(decode_signal(decoder, signal))[0].numpy()
             np.testing.assert_allclose(decoded.top_down[row], top_down)
-            both = to_pictures(decode(decoder, tokens + signal))[0].numpy()
+            both = pictures(decode(decoder, tokens + signal))[0].numpy()
             np.testing.assert_allclose(decoded.sum[row], both, atol=1e-12)
-    np.testing.assert_allclose(decoded.bottom_up, to_pictures(decode(decoder, tokens[None]))[0].numpy())
+    np.testing.assert_allclose(decoded.bottom_up, pictures(decode(decoder, tokens[None]))[0].numpy())
     np.testing.assert_allclose(decoded.sum, decoded.bottom_up + decoded.top_down, atol=1e-12)
     assert not np.allclose(decoded.top_down[0], decoded.top_down[1])
 
@@ -116,7 +121,7 @@ def test_pictures_come_back_whole_where_the_patch_embedding_can_be_inverted(worl
     checkpoint = make_checkpoint(world, tmp_path, patch_size=4, width=48)
     train, val = (images_of_split(world / "prepared", split, images) for split in ("train", "val"))
     seen = tokens_and_patches(checkpoint, images, train.tolist(), batch_size=3)
-    decoder = fit_decoder(seen, positions(checkpoint.model.vision), ridge=1e-13)
+    decoder = fit_decoder(seen, checkpoint.model.vision.positions(), ridge=1e-13)
     for picture in images.open(val.tolist()):
         decoded = decode_image(checkpoint, decoder, picture, torch.randn(1, 48).double())
         np.testing.assert_allclose(decoded.bottom_up, decoded.image, atol=1e-6)
@@ -130,9 +135,9 @@ def test_batches_are_z0_without_cls_and_the_pixels_that_it_was_made_of(checkpoin
     for number, picture in enumerate(images.open(ids)):
         tokens, patches = (part[number % 2] for part in batches[number // 2])
         image = checkpoint.preprocessing.transform()(picture)[None].double()
-        torch.testing.assert_close(patches, to_patches(to_pixels(image, checkpoint.preprocessing), 16)[0])
+        torch.testing.assert_close(patches, to_patches(to_pixels(image, checkpoint.preprocessing), (2, 2))[0])
         with torch.no_grad():
-            torch.testing.assert_close(tokens, vision.patch_embed(image)[0] + positions(vision))
+            torch.testing.assert_close(tokens, vision.patch_embed(image)[0] + vision.positions())
 
 
 def test_pixels_are_those_of_the_picture(checkpoint):

@@ -73,7 +73,7 @@ class Division:
             chosen = torch.tensor(own)
             distinct = torch.tensor(list(dict.fromkeys(own)))
             index = (chosen.unsqueeze(1) == distinct).int().argmax(dim=1)
-            self.passes.append(Compared(priors[chosen], tokens[distinct], index, distinct))
+            self.passes.append(Compared(priors[chosen], tokens[distinct], index, distinct, prefix_tokens=1))
             texts = F.pad(chosen.repeat_interleave(2).unsqueeze(1), (0, min(own)), value=99)  # of different lengths
             pixels = distinct.float().view(-1, 1, 1, 1)
             ids, words = np.array(own), np.array([(wordings or {}).get(image, image) for image in own])

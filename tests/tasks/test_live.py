@@ -13,7 +13,7 @@ from tests.tiny_vqa import tiny_vision
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.records import ImageTable, read_questions
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.tasks.live import KEPT_LOOKS, PICTURE_SIDE, LiveModel
 from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset, predict_answers
 

@@ -113,18 +113,19 @@ def test_strength_changes_the_gain_alone_and_only_inside(priors, images):
 def test_a_sweep_is_what_the_model_gives_with_each_gain(priors, images):
     asked, index = torch.tensor([2, 0, 1]), torch.tensor([0, 0, 3])
     result = sweep(priors, images, asked, index, ALPHAS, block=-2)
+    outputs, grid = priors.vision.outputs, priors.vision.token_grid()
     assert list(result.second) == ALPHAS
     with torch.no_grad():
         for alpha, view in result.second.items():
             for row in range(3):
                 with strength(priors.vision, alpha):
                     looks = priors.vision.look_twice(images[index[row]][None], priors.vectors[asked[row]][None])
-                torch.testing.assert_close(view.maps[row], norm_map(looks.second.states, -2)[0])
+                torch.testing.assert_close(view.maps[row], norm_map(outputs(looks.second.states), grid, -2)[0])
                 torch.testing.assert_close(view.cosines[row], priors.cosines(looks.second.tokens)[0])
                 torch.testing.assert_close(view.logits[row], priors.logits(looks.second.tokens)[0])
-                torch.testing.assert_close(result.prior_mask[row], prior_mask_map(looks.prior_mask)[0])
+                torch.testing.assert_close(result.prior_mask[row], prior_mask_map(looks.prior_mask, grid)[0])
         first = priors.vision.look_once(images)
-    torch.testing.assert_close(result.first.maps, norm_map(first.states, -2))
+    torch.testing.assert_close(result.first.maps, norm_map(outputs(first.states), grid, -2))
     torch.testing.assert_close(result.first.logits, priors.logits(first.tokens))
 
 

@@ -72,7 +72,7 @@ def test_image_ranking_loss_is_that_of_every_pair_read_alone(world, tmp_path):
     batch = first_batch(task)
     own = batch.token_ids[::4], batch.is_token[::4]
     first, prior = task.model.vision.look_once(batch.images), task.model.encode_texts(*own).prior
-    mine = Compared(prior, first.tokens, batch.image_index, batch.image_ids)
+    mine = Compared(prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
     drawn = choose([mine], exchange([batch]), Draw(True, 2, "max", 0.07, task.config.run.seed)).images[0]
     scores = []
     for row, image in enumerate(batch.image_index.tolist()):

@@ -10,7 +10,7 @@ from torch import nn
 from tests.tiny_vqa import tiny_vision
 from vl_absvit.config import OptimConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.build import build_random_classifier
+from vl_absvit.models.architecture import build_random_classifier
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor, param_groups
 
 SCHEDULES = Path(__file__).parents[2] / "../shared/golden/meter/schedules.json"

@@ -13,7 +13,7 @@ Shapes: I pictures of h x w pixels, n patches each, P = 3 p^2 pixel values of a 
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from math import isqrt, log10
+from math import log10
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,17 +61,18 @@ class Steering(NamedTuple):
     sum: np.ndarray  # (h, w, 3), bottom-up with it
 
 
-def to_patches(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (I, 3, h, w) as patches in raster order, (I, n, P)."""
-    rows = pictures.unfold(2, side, side).unfold(3, side, side)  # (I, 3, rows, columns, p, p)
-    return rows.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+def to_patches(pictures: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Pictures (I, 3, h, w), cut into so many rows and columns, as patches in raster order, (I, n, P)."""
+    rows, columns = grid
+    cut = pictures.unflatten(3, (columns, -1)).unflatten(2, (rows, -1))  # (I, 3, rows, height, columns, width)
+    return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def to_pictures(patches: Tensor) -> Tensor:
-    """The reverse of ``to_patches`` for square pictures, with colours last: (I, n, P) -> (I, h, w, 3)."""
-    patches_a_side, side = isqrt(patches.shape[1]), isqrt(patches.shape[2] // 3)
-    grid = patches.unflatten(2, (3, side, side)).unflatten(1, (patches_a_side, patches_a_side))
-    return grid.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
+def to_pictures(patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The reverse of ``to_patches`` for pictures of a height and width, colours last: (I, n, P) -> (I, h, w, 3)."""
+    (rows, columns), (height, width) = grid, size
+    cut = patches.unflatten(2, (3, height // rows, width // columns)).unflatten(1, grid)
+    return cut.permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
 
 
 def fit_decoder(batches: Iterable[tuple[Tensor, Tensor]], positions: Tensor, ridge: float = RIDGE) -> LinearDecoder:

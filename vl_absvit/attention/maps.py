@@ -2,17 +2,16 @@
 
 Sources: Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023 [AbS]; Chefer, Gur, Wolf,
 "Generic Attention-Model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers", ICCV 2021 [Chefer].
-Shapes: B rows (images or texts), T text tokens, N image tokens (CLS first, then patches in raster order), D width,
-L blocks, H heads, h x w patches of a square input.
+Shapes: B rows (images or texts), T text tokens, N image tokens, h x w patches among them, D width, L blocks, H heads.
 """
 
 from collections.abc import Sequence
-from math import isqrt
 from typing import Literal
 
 from torch import Tensor
 
 from vl_absvit.errors import ConfigError
+from vl_absvit.token_grid import TokenGrid
 
 THIRD_FROM_END = -3
 """Block whose tokens ``norm_map`` reads by default."""
@@ -20,25 +19,27 @@ Heads = Literal["mean", "max"]
 """How the weights of H attention heads become one."""
 
 
-def prior_mask_map(mask: Tensor) -> Tensor:
+def prior_mask_map(mask: Tensor, grid: TokenGrid) -> Tensor:
     """What the text asks for: clamp(cos(xi, z_i), 0, 1) of the prior and each patch of the first look [AbS 2.5].
 
     Args:
         mask: the prior mask of all tokens, (B, N).
+        grid: where these lie.
 
     Returns:
         (B, h, w), in [0, 1].
     """
-    return on_grid(mask)
+    return grid.on_grid(mask)
 
 
-def norm_map(states: Sequence[Tensor], block: int = THIRD_FROM_END) -> Tensor:
+def norm_map(outputs: Sequence[Tensor], grid: TokenGrid, block: int = THIRD_FROM_END) -> Tensor:
     """How strong each patch is: the length of its token after one block.
 
     The first look's map is *bottom-up* attention, the second look's *top-down* attention [AbS, Figures 4 and 5].
 
     Args:
-        states: z_0 and every block's output in one look, (L + 1) x (B, N, D).
+        outputs: of every block in one look, L x (B, N, D).
+        grid: where those of the block lie.
         block: which of the L blocks, counted from 0, or from the end if negative.
 
     Returns:
@@ -47,9 +48,8 @@ def norm_map(states: Sequence[Tensor], block: int = THIRD_FROM_END) -> Tensor:
     Raises:
         ConfigError: there is no such block.
     """
-    outputs = states[1:]
     check_block(block, len(outputs))
-    return on_grid(outputs[block].norm(dim=-1))
+    return grid.on_grid(outputs[block].norm(dim=-1))
 
 
 def check_block(block: int, blocks: int) -> None:
@@ -63,36 +63,40 @@ def difference_map(top_down: Tensor, bottom_up: Tensor) -> Tensor:
     return top_down - bottom_up
 
 
-def cls_map(weights: Tensor, heads: Heads = "mean") -> Tensor:
+def cls_map(weights: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
     """Where the CLS token looks: its attention to each patch.
 
     In the last block, these weights mix the look's summary of the image. AbSViT's top-down signal steers the values
     alone [AbS 2.5]: it changes the attention of later blocks, never that of its own block.
 
     Args:
-        weights: attention of one block, (B, H, N, N), queries before keys.
+        weights: attention of CLS to all tokens in one block, (B, H, N).
+        grid: where these lie.
 
     Returns:
         (B, h, w), in [0, 1]; the patches' share of the attention, which sums to 1 with that to CLS itself.
     """
-    return on_grid(_over_heads(weights[:, :, 0], heads))
+    return grid.on_grid(_over_heads(weights, heads))
 
 
-def cross_map(weights: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean") -> Tensor:
+def cross_map(weights: Sequence[Tensor], is_token: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
     """Where the words look: attention of the text to each patch, the mean over fusion layers and real text tokens.
 
     Args:
         weights: text-to-image attention of every fusion layer, (B, H, T, N) each.
         is_token: True at real text tokens, the special ones at both ends among them, (B, T).
+        grid: where the image tokens lie.
 
     Returns:
         (B, h, w), in [0, 1].
     """
-    return _over_layers_and_tokens([_over_heads(each, heads) for each in weights], is_token)
+    mean_layer = sum(_over_heads(layer, heads) for layer in weights) / len(weights)  # (B, T, N)
+    is_token = is_token.unsqueeze(-1)
+    return grid.on_grid((mean_layer * is_token).sum(dim=1) / is_token.sum(dim=1))
 
 
 def cross_gradient_map(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], is_token: Tensor, heads: Heads = "mean"
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], is_token: Tensor, grid: TokenGrid, heads: Heads = "mean"
 ) -> Tensor:
     """The part of the words' attention that supports an answer or a match: gradient x attention where it is positive.
 
@@ -105,28 +109,15 @@ def cross_gradient_map(
         weights: text-to-image attention of every fusion layer, (B, H, T, N) each.
         gradients: of each row's answer or match with respect to ``weights``, of the same shapes.
         is_token: True at real text tokens, the special ones at both ends among them, (B, T).
+        grid: where the image tokens lie.
 
     Returns:
         (B, h, w), at least 0.
     """
     positive = [(each * gradient).clamp(min=0) for each, gradient in zip(weights, gradients, strict=True)]
-    return cross_map(positive, is_token, heads)
-
-
-def on_grid(per_token: Tensor) -> Tensor:
-    """One number per token, (B, N), to one per patch on the square grid, (B, h, w); CLS has no place on it."""
-    patches = per_token[:, 1:]
-    side = isqrt(patches.shape[1])
-    return patches.unflatten(1, (side, side))
+    return cross_map(positive, is_token, grid, heads)
 
 
 def _over_heads(weights: Tensor, heads: Heads) -> Tensor:
     """(B, H, ...) -> (B, ...)."""
     return weights.mean(dim=1) if heads == "mean" else weights.amax(dim=1)
-
-
-def _over_layers_and_tokens(weights: Sequence[Tensor], is_token: Tensor) -> Tensor:
-    """Layers x (B, T, N) -> (B, h, w)."""
-    mean_layer = sum(weights) / len(weights)
-    is_token = is_token.unsqueeze(-1)
-    return on_grid((mean_layer * is_token).sum(dim=1) / is_token.sum(dim=1))

@@ -9,10 +9,11 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def positive(group: str, **values: float | None) -> None:
-    """Refuse values of a group that are 0 or less; None is none."""
+def positive(group: str, **values: float | list[int] | None) -> None:
+    """Refuse values of a group that are 0 or less, or lists with one; None is none."""
     for name, value in values.items():
-        require(value is None or value > 0, f"{group}.{name} must be positive, got {value}")
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        require(all(number > 0 for number in numbers), f"{group}.{name} must be positive, got {value}")
 
 
 def not_negative(group: str, **values: float) -> None:

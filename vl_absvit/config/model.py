@@ -12,17 +12,18 @@ class VisionConfig:
     """The visual encoder: an AbSViT, or one of its baselines."""
 
     model: str = "absvit_base_patch16_224"
-    """Registered timm name: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the fields below."""
+    """Name of a trunk, registered with timm: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the
+    fields below."""
     image_size: int = 224
     """Side of the square input, in pixels; the position table is resampled to it."""
     patch_size: int | None = None
     """Side of a patch in pixels; None keeps the model's own."""
-    width: int | None = None
-    """Token width D; None keeps the model's own."""
-    depth: int | None = None
-    """Number of blocks; None keeps the model's own."""
-    num_heads: int | None = None
-    """Attention heads per block; None keeps the model's own."""
+    width: int | list[int] | None = None
+    """Token width D, of a model in stages one per stage; None keeps the model's own."""
+    depth: int | list[int] | None = None
+    """Number of blocks, of a model in stages one per stage; None keeps the model's own."""
+    num_heads: int | list[int] | None = None
+    """Attention heads per block, of a model in stages one per stage; None keeps the model's own."""
     top_down: TopDown = "absvit"
     """AbSViT or one of its baselines, all on the same trunk weights. ``none``: the plain ViT, which looks once.
     ``perceiver_io``: its output tokens, reweighted by the prior. ``feedback``: tokens fed back without reweighting, so

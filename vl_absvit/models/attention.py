@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.precision import as_products_take
+from vl_absvit.variants import TopDown
 
 
 class Projections(NamedTuple):
@@ -56,10 +57,10 @@ class TopDownAttention(Attention):
         mixed = F.scaled_dot_product_attention(q, k, self._split_heads(projections.values), dropout_p=dropout)
         return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
 
-    def weights(self, projections: Projections) -> Tensor:
-        """The attention weights that ``attend`` uses, (B, H, N, N). They depend on queries and keys only."""
+    def weights(self, projections: Projections, queries: slice = slice(None)) -> Tensor:
+        """The attention weights that ``attend`` uses, (B, H, queries, N). They depend on queries and keys only."""
         q, k = self._queries_and_keys(projections)
-        return (q @ k.mT * self.scale).softmax(dim=-1)
+        return (q[:, :, queries] @ k.mT * self.scale).softmax(dim=-1)
 
     def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
         """Bottom-up attention; the arguments are timm's, and masks are not supported."""
@@ -112,6 +113,11 @@ class ValueMaskAttention(TopDownAttention):
         return bottom_up._replace(values=(top_down.mask.unsqueeze(-1) * bottom_up.values).to(bottom_up.values.dtype))
 
 
+def attention_layer(top_down: TopDown) -> type[TopDownAttention]:
+    """The layer that a variant has in its blocks."""
+    return {"mask_att": ValueMaskAttention, "absvit_qkv": TopDownQKVAttention}.get(top_down, TopDownAttention)
+
+
 def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:
     """W z + b of steered tokens z, (B, N, D).
 
@@ -127,6 +133,10 @@ class TopDownBlock(Block):
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
         """Queries, keys and values of the block's input."""
         return self.attn.project(self.norm1(x), top_down)
+
+    def value_input(self, x: Tensor) -> Tensor:
+        """Of which the attention's values are a linear map, (B, N, D), of the block's input."""
+        return self.norm1(x)
 
     def forward(self, x: Tensor, top_down: Steered | None = None, bottom_up: Projections | None = None) -> Tensor:
         """Run the block.

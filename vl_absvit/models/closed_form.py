@@ -12,18 +12,24 @@ what the first look had there. Neither map has an intercept, for the decoders ha
 All r_l are linear in x. One pass over the images collects x^T x, x^T z_l and x^T norm1_l(z_l); the rest is algebra of
 D x D matrices, in double precision.
 
+Where blocks lie in stages, every stage takes a pass of its own, the last one first: its x is what the decoders found so
+far bring to its end. The way from a stage to the one before, a convolution, is a regression of the tokens there on all
+that the convolution sees.
+
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043 [AbS].
-Shapes: I images, N tokens of an image, D width, L blocks, first block first.
+Shapes: I images, N tokens of an image, D width, L blocks of a stage, first block first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.looks import FirstLook, VisualEncoder
+from vl_absvit.models.top_down import Steered, levels, reconstructions
 from vl_absvit.precision import arithmetic
 
 RIDGE = 1e-4
@@ -43,12 +49,13 @@ class Moments(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """Decoders of all blocks, and the share of their targets' variance that they explain."""
+    """Decoders of a stage's blocks, and the share of their targets' variance that they explain."""
 
     reconstruct: Tensor  # (L, D, D), weights of R_l
     transform: Tensor  # (L, D, D), weights of T_l
     inputs_explained: Tensor  # (L,), of the blocks' inputs, by the reconstructions
     normed_explained: Tensor  # (L,), of the blocks' normed inputs, by the top-down signals
+    tokens: Tensor  # (), how many it was fitted to
 
 
 def token_moments(tokens: Tensor, inputs: list[Tensor], normed: list[Tensor]) -> Moments:
@@ -88,7 +95,7 @@ def fit_to_moments(moments: Moments, ridge: float = RIDGE) -> Fitted:
             ]
         )
         found.append((reconstruct.T, transform.T, *(1 - errors / spreads[:, depth])))
-    return Fitted(*(torch.stack(each) for each in zip(*reversed(found), strict=True)))
+    return Fitted(*(torch.stack(part) for part in zip(*reversed(found), strict=True)), tokens=number)
 
 
 def _ridge_regression(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
@@ -104,38 +111,93 @@ def _excess(matrix: Tensor, gram: Tensor, cross: Tensor) -> Tensor:
     return (matrix * (gram @ matrix - 2 * cross)).sum()
 
 
+def fit_decoders(vision: VisualEncoder, batches: Iterable[Tensor]) -> list[Fitted]:
+    """Give a trunk's decoders fitted weights; what was found of every stage, first stage first.
+
+    Args:
+        batches: images (I, 3, height, width); at least one. Those of a trunk with several stages are kept.
+
+    Raises:
+        InputError: a number of the first look at them is not finite.
+    """
+    if len(vision.stages) > 1:
+        batches = list(batches)
+    found = []
+    for stage in reversed(range(len(vision.stages))):
+        found.append(fit_to_moments(look_moments(vision, batches, stage)))
+        start_decoders(vision, found[-1], stage)
+        if stage:
+            _fit_crossing(vision, batches, stage)
+    return found[::-1]
+
+
 @torch.no_grad()
-def look_moments(vision: AbSViT, batches: Iterable[Tensor]) -> Moments:
+def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = -1) -> Moments:
     """The sums of the first looks at some images, which are taken in fp32 and evaluation mode.
 
     Args:
         batches: images (I, 3, height, width); at least one.
+        stage: whose blocks' inputs are summed; those after it have their decoders.
 
     Raises:
         InputError: a number is not finite.
     """
-    device, was_training = vision.pos_embed.device, vision.training
     total: Moments | None = None
-    vision.eval()
-    try:
-        with arithmetic("fp32", device):
-            for images in batches:
-                first = vision.look_once(images.to(device))
-                inputs = first.states[:-1]
-                normed = [block.norm1(state) for block, state in zip(vision.blocks, inputs, strict=True)]
-                moments = token_moments(first.tokens, inputs, normed)
-                total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
-    finally:
-        vision.train(was_training)
+    blocks = vision.blocks_of(stage)
+    with _in_evaluation(vision) as device:
+        for images in batches:
+            first = vision.look_once(images.to(device))
+            inputs = [level.input for level in levels(vision.decoders, first.states)][blocks]
+            normed = [block.value_input(x) for block, x in zip(vision.all_blocks[blocks], inputs, strict=True)]
+            moments = token_moments(_at_the_end(vision, first, stage).direction, inputs, normed)
+            total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
     assert total is not None, "no images"
-    if not all(each.isfinite().all() for each in total):
+    if not all(part.isfinite().all() for part in total):
         raise InputError("the first look at the training images has numbers that are not finite")
     return total
 
 
 @torch.no_grad()
-def start_decoders(vision: AbSViT, fitted: Fitted) -> None:
-    """Give a trunk's decoders the fitted weights."""
-    for decoder, reconstruct, transform in zip(vision.decoders, fitted.reconstruct, fitted.transform, strict=True):
+def start_decoders(vision: VisualEncoder, fitted: Fitted, stage: int = -1) -> None:
+    """Give the decoders of a stage the fitted weights."""
+    decoders = vision.decoders[vision.blocks_of(stage)]
+    for decoder, reconstruct, transform in zip(decoders, fitted.reconstruct, fitted.transform, strict=True):
         decoder.reconstruct.weight.copy_(reconstruct)
         decoder.transform.weight.copy_(transform)
+
+
+@torch.no_grad()
+def _fit_crossing(vision: VisualEncoder, batches: Iterable[Tensor], stage: int) -> None:
+    """The convolution from a stage to the one before: of what it sees of r_1, to the tokens there."""
+    blocks, gram, cross = vision.blocks_of(stage), 0, 0
+    way = vision.decoders[blocks.start].cross
+    with _in_evaluation(vision) as device:
+        for images in batches:
+            first = vision.look_once(images.to(device))
+            *_, found = reconstructions(vision.decoders[blocks], _at_the_end(vision, first, stage))
+            seen = way.receptive_fields(found.direction.double()).flatten(0, 1)
+            target = list(levels(vision.decoders, first.states))[blocks.start].before.double().flatten(0, 1)
+            gram, cross = gram + seen.T @ seen, cross + seen.T @ target
+    way.weight.copy_(way.as_kernel(_ridge_regression(gram, cross, RIDGE)))
+
+
+def _at_the_end(vision: VisualEncoder, first: FirstLook, stage: int) -> Steered:
+    """What reaches the end of a stage when all tokens of a first look are fed back."""
+    after = vision.blocks_of(stage).stop
+    steered = Steered(None, first.tokens.new_ones(1, 1, 1), first.tokens)
+    if after == len(vision.decoders):
+        return steered
+    *_, found = reconstructions(vision.decoders[after:], steered)
+    return vision.decoders[after].cross_over(found)
+
+
+@contextmanager
+def _in_evaluation(vision: VisualEncoder) -> Iterator[torch.device]:
+    """Inside, looks are taken in fp32 and evaluation mode, on the device that is given."""
+    device, was_training = next(vision.parameters()).device, vision.training
+    vision.eval()
+    try:
+        with arithmetic("fp32", device):
+            yield device
+    finally:
+        vision.train(was_training)

@@ -137,6 +137,7 @@ class CoAttentionFusion(nn.Module):
     Args:
         text_width: width of the incoming text tokens.
         vision_width: width of the incoming image tokens.
+        image_has_cls: whether the first image token stands for the whole image; else the mean of all does.
         width: width D of both streams.
         num_layers: layers per stream.
         num_heads: attention heads H per layer.
@@ -149,6 +150,7 @@ class CoAttentionFusion(nn.Module):
         *,
         text_width: int,
         vision_width: int,
+        image_has_cls: bool = True,
         width: int,
         num_layers: int,
         num_heads: int,
@@ -156,7 +158,7 @@ class CoAttentionFusion(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.image_has_cls = width, image_has_cls
         shape = {"width": width, "num_heads": num_heads, "hidden": int(width * mlp_ratio), "dropout": dropout}
         self.text_transform = nn.Linear(text_width, width)
         self.image_transform = nn.Linear(vision_width, width)
@@ -172,8 +174,8 @@ class CoAttentionFusion(nn.Module):
     ) -> FusionOutput:
         """Fuse text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width).
 
-        Pooling reads the first token of each stream: with ``pooled_only`` the last layer computes no others, except
-        for the text tokens whose attention is asked for with ``need_weights``.
+        Pooling reads the first token of each stream, or all image tokens: with ``pooled_only`` the last layer computes
+        no others, except for the text tokens whose attention is asked for with ``need_weights``.
         """
         text = self.text_transform(text) + self.token_types.weight[TEXT]
         image = self.image_transform(image) + self.token_types.weight[IMAGE]
@@ -182,9 +184,13 @@ class CoAttentionFusion(nn.Module):
             first_only = pooled_only and depth == len(self.text_layers)
             # Both streams read the other's state from before the layer.
             read = text_layer(text, image, is_token, None, first_only and not need_weights, need_weights)
-            text, image = read.tokens, image_layer(image, text, None, is_token, first_only).tokens
+            text, image = (
+                read.tokens,
+                image_layer(image, text, None, is_token, first_only and self.image_has_cls).tokens,
+            )
             weights.append(read.weights)
-        pooled = torch.cat([self.text_pooler(text), self.image_pooler(image)], dim=-1)
+        whole_image = image if self.image_has_cls else image.mean(dim=1, keepdim=True)
+        pooled = torch.cat([self.text_pooler(text), self.image_pooler(whole_image)], dim=-1)
         return FusionOutput(text, image, pooled, weights if need_weights else None)
 
 

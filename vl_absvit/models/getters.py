@@ -1,13 +1,14 @@
 """timm's ways to get features out of an encoder, answered by its last look.
 
-Shapes: I images, N tokens (CLS first, then patches in raster order), D width.
+They choose among the outputs of blocks, or where blocks lie in several stages, among those of the stages, as timm's
+hierarchical models do. Shapes: I images, N tokens, D width.
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from timm.models._features import feature_take_indices
-from torch import Tensor, nn
+from torch import Tensor
 
 from vl_absvit.errors import InputError
 
@@ -15,7 +16,7 @@ from vl_absvit.errors import InputError
 class Getters:
     """``forward`` and what stands beside it in timm, for an encoder that looks twice.
 
-    Mixed into a ``VisionTransformer`` with ``look_once`` and ``look_twice``. All give the last look, steered by the
+    Mixed into a trunk with ``look_once`` and ``look_twice``. All give the last look, steered by the
     given priors or the trainable query, and the first only where that is asked for by name.
     """
 
@@ -49,7 +50,7 @@ class Getters:
 
         Args:
             x: images, (I, 3, height, width).
-            indices: of blocks; a number n means the last n, None all.
+            indices: of blocks, or stages; a number n means the last n, None all.
             stop_early: has no effect, for a second look needs the whole first.
             prior: one per image, (I, D); None takes the trainable query.
             look: the last one, or the first, which needs no prior.
@@ -63,13 +64,15 @@ class Getters:
         seen = self.look_once(x) if look == "first" else self.look_twice(x, prior)
         first, second = (seen, None) if look == "first" else (seen.first, seen.second)
         states = second.states if second and second.states else first.states
-        taken, _ = feature_take_indices(len(self.blocks), indices)
-        outputs = [self.norm(state) if norm else state for block, state in enumerate(states[1:]) if block in taken]
+        levels = self._levels(states, tuple(x.shape[-2:]))
+        chosen = [levels[number] for number in sorted(feature_take_indices(len(levels), indices)[0])]
+        # The norm of the last width alone fits, which is every one's where there is one stage.
+        outputs = [self.final_norm(one) if norm and one.shape[-1] == self.width else one for one, _ in chosen]
         prefixes = [output[:, : self.num_prefix_tokens] for output in outputs]
         outputs = [output[:, self.num_prefix_tokens :] for output in outputs]
         if output_fmt == "NCHW":
-            grid = self.patch_embed.dynamic_feat_size(x.shape[-2:])
-            outputs = [output.mT.unflatten(-1, grid).contiguous() for output in outputs]
+            grids = [grid for _, grid in chosen]
+            outputs = [output.mT.unflatten(-1, grid).contiguous() for output, grid in zip(outputs, grids, strict=True)]
         tokens = (second or first).tokens
         if output_dict:
             content = {"image_intermediates": outputs}
@@ -97,14 +100,9 @@ class Getters:
             attn_mask=attn_mask, prior=prior, look=look,
         )  # fmt: skip
 
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Remove what blocks ``indices`` do not need; a second look needs the whole first, norm included."""
-        if not self.looks_twice:
-            return super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        taken, _ = feature_take_indices(len(self.blocks), indices)
-        if prune_head:
-            self.fc_norm = nn.Identity()
-            self.reset_classifier(0, "")
-        return taken
+    def _levels(self, states: list[Tensor], image_size: tuple[int, int]) -> list[tuple[Tensor, tuple[int, int]]]:
+        """What can be chosen of the states of a look, with its rows and columns."""
+        outputs, grids = self.outputs(states), self.grids(image_size)
+        if len(grids) == 1:
+            return [(output, grids[0]) for output in outputs]
+        return [(outputs[self.blocks_of(stage).stop - 1], grid) for stage, grid in enumerate(grids)]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.fusion import init_weights
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.precision import always_fp32
 
 
@@ -81,13 +81,13 @@ class ClassifierOutput(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """An AbSViT with its own head, steered by its trainable query.
+    """A visual encoder with its own head, steered by its trainable query.
 
     Args:
         vision: the encoder, with ``num_classes`` above 0.
     """
 
-    def __init__(self, vision: AbSViT) -> None:
+    def __init__(self, vision: VisualEncoder) -> None:
         super().__init__()
         self.vision = vision
 

@@ -47,21 +47,25 @@ def cosines(some: Tensor, others: Tensor) -> Tensor:
 
 
 @always_fp32
-def prior_similarity(prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"]) -> Tensor:
+def prior_similarity(
+    prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"], prefix_tokens: int = 1
+) -> Tensor:
     """Cosine of every prior with every image.
 
     Args:
         prior: prior vectors xi, (B, D).
-        tokens: image tokens, CLS first, (I, N, D).
+        tokens: image tokens, (I, N, D).
         pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
+        prefix_tokens: how many of the tokens come before the patches, CLS first.
 
     Returns:
         (B, I), in [-1, 1] and fp32.
     """
+    patches = tokens[:, prefix_tokens:]
     if pool == "max":
-        prior, patches = (F.normalize(each, dim=-1) for each in (prior, tokens[:, 1:]))
+        prior, patches = (F.normalize(each, dim=-1) for each in (prior, patches))
         return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
-    return cosines(prior, tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(dim=1))
+    return cosines(prior, tokens[:, 0] if pool == "cls" else patches.mean(dim=1))
 
 
 class PriorProjection(nn.Module):

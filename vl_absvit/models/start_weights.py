@@ -11,21 +11,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import timm
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.heads import VQAHead
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import RANDOM, Entry
-from vl_absvit.models.trunk_forms import as_plain_vit
+from vl_absvit.models.looks import OWN, VisualEncoder
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.models.weight_files import Weights, read_weights
 
 log = logging.getLogger(__name__)
 
-POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
 NO_PLACE = "this model has none"
 ANSWER_LAYER, CLASS_LAYER = "head.3.", "head."
 """The last layer of a ``VQAHead``, and the one of a classifier; each of their rows is one label's."""
@@ -55,7 +52,7 @@ class Tensors(NamedTuple):
     resampled: set[str]  # names of those whose remark is a change of shape
 
 
-def load_trunk(vision: AbSViT, weights: str, model: str, classes: LabelMatch | None = None) -> list[Entry]:
+def load_trunk(vision: VisualEncoder, weights: str, model: str, classes: LabelMatch | None = None) -> list[Entry]:
     """Start weights of the trunk from ``vision.weights``; new parameters stay as they are.
 
     Args:
@@ -70,12 +67,12 @@ def load_trunk(vision: AbSViT, weights: str, model: str, classes: LabelMatch | N
     option = "vision.weights"
     state, origin = _timm_weights(model) if weights == "timm" else read_weights(Path(weights), option)
     with _named_in_errors(f"{option} {weights}: not the weights of the configured {model}"):
-        plain = as_plain_vit(state)
-        source = Source(f"{option} {origin}", in_model="vision.", in_file=plain.prefix)
-        tensors = _on_grid(Tensors(plain.state, plain.remarks, set()), vision)
+        found = vision.read_foreign(state)
+        source = Source(f"{option} {origin}", in_model="vision.", in_file=found.prefix)
+        tensors = _on_grid(Tensors(found.state, found.remarks, set()), vision)
         tensors, entries = _with_rows(tensors, vision, CLASS_LAYER, classes, source)
-        entries += _load(vision, tensors, source, differing=("decoders.", "head.", "prior", "mask."))
-    return entries + [Entry("dropped", source.text, *dropped) for dropped in plain.dropped]
+        entries += _load(vision, tensors, source, differing=("head.", *OWN))
+    return entries + [Entry("dropped", source.text, *dropped) for dropped in found.dropped]
 
 
 def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) -> list[Entry]:
@@ -100,11 +97,13 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
                 raise InputError(f"expected a head with answers, but there is no {ANSWER_LAYER}weight")
             tensors, rows = _with_rows(tensors, model, ANSWER_LAYER, answers, source)
             entries += rows
-        differing = ("head.", "prior.", "vision.decoders.", "vision.head.", "vision.prior", "vision.mask.")
+        differing = ("head.", "prior.", "vision.head.", *(f"vision.{name}" for name in OWN))
         return entries + _load(model, tensors, source, differing)
 
 
-def fit_new_decoders(vision: AbSViT, entries: Sequence[Entry], fit: Callable[[AbSViT], str]) -> list[Entry]:
+def fit_new_decoders(
+    vision: VisualEncoder, entries: Sequence[Entry], fit: Callable[[VisualEncoder], str]
+) -> list[Entry]:
     """Have the decoders fitted to the trunk where its weights were loaded and theirs were not.
 
     Args:
@@ -155,30 +154,20 @@ def _load(module: nn.Module, tensors: Tensors, source: Source, differing: tuple[
     return entries
 
 
-def _on_grid(tensors: Tensors, vision: AbSViT, prefix: str = "") -> Tensors:
-    """Position table and patch kernels (of any number of pixels) resampled to those of ``vision``, where they differ.
-
-    The positions by timm's bicubic interpolation, the kernels so that they see in resized patches what they saw before
-    (FlexiViT, arXiv:2212.08013).
+def _on_grid(tensors: Tensors, vision: VisualEncoder, prefix: str = "") -> Tensors:
+    """What follows the size of the image, such as a position table, in the shapes of ``vision``, where they differ.
 
     Args:
         prefix: of the encoder's names.
     """
-    values, remarks, resampled = dict(tensors.values), dict(tensors.remarks), set(tensors.resampled)
-    kernel, own = values.get(prefix + PATCHES), vision.patch_embed.proj.weight
-    if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == own[0].numel():  # timm's earliest ViTs
-        values[prefix + PATCHES] = kernel = kernel.reshape(-1, *own.shape[1:])
-    if kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != own.shape[2:]:
-        values[prefix + PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
-    positions, grid = values.get(prefix + POSITIONS), vision.patch_embed.grid_size
-    if positions is not None and positions.ndim == 3 and positions.shape[1] != vision.pos_embed.shape[1]:
-        values[prefix + POSITIONS] = resample_abs_pos_embed(positions, new_size=list(grid), num_prefix_tokens=1)
-    for name, before in ((prefix + PATCHES, kernel), (prefix + POSITIONS, positions)):
-        if before is not None and values[name].shape != before.shape:
-            resampled.add(name)
-            shapes = f"{tuple(before.shape)} -> {tuple(values[name].shape)}"
-            remarks[name] = "; ".join(filter(None, [remarks.get(name), shapes]))
-    return Tensors(values, remarks, resampled)
+    values, remarks = dict(tensors.values), dict(tensors.remarks)
+    inside = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+    fitting = {prefix + name: value for name, value in vision.resample(inside).items()}
+    resampled = {name for name, value in fitting.items() if value.numel() != values[name].numel()}
+    for name in resampled:
+        shapes = f"{tuple(values[name].shape)} -> {tuple(fitting[name].shape)}"
+        remarks[name] = "; ".join(filter(None, [remarks.get(name), shapes]))
+    return Tensors(values | fitting, remarks, tensors.resampled | resampled)
 
 
 def _with_rows(

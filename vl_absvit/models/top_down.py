@@ -1,19 +1,18 @@
 """The top-down half of AbSViT: what the prior selects, and how it travels back to every block.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5.
-Shapes: I images, B texts (one prior each; several texts may share an image), N tokens (CLS first, then patches in
-raster order), D width, L blocks.
+Shapes: I images, B texts (one prior each; several texts may share an image), N tokens, D width, L blocks; a stage of
+blocks has a width and a number of tokens of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vl_absvit.precision import always_fp32
+from vl_absvit.precision import always_fp32, without_autocast
 
 MASK_TEMPERATURE = 0.07
 """Divides how far a cosine is from the threshold, in a calibrated mask and in the loss that calibrates it."""
@@ -141,16 +140,58 @@ def keep_all(tokens: Tensor, prior: None, gain: float, image_index: None = None)
 MODULATIONS = {"reweight": reweight, "reweight_project": reweight_project}
 
 
+class StageDecoder(nn.ConvTranspose2d):
+    """The way back from the start of a stage of blocks to the end of the stage before it.
+
+    A transposed convolution without bias, the twin in shape of a pooling with kernel 3, stride 2 and padding 1.
+
+    Args:
+        width: of the stage's tokens.
+        grid: rows and columns of the stage's tokens; those of a trunk with several stages are all patches.
+        width_before: of the stage before.
+        grid_before: of the stage before.
+    """
+
+    def __init__(self, *, width: int, grid: tuple[int, int], width_before: int, grid_before: tuple[int, int]) -> None:
+        super().__init__(width, width_before, kernel_size=3, stride=2, padding=1, bias=False)
+        self.grid, self.grid_before = grid, grid_before
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, D) -> tokens of the stage before, (B, N', D')."""
+        return super().forward(tokens.mT.unflatten(-1, self.grid), output_size=self.grid_before).flatten(2).mT
+
+    def receptive_fields(self, tokens: Tensor) -> Tensor:
+        """What each token of the stage before is a linear map of, (B, N', 9 D), of tokens (B, N, D)."""
+        (rows, columns), maps = self.grid_before, tokens.mT.unflatten(-1, self.grid)
+        dilated = maps.new_zeros(*maps.shape[:2], rows + 2, columns + 2)
+        dilated[:, :, 1 : 2 * self.grid[0] : 2, 1 : 2 * self.grid[1] : 2] = maps
+        return F.unfold(dilated, kernel_size=3).mT
+
+    def as_kernel(self, matrix: Tensor) -> Tensor:
+        """That linear map, (9 D, D'), as the convolution's weight, (D, D', 3, 3)."""
+        return matrix.unflatten(0, (-1, 3, 3)).flip(1, 2).permute(0, 3, 1, 2)
+
+
 class FeedbackDecoder(nn.Module):
     """One block's way back.
 
     R_l reconstructs the block's input, T_l turns the reconstruction into the attention's top-down input.
+
+    Args:
+        width: D.
+        cross: where another stage of blocks lies before this block: takes the reconstruction to the end of that stage.
     """
 
-    def __init__(self, *, width: int) -> None:
+    def __init__(self, *, width: int, cross: StageDecoder | None = None) -> None:
         super().__init__()
         self.reconstruct = nn.Linear(width, width, bias=False)  # R_l
         self.transform = nn.Linear(width, width, bias=False)  # T_l
+        self.cross = cross
+
+    def cross_over(self, reconstruction: Steered) -> Steered:
+        """What the stage before gets; tokens mix, so that from here on they are no product any more."""
+        tokens = self.cross(reconstruction.tokens)
+        return Steered(reconstruction.mask, tokens.new_ones(1, 1, 1), tokens)
 
 
 def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
@@ -165,22 +206,55 @@ def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
     Returns:
         One signal per block, first block first.
     """
-    reconstruction, signals = steered.direction, []
+    made = zip(reversed(decoders), reconstructions(decoders, steered), strict=True)
+    return [found._replace(direction=decoder.transform(found.direction)) for decoder, found in made][::-1]
+
+
+def reconstructions(decoders: nn.ModuleList, steered: Steered) -> Iterator[Steered]:
+    """r_l = R_l r_{l+1} of every block, the last block's first; arguments as ``feed_back``."""
+    above: FeedbackDecoder | None = None
     for decoder in reversed(decoders):
-        reconstruction = decoder.reconstruct(reconstruction)
-        signals.append(steered._replace(direction=decoder.transform(reconstruction)))
-    return signals[::-1]
+        if above is not None and above.cross is not None:
+            steered = above.cross_over(steered)
+        steered = steered._replace(direction=decoder.reconstruct(steered.direction))
+        yield steered
+        above = decoder
+
+
+class FoldedStage(NamedTuple):
+    """The decoders of a stage of blocks, as products."""
+
+    matrices: Tensor  # see ``fold``
+    first: FeedbackDecoder  # of the stage's first block, which may cross over to another stage
+
+
+def fold_stages(decoders: nn.ModuleList) -> list[FoldedStage]:
+    """All decoders, folded stage by stage, first stage first."""
+    starts = [0, *(number for number, decoder in enumerate(decoders) if decoder.cross is not None)]
+    ends = [*starts[1:], len(decoders)]
+    return [FoldedStage(fold(decoders[start:end]), decoders[start]) for start, end in zip(starts, ends, strict=True)]
+
+
+def feed_back_stages(stages: Sequence[FoldedStage], steered: Steered) -> list[Steered]:
+    """The signals of ``feed_back``, through folded decoders."""
+    signals: list[Steered] = []
+    for stage in reversed(stages):
+        found = feed_back_folded(stage.matrices, steered)
+        if stage.first.cross is not None:
+            steered = stage.first.cross_over(found.pop(0))
+        signals = found + signals
+    return signals
 
 
 def feed_back_folded(matrices: Tensor, steered: Steered) -> list[Steered]:
     """The signals of ``feed_back`` with one product per block, on the tokens alone that have a signal.
 
     Args:
-        matrices: of all blocks, first block first, (L, D, D), as ``fold`` gives them.
-        steered: the modulated tokens, with a direction per image and token.
+        matrices: of the blocks of a stage, first block first, (L, D, D), as ``fold`` gives them.
+        steered: the tokens after the stage, with a direction per image and token.
 
     Returns:
-        One signal per block, first block first. Where no text gives a token any scale, its direction is 0.
+        One signal per matrix, in their order. Where no text gives a token any scale, its direction is 0.
     """
     directions = steered.direction.flatten(0, 1)  # (I * N, D)
     # To tell which tokens have a signal, a host would have to wait for its GPU longer than the others' product takes.
@@ -211,89 +285,77 @@ def have_signal(steered: Steered) -> Tensor:
 
 
 def fold(decoders: nn.ModuleList) -> Tensor:
-    """(T_l R_l ... R_L)^T of every block, first block first, (L, D, D).
+    """(T_l R_l ... R_L)^T of the blocks of one stage, first block first, (L, D, D).
 
+    Where another stage lies before it, (R_1 ... R_L)^T comes first of all, (L + 1, D, D).
     The decoders are linear: what they make of the unit vectors are the rows of the matrix.
     """
-    weight = decoders[0].transform.weight
-    has_autocast = torch.amp.is_autocast_available(weight.device.type)  # meta tensors have none
-    with torch.autocast(weight.device.type, enabled=False) if has_autocast else nullcontext():
-        unit_vectors = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        signals = feed_back(decoders, Steered(None, None, unit_vectors))
-    return torch.stack([signal.direction for signal in signals])
+    weight, found = decoders[0].transform.weight, []
+    rows = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    with without_autocast(weight.device):
+        for decoder in reversed(decoders):
+            rows = decoder.reconstruct(rows)
+            found.append(decoder.transform(rows))
+    if decoders[0].cross is not None:
+        found.append(rows)
+    return torch.stack(found[::-1])
 
 
-class FoldedDecoders:
-    """Keeps the folded decoders for as long as their weights stay as they are.
+class Level(NamedTuple):
+    """One block, and the states of a look around it."""
 
-    The weights are compared with copies of those that were folded: version counters miss what fused optimizers write
-    and what is written through ``.data``, and inference tensors have none. A host waits for its GPU to compare.
-    """
-
-    def __init__(self) -> None:
-        self._weights: list[Tensor] = []  # copies of what was folded
-        self._matrices: Tensor | None = None
-        self._stay, self._compared = False, False
-
-    @contextmanager
-    def weights_stay(self) -> Iterator[None]:
-        """Inside, weights stay as they are, as the caller says, and are compared no more than once."""
-        outside = self._stay, self._compared
-        self._stay, self._compared = True, self._stay and self._compared
-        try:
-            yield
-        finally:
-            self._stay, self._compared = outside
-
-    def matrices(self, decoders: nn.ModuleList) -> Tensor:
-        """``fold(decoders)``, (L, D, D), without gradient."""
-        if self._stay and self._compared:
-            return self._matrices
-        self._compared = True
-        with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use in any mode
-            weights = list(decoders.parameters())
-            if self._matrices is None or not _are_equal(weights, self._weights):
-                self._matrices = fold(decoders)
-                self._weights = [weight.detach().clone() for weight in weights]
-        return self._matrices
+    decoder: FeedbackDecoder
+    input: Tensor  # (B, N, D)
+    output: Tensor  # (B, N, D)
+    before: Tensor | None  # (B, N', D'), the end of the stage before, where the block begins a later one
 
 
-def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    if [(a.device, a.dtype, a.shape) for a in some] != [(b.device, b.dtype, b.shape) for b in others]:
-        return False
-    if some[0].is_cpu:
-        return all(map(torch.equal, some, others))
-    equal = [(a == b).all() for a, b in zip(some, others, strict=True)]
-    return some[0].is_meta or bool(torch.stack(equal).all())  # waits for a GPU once
+def levels(decoders: nn.ModuleList, states: Sequence[Tensor]) -> Iterator[Level]:
+    """The blocks of a look, first block first, without gradient to its states.
 
-
-def reconstruction_loss(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor:
-    """L_rec = sum over blocks of MSE(R_l sg(z_{l+1}), sg(z_l)) [AbS Eq. 2.14]; the mean is over elements.
+    The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
 
     Args:
         decoders: one ``FeedbackDecoder`` per block.
-        states: the L + 1 states z_0 ... z_L of a look, each (B, N, D), before the final norm.
+        states: of the look: z_0, and what every block, and every pooling between stages, made of the one before.
     """
-    # The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
-    levels = zip(decoders, states[:-1], states[1:], strict=True)
-    return sum(_squared_error(decoder.reconstruct(above.detach()), below.detach()) for decoder, below, above in levels)
+    rest = iter([state.detach() for state in states])
+    state = next(rest)
+    for decoder in decoders:
+        before, below = (None, state) if decoder.cross is None else (state, next(rest))
+        state = next(rest)
+        yield Level(decoder, below, state, before)
 
 
-def transform_loss(decoders: nn.ModuleList, norms: Iterable[nn.Module], states: list[Tensor]) -> Tensor:
+def reconstruction_loss(decoders: nn.ModuleList, states: Sequence[Tensor]) -> Tensor:
+    """L_rec = sum over blocks of MSE(R_l sg(z_{l+1}), sg(z_l)) [AbS Eq. 2.14]; the mean is over elements.
+
+    Poolings between stages count like blocks. Arguments are those of ``levels``.
+    """
+    total = 0
+    for decoder, below, above, before in levels(decoders, states):
+        total = total + _squared_error(decoder.reconstruct(above), below)
+        if before is not None:
+            total = total + _squared_error(decoder.cross(below), before)
+    return total
+
+
+def transform_loss(
+    decoders: nn.ModuleList, norms: Iterable[Callable[[Tensor], Tensor]], states: Sequence[Tensor]
+) -> Tensor:
     """L_T = sum over blocks of MSE(T_l sg(R_l sg(z_{l+1})), sg(norm1_l(z_l))); the mean is over elements.
 
     What is fed back to a block's values is held to what they are made of, as L_rec holds R_l to the block's input.
 
     Args:
-        norms: of the blocks' inputs, norm1, first block first.
+        norms: what makes of the blocks' inputs that of which their values are a linear map, first block first.
 
     The others are those of ``reconstruction_loss``.
     """
     # Only T_l learns. No torch.no_grad here: what autocast casts inside would have no gradient outside, either.
-    levels = zip(decoders, norms, states[:-1], states[1:], strict=True)
     return sum(
-        _squared_error(decoder.transform(decoder.reconstruct(above.detach()).detach()), norm(below.detach()).detach())
-        for decoder, norm, below, above in levels
+        _squared_error(decoder.transform(decoder.reconstruct(above).detach()), norm(below).detach())
+        for (decoder, below, above, _), norm in zip(levels(decoders, states), norms, strict=True)
     )
 
 

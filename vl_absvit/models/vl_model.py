@@ -1,4 +1,4 @@
-"""The whole model: AbSViT steered by a text prior, RoBERTa, co-attention fusion and a task head.
+"""The whole model: a visual encoder steered by a text prior, RoBERTa, co-attention fusion and a task head.
 
 [AbS 2.6], Figure 3. Shapes: I images, B texts, T text tokens, N image tokens, D vision width, A answers.
 """
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import InputError
 from vl_absvit.hub import find
-from vl_absvit.models.absvit import AbSViT, FirstLook, TwoLooks
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.looks import FirstLook, TwoLooks, VisualEncoder
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
 
@@ -86,7 +86,7 @@ class VLAbSViT(
     def __init__(
         self,
         *,
-        vision: AbSViT,
+        vision: VisualEncoder,
         text: TextEncoder,
         prior: PriorProjection | None,
         pool: Literal["max", "mean", "cls"],
@@ -152,7 +152,7 @@ class VLAbSViT(
 
     def compare(self, prior: Tensor, first: FirstLook) -> Tensor:
         """The dual encoder: cosine of every prior (B, D) with every first look, (B, I), in fp32."""
-        return prior_similarity(prior, first.tokens, self.pool)
+        return prior_similarity(prior, first.tokens, self.pool, first.prefix_tokens)
 
     def read(self, first: FirstLook, pairs: Pairs, need_weights: bool = False) -> VLOutput:
         """Look again with each text in mind, fuse what is seen with what is read, and judge."""
@@ -211,7 +211,7 @@ class VLAbSViT(
         Raises:
             InputError: there is no such model, or its weights do not fit its architecture.
         """
-        from vl_absvit.models.build import (
+        from vl_absvit.models.architecture import (
             build_from_architecture,  # the builder knows this class, not the other way round
         )
 

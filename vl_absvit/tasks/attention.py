@@ -22,10 +22,9 @@ from vl_absvit.attention.maps import (
 )
 from vl_absvit.data.collate import RetrievalBatch, VQABatch
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.absvit import AbSViT, FirstLook
-from vl_absvit.models.attention import Projections, TopDownBlock
 from vl_absvit.models.heads import MatchScores
-from vl_absvit.models.top_down import per_text
+from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
+from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 
@@ -42,12 +41,12 @@ MAPS = (
 """Every kind of map; ``attention/maps.py`` defines them."""
 OF_PRIOR = ("prior_mask",)
 """Those that an encoder without prior does not have."""
+OF_CLS = ("bottom_up_cls", "top_down_cls")
+"""Those that an encoder without CLS token does not have."""
 OF_SECOND_LOOK = ("top_down", "top_down_cls", "difference")
 """Those that an encoder that looks once does not have."""
 OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
 """Those that measure the tokens of a block that can be chosen."""
-_ROWS = 8
-"""Rows whose attention weights, a number for every pair of tokens and head, are in memory together."""
 
 
 class MapChoice(NamedTuple):
@@ -66,7 +65,7 @@ class Explanation(NamedTuple):
 
 
 def choose_maps(
-    vision: AbSViT, names: Sequence[str] | None, block: int = THIRD_FROM_END, heads: Heads = "mean"
+    vision: VisualEncoder, names: Sequence[str] | None, block: int = THIRD_FROM_END, heads: Heads = "mean"
 ) -> MapChoice:
     """A choice that this encoder can follow.
 
@@ -77,6 +76,7 @@ def choose_maps(
         ConfigError: there is no such map, or no such block to make one of.
     """
     lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
+    lacking |= {} if vision.has_cls else dict.fromkeys(OF_CLS, "has no CLS token")
     lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
     if names is None:
         names = [name for name in MAPS if name not in lacking]
@@ -86,7 +86,7 @@ def choose_maps(
         if name in lacking:
             raise ConfigError(f"there is no map {name!r}: the model's encoder, {vision.variant.label}, {lacking[name]}")
     if set(names) & set(OF_ONE_BLOCK):
-        check_block(block, len(vision.blocks))
+        check_block(block, len(vision.all_blocks))
     return MapChoice(tuple(dict.fromkeys(names)), block, heads)
 
 
@@ -102,39 +102,39 @@ def explain(
         choice: made by ``choose_maps``.
         first: the first look at the batch's images, where it is there already.
     """
-    index, last, need_gradient = batch.image_index, model.vision.blocks[-1], "cross_gradient" in choice.names
+    vision, index, need_gradient = model.vision, batch.image_index, "cross_gradient" in choice.names
     texts = model.encode_texts(batch.token_ids, batch.is_token)
-    first = model.vision.look_once(batch.images) if first is None else first
-    looks = model.vision.look_again(first, texts.prior, index)
+    first = vision.look_once(batch.images) if first is None else first
+    looks = vision.look_again(first, texts.prior, index)
     with torch.set_grad_enabled(need_gradient):
         # The graph begins at the fusion, whatever part of the model is trainable.
         texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
         out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
     gradients = _gradients_of_what_is_said(out) if need_gradient else None
 
+    grid = vision.token_grid()
+
+    def norms(look: FirstLook | Look) -> Tensor:
+        return norm_map(vision.outputs(look.states), vision.token_grid(choice.block), choice.block)
+
+    def cls_attention(look: FirstLook | Look, signals: list[Steered] | None) -> Tensor:
+        return cls_map(vision.cls_attention(look.states, signals), grid, choice.heads)
+
     def bottom_up() -> Tensor:
-        return per_text(norm_map(first.states, choice.block), index)
+        return per_text(norms(first), index)
 
     def top_down() -> Tensor:
-        return looks.per_text(norm_map(looks.second.states, choice.block), index)
-
-    def bottom_up_cls() -> Tensor:
-        projections = last.project(first.states[-2])
-        return per_text(_cls_map(last, projections, choice.heads), index)
-
-    def top_down_cls() -> Tensor:
-        projections = last.project(looks.second.states[-2], looks.signals[-1])
-        return looks.per_text(_cls_map(last, projections, choice.heads), index)
+        return looks.per_text(norms(looks.second), index)
 
     makers: dict[str, Callable[[], Tensor]] = {
-        "prior_mask": lambda: prior_mask_map(looks.prior_mask),
+        "prior_mask": lambda: prior_mask_map(looks.prior_mask, grid),
         "bottom_up": bottom_up,
         "top_down": top_down,
-        "top_down_cls": top_down_cls,
-        "bottom_up_cls": bottom_up_cls,
-        "cross": lambda: cross_map(out.text_to_image, batch.is_token, choice.heads),
+        "top_down_cls": lambda: looks.per_text(cls_attention(looks.second, looks.signals), index),
+        "bottom_up_cls": lambda: per_text(cls_attention(first, None), index),
+        "cross": lambda: cross_map(out.text_to_image, batch.is_token, grid, choice.heads),
         "difference": lambda: difference_map(top_down(), bottom_up()),
-        "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, choice.heads),
+        "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, grid, choice.heads),
     }
     is_matching = isinstance(out.logits, MatchScores)
     logits = MatchScores(*map(Tensor.detach, out.logits)) if is_matching else out.logits.detach()
@@ -150,9 +150,3 @@ def _gradients_of_what_is_said(out: VLOutput) -> tuple[Tensor, ...]:
     with torch.enable_grad(), arithmetic("fp32", out.text_to_image[0].device):
         said = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
         return torch.autograd.grad(said.sum(), out.text_to_image)
-
-
-def _cls_map(block: TopDownBlock, projections: Projections, heads: Heads) -> Tensor:
-    """Attention of CLS in a block, (rows, h, w), a few rows at a time."""
-    parts = zip(*(each.split(_ROWS) for each in projections), strict=True)
-    return torch.cat([cls_map(block.attn.weights(Projections(*part)), heads) for part in parts])

@@ -95,6 +95,7 @@ def export_maps(
     mine = [batches[k] for k in np.array_split(np.arange(len(batches)), world_size())[rank()]]
     device = next(checkpoint.model.parameters()).device
     vocabulary = checkpoint.vocabulary.answers if isinstance(checkpoint, VQACheckpoint) else ()
+    checkpoint.model.vision.fold()
     shown = bar.add_task("looking", total=sum(map(len, mine)))
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         for rows, batch in zip(mine, batch_loader(questions.samples, mine, num_workers), strict=True):

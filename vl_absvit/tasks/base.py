@@ -27,8 +27,8 @@ from vl_absvit.data.stream_loader import StreamLoader
 from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.distributed import rank, world_size
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.absvit import AbSViT
 from vl_absvit.models.heads import ClassifierOutput
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.vl_model import VLOutput
 from vl_absvit.tasks.facts import Facts
 
@@ -198,7 +198,7 @@ def owner_of(name: str, paths: Iterable[str]) -> str | None:
     return max((path for path in paths if name == path or name.startswith(f"{path}.")), key=len, default=None)
 
 
-def decoder_losses_of(config: TaskConfig, vision: AbSViT) -> dict[str, bool]:
+def decoder_losses_of(config: TaskConfig, vision: VisualEncoder) -> dict[str, bool]:
     """Which losses of its decoders a model's forward pass has to compute, as its arguments."""
     return {f"need_{name}": getattr(config.loss, name) > 0 and _trains_decoders(vision) for name in _DECODER_LOSSES}
 
@@ -209,7 +209,7 @@ def decoder_terms(config: TaskConfig, out: VLOutput | ClassifierOutput) -> dict[
     return {name: getattr(config.loss, name) * loss for name, loss in losses.items() if loss is not None}
 
 
-def _trains_decoders(vision: AbSViT) -> bool:
+def _trains_decoders(vision: VisualEncoder) -> bool:
     return vision.feeds_back and all(weight.requires_grad for weight in vision.decoders.parameters())
 
 

@@ -17,7 +17,7 @@ from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import name_of
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.text_encoder import unfit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.tokenizers import load_tokenizer

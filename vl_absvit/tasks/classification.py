@@ -22,7 +22,8 @@ from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.losses import class_loss
-from vl_absvit.models.build import build_classifier, build_random_classifier, image_statistics
+from vl_absvit.models.architecture import build_random_classifier, image_statistics
+from vl_absvit.models.build import build_classifier
 from vl_absvit.models.heads import Classifier, ClassifierOutput
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import (
@@ -205,7 +206,8 @@ class ClassificationTask(Task):
         loader = selection_loader(self.config, self.select_set)
         records: list[tuple[int, bool]] = []
         device = next(model.parameters()).device
-        with arithmetic(self.config.run.precision, device), self.model.vision.weights_stay():
+        self.model.vision.fold()
+        with arithmetic(self.config.run.precision, device):
             for batch in loader:
                 indices = batch.indices.tolist()
                 batch = send_to_device(batch, device, non_blocking=True)

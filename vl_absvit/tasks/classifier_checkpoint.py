@@ -12,7 +12,7 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import build_random_classifier, image_statistics
+from vl_absvit.models.architecture import build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling

@@ -11,8 +11,8 @@ from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.distributed import take_from_main
 from vl_absvit.main_process import in_main_process
-from vl_absvit.models.absvit import AbSViT
-from vl_absvit.models.closed_form import fit_to_moments, look_moments, start_decoders
+from vl_absvit.models import closed_form
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.base import in_groups
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ AT_ONCE = 16
 
 def decoder_fit(
     train_set: TrainingDataset | StreamedQuestions, transform: ImageTransform, seed: int
-) -> Callable[[AbSViT], str]:
+) -> Callable[[VisualEncoder], str]:
     """A function that fits a trunk's decoders in closed form and says in words on what.
 
     All processes call it together: the main one looks at images and fits, the others take over what it found.
@@ -34,7 +34,7 @@ def decoder_fit(
         seed: of the choice of images.
     """
 
-    def fit(vision: AbSViT) -> str:
+    def fit(vision: VisualEncoder) -> str:
         words = in_main_process(lambda: fit_decoders(vision, train_set.sample_images(IMAGES, seed, transform)))
         take_from_main([weight.data for weight in vision.decoders.parameters()])
         return f"{words} of the training set"
@@ -42,23 +42,21 @@ def decoder_fit(
     return fit
 
 
-def fit_decoders(vision: AbSViT, images: Iterator[Tensor]) -> str:
+def fit_decoders(vision: VisualEncoder, images: Iterator[Tensor]) -> str:
     """Fit a trunk's decoders to its first look at images, (3, H, W) each; says in words how many they were.
 
     A GPU takes part where there is one. The share of the variance that the decoders explain is logged.
     """
-    home = vision.pos_embed.device
+    home = next(vision.parameters()).device
     try:
         vision.to("cuda" if torch.cuda.is_available() else home)
-        moments = look_moments(vision, map(torch.stack, in_groups(images, AT_ONCE)))
-        fitted = fit_to_moments(moments)
-        start_decoders(vision, fitted)
+        fitted = closed_form.fit_decoders(vision, map(torch.stack, in_groups(images, AT_ONCE)))
     finally:
         vision.to(home)
-    number = int(moments.number) // vision.pos_embed.shape[1]
+    number = int(fitted[-1].tokens) // vision.token_grid().tokens
     inputs, normed = (
-        " ".join(f"{share:.2f}" for share in each.tolist())
-        for each in (fitted.inputs_explained, fitted.normed_explained)
+        " ".join(f"{share:.2f}" for stage in fitted for share in getattr(stage, name).tolist())
+        for name in ("inputs_explained", "normed_explained")
     )
     log.info(
         "decoders fitted to the first look at %d images; variance explained, first block first: inputs %s (R), "

@@ -20,7 +20,8 @@ from vl_absvit.attention.decoding import LinearDecoder, decode, decode_signal, t
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import CAPTIONS, ImageTable, read_captions, read_manifest, read_questions
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT, FirstLook
+from vl_absvit.models.looks import FirstLook, VisualEncoder
+from vl_absvit.models.top_down import reconstructions
 from vl_absvit.tasks.checkpoint import HEADS, Preprocessing, VLCheckpoint, load_parts
 from vl_absvit.variants import VARIANTS
 
@@ -67,11 +68,6 @@ def images_of_split(root: str | Path, split: str, images: ImageTable) -> np.ndar
     return found
 
 
-def positions(vision: AbSViT) -> Tensor:
-    """What z_0 holds of every patch whatever it shows, (n, D)."""
-    return vision.pos_embed[0, -vision.patch_embed.num_patches :].detach()
-
-
 def to_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The model's inputs (I, 3, h, w) as RGB in [0, 1]."""
     mean, std = (images.new_tensor(each).view(3, 1, 1) for each in (preprocessing.image_mean, preprocessing.image_std))
@@ -84,23 +80,24 @@ def tokens_and_patches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For batches of images: z_0 of their patches, (I, n, D), and the pixels of these as doubles, (I, n, P)."""
     vision, transform = checkpoint.model.vision, checkpoint.preprocessing.transform()
+    of_vision = next(vision.parameters())
     for start in range(0, len(image_ids), batch_size):
         pictures = images.open(image_ids[start : start + batch_size])
-        inputs = torch.stack([transform(picture) for picture in pictures]).to(vision.pos_embed)
+        inputs = torch.stack([transform(picture) for picture in pictures]).to(of_vision)
         pixels = to_pixels(inputs.double(), checkpoint.preprocessing)
-        yield _of_patches(vision, vision.embed(inputs).tokens), to_patches(pixels, vision.patch_embed.patch_size[0])
+        yield vision.token_grid(0).patches(vision.embed(inputs).tokens), to_patches(pixels, vision.grids()[0])
 
 
-def reconstructed_input(vision: AbSViT, first: FirstLook, prior: Tensor | None, image_index: Tensor | None) -> Tensor:
+def reconstructed_input(
+    vision: VisualEncoder, first: FirstLook, prior: Tensor | None, image_index: Tensor | None
+) -> Tensor:
     """r_1 = R_1 ... R_L of the modulated tokens, with their strength, (B, N, D); arguments are those of ``modulate``.
 
     An encoder without prior has one row for every image.
     """
     steered = vision.modulate(first.tokens, prior, image_index=image_index)
-    direction = steered.direction
-    for decoder in reversed(vision.decoders):
-        direction = decoder.reconstruct(direction)
-    return steered._replace(direction=direction).tokens
+    *_, reconstruction = reconstructions(vision.decoders, steered)
+    return reconstruction.tokens
 
 
 @torch.no_grad()
@@ -117,18 +114,16 @@ def decode_image(
         InputError: what the model gives is not finite.
     """
     vision = checkpoint.model.vision
-    image = checkpoint.preprocessing.transform()(picture)[None].to(vision.pos_embed)
+    grid = vision.token_grid(0)
+    image = checkpoint.preprocessing.transform()(picture)[None].to(next(vision.parameters()))
     first = vision.look_once(image)
     index = None if prior is None else torch.zeros(len(prior), dtype=torch.long, device=image.device)
-    tokens = _of_patches(vision, first.embedded.tokens).double()  # (1, n, D)
-    signal = _of_patches(vision, reconstructed_input(vision, first, prior, index)).double()  # (B, n, D)
+    tokens = grid.patches(first.embedded.tokens).double()  # (1, n, D)
+    signal = grid.patches(reconstructed_input(vision, first, prior, index)).double()  # (B, n, D)
     patches = decode(decoder, tokens), decode_signal(decoder, signal), decode(decoder, tokens + signal)
     if not all(each.isfinite().all() for each in patches):
         raise InputError("what the model makes of the picture has numbers that are not finite")
-    bottom_up, top_down, both = (to_pictures(each).cpu().numpy() for each in patches)
+    size = image.shape[-2], image.shape[-1]
+    bottom_up, top_down, both = (to_pictures(part, vision.grids()[0], size).cpu().numpy() for part in patches)
     pixels = to_pixels(image, checkpoint.preprocessing)[0].permute(1, 2, 0).cpu().numpy()
     return Decoded(pixels, bottom_up[0], top_down, both)
-
-
-def _of_patches(vision: AbSViT, tokens: Tensor) -> Tensor:
-    return tokens[:, vision.num_prefix_tokens :]

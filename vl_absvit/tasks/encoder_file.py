@@ -11,7 +11,8 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.build import image_statistics
+from vl_absvit.models.architecture import image_statistics, named_sizes
+from vl_absvit.models.trunks.registry import MODELS
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.opening import open_checkpoint
 from vl_absvit.tasks.prior_comparison import TextPriors
@@ -54,9 +55,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         arguments["num_classes"] = len(checkpoint.classes)
         pooling, norm_follows = POOLINGS[content["pooling"]]
         arguments |= {} if pooling == "token" else {"global_pool": pooling, "fc_norm": norm_follows}
-    sizes = {"patch_size": config.patch_size, "embed_dim": config.width, "depth": config.depth}
-    sizes |= {"num_heads": config.num_heads}
-    arguments |= {name: size for name, size in sizes.items() if size is not None}
+    arguments |= named_sizes(config)
     if prior is not None:
         if not vision.uses_prior or vision.prior is not None:
             why = "has a trained query as its prior" if vision.uses_prior else "uses no prior"
@@ -64,7 +63,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         state["prior"] = TextPriors(checkpoint, [prior]).vectors[0]
     name = config.model
     if config.top_down == "none":
-        name = name.replace("absvit_", "vit_")
+        name = MODELS[name].plain
     else:
         arguments |= {"top_down": config.top_down, "modulation": config.modulation, "gain": config.gain}
         arguments |= {} if config.mask == "cosine" else {"mask": config.mask}

@@ -10,7 +10,7 @@ from vl_absvit.config import DataConfig, TextConfig
 from vl_absvit.data.records import check_kind, read_manifest, split_files
 from vl_absvit.data.texts import prepare_tokenizer
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.build import read_roberta_config
+from vl_absvit.models.architecture import read_roberta_config
 from vl_absvit.models.text_encoder import longest_text
 from vl_absvit.tasks.tokenizers import load_tokenizer
 

@@ -12,7 +12,7 @@ from typing import Any
 from vl_absvit.config import TaskConfig, TextConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import build_from_architecture
+from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.base import new_run_from
 from vl_absvit.tasks.checkpoint import TRAINING

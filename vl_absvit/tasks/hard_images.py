@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.distributed import gather_with_grad
-from vl_absvit.models.absvit import AbSViT, FirstLook
+from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.tasks.hard_negatives import Known
 
 
@@ -32,7 +32,7 @@ def to_look_at(batches: Sequence[RetrievalBatch], known: Known, rows: Tensor) ->
     return [images[own.flatten()] for own in rows]
 
 
-def look_at(vision: AbSViT, pixels: Tensor, first: FirstLook) -> tuple[FirstLook, Tensor]:
+def look_at(vision: VisualEncoder, pixels: Tensor, first: FirstLook) -> tuple[FirstLook, Tensor]:
     """First looks at images behind those that are there, and their rows, (images,)."""
     rows = len(first.tokens) + torch.arange(len(pixels), device=pixels.device)
     return first.followed_by(vision.look_once(pixels)), rows

@@ -84,7 +84,7 @@ def choose(passes: Sequence[Compared], known: Known, how: Draw) -> Chosen:
         ConfigError: there are too few images.
     """
     _require_others(known, how)
-    scores = global_similarity(*joined(passes)[:4], how.pool)
+    scores = global_similarity(*joined(passes)[:5], how.pool)
     device, columns = scores.similarity.device, scores.own_column
     order = torch.arange(len(columns), device=device)
     order = order.view(world_size(), len(passes), -1).transpose(0, 1).flatten()  # of the batch

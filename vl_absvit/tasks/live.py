@@ -21,7 +21,7 @@ from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.texts import encode, prepare_tokenizer
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.looks import FirstLook
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint
@@ -78,7 +78,8 @@ class LiveModel:
         self._answers, self._max_tokens = checkpoint.vocabulary.answers, checkpoint.preprocessing.max_tokens
         self._transform, self._image_size = checkpoint.preprocessing.transform(), checkpoint.preprocessing.image_size
         vision = self._model.vision
-        block = max(THIRD_FROM_END, -len(vision.blocks))  # the first of a model that has fewer
+        vision.fold()
+        block = max(THIRD_FROM_END, -len(vision.all_blocks))  # the first of a model that has fewer
         names = choose_maps(vision, None, block).names
         self._choice = choose_maps(vision, [name for name in SHOWN if name in names], block)
         self._kept: dict[bytes, _Seen] = {}  # by the file's content, the last one asked about at the end

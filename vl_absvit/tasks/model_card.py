@@ -12,7 +12,7 @@ from torch import nn
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.checkpoint import chain_of
 from vl_absvit.tasks.opening import open_checkpoint
@@ -57,7 +57,7 @@ def _title_of(task: type[Task] | None) -> str:
     return task.about.title if task else "vision and language"  # only released models are of no task of ours
 
 
-def _metadata(task: type[Task] | None, vision: AbSViT, license_id: str | None) -> dict[str, Any]:
+def _metadata(task: type[Task] | None, vision: VisualEncoder, license_id: str | None) -> dict[str, Any]:
     """What the hub reads of a card."""
     tags = ["vl_absvit", vision.variant.label.lower(), _title_of(task).replace(" ", "-"), "top-down-attention"]
     pipeline = task.about.pipeline if task else None
@@ -65,7 +65,7 @@ def _metadata(task: type[Task] | None, vision: AbSViT, license_id: str | None) -
     return {key: value for key, value in content.items() if value is not None}
 
 
-def _how_it_looks(vision: AbSViT) -> str:
+def _how_it_looks(vision: VisualEncoder) -> str:
     variant = vision.variant
     if not variant.uses_prior and not variant.looks_twice:
         return "The image is looked at once, whatever is asked."
@@ -76,18 +76,13 @@ def _how_it_looks(vision: AbSViT) -> str:
 
 def _describe_model(checkpoint: Any, folder: Path) -> list[tuple[str, str]]:
     model, vision = checkpoint.model, checkpoint.model.vision
-    rows = [("vision", f"{vision.variant.label}, {_size_of(vision)}; images of {_image_size(vision)}")]
+    rows = [("vision", f"{vision.variant.label}, {vision.describe()}; images of {_image_size(vision)}")]
     rows += checkpoint.described()
     return [*rows, ("parameters", f"{_count(model):,}"), ("weights", _types_in(folder / "model.safetensors"))]
 
 
-def _size_of(vision: AbSViT) -> str:
-    heads, patch = vision.blocks[0].attn.num_heads, vision.patch_embed.patch_size[0]
-    return f"{vision.embed_dim} wide, {len(vision.blocks)} blocks, {heads} heads, patches of {patch} pixels"
-
-
-def _image_size(vision: AbSViT) -> str:
-    return "{} x {} pixels".format(*vision.patch_embed.img_size)
+def _image_size(vision: VisualEncoder) -> str:
+    return "{} x {} pixels".format(*vision.image_size)
 
 
 def _count(model: nn.Module) -> int:

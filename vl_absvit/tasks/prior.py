@@ -12,16 +12,16 @@ from torch import Tensor
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank
 from vl_absvit.losses import calibration_loss, prior_loss
-from vl_absvit.models.absvit import AbSViT, TwoLooks
+from vl_absvit.models.looks import TwoLooks, VisualEncoder
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.top_down import MASK_TEMPERATURE
 from vl_absvit.precision import always_fp32, arithmetic, at_least_fp32
 
 
 def look_as_far_as(
-    look: Literal["first", "second"], vision: AbSViT, images: Tensor, prior: Tensor, image_index: Tensor
+    look: Literal["first", "second"], vision: VisualEncoder, images: Tensor, prior: Tensor, image_index: Tensor
 ) -> TwoLooks:
-    """The looks up to the one that is compared; arguments as ``AbSViT.look_twice``."""
+    """The looks up to the one that is compared; arguments as ``VisualEncoder.look_twice``."""
     first = vision.look_once(images)
     if look == "first":
         return TwoLooks(first, None, None, threshold=vision.threshold)
@@ -35,6 +35,7 @@ class Compared(NamedTuple):
     tokens: Tensor  # (I, N, D)
     own_row: Tensor  # (B,) row of ``tokens`` each text is about
     image_ids: Tensor  # (I,)
+    prefix_tokens: int  # of N, those that are no patches
     threshold: Tensor | None = None  # (1,), of a calibrated mask
 
 
@@ -50,11 +51,12 @@ def compared(
         image_ids: ids of the images, (I,).
         look: which of the looks.
     """
+    prefix_tokens, threshold = looks.first.prefix_tokens, looks.threshold
     if look == "first":
-        return Compared(prior, looks.first.tokens, image_index, image_ids, looks.threshold)
+        return Compared(prior, looks.first.tokens, image_index, image_ids, prefix_tokens, threshold)
     # Every text has an image of its own, looked at through that text.
     own = torch.arange(len(prior), device=prior.device)
-    return Compared(prior, looks.second.tokens, own, image_ids[image_index], looks.threshold)
+    return Compared(prior, looks.second.tokens, own, image_ids[image_index], prefix_tokens, threshold)
 
 
 def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
@@ -64,7 +66,7 @@ def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
         mine: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
-    scores = global_similarity(mine.prior, mine.tokens, mine.own_row, mine.image_ids, config.pool)
+    scores = global_similarity(*mine[:5], config.pool)
     similarity, own_column = scores.similarity, scores.own_column
     if config.look == "first":
         # An image that is there several times is one image: its first column stands for it.
@@ -85,7 +87,7 @@ def joined(passes: Sequence[Compared]) -> Compared:
     prior, tokens, image_ids = (
         torch.cat([getattr(each, name) for each in passes]) for name in ("prior", "tokens", "image_ids")
     )
-    return Compared(prior, tokens, own_row, image_ids, passes[0].threshold)
+    return passes[0]._replace(prior=prior, tokens=tokens, own_row=own_row, image_ids=image_ids)
 
 
 class StepPriorLoss(NamedTuple):
@@ -140,7 +142,12 @@ class GlobalSimilarity(NamedTuple):
 
 @always_fp32
 def global_similarity(
-    prior: Tensor, tokens: Tensor, own_column: Tensor, column_ids: Tensor, pool: Literal["max", "mean", "cls"]
+    prior: Tensor,
+    tokens: Tensor,
+    own_column: Tensor,
+    column_ids: Tensor,
+    prefix_tokens: int,
+    pool: Literal["max", "mean", "cls"],
 ) -> GlobalSimilarity:
     """Similarity of every rank's priors to every rank's images.
 
@@ -152,11 +159,12 @@ def global_similarity(
         tokens: of this rank's images, (I, N, D).
         own_column: row of ``tokens`` each text is about, (B,).
         column_ids: image ids of the rows of ``tokens``, (I,).
+        prefix_tokens: how many of the tokens are no patches.
         pool: what stands for an image.
     """
     ranks = gather_objects([(len(prior), len(tokens))])
     texts, images = [own for own, _ in ranks], [own for _, own in ranks]
-    similarity = prior_similarity(gather_with_grad(prior, texts), tokens, pool)  # (A, I)
+    similarity = prior_similarity(gather_with_grad(prior, texts), tokens, pool, prefix_tokens)  # (A, I)
     return GlobalSimilarity(
         gather_with_grad(similarity.T.contiguous(), images).T,
         gather_with_grad(column_ids, images),

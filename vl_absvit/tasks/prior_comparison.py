@@ -21,7 +21,7 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
-from vl_absvit.models.absvit import AbSViT, FirstLook, Look
+from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
 from vl_absvit.models.prior import cosines, prior_similarity
 from vl_absvit.tasks.checkpoint import VLCheckpoint, load_parts
 from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
@@ -34,7 +34,7 @@ TEMPERATURE = 0.07
 class Priors(Protocol):
     """Named priors and the encoder that they steer."""
 
-    vision: AbSViT
+    vision: VisualEncoder
     transform: ImageTransform  # from pictures to the encoder's inputs
     vectors: Tensor  # (P, D)
 
@@ -69,7 +69,7 @@ class TextPriors:
 
     def cosines(self, tokens: Tensor) -> Tensor:
         """As the dual encoder compares texts and images, (B, N, D) -> (B, P)."""
-        return prior_similarity(self.vectors, tokens, self._pool).T
+        return prior_similarity(self.vectors, tokens, self._pool, self.vision.num_prefix_tokens).T
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Cosines over the temperature, (B, N, D) -> (B, P)."""
@@ -135,7 +135,7 @@ def _is_steerable(variant: Variant) -> bool:
 
 
 @contextmanager
-def strength(vision: AbSViT, alpha: float) -> Iterator[None]:
+def strength(vision: VisualEncoder, alpha: float) -> Iterator[None]:
     """Inside, the top-down signal has the strength ``alpha``; all else stays as it was trained."""
     trained = vision.modulate
     vision.modulate = partial(trained, gain=alpha)
@@ -187,14 +187,13 @@ def sweep(
         second[alpha] = _view(priors, looks.second, block, f"alpha {alpha:g}: the second look")
     seen_first = _view(priors, first, block, "the first look")
     assert mask is not None, "there is a strength at least, and the encoder uses a prior"
-    return Sweep(seen_first, prior_mask_map(mask), second)
+    return Sweep(seen_first, prior_mask_map(mask, vision.token_grid()), second)
 
 
 def _view(priors: Priors, look: FirstLook | Look, block: int, where: str) -> View:
     tokens = look.tokens
-    view = View(
-        norm_map(look.states, block), priors.cosines(tokens), priors.logits(tokens), priors.probabilities(tokens)
-    )
+    maps = norm_map(priors.vision.outputs(look.states), priors.vision.token_grid(block), block)
+    view = View(maps, priors.cosines(tokens), priors.logits(tokens), priors.probabilities(tokens))
     if not all(part.isfinite().all() for part in view if part is not None):
         raise InputError(f"{where} gives numbers that are not finite")
     return view

@@ -22,7 +22,7 @@ from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.data.records import CAPTIONS
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
-from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms

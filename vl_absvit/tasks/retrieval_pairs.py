@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.distributed import world_size
-from vl_absvit.models.absvit import FirstLook
+from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.tasks import hard_captions, hard_images
 from vl_absvit.tasks.hard_captions import HardCaptions
@@ -66,7 +66,7 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
     captions = images = None
     if how.captions or how.images:
         known = exchange([batch])
-        mine = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids)
+        mine = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
         chosen = choose([mine], known, how)
         if how.captions:
             captions = hard_captions.travelled(own, known, chosen.captions[0])

@@ -20,8 +20,7 @@ from vl_absvit.data.loaders import batch_loader
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.evaluation.retrieval_metrics import consecutive_folds, listed_pairs
-from vl_absvit.models.absvit import Embedded, FirstLook
-from vl_absvit.models.attention import Projections
+from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 
 IMAGES_PER_CHUNK = 8
@@ -79,15 +78,14 @@ def score_gallery(
         num_workers: loader processes per process.
         store: finished chunks of an interrupted evaluation.
     """
-    with model.vision.weights_stay():
-        scorer = GalleryScorer(model, gallery, batch_size, bar, store)
-        similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
-        if look == "first":
-            return GalleryScores(similarity, None)
-        fold_of_image = consecutive_folds(len(similarity), folds)
-        return GalleryScores(
-            similarity, scorer.judge(listed_pairs(similarity, size, gallery.image_of_caption, fold_of_image))
-        )
+    model.vision.fold()
+    scorer = GalleryScorer(model, gallery, batch_size, bar, store)
+    similarity = scorer.compare(keep=look == "second", num_workers=num_workers)
+    if look == "first":
+        return GalleryScores(similarity, None)
+    fold_of_image = consecutive_folds(len(similarity), folds)
+    listed = listed_pairs(similarity, size, gallery.image_of_caption, fold_of_image)
+    return GalleryScores(similarity, scorer.judge(listed))
 
 
 def pairs_at_once(device: torch.device) -> int:
@@ -154,7 +152,8 @@ class GalleryScorer:
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
         """Scores of one chunk's images and all captions, (images, C)."""
         z_0, tokens = (to_device(kept, self.device) for kept in self.kept.pop(chunk))
-        first = FirstLook(self.model.vision.start(z_0), tokens, states=[])
+        vision = self.model.vision
+        first = FirstLook(vision.start(z_0), tokens, [], vision.num_prefix_tokens)
         scores = np.full(listed.shape, np.nan, dtype=np.float32)
         batches = list(pair_batches(listed, self.gallery.lengths, self.batch_size))
         found = [self._read(first, rows, captions) for rows, captions in batches]
@@ -166,7 +165,7 @@ class GalleryScorer:
     def _read(self, first: FirstLook, rows: np.ndarray, captions: np.ndarray) -> Tensor:
         """The whole model's scores of pairs: images, by row of ``first``, and captions, each (pairs,)."""
         if (rows == rows[0]).all():  # of one image alone, which then need not be copied for every caption
-            first, rows = _one_image(first, rows[0]), np.zeros_like(rows)
+            first, rows = first.rows(slice(rows[0], rows[0] + 1)), np.zeros_like(rows)
         pairs = Pairs(self.texts.take(captions), to_device(torch.from_numpy(rows), self.device))
         return self.model.read(first, pairs).logits.rank.float()
 
@@ -206,13 +205,6 @@ def pair_batches(listed: np.ndarray, lengths: np.ndarray, size: int) -> Iterator
     for start in range(0, len(order), size):
         part = order[start : start + size]
         yield rows[part], captions[part]
-
-
-def _one_image(first: FirstLook, row: int) -> FirstLook:
-    """The first look at one image, its only row."""
-    tokens, (queries_keys, values) = first.embedded
-    tokens, queries_keys, values, after = (each[row : row + 1] for each in (tokens, queries_keys, values, first.tokens))
-    return FirstLook(Embedded(tokens, Projections(queries_keys, values)), after, states=[])
 
 
 class _Room:
@@ -274,7 +266,7 @@ def _encode_texts(
     # The fusion casts what it reads before it does anything else: so small, tokens hold all that it sees.
     token_dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
     tokens = [torch.empty(0, model.text.width, dtype=token_dtype, device=device)]
-    priors = [torch.empty(0, model.vision.embed_dim, dtype=dtype, device=device)]
+    priors = [torch.empty(0, model.vision.width, dtype=dtype, device=device)]
     for batch in bar.track([batches[k] for k in mine], description="captions"):
         token_ids, is_token = gallery.texts(batch)
         real = np.flatnonzero(np.arange(is_token.shape[1]) < gallery.lengths[batch, None])

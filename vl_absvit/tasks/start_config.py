@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
+from vl_absvit.models.trunks.registry import MODELS
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +67,6 @@ def _value(architecture: Any, path: tuple[str, ...]) -> Any:
 def _with_heads(architecture: Mapping[str, Any]) -> Mapping[str, Any]:
     """The architecture with the heads of the named vision model where it leaves them to that."""
     name = _value(architecture, ("vision", "model"))
-    is_ours = isinstance(name, str) and name.startswith("absvit_") and timm.is_model(name)
-    if _value(architecture, ("vision", "num_heads")) is not None or not is_ours:
+    if _value(architecture, ("vision", "num_heads")) is not None or not isinstance(name, str) or name not in MODELS:
         return architecture
-    with torch.device("meta"):
-        heads = timm.create_model(name, depth=1).blocks[0].attn.num_heads
-    return {**architecture, "vision": {**architecture["vision"], "num_heads": heads}}
+    return {**architecture, "vision": {**architecture["vision"], "num_heads": MODELS[name].sizes["num_heads"]}}

@@ -9,7 +9,7 @@ from vl_absvit.config import TextConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, find
-from vl_absvit.models.build import read_roberta_config
+from vl_absvit.models.architecture import read_roberta_config
 from vl_absvit.models.text_encoder import unfit
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import find
-from vl_absvit.models.absvit import AbSViT
-from vl_absvit.models.build import build_vision, image_statistics
+from vl_absvit.models.architecture import build_vision, image_statistics
 from vl_absvit.models.load_report import load_table
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.start_weights import fit_new_decoders, load_trunk
 from vl_absvit.tasks.decoder_fit import IMAGES, fit_decoders
 from vl_absvit.tasks.decoding import images_of_split
@@ -27,7 +27,7 @@ from vl_absvit.variants import VARIANTS
 log = logging.getLogger(__name__)
 
 
-def fit_trunk(config: VisionLanguageConfig) -> AbSViT:
+def fit_trunk(config: VisionLanguageConfig) -> VisualEncoder:
     """The trunk that a finetuning would start from, with decoders fitted to images of its training splits.
 
     Raises:
@@ -57,7 +57,7 @@ def training_images(config: VisionLanguageConfig) -> Iterator[Tensor]:
     return ImageLoader(table, transform, len(image_ids)).sample(image_ids, IMAGES, config.run.seed, transform)
 
 
-def write_trunk(trunk: AbSViT, config: VisionLanguageConfig, folder: Path) -> None:
+def write_trunk(trunk: VisualEncoder, config: VisionLanguageConfig, folder: Path) -> None:
     """Write weights and ``config.json`` into an existing empty folder."""
     vision = asdict(replace(config.vision, weights=None, gradient_checkpointing=False))
     del vision["decoders"]  # of how training starts

@@ -18,13 +18,8 @@ from vl_absvit.data.collate import PAD_MULTIPLE
 from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import TrainingDataset
 from vl_absvit.data.streaming import StreamedQuestions
-from vl_absvit.models.build import (
-    architecture_of,
-    build_from_architecture,
-    build_model,
-    image_statistics,
-    roberta_config,
-)
+from vl_absvit.models.architecture import architecture_of, build_from_architecture, image_statistics, roberta_config
+from vl_absvit.models.build import build_model
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.vl_model import VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor
 
-import vl_absvit.models.absvit  # noqa: F401  (registers the models)
+import vl_absvit.models.trunks.registry  # noqa: F401  (registers the models)
 from vl_absvit.errors import InputError
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.released import trunk

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.block_forms import in_our_form
 from vl_absvit.models.load_report import part_of
 from vl_absvit.models.released.key_map import Entry, Option
+from vl_absvit.models.trunks.vit_forms import in_our_form
 
 KEYS = {
     "cls_token": "vision.cls_token",
@@ -107,7 +107,7 @@ def count_heads(width: int, given: int | None, standard: tuple[int, ...], part: 
 
 
 def settle(state: dict[str, Tensor], depth: int, where: str) -> tuple[dict[str, Tensor], list[Entry]]:
-    """The same encoder in our form of block (``block_forms.py``), and the entries of the biases that are new."""
+    """The same encoder in our form of block (``trunks/vit_forms.py``), and the entries of the biases that are new."""
     state, new = in_our_form(state, "vision.blocks.", depth, where)
     return state, [Entry("new", name, part_of(name), state[name].numel(), NO_BIAS) for name in new]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import RobertaConfig
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.build import CLIP_MEAN, CLIP_STD, FORMAT, build_from_architecture
+from vl_absvit.models.architecture import CLIP_MEAN, CLIP_STD, FORMAT, build_from_architecture
 from vl_absvit.models.load_report import part_of
 from vl_absvit.models.released import imagenet, trunk
 from vl_absvit.models.released.history import describe_history

@@ -8,13 +8,12 @@ other program had. Shapes: N patches, D width.
 import math
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.block_forms import in_our_form
+from vl_absvit.models.trunks.base import Dropped, ForeignTrunk
 
 PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddings\.projection)\.weight"
 RELEASED = r"decoders\.[0-9]+\.linear2?\.weight"
@@ -48,26 +47,8 @@ NO_BIASES = "the file has none: zeros"
 WITHOUT_CLS = "the file's table has no row for CLS: zeros, which add nothing to that token"
 
 
-class Dropped(NamedTuple):
-    """Something in a file that a plain ViT has no place for."""
-
-    name: str  # in the file
-    numbers: int
-    reason: str
-    tensors: int = 1  # 0 for rows of a tensor that was taken
-
-
-class PlainViT(NamedTuple):
-    """A state of timm's ``VisionTransformer`` with CLS token and positions; grid and patch size as in the file."""
-
-    state: dict[str, Tensor]
-    remarks: dict[str, str]  # what was done to some of it, by name
-    prefix: str  # what stood before the names in the file
-    dropped: list[Dropped]
-
-
-def as_plain_vit(state: Mapping[str, Tensor]) -> PlainViT:
-    """The ViT in a state of another program.
+def as_plain_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
+    """The ViT in a state of another program, with CLS token and positions; grid and patch size as in the file.
 
     Raises ``InputError`` where there is none, more than one, or one of another form.
     """
@@ -95,7 +76,7 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> PlainViT:
         if remark:
             useful["pos_embed"], remarks["pos_embed"] = positions, remark
     useful, settled = _in_our_blocks(useful)
-    return PlainViT(useful, remarks | settled, prefix, dropped)
+    return ForeignTrunk(useful, remarks | settled, prefix, dropped)
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str:
@@ -166,3 +147,43 @@ def _in_our_blocks(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
         settled = {key: value for key, value in settled.items() if key not in zeros}
     remarks = {key: "LayerScale multiplied in" for key in settled if settled[key] is not state.get(key)}
     return settled, remarks | {key: NO_BIASES for key in zeros if key in settled}
+
+
+def in_our_form(
+    state: Mapping[str, Tensor], prefix: str, depth: int, where: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The same function without LayerScale and with all biases: the one form of block that we have.
+
+    LayerScale multiplies what a linear layer gives, so it goes into that layer's weights (computed in fp64, kept in the
+    weights' own precision); a bias of queries, keys and values that is not there is zero.
+
+    Args:
+        prefix: of the blocks' names, before their numbers.
+        depth: number of blocks.
+        where: named in errors.
+
+    Returns:
+        The state, and the names of the biases that are new.
+
+    Raises:
+        InputError: a scale has not as many numbers as its layer has outputs.
+    """
+    state, new = dict(state), []
+    for block in (f"{prefix}{number}" for number in range(depth)):
+        for scale, layer in (("ls1", "attn.proj"), ("ls2", "mlp.fc2")):
+            gamma = state.pop(f"{block}.{scale}.gamma", None)
+            for name in (f"{block}.{layer}.weight", f"{block}.{layer}.bias"):
+                if gamma is not None and name in state:
+                    state[name] = _scaled(state[name], gamma, f"{where}: {block}.{scale}")
+        weight, bias = (f"{block}.attn.qkv.{name}" for name in ("weight", "bias"))
+        if weight in state and bias not in state:
+            state[bias] = torch.zeros(state[weight].shape[:1], dtype=state[weight].dtype)
+            new.append(bias)
+    return state, new
+
+
+def _scaled(value: Tensor, gamma: Tensor, where: str) -> Tensor:
+    """The rows of a weight, or the numbers of a bias, times the scale of each output."""
+    if gamma.shape != value.shape[:1] or gamma.ndim != 1:
+        raise InputError(f"{where}: a scale of shape {tuple(gamma.shape)} for a layer of shape {tuple(value.shape)}")
+    return (value.double() * gamma.double().view(-1, *[1] * (value.ndim - 1))).to(value.dtype)

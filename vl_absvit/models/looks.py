@@ -1,72 +1,64 @@
-"""AbSViT: a ViT that looks twice, the second time steered by a prior; and its baselines on the same trunk.
+"""Looking twice, the second time steered by a prior, with any trunk; and the baselines that do less.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5;
 the baselines and ablations are those of section 2.6.
-Shapes: I images, B texts (one prior each), N tokens (CLS first, then patches in raster order), D width, L blocks.
+Shapes: I images, B texts (one prior each), N tokens, D width, L blocks. ``trunks/base.py`` says what a trunk is; in
+stages after the first N and D are others.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from timm.models import (
-    build_model_with_cfg,
-    generate_default_cfgs,
-    get_pretrained_cfg,
-    register_model,
-)
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.attention import (
-    Projections,
-    TopDownAttention,
-    TopDownBlock,
-    TopDownQKVAttention,
-    ValueMaskAttention,
-)
+from vl_absvit.models.attention import Projections
 from vl_absvit.models.getters import Getters
 from vl_absvit.models.top_down import (
     MODULATIONS,
     CalibratedMask,
     FeedbackDecoder,
-    FoldedDecoders,
+    FoldedStage,
+    StageDecoder,
     Steered,
     feed_back,
-    feed_back_folded,
+    feed_back_stages,
+    fold_stages,
     keep_all,
     per_text,
     reconstruction_loss,
     relevance,
     transform_loss,
 )
+from vl_absvit.models.trunks.base import Trunk
 from vl_absvit.variants import VARIANTS, TopDown
 
-ATTENTION = {"mask_att": ValueMaskAttention, "absvit_qkv": TopDownQKVAttention}  # all others steer the values
+OWN = ("decoders.", "prior", "mask.")
+"""How names of parameters begin that a trunk alone does not have."""
 
 
 class Embedded(NamedTuple):
     """What both looks start from."""
 
-    tokens: Tensor  # (B, N, D), z_0: patch embedding, CLS token and positions
-    projections: Projections  # the first block's bottom-up queries, keys and values
+    tokens: Tensor  # (B, N, D), z_0: patches, prefix tokens and positions
+    projections: Projections  # what the first block makes of them bottom-up, before it mixes
 
-    def per_text(self, image_index: Tensor | None) -> "Embedded":
-        """Repeat the rows of I images for the B texts that are about them."""
-        return Embedded(
-            per_text(self.tokens, image_index), Projections(*(per_text(t, image_index) for t in self.projections))
-        )
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Embedded":
+        """All tensors changed alike."""
+        return Embedded(change(self.tokens), self.projections._make(map(change, self.projections)))
 
 
 class Look(NamedTuple):
     """One pass through the trunk, or what came of it."""
 
     tokens: Tensor  # (B, N, D), after the final norm
-    states: list[Tensor]  # (L + 1) x (B, N, D): z_0, then every block's output; empty where no block ran (PerceiverIO)
+    states: list[Tensor]
+    """z_0, then every block's output, (L + 1) x (B, N, D); between stages also what the pooling makes of it. Empty
+    where no block ran (PerceiverIO)."""
 
 
 class FirstLook(NamedTuple):
@@ -74,13 +66,20 @@ class FirstLook(NamedTuple):
 
     embedded: Embedded  # where the second look starts as well
     tokens: Tensor  # (I, N, D), after the final norm
-    states: list[Tensor]  # (L + 1) x (I, N, D); empty where they were not kept
+    states: list[Tensor]  # of I images, as in ``Look``; empty where they were not kept
+    prefix_tokens: int  # of N, those that are no patches
+
+    def rows(self, rows: slice) -> "FirstLook":
+        """Some of the images, without states."""
+        return self._replace(
+            embedded=self.embedded.each(lambda tensor: tensor[rows]), tokens=self.tokens[rows], states=[]
+        )
 
     def followed_by(self, other: "FirstLook") -> "FirstLook":
         """These images and then others, without states."""
-        mine, others = ((each.embedded.tokens, *each.embedded.projections, each.tokens) for each in (self, other))
-        z_0, *projections, tokens = (torch.cat(rows) for rows in zip(mine, others, strict=True))
-        return FirstLook(Embedded(z_0, Projections(*projections)), tokens, states=[])
+        others = iter((other.embedded.tokens, *other.embedded.projections, other.tokens))
+        embedded = self.embedded.each(lambda tensor: torch.cat([tensor, next(others)]))
+        return self._replace(embedded=embedded, tokens=torch.cat([self.tokens, next(others)]), states=[])
 
 
 class TwoLooks(NamedTuple):
@@ -111,11 +110,12 @@ class DecoderLosses(NamedTuple):
     transform: Tensor | None  # ()
 
 
-class AbSViT(Getters, VisionTransformer):
-    """timm's VisionTransformer under the same parameter names, with feedback decoders where something is fed back.
+class VisualEncoder(Getters, Trunk):
+    """A trunk under its own parameter names, with feedback decoders where something is fed back.
 
-    A trainable query is the default prior; an encoder without one, as a vision-language model's, has to be given one
-    per image. timm's ways to get features give those of the last look (``getters.py``).
+    Mixed into the class of a trunk, before it. A trainable query is the default prior; an encoder without one, as a
+    vision-language model's, has to be given one per image. timm's ways to get features give those of the last look
+    (``getters.py``).
 
     Args:
         top_down: AbSViT or one of its baselines, see ``variants.py``.
@@ -125,7 +125,7 @@ class AbSViT(Getters, VisionTransformer):
         mask: what the prior mask is made of: the cosine (paper), or how far it is above a threshold that is trained,
             see ``calibrated_relevance``.
         trainable_prior: keep a trainable query as the prior where none is given (image classification).
-        kwargs: timm's arguments of ``VisionTransformer``.
+        trunk: arguments of the trunk.
     """
 
     def __init__(
@@ -136,29 +136,70 @@ class AbSViT(Getters, VisionTransformer):
         gain: float = 1.0,
         mask: Literal["cosine", "calibrated"] = "cosine",
         trainable_prior: bool = True,
-        **kwargs,
+        **trunk: Any,
     ) -> None:
-        attention = ATTENTION.get(top_down, TopDownAttention)
-        super().__init__(block_fn=TopDownBlock, attn_layer=attention, **kwargs)
+        super().__init__(top_down=top_down, **trunk)
         self.variant = VARIANTS[top_down]
         self.mask = CalibratedMask() if mask == "calibrated" and self.uses_prior else None
         self.modulate = partial(keep_all, gain=gain)
         if self.uses_prior:
             self.modulate = partial(MODULATIONS[modulation], gain=gain, mask_of=self.mask or relevance)
         self.decoders, self.prior = None, None
-        self._folded = FoldedDecoders()
+        self._folded: list[FoldedStage] | None = None
+        self.grad_checkpointing = False
         if self.feeds_back:
-            self.decoders = nn.ModuleList(FeedbackDecoder(width=self.embed_dim) for _ in self.blocks)
-            for weight in self.decoders.parameters():
-                nn.init.trunc_normal_(weight, std=0.02 * (768 / self.embed_dim) ** 0.5)
+            self.decoders = self._make_decoders()
         if self.uses_prior and trainable_prior:
-            self.prior = nn.Parameter(torch.randn(self.embed_dim) * 0.02)
+            self.prior = nn.Parameter(torch.randn(self.width) * 0.02)
+
+    def _make_decoders(self) -> nn.ModuleList:
+        """One per block; the first of a later stage leads to the stage before."""
+        stages, grids, decoders = self.stages, self.grids(), nn.ModuleList()
+        for number, stage in enumerate(stages):
+            made = [FeedbackDecoder(width=stage.width) for _ in stage.blocks]
+            if number:
+                before = {"width_before": stages[number - 1].width, "grid_before": grids[number - 1]}
+                made[0].cross = StageDecoder(width=stage.width, grid=grids[number], **before)
+            for weight in (weight for decoder in made for weight in decoder.parameters()):
+                nn.init.trunc_normal_(weight, std=0.02 * (768 / stage.width) ** 0.5)
+            decoders.extend(made)
+        return decoders
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As of any module; but all the weights of an encoder without a prior of its own make one without."""
         if strict and self.prior is not None and "prior" not in state_dict:
             self.prior = None
         return super().load_state_dict(state_dict, strict, assign)
+
+    def fold(self) -> None:
+        """Have the feedback take one product per block, with the decoders' weights as they are now.
+
+        For evaluation: half the products, and no gradient to the decoders. Undone by training (``train()``, or any
+        forward pass with gradients), by loading weights and by moving them. Whoever writes into weights otherwise folds
+        again.
+        """
+        assert not self.training, "what is trained is not folded"
+        if self.feeds_back:
+            with torch.inference_mode(False), torch.no_grad():  # of use in any mode
+                self._folded = fold_stages(self.decoders)
+
+    def train(self, mode: bool = True) -> "VisualEncoder":
+        """As of any module; training undoes ``fold``."""
+        if mode:
+            self._folded = None
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "VisualEncoder":
+        self._folded = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._folded = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Whether training recomputes what blocks compute instead of keeping it."""
+        self.grad_checkpointing = enable
 
     @property
     def uses_prior(self) -> bool:
@@ -175,12 +216,8 @@ class AbSViT(Getters, VisionTransformer):
         """Whether the trunk runs a second time."""
         return self.variant.looks_twice
 
-    def weights_stay(self) -> AbstractContextManager[None]:
-        """Inside, weights must not change; evaluations then need not look whether they did in every forward pass."""
-        return self._folded.weights_stay()
-
     def look_twice(self, images: Tensor, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
-        """The four steps of AbSViT.
+        """The four steps.
 
         Args:
             images: (I, 3, height, width).
@@ -193,7 +230,7 @@ class AbSViT(Getters, VisionTransformer):
     def look_once(self, images: Tensor) -> FirstLook:
         """Step (i), for images (I, 3, height, width)."""
         embedded = self.embed(images)
-        return FirstLook(embedded, *self.look(embedded))  # (i) feedforward
+        return FirstLook(embedded, *self.look(embedded), self.num_prefix_tokens)  # (i) feedforward
 
     def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
         """Steps (ii) to (iv), or as many as the variant has, after a first look.
@@ -206,14 +243,15 @@ class AbSViT(Getters, VisionTransformer):
             prior, image_index = None, None  # no text has a say: rows stay images
         elif prior is None:
             prior = self._own_prior().expand(len(first.tokens), -1)
-        elif prior.shape != (expected := (len(first.tokens if image_index is None else image_index), self.embed_dim)):
+        elif prior.shape != (expected := (len(first.tokens if image_index is None else image_index), self.width)):
             raise InputError(f"prior: expected one vector per image or text, {expected}, got {tuple(prior.shape)}")
         steered = self.modulate(first.tokens, prior, image_index=image_index)  # (ii) keep what the prior asks for
         if not self.looks_twice:
             only = Look(steered.tokens, states=[])
             return TwoLooks(first, only, steered.mask, threshold=self.threshold)  # PerceiverIO ends here
         signals = self._signals(steered)  # (iii) one signal per block
-        second = self.look(first.embedded.per_text(image_index), signals)  # (iv) feedforward again, attention steered
+        embedded = first.embedded.each(partial(per_text, image_index=image_index))
+        second = self.look(embedded, signals)  # (iv) feedforward again, attention steered
         return TwoLooks(first, second, steered.mask, signals, self.threshold)
 
     @property
@@ -225,125 +263,61 @@ class AbSViT(Getters, VisionTransformer):
         """Reconstruction and transform loss, as asked for.
 
         Args:
-            states: of the second look, (L + 1) x (B, N, D).
+            states: of the second look.
         """
         reconstruction = transform = None
         if need_reconstruction and self.feeds_back:
             reconstruction = reconstruction_loss(self.decoders, states)
         if need_transform and self.feeds_back:
-            transform = transform_loss(self.decoders, [block.norm1 for block in self.blocks], states)
+            transform = transform_loss(self.decoders, [block.value_input for block in self.all_blocks], states)
         return DecoderLosses(reconstruction, transform)
 
     def _own_prior(self) -> Tensor:
         if self.prior is None:
             raise InputError(
-                f"this {self.variant.label} has no prior of its own: give one per image, (B, {self.embed_dim}), as in "
+                f"this {self.variant.label} has no prior of its own: give one per image, (B, {self.width}), as in "
                 "look_twice(images, prior), such as VLAbSViT.encode_texts makes of texts; or take look_once(images), "
                 "the first look, which needs none"
             )
         return self.prior
 
     def _signals(self, steered: Steered) -> list[Steered]:
-        """Step (iii); MaskAtt sends the same prior mask to every block."""
+        """Step (iii)."""
         if not self.feeds_back:
-            return [steered] * len(self.blocks)
-        if self._may_fold(steered):
-            return feed_back_folded(self._folded.matrices(self.decoders), steered)
-        return feed_back(self.decoders, steered)
+            return self._masks(steered)
+        if torch.is_grad_enabled() and self._folded is not None:
+            self._folded = None  # the decoders may learn from this pass
+        if self._folded is None or steered.shares_direction:  # one vector costs less than a product of matrices
+            return feed_back(self.decoders, steered)
+        return feed_back_stages(self._folded, steered)
 
-    def _may_fold(self, steered: Steered) -> bool:
-        """Folding gives the decoders no gradient, and is not worth it where all tokens share one direction."""
-        return not (self.training or torch.is_grad_enabled() or steered.shares_direction)
+    def _masks(self, steered: Steered) -> list[Steered]:
+        """The signal of MaskAtt: every block gets the prior mask; on other grids every token the nearest one's."""
+        signals, grids = [], self.grids()
+        for stage, grid in zip(self.stages, grids, strict=True):
+            mask = steered.mask
+            if grid != grids[-1]:
+                mask = F.interpolate(mask.unflatten(1, (1, *grids[-1])), grid).flatten(1)
+            signals += [steered._replace(mask=mask)] * len(stage.blocks)
+        return signals
 
     def embed(self, images: Tensor) -> Embedded:
         """z_0 of both looks, from images (I, 3, height, width)."""
-        return self.start(self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images)))))
+        return self.start(self.embed_images(images))
 
     def start(self, tokens: Tensor) -> Embedded:
         """What both looks start from, given z_0 (I, N, D)."""
-        return Embedded(tokens, self.blocks[0].project(tokens))
+        return Embedded(tokens, self.stages[0].blocks[0].project(tokens))
 
     def look(self, embedded: Embedded, signals: list[Steered] | None = None) -> Look:
         """One pass through all blocks, with one top-down signal per block if given."""
-        states = [embedded.tokens]
-        for depth, block in enumerate(self.blocks):
-            run = (
-                partial(checkpoint, block, use_reentrant=False) if self.grad_checkpointing and self.training else block
-            )
-            states.append(run(states[-1], signals and signals[depth], embedded.projections if depth == 0 else None))
-        return Look(self.norm(states[-1]), states)
-
-
-def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
-    """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(("decoders.", "prior", "mask."))}
-    return own | checkpoint_filter_fn(state, model)
-
-
-def _create(variant: str, pretrained: bool, **kwargs) -> AbSViT:
-    getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
-    return build_model_with_cfg(
-        AbSViT, variant, pretrained, pretrained_filter_fn=_keep_new_parameters, feature_cfg=getters, **kwargs
-    )
-
-
-# Pixel statistics, and where ``pretrained=True`` finds the trunk: ImageNet weights of the plain twin.
-# Tiny, patch 8 has none.
-default_cfgs = generate_default_cfgs(
-    {
-        f"absvit_{name}": get_pretrained_cfg(f"vit_{name}.{tag}").to_dict()
-        for name, tag in {
-            "tiny_patch16_224": "augreg_in21k_ft_in1k",
-            "small_patch16_224": "augreg_in1k",
-            "small_patch8_224": "dino",
-            "base_patch16_224": "augreg_in1k",
-            "base_patch8_224": "augreg_in21k_ft_in1k",
-        }.items()
-    }
-    | {"absvit_tiny_patch8_224": {}, "vit_tiny_patch8_224": {}}
-)
-TINY, SMALL, BASE = ({"embed_dim": 64 * heads, "depth": 12, "num_heads": heads} for heads in (3, 6, 12))
-
-
-@register_model
-def absvit_tiny_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-Ti/16 [AbS Table 2]."""
-    return _create("absvit_tiny_patch16_224", pretrained, **(dict(patch_size=16, **TINY) | kwargs))
-
-
-@register_model
-def absvit_tiny_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-Ti/8."""
-    return _create("absvit_tiny_patch8_224", pretrained, **(dict(patch_size=8, **TINY) | kwargs))
-
-
-@register_model
-def absvit_small_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-S/16 [AbS Table 2]."""
-    return _create("absvit_small_patch16_224", pretrained, **(dict(patch_size=16, **SMALL) | kwargs))
-
-
-@register_model
-def absvit_small_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-S/8."""
-    return _create("absvit_small_patch8_224", pretrained, **(dict(patch_size=8, **SMALL) | kwargs))
-
-
-@register_model
-def absvit_base_patch16_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-B/16 [AbS Table 2]."""
-    return _create("absvit_base_patch16_224", pretrained, **(dict(patch_size=16, **BASE) | kwargs))
-
-
-@register_model
-def absvit_base_patch8_224(pretrained: bool = False, **kwargs) -> AbSViT:
-    """AbSViT-B/8."""
-    return _create("absvit_base_patch8_224", pretrained, **(dict(patch_size=8, **BASE) | kwargs))
-
-
-@register_model
-def vit_tiny_patch8_224(pretrained: bool = False, **kwargs) -> VisionTransformer:
-    """ViT-Ti/8, the one bottom-up twin that timm does not register itself."""
-    kwargs = dict(patch_size=8, **TINY) | kwargs
-    getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
-    return build_model_with_cfg(VisionTransformer, "vit_tiny_patch8_224", pretrained, feature_cfg=getters, **kwargs)
+        states, projections = [embedded.tokens], embedded.projections  # those of the first block
+        recompute, depth = self.grad_checkpointing and self.training, 0
+        for stage in self.stages:
+            if stage.entrance is not None:
+                states.append(stage.entrance(states[-1]))
+            for block in stage.blocks:
+                run = partial(checkpoint, block, use_reentrant=False) if recompute else block
+                states.append(run(states[-1], signals and signals[depth], projections))
+                projections, depth = None, depth + 1
+        return Look(self.final_norm(states[-1]), states)

@@ -1,0 +1,250 @@
+"""From a configuration, or a checkpoint's ``config.json``, to modules with random weights.
+
+With ``build.py`` the only part of the model that knows the config's field names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import timm
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
+
+from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.models.fusion import CoAttentionFusion
+from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, PretrainingHead, SNLIHead, VQAHead
+from vl_absvit.models.looks import VisualEncoder
+from vl_absvit.models.prior import PriorProjection
+from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
+from vl_absvit.models.trunks.base import TrunkModel
+from vl_absvit.models.trunks.registry import MODELS
+from vl_absvit.models.vl_model import VLAbSViT
+
+FORMAT = 2
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_LAYERS = 200
+SIZES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "num_heads": "num_heads"}
+"""Fields of ``VisionConfig`` -> timm's arguments."""
+
+
+def architecture_of(
+    config: VisionLanguageConfig, text: RobertaConfig, head: Mapping[str, Any], sentence: str | None
+) -> dict[str, Any]:
+    """What ``config.json`` of a model says; ``head`` and ``sentence`` are those of ``build_model``."""
+    vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
+    del vision["decoders"]  # of how training starts
+    return {
+        "format": FORMAT,
+        "vision": vision,
+        "text": text.to_dict(),
+        "sentence": sentence,
+        "padded_length": config.text.max_tokens if sentence == "padded_mean" else None,
+        "pool": config.prior.pool,
+        "fusion": asdict(config.fusion),
+        "head": dict(head),
+    }
+
+
+def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAbSViT:
+    """The model that a checkpoint's ``config.json`` describes, with random weights.
+
+    Args:
+        architecture: content of ``config.json``.
+        where: named in errors.
+    """
+    if architecture.get("format") != FORMAT or "vision" not in architecture:
+        raise InputError(
+            f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
+        )
+    vision_config, text_config = VisionConfig(**architecture["vision"]), RobertaConfig.from_dict(architecture["text"])
+    fusion = FusionConfig(**architecture["fusion"])
+    for part, layers in (
+        ("vision", sum(per_stage(vision_config.depth or 0))),
+        ("text", text_config.num_hidden_layers),
+        ("fusion", fusion.num_layers),
+    ):
+        check_layers(layers, f"{where}: {part}")
+    vision = build_vision(vision_config, num_classes=0)
+    text = TextEncoder(text_config)
+    sentence = architecture["sentence"]
+    if sentence is None and vision.uses_prior:
+        raise InputError(f"{where}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
+    if architecture["pool"] == "cls" and not vision.has_cls:
+        raise ConfigError(f"prior.pool cls: vision.model {vision_config.model} has no CLS token")
+    prior = sentence and PriorProjection(text_width=text.width, vision_width=vision.width, sentence=sentence)
+    return VLAbSViT(
+        vision=vision,
+        text=text,
+        prior=prior,
+        pool=architecture["pool"],
+        fusion=CoAttentionFusion(
+            text_width=text.width, vision_width=vision.width, image_has_cls=vision.has_cls, **asdict(fusion)
+        ),
+        head=_build_head(architecture["head"], fusion.width, where),
+        architecture=dict(architecture),
+        padded_length=architecture.get("padded_length"),  # older checkpoints do not have it
+    )
+
+
+def check_layers(layers: int, where: str) -> None:
+    """Raise ``InputError`` where a foreign ``config.json`` asks for so many layers that building them never ends."""
+    if layers > MAX_LAYERS:
+        raise InputError(f"{where}: expected at most {MAX_LAYERS:,} layers, got {layers:,}")
+
+
+def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
+    if head["kind"] == "vqa":
+        return VQAHead(width=width, num_answers=head["num_answers"])
+    if head["kind"] == "matching":
+        ranks_by = head.get("ranks_by", "rank")
+        if ranks_by not in ("rank", "itm"):
+            raise InputError(f"{where}: expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
+        return MatchingHead(width=width, ranks_by=ranks_by)
+    if head["kind"] == "pretraining":
+        return PretrainingHead(width=width, vocab_size=head["vocab_size"])
+    if head["kind"] == "nlvr2":
+        return NLVR2Head(width=width)
+    if head["kind"] == "snli":
+        return SNLIHead(width=width)
+    raise InputError(
+        f"{where}: expected a head of kind vqa, matching, pretraining, nlvr2 or snli, got {head['kind']!r}"
+    )
+
+
+def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: str, norm_follows: bool) -> Classifier:
+    """The visual encoder with a classification head, and with a trainable query as prior if it uses one.
+
+    Args:
+        pooling: ``token`` or ``avg``.
+        norm_follows: whether the final norm stands after the pooling.
+    """
+    vision = build_vision(config, num_classes, trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
+    if pooling == "token" and not vision.has_cls:
+        raise ConfigError(f"pooling token: vision.model {config.model} has no CLS token; pooling avg takes the mean")
+    return Classifier(vision)
+
+
+def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs: Any) -> VisualEncoder:
+    """The visual encoder, from timm's registry, with random weights."""
+    model = _registered(config)
+    sizes = model.sizes | named_sizes(config)
+    for field, name in SIZES.items():
+        stages, given = len(per_stage(model.sizes.get(name, 1))), per_stage(sizes.get(name, 1))
+        if len(given) != stages:
+            raise ConfigError(f"vision.{field}: expected {stages} of {config.model}, one per stage, got {len(given)}")
+    if config.image_size % sizes.get("patch_size", 1):
+        raise ConfigError(
+            f"vision.image_size {config.image_size} is not a multiple of the patch size {sizes['patch_size']}"
+        )
+    for width, heads in zip(per_stage(sizes["embed_dim"]), per_stage(sizes["num_heads"]), strict=True):
+        if width % heads:
+            raise ConfigError(f"vision.width {width} does not divide into {heads} heads")
+    return timm.create_model(
+        config.model,
+        img_size=config.image_size,
+        num_classes=num_classes,
+        top_down=config.top_down,
+        modulation=config.modulation,
+        gain=config.gain,
+        mask=config.mask,
+        trainable_prior=trainable_prior,
+        drop_path_rate=config.drop_path,
+        **named_sizes(config),
+        **model.options,
+        **kwargs,
+    )
+
+
+def named_sizes(config: VisionConfig) -> dict[str, Any]:
+    """The sizes that a configuration names, as arguments of ``timm.create_model``; the model has its own for others."""
+    given = {name: getattr(config, field) for field, name in SIZES.items()}
+    return {name: size for name, size in given.items() if size is not None}
+
+
+def per_stage(sizes: int | list[int]) -> list[int]:
+    """One number per stage of blocks."""
+    return sizes if isinstance(sizes, list) else [sizes]
+
+
+def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pixels, per channel, that the visual encoder expects."""
+    if config.image_statistics == "clip":
+        return CLIP_MEAN, CLIP_STD
+    if config.image_statistics == "imagenet":
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    _registered(config)
+    backbone = timm.get_pretrained_cfg(config.model)
+    return backbone.mean, backbone.std
+
+
+def _registered(config: VisionConfig) -> TrunkModel:
+    if config.model not in MODELS:
+        raise ConfigError(f"vision.model: {config.model!r} is not one of {', '.join(sorted(MODELS))}")
+    return MODELS[config.model]
+
+
+def read_roberta_config(name: str) -> RobertaConfig:
+    """The architecture of ``text.model``, a folder or hub name; ``ConfigError`` where it is no RoBERTa."""
+    try:
+        roberta = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # the library's checks of single fields raise whatever they like
+        raise ConfigError(f"text.model {name}: no RoBERTa there: {_first_line(error)}") from error
+    if not isinstance(roberta, RobertaConfig):
+        raise ConfigError(
+            f"text.model {name}: expected a RoBERTa, got {roberta.model_type}; those whose config.json says model_type "
+            "roberta work, such as roberta-base, roberta-large and distilroberta-base"
+        )
+    if type(roberta.pad_token_id) is not int:
+        raise ConfigError(f"text.model {name}: expected a pad_token_id, from which RoBERTa counts positions, got none")
+    check_layers(roberta.num_hidden_layers, f"text.model {name}")
+    return roberta
+
+
+def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
+    """The text encoder's architecture: that of ``model``, or one from scratch for the tokenizer.
+
+    Raises:
+        ConfigError: encoder, tokenizer and ``max_tokens`` do not go together.
+    """
+    if config.model is not None:
+        roberta = read_roberta_config(config.model)
+        if reason := unfit(tokenizer, roberta.to_dict()):
+            pair = f"text.tokenizer {config.tokenizer or config.model} does not fit text.model {config.model}"
+            raise ConfigError(f"{pair}: {reason}")
+    else:
+        roberta = RobertaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            intermediate_size=4 * config.width,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            # RoBERTa counts positions from the padding id + 1.
+            max_position_embeddings=config.max_tokens + tokenizer.pad_token_id + 1,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+            initializer_range=0.02 * (768 / config.width) ** 0.5,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    if len(tokenizer) > roberta.vocab_size:
+        raise ConfigError(
+            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {roberta.vocab_size}: "
+            "they do not belong together"
+        )
+    longest = longest_text(roberta)
+    if config.max_tokens > longest:
+        raise ConfigError(
+            f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder"
+        )
+    return roberta
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,145 @@
+"""timm's ViT as a trunk, and the models that are registered with timm: ``absvit_{tiny,small,base}_patch{16,8}_224``.
+
+Shapes: I images, N tokens (CLS first, then patches in raster order), D width, H heads.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models._features import feature_take_indices
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from vl_absvit.models.attention import TopDownBlock, attention_layer
+from vl_absvit.models.looks import OWN, VisualEncoder
+from vl_absvit.models.top_down import Steered
+from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, Trunk, TrunkModel
+from vl_absvit.models.trunks.vit_forms import as_plain_vit
+from vl_absvit.variants import TopDown
+
+POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
+
+
+class ViT(Trunk, VisionTransformer):
+    """timm's VisionTransformer: one stage of blocks with softmax attention."""
+
+    def __init__(self, *, top_down: TopDown, **kwargs: Any) -> None:
+        super().__init__(block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **kwargs)
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [Stage(self.blocks, self.embed_dim)]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.patch_embed.img_size
+
+    def grids(self, image_size: Grid | None = None) -> list[Grid]:
+        return [self.patch_embed.dynamic_feat_size(image_size) if image_size else self.patch_embed.grid_size]
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+
+    def final_norm(self, tokens: Tensor) -> Tensor:
+        return self.norm(tokens)
+
+    def positions(self) -> Tensor:
+        return self.pos_embed[0, -self.patch_embed.num_patches :].detach()
+
+    def cls_attention(self, states: list[Tensor], signals: list[Steered] | None) -> Tensor:
+        block = self.blocks[-1]
+        return block.attn.weights(block.project(states[-2], signals and signals[-1]), queries=slice(1))[:, :, 0]
+
+    def read_foreign(self, state: Mapping[str, Tensor]) -> ForeignTrunk:
+        return as_plain_vit(state)
+
+    def resample(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Position table and patch kernels (of any number of pixels).
+
+        The positions by timm's bicubic interpolation, the kernels so that they see in resized patches what they saw
+        before (FlexiViT, arXiv:2212.08013).
+        """
+        resampled, own = {}, self.patch_embed.proj.weight
+        kernel, positions = state.get(PATCHES), state.get(POSITIONS)
+        if kernel is not None and kernel.ndim == 2 and kernel.shape[1] == own[0].numel():  # timm's earliest ViTs
+            resampled[PATCHES] = kernel.reshape(-1, *own.shape[1:])
+        elif kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != own.shape[2:]:
+            resampled[PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
+        if positions is not None and positions.ndim == 3 and positions.shape[1] != self.pos_embed.shape[1]:
+            grid = list(self.patch_embed.grid_size)
+            resampled[POSITIONS] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=self.num_prefix_tokens)
+        return resampled
+
+    def describe(self) -> str:
+        heads, patch = self.blocks[0].attn.num_heads, self.patch_embed.patch_size[0]
+        return f"{self.embed_dim} wide, {len(self.blocks)} blocks, {heads} heads, patches of {patch} pixels"
+
+
+class AbSViT(VisualEncoder, ViT):
+    """A ViT that looks twice; keyword arguments are those of ``VisualEncoder`` and of timm's ``VisionTransformer``."""
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Remove what blocks ``indices`` do not need; a second look needs the whole first, norm included."""
+        if not self.looks_twice:
+            return super().prune_intermediate_layers(indices, prune_norm, prune_head)
+        taken, _ = feature_take_indices(len(self.blocks), indices)
+        if prune_head:
+            self.fc_norm = nn.Identity()
+            self.reset_classifier(0, "")
+        return taken
+
+
+def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
+    """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(OWN)}
+    return own | checkpoint_filter_fn(state, model)
+
+
+# Of the plain twins' ImageNet weights, whose pixel statistics are the trunk's, too; tiny, patch 8 has none.
+TAGS = {
+    "tiny_patch16_224": "augreg_in21k_ft_in1k",
+    "tiny_patch8_224": None,
+    "small_patch16_224": "augreg_in1k",
+    "small_patch8_224": "dino",
+    "base_patch16_224": "augreg_in1k",
+    "base_patch8_224": "augreg_in21k_ft_in1k",
+}
+HEADS = {"tiny": 3, "small": 6, "base": 12}
+# Xavier's deviation follows the width; timm's default, 0.02, suits the base width only and trains narrow models slowly.
+TRAINING = {"weight_init": "jax"}
+
+
+def _sizes(size: str, patch: int) -> dict[str, int]:
+    return {"patch_size": patch, "embed_dim": 64 * HEADS[size], "depth": 12, "num_heads": HEADS[size]}
+
+
+MODELS = {
+    f"absvit_{size}_patch{patch}_224": TrunkModel(_sizes(size, patch), f"vit_{size}_patch{patch}_224", TRAINING)
+    for size in HEADS
+    for patch in (16, 8)
+}
+default_cfgs = generate_default_cfgs(
+    {f"absvit_{name}": get_pretrained_cfg(f"vit_{name}.{tag}").to_dict() if tag else {} for name, tag in TAGS.items()}
+    | {"vit_tiny_patch8_224": {}}
+)
+
+
+def _register(name: str, model: type[VisionTransformer], sizes: Mapping[str, int], **options: Any) -> None:
+    """Have ``timm.create_model`` make a model of this name."""
+
+    def create(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
+        getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
+        return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **(sizes | kwargs))
+
+    create.__name__ = name
+    register_model(create)
+
+
+for _name, _model in MODELS.items():
+    _register(_name, AbSViT, _model.sizes, pretrained_filter_fn=_keep_new_parameters)
+# The one bottom-up twin that timm does not register itself.
+_register("vit_tiny_patch8_224", VisionTransformer, _sizes("tiny", 8))
