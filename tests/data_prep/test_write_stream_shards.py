@@ -110,15 +110,15 @@ def test_more_shards_than_images_are_refused():
 def test_an_interrupted_run_goes_on_after_its_last_whole_shard(prepared, tmp_path, monkeypatch):
     options = StreamOptions(data=prepared, shards=3)
     write_stream_shards(options, tmp_path / "whole", silently)
-    write_group, calls = stream_shards._write_group, Counter()
+    batch_of, calls = stream_shards.batch_of, Counter()
 
-    def failing(writer, group):
+    def failing(schema, group):
         calls["groups"] += 1
         if calls["groups"] == 2:
             raise KeyboardInterrupt
-        write_group(writer, group)
+        return batch_of(schema, group)
 
-    monkeypatch.setattr(stream_shards, "_write_group", failing)
+    monkeypatch.setattr(stream_shards, "batch_of", failing)
     with pytest.raises(KeyboardInterrupt):
         write_stream_shards(options, tmp_path / "stream", silently)
     assert not (tmp_path / "stream").exists()

@@ -53,6 +53,13 @@ class Few(Source):
         return Content({"val": {"questions": 1_007, "images": 3}}, self.more_warnings, {"vocabulary": None})
 
 
+class Stopped(Few):
+    """Interrupted when all is checked."""
+
+    def write(self, folder, records, images):
+        raise KeyboardInterrupt
+
+
 def begin(raw, output, source=None, **options):
     folder = ImageFolder(raw, lambda root, files: Finder(), allow_missing=True)
     return prepare(source or Few(raw, **options), folder, output, workers=1)
@@ -76,11 +83,6 @@ def test_the_manifest_says_what_was_asked_for_and_what_came_of_it(raw, tmp_path)
 
 def test_it_says_how_fast_it_was_of_what_this_run_did(raw, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-
-    class Stopped(Few):
-        def write(self, folder, records, images):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         begin(raw, tmp_path / "out", Stopped(raw))
     assert not caplog.messages
@@ -157,17 +159,21 @@ def test_the_output_may_be_the_current_folder(raw, tmp_path, monkeypatch):
 
 def test_an_image_that_moved_since_is_checked_again(raw, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-
-    class Stopped(Few):
-        def write(self, folder, records, images):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        begin(raw, tmp_path / "other", Stopped(raw))
+        begin(raw, tmp_path / "out", Stopped(raw))
     (raw / "moved").mkdir()
     (raw / "2.jpg").rename(raw / "moved/2.jpg")
-    begin(raw, tmp_path / "other", Few(raw, files=("1.jpg", "moved/2.jpg", "3.jpg", "4.jpg")))
+    begin(raw, tmp_path / "out", Few(raw, files=("1.jpg", "moved/2.jpg", "3.jpg", "4.jpg")))
     assert "2 images checked" in caplog.messages[-1]  # the one that was bad, too
+
+
+def test_what_an_earlier_version_left_in_an_interrupted_folder_is_removed(raw, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        begin(raw, tmp_path / "out", Stopped(raw))
+    for name in ("scratch.sqlite", "scratch.sqlite-wal"):
+        (tmp_path / "out.partial" / name).touch()
+    begin(raw, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images.parquet", "manifest.json", "table"]
 
 
 def test_a_journal_outlives_an_entry_that_was_cut_short(tmp_path):

@@ -300,26 +300,6 @@ def test_json_of_another_form_is_refused(one_question, tmp_path, content):
     fails(one_question, tmp_path, "train2014_questions.json: expected")
 
 
-@pytest.mark.parametrize("content", [b"{nonsense", b'{"questions": [', b"\xff\xfe\x00", b"\x00" * 9])
-def test_what_is_not_json_is_refused(one_question, tmp_path, content):
-    questions_file(one_question, "train").write_bytes(content)
-    fails(one_question, tmp_path, "train2014_questions.json: expected JSON in UTF-8: ")
-
-
-def test_a_truncated_gzip_file_is_refused(one_question, tmp_path):
-    path = questions_file(one_question, "train")
-    packed = gzip.compress(path.read_bytes())
-    path.unlink()
-    path.with_name(f"{path.name}.gz").write_bytes(packed[:-12])
-    fails(one_question, tmp_path, "questions.json.gz: expected")
-
-
-def test_half_a_surrogate_pair_is_refused_rather_than_replaced(one_question, tmp_path):
-    path = questions_file(one_question, "train")
-    path.write_text(path.read_text().replace("Is it red?", "\\ud800 is it?"))
-    fails(one_question, tmp_path, "half a surrogate pair, .*ud800, is no character")
-
-
 def test_a_file_that_is_there_plain_and_gzipped_is_refused(one_question, tmp_path):
     path = questions_file(one_question, "train")
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))

@@ -7,7 +7,6 @@ kept, named and tested. METER ran the same rules under Python 3, which treats so
 import functools
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +106,11 @@ def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list
         answers: the ten human answers, normalised as the vocabulary is (METER looks raw ones up).
         index: answer -> label.
     """
-    known = Counter(answer for answer in answers if answer in index)
-    return [index[answer] for answer in known], [min(3 * count, 10) / 10 for count in known.values()]
+    counts: dict[int, int] = {}
+    for answer in answers:
+        if (label := index.get(answer)) is not None:
+            counts[label] = counts.get(label, 0) + 1
+    return list(counts), [min(3 * count, 10) / 10 for count in counts.values()]
 
 
 @dataclass(frozen=True)

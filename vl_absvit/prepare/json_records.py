@@ -66,8 +66,9 @@ def string(record: dict, key: str, location: str) -> str:
     Raises:
         InputError: absent, not a string, or longer than any text should be.
     """
-    found = value(record, key, location)
+    found = record.get(key)
     if not isinstance(found, str):
+        found = value(record, key, location)
         raise InputError(f"{location}: expected {key} to be a string, got {form_name(found)}")
     if len(found) > MAX_CHARACTERS:
         raise InputError(f"{location}: {key} has {len(found):,} characters, the limit is {MAX_CHARACTERS:,}")

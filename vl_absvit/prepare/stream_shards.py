@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -33,6 +32,7 @@ from vl_absvit.data.whole_folder import (
     versions,
 )
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.tables import batch_of, by_size
 
 BYTES_PER_GROUP = 2 << 20
 """Images of a row group, which is read at once: enough for a disk to be quick, few enough for several to be open."""
@@ -171,22 +171,10 @@ def _write_shard(path: Path, rows: Iterable[tuple]) -> None:
     # page from one that was written so.
     how = dict(compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True)
     with pq.ParquetWriter(unfinished, SCHEMA, **how) as writer:
-        group, size = [], 0
-        for row in rows:
-            group.append(row)
-            size += len(row[SCHEMA.get_field_index("bytes")])
-            if size >= BYTES_PER_GROUP:
-                _write_group(writer, group)
-                group, size = [], 0
-        if group:
-            _write_group(writer, group)
+        for group, _ in by_size(rows, SCHEMA.get_field_index("bytes"), BYTES_PER_GROUP):
+            writer.write_batch(batch_of(SCHEMA, group))
     flush_to_disk(unfinished)
     os.replace(unfinished, path)
-
-
-def _write_group(writer: pq.ParquetWriter, rows: Sequence[tuple]) -> None:
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), SCHEMA.types, strict=True)]
-    writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
 
 
 def _describe(path: Path) -> dict[str, Any]:

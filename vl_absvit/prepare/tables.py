@@ -39,7 +39,7 @@ def table_of(rows: Iterable[Sequence[Any]], schema: pa.Schema, description: str)
     with progress() as bar:
         task = bar.add_task(description, total=None)
         while group := list(itertools.islice(rows, _ROWS_PER_GROUP)):
-            batches.append(_batch(schema, group))
+            batches.append(batch_of(schema, group))
             bar.update(task, advance=len(group))
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
@@ -80,7 +80,7 @@ def write_rows(
     rows = iter(rows)
     with pq.ParquetWriter(path, schema, compression=compression) as writer:
         while group := list(itertools.islice(rows, rows_per_group)):
-            writer.write_batch(_batch(schema, group))
+            writer.write_batch(batch_of(schema, group))
 
 
 def write_images(folder: Path, images: Images, *, embed: bool) -> None:
@@ -108,19 +108,27 @@ def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
     # Images are compressed already; statistics and dictionaries would repeat some of them.
     how = dict(compression="none", use_dictionary=False, write_statistics=False)
     with pq.ParquetWriter(path, _IMAGE_SCHEMA, **how) as writer:
-        while written < _BYTES_PER_FILE:
-            group, size = [], 0
-            for row in rows:
-                group.append(row)
-                size += len(row[2] or b"")
-                if size >= _BYTES_PER_GROUP:
-                    break
-            if not group:
-                return
-            writer.write_batch(_batch(_IMAGE_SCHEMA, group))
+        for group, size in by_size(rows, _IMAGE_SCHEMA.get_field_index("bytes"), _BYTES_PER_GROUP):
+            writer.write_batch(batch_of(_IMAGE_SCHEMA, group))
             written += size
+            if written >= _BYTES_PER_FILE:
+                return
 
 
-def _batch(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+def by_size(rows: Iterable[tuple], column: int, enough: int) -> Iterator[tuple[list[tuple], int]]:
+    """Groups of rows that have enough bytes in a column, but for the last; and how many they have."""
+    group, size = [], 0
+    for row in rows:
+        group.append(row)
+        size += len(row[column] or b"")
+        if size >= enough:
+            yield group, size
+            group, size = [], 0
+    if group:
+        yield group, size
+
+
+def batch_of(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Rows as columns, values in the order of the schema's."""
     columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
