@@ -114,7 +114,7 @@ def cross_gradient_map(
     Returns:
         (B, h, w), at least 0.
     """
-    positive = [(each * gradient).clamp(min=0) for each, gradient in zip(weights, gradients, strict=True)]
+    positive = [(layer * gradient).clamp(min=0) for layer, gradient in zip(weights, gradients, strict=True)]
     return cross_map(positive, is_token, grid, heads)
 
 
