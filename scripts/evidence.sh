@@ -29,8 +29,8 @@ done
   exit 2
 }
 
-# The paper's mask and strength; its decoders, from random weights and trained to reconstruct.
-cosine="--vision.mask cosine --vision.gain 10"
+# The paper's mask and strength, by the best patch; its decoders, from random weights and trained to reconstruct.
+cosine="--vision.mask cosine --vision.gain 10 --prior.pool max"
 trained="--loss.reconstruction 0.1 --optim.learning_rates.feedback 2e-3"
 paper="$cosine $trained --vision.decoders random"
 # What each row changes, in both configs. With strength 1, whatever the mask keeps whole stays as large as it was.

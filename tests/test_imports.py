@@ -25,6 +25,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "attention": {"data", "distributed", "token_grid"},
     "tasks": {
         "variants",
+        "token_grid",
         "config",
         "hub",
         "precision",

@@ -46,7 +46,7 @@ def test_parts_of_an_evaluation_are_told_apart_by_what_precision_meant_when_they
 
 
 IDS = torch.arange(4)
-POOLS = "max", "mean", "cls"
+POOLS = "lse", "max", "mean", "cls"
 COMPARISONS = {
     "vqa": lambda x: vqa_loss(x, torch.full((4, 4), 0.3)),
     "ranking": ranking_loss,

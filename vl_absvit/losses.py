@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vl_absvit.precision import always_fp32
 
-POSITIVE_WEIGHT = 4.0
-"""A mask that misses what is asked for costs as much as four that open on what is not."""
+POSITIVE_WEIGHT = 16.0
+"""A mask that misses what is asked for costs as much as sixteen that open on what is not."""
 
 
 @always_fp32
@@ -28,14 +28,14 @@ def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
 
 @always_fp32
 def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of one look, mean over images.
+    """Cross-entropy of one look, mean over images, or over all cells of all mosaics.
 
     Args:
-        logits: (I, classes).
-        targets: probability of every class, (I, classes).
+        logits: (I, classes) or (I, cells, classes).
+        targets: probability of every class, in the same shape.
         label_smoothing: share of the targets that is spread evenly over all classes.
     """
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(0, -2), label_smoothing=label_smoothing)
 
 
 @always_fp32
@@ -102,8 +102,8 @@ def calibration_loss(
 ) -> Tensor:
     """Ties the zero of the calibrated mask to "not this": what is asked for lies above the threshold beta.
 
-    4 * mean over texts of -log p(own image) + mean over pairs of text and another image of -log(1 - p), where p =
-    sigmoid((s - beta) / tau) and s is the similarity of the best patch: a pairwise sigmoid loss (Zhai et al., "Sigmoid
+    16 * mean over texts of -log p(own image) + mean over pairs of text and another image of -log(1 - p), where p =
+    sigmoid((s - beta) / tau) and s is the similarity of text and image: a pairwise sigmoid loss (Zhai et al., "Sigmoid
     Loss for Language Image Pre-Training", ICCV 2023) with the decision boundary where the mask begins to open.
 
     Args:

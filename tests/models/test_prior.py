@@ -1,5 +1,7 @@
 """Sentence vectors by hand, the dual encoder against a loop."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,14 +32,17 @@ def test_the_prior_is_linear_in_the_sentence_vector():
     torch.testing.assert_close(prior(TOKENS, IS_TOKEN), expected)
 
 
-@pytest.mark.parametrize("pool", ["max", "mean", "cls"])
+@pytest.mark.parametrize("pool", ["lse", "max", "mean", "cls"])
 def test_prior_similarity_equals_a_loop(pool):
     prior, tokens = torch.randn(3, 8), torch.randn(2, 5, 8)
     for text in range(3):
         for image in range(2):
             patches = tokens[image, 1:]
+            agreement = [F.cosine_similarity(prior[text], patch, dim=0).item() for patch in patches]
             if pool == "max":
-                expected = max(F.cosine_similarity(prior[text], patch, dim=0) for patch in patches)
+                expected = torch.tensor(max(agreement))
+            elif pool == "lse":
+                expected = torch.tensor(0.07 * math.log(sum(math.exp(cosine / 0.07) for cosine in agreement)))
             else:
                 feature = tokens[image, 0] if pool == "cls" else patches.mean(dim=0)
                 expected = F.cosine_similarity(prior[text], feature, dim=0)

@@ -147,19 +147,34 @@ def test_a_split_that_is_not_there_is_one_line(world, tmp_path):
         ClassificationTask(replace(config, data=replace(config.data, select_split="minival")))
 
 
-def test_a_mosaic_is_learned_with_the_mean_of_its_labels(world, tmp_path):
-    task = ClassificationTask(replace(tiny_pretrain_config(world, tmp_path), mosaic=2))
+def mosaic_config(world, output):
+    return replace(tiny_pretrain_config(world, output), mosaic=2, pooling="avg")
+
+
+def test_every_cell_of_a_mosaic_is_classified_by_its_own_patches(world, tmp_path):
+    task = ClassificationTask(mosaic_config(world, tmp_path))
     batch = first_batch(task)
     assert batch.labels.shape[1] == 4 and batch.images.shape[-1] == task.config.vision.image_size
     task.model.eval()
-    logits = task.model(batch.images)
-    targets = torch.zeros_like(logits.first_logits)
-    for row, cells in enumerate(batch.labels.tolist()):
-        for label in cells:
-            targets[row, label] += 0.25
-    expected = classification_loss(logits, targets)
-    torch.testing.assert_close(task.losses(task.model, batch)["classification"], expected)
+    vision, losses = task.model.vision, []
+    looks = vision.look_twice(batch.images)
+    side = vision.patch_embed.grid_size[0]
+    for tokens in (looks.first.tokens, looks.second.tokens):
+        for row, labels in zip(tokens, batch.labels, strict=True):
+            for cell, label in enumerate(labels):
+                top, left = side // 2 * (cell // 2), side // 2 * (cell % 2)
+                own = [y * side + x for y in range(top, top + side // 2) for x in range(left, left + side // 2)]
+                logits = vision.head(vision.fc_norm(row[1:][own].mean(dim=0)))
+                losses.append(F.cross_entropy(logits, label))
+    torch.testing.assert_close(task.losses(task.model, batch)["classification"], torch.stack(losses).mean())
     assert 0 <= task.evaluate(task.model)["top1"] <= 100
+
+
+def test_a_mosaic_whose_cells_cut_through_patches_is_refused(world, tmp_path):
+    config = mosaic_config(world, tmp_path)
+    side = config.vision.image_size // 16
+    with pytest.raises(ConfigError, match=f"mosaic {2 * side} does not divide the grid of {side} x {side} patches"):
+        ClassificationTask(replace(config, mosaic=2 * side))
 
 
 # ImageNet's recipe.

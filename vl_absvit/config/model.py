@@ -109,8 +109,9 @@ class PriorConfig:
     retrieval), or the mean over all positions, padding included (released VQA weights only)."""
     look: Literal["first", "second"] = "first"
     """Which look's tokens the prior loss compares with the prior."""
-    pool: Literal["max", "mean", "cls"] = "max"
-    """What stands for an image in the prior loss: its best-matching patch, its mean patch, or its CLS token."""
+    pool: Literal["lse", "max", "mean", "cls"] = "lse"
+    """What stands for an image in the prior loss: all its patches, by the log of their summed exponentials (a smooth
+    maximum), the best-matching patch, the mean patch, or the CLS token."""
     temperature: float = 0.07
     """Temperature of the contrastive prior loss."""
     blank_negatives: bool = False

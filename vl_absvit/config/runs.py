@@ -61,8 +61,8 @@ class VisionLanguageConfig(TaskConfig):
         super().__post_init__()
         vision, prior, data = self.vision, self.prior, self.data
         require(
-            vision.mask == "cosine" or (prior.look, prior.pool) == ("first", "max"),
-            f"vision.mask calibrated is calibrated on the best patch of the first look, but prior.look is {prior.look} "
+            vision.mask == "cosine" or prior.look == "first" and prior.pool in ("lse", "max"),
+            f"vision.mask calibrated is calibrated on the patches of the first look, but prior.look is {prior.look} "
             f"and prior.pool {prior.pool}; set vision.mask to cosine",
         )
         require(

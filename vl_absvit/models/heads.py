@@ -72,10 +72,10 @@ class MatchingHead(nn.Module):
 
 
 class ClassifierOutput(NamedTuple):
-    """Class logits of both looks."""
+    """Class logits of both looks, (I, classes), or of every cell of a mosaic, (I, cells, classes)."""
 
-    first_logits: Tensor  # (I, classes)
-    second_logits: Tensor | None  # (I, classes); None for a plain ViT
+    first_logits: Tensor
+    second_logits: Tensor | None  # None for a plain ViT
     reconstruction: Tensor | None  # (), the reconstruction loss if asked for
     transform: Tensor | None = None  # (), the transform loss if asked for
 
@@ -92,19 +92,31 @@ class Classifier(nn.Module):
         self.vision = vision
 
     def forward(
-        self, images: Tensor, need_reconstruction: bool = False, need_transform: bool = False
+        self,
+        images: Tensor,
+        mosaic: int = 1,
+        need_reconstruction: bool = False,
+        need_transform: bool = False,
     ) -> ClassifierOutput:
-        """Images (I, 3, height, width) -> logits of both looks."""
+        """Images (I, 3, height, width) -> logits of both looks.
+
+        Args:
+            mosaic: cells per side; above 1 every cell is classified, by its own patches.
+        """
         looks = self.vision.look_twice(images)
-        first = self.classify(looks.first.tokens)
+        first = self.classify(looks.first.tokens, mosaic)
         if looks.second is None:
             return ClassifierOutput(first, None, None)
         losses = self.vision.decoder_losses(looks.second.states, need_reconstruction, need_transform)
-        return ClassifierOutput(first, self.classify(looks.second.tokens), **losses._asdict())
+        return ClassifierOutput(first, self.classify(looks.second.tokens, mosaic), **losses._asdict())
 
-    def classify(self, tokens: Tensor) -> Tensor:
-        """Class logits of a look's tokens, (I, N, D) -> (I, classes)."""
-        return score(self.vision.forward_head(tokens, pre_logits=True), self.vision.head)
+    def classify(self, tokens: Tensor, mosaic: int = 1) -> Tensor:
+        """Class logits of a look's tokens, (I, N, D) -> (I, classes), or (I, cells, classes) of a mosaic's cells."""
+        if mosaic == 1:
+            return score(self.vision.forward_head(tokens, pre_logits=True), self.vision.head)
+        patches = self.vision.token_grid().on_grid(tokens)  # (I, rows, columns, D)
+        pooled = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), mosaic)  # (I, D, mosaic, mosaic)
+        return score(self.vision.fc_norm(pooled.flatten(2).transpose(1, 2)), self.vision.head)
 
 
 class MLMHead(nn.Module):

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from vl_absvit.precision import always_fp32
 
+POOL_TEMPERATURE = 0.07
+"""Of ``lse`` pooling; that of the contrastive loss by default, in which every patch then is a candidate of its own."""
+
 
 def first_token(tokens: Tensor, is_token: Tensor) -> Tensor:
     """The ``<s>`` token, the paper's [cls]: (B, T, D), (B, T) -> (B, D)."""
@@ -48,23 +51,29 @@ def cosines(some: Tensor, others: Tensor) -> Tensor:
 
 @always_fp32
 def prior_similarity(
-    prior: Tensor, tokens: Tensor, pool: Literal["max", "mean", "cls"], prefix_tokens: int = 1
+    prior: Tensor, tokens: Tensor, pool: Literal["lse", "max", "mean", "cls"], prefix_tokens: int = 1
 ) -> Tensor:
-    """Cosine of every prior with every image.
+    """Similarity of every prior to every image, by cosines.
 
     Args:
         prior: prior vectors xi, (B, D).
         tokens: image tokens, (I, N, D).
-        pool: what stands for an image: its best-matching patch, its mean patch, or its CLS token.
+        pool: what stands for an image: its best-matching patch, its mean patch, its CLS token, or all patches i by
+            ``lse``, tau log sum_i exp(cos_i / tau): a smooth maximum, by which a prior learns from every patch what it
+            may be about before it knows (as in MIL-NCE, Miech et al., CVPR 2020, arXiv:1912.06430). It lies between
+            the maximum and tau log N above it.
         prefix_tokens: how many of the tokens come before the patches, CLS first.
 
     Returns:
-        (B, I), in [-1, 1] and fp32.
+        (B, I) in fp32, in [-1, 1] but for ``lse``.
     """
     patches = tokens[:, prefix_tokens:]
-    if pool == "max":
-        prior, patches = (F.normalize(each, dim=-1) for each in (prior, patches))
-        return torch.einsum("bd,ind->bin", prior, patches).amax(dim=-1)
+    if pool in ("lse", "max"):
+        prior, patches = (F.normalize(vectors, dim=-1) for vectors in (prior, patches))
+        similarity = torch.einsum("bd,ind->bin", prior, patches)
+        if pool == "max":
+            return similarity.amax(dim=-1)
+        return POOL_TEMPERATURE * (similarity / POOL_TEMPERATURE).logsumexp(dim=-1)
     return cosines(prior, tokens[:, 0] if pool == "cls" else patches.mean(dim=1))
 
 

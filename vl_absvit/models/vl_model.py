@@ -89,7 +89,7 @@ class VLAbSViT(
         vision: VisualEncoder,
         text: TextEncoder,
         prior: PriorProjection | None,
-        pool: Literal["max", "mean", "cls"],
+        pool: Literal["lse", "max", "mean", "cls"],
         fusion: CoAttentionFusion,
         head: nn.Module,
         architecture: dict,

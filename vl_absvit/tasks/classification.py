@@ -50,6 +50,7 @@ from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.going_on import check_same_data, history, without_start_weights
 from vl_absvit.tasks.sources import fetched_trunk
+from vl_absvit.token_grid import TokenGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +94,8 @@ class PretrainConfig(TaskConfig):
     pooling: Literal["token", "avg"] = "token"
     """What the classifier reads: the CLS token, or the mean patch."""
     mosaic: int = 1
-    """Side n of a mosaic: training images are n x n mosaics of the folder's images, their targets the mean of the n x n
-    labels. Above 1 the encoder learns to keep what it sees where it sees it."""
+    """Side n of a mosaic: training images are n x n mosaics of the folder's images, and every cell is classified by the
+    mean of its own patches. Above 1 the encoder learns to keep what it sees where it sees it."""
     crop_pct: float = 1.0
     """Share of the shorter side that is seen in evaluation, in (0, 1], from the middle: 0.875 resizes to 256 pixels and
     cuts out 224. The checkpoint keeps it."""
@@ -127,6 +128,10 @@ class PretrainConfig(TaskConfig):
             self.mosaic == 1 or not augmentation.mixes,
             f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
             "each other: a mosaic is mixed already",
+        )
+        require(
+            self.mosaic == 1 or self.pooling == "avg",
+            f"mosaic {self.mosaic} needs pooling avg, got {self.pooling}: the mean of a cell's patches is classified",
         )
         for name, off in (("auto_augment", "none"), ("color_jitter", 0), ("random_erasing", 0)):
             value = getattr(augmentation, name)
@@ -183,15 +188,16 @@ class ClassificationTask(Task):
         # A run that goes on has no start weights, so that nothing is fitted.
         fit = decoder_fit(self.train_set, plain, seed)
         self.model = build_classifier(config.vision, len(self.train_set.classes), config.pooling, classes, fit)
+        _check_cells(config.mosaic, self.model.vision.token_grid())
         say_what_is_left_out(config, self.model, has_prior=False)
         leave_at_rest(config, self.model, self.lr_of())
 
     def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
         with arithmetic(self.config.run.precision, batch.images.device):
-            out = model(batch.images, **decoder_losses_of(self.config, self.model.vision))
-        targets = batch.targets  # (I, classes)
+            out = model(batch.images, mosaic=self.config.mosaic, **decoder_losses_of(self.config, self.model.vision))
+        targets = batch.targets  # (I, classes), of mixed images
         if targets is None:
-            targets = F.one_hot(batch.labels, len(self.train_set.classes)).float().mean(dim=1)
+            targets = F.one_hot(batch.labels, len(self.train_set.classes)).float()  # (I, cells, classes)
         smoothing = self.config.augmentation.label_smoothing
         return {"classification": classification_loss(out, targets, smoothing)} | decoder_terms(self.config, out)
 
@@ -311,6 +317,15 @@ def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]
     return training, plain
 
 
+def _check_cells(mosaic: int, grid: TokenGrid) -> None:
+    """Raise ``ConfigError`` where a patch would lie in two cells of a mosaic."""
+    if grid.rows % mosaic or grid.columns % mosaic:
+        raise ConfigError(
+            f"mosaic {mosaic} does not divide the grid of {grid.rows} x {grid.columns} patches, so that some would lie "
+            "in two cells; choose another mosaic or vision.image_size"
+        )
+
+
 def _check_pairs(optim: OptimConfig) -> None:
     """Raise ``ConfigError`` where the images of a forward pass do not make pairs to be mixed."""
     images = samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size())
@@ -325,7 +340,7 @@ def classification_loss(out: ClassifierOutput, targets: Tensor, label_smoothing:
     """Mean of both looks' cross-entropies, as released; a plain ViT has one look.
 
     Args:
-        targets: probability of every class, (I, classes).
+        targets: probability of every class, (I, classes), or (I, cells, classes) of mosaics.
         label_smoothing: share of the targets that is spread evenly over all classes.
     """
     looks = [logits for logits in (out.first_logits, out.second_logits) if logits is not None]

@@ -28,7 +28,7 @@ class Draw(NamedTuple):
 
     captions: bool  # whether every image gets a caption of another
     images: int  # K
-    pool: Literal["max", "mean", "cls"]  # what stands for an image
+    pool: Literal["lse", "max", "mean", "cls"]  # what stands for an image
     temperature: float  # divides the similarity before the softmax that is drawn from
     seed: int  # of the run
 

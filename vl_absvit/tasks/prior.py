@@ -147,7 +147,7 @@ def global_similarity(
     own_column: Tensor,
     column_ids: Tensor,
     prefix_tokens: int,
-    pool: Literal["max", "mean", "cls"],
+    pool: Literal["lse", "max", "mean", "cls"],
 ) -> GlobalSimilarity:
     """Similarity of every rank's priors to every rank's images.
 
