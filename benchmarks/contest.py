@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from benchmarks.measure import MATMUL, PRECISIONS, Measurements, Spread, Stage, matmul, spread, take_turns
+from benchmarks.measure import MATMUL, PRECISIONS, Measurements, Spread, Stage, Turns, matmul, spread, take_turns
 
 NAIVE, OURS, COMPILED = "naive", "ours", "compiled"
 OPTIMIZER = "optimizer"  # a part that costs the same however many questions there are
@@ -34,12 +33,11 @@ class Key(NamedTuple):
     part: str
 
 
-def measure_cases(
-    cases: Sequence[Case], device: torch.device, precision: str, repeats: int, advance: Callable[[], object]
-) -> dict[str, Any]:
-    """Everything about one precision; ``advance`` is called after every round."""
+def measure_cases(cases: Sequence[Case], turns: Turns) -> dict[str, Any]:
+    """Everything about one precision."""
     sides = [_keyed(run, case.name, name) for case in cases for name, run in case.sides.items()]
-    measured = take_turns([matmul(device, PRECISIONS[precision]), *sides], device, repeats, advance)
+    product = matmul(turns.device, PRECISIONS[turns.precision])
+    measured = take_turns([product, *sides], turns.device, turns.repeats, turns.advance)
     return summarise(cases, measured)
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks import retrieval, train_vqa
 from benchmarks.every_task import BASE, DROPPING, SELECTIONS, TINY, Trial, config_of
-from benchmarks.measure import describe_machine
+from benchmarks.measure import Turns, describe_machine
 from benchmarks.samples import ANSWERS
 from benchmarks.waits import real_cuda
 from vl_absvit.cli import OptionParser, run_main
@@ -134,9 +134,8 @@ def steps_are_fast(setting: Setting) -> Iterator[Row]:
     work, card = setting.work, _peak_of(setting)
 
     def measure() -> dict:
-        return train_vqa.measure(
-            setting.size, work["images"], [1], setting.is_cuda, setting.device, "bf16", work["repeats"], lambda: None
-        )
+        turns = Turns(setting.device, "bf16", work["repeats"], lambda: None)
+        return train_vqa.measure(setting.size, work["images"], [1], setting.is_cuda, turns)
 
     yield from _timed(
         "VQA step", measure, lambda result: next(iter(result["cases"].values()))["sides"], work["images"], card
@@ -149,10 +148,9 @@ def scoring_is_fast(setting: Setting) -> Iterator[Row]:
     pairs = work["gallery"] * work["captions"]
 
     def measure() -> dict:
-        return retrieval.measure(
-            setting.size, work["gallery"], work["captions"], work["shortlist"], work["batch"], setting.device, "bf16",
-            work["repeats"], lambda: None,
-        )  # fmt: skip
+        turns = Turns(setting.device, "bf16", work["repeats"], lambda: None)
+        sizes = (work["gallery"], work["captions"], work["shortlist"], work["batch"])
+        return retrieval.measure(setting.size, *sizes, turns)
 
     yield from _timed("retrieval", measure, lambda result: result["sides"], pairs, card)
 

@@ -68,6 +68,15 @@ class Stopwatch:
         self.seconds[name].append(time.perf_counter() - start)
 
 
+class Turns(NamedTuple):
+    """How often sides take turns, and where."""
+
+    device: torch.device
+    precision: str
+    repeats: int  # timed rounds; one more counts operations
+    advance: Callable[[], object]  # called after every round
+
+
 class FlopCounter:
     """Floating-point operations of stages, as PyTorch counts them."""
 

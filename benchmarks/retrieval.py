@@ -6,7 +6,6 @@ its best captions. (Shortlists of both directions, as evaluation takes them, wou
 few images.) Shapes: I images, C captions, P pairs of the naive sample.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Literal, Unpack
 
@@ -15,7 +14,7 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.agreement import check_outputs
-from benchmarks.measure import PRECISIONS, Stage, matmul, take_turns
+from benchmarks.measure import PRECISIONS, Stage, Turns, matmul, take_turns
 from benchmarks.naive import naive_scores
 from benchmarks.retrieval_summary import Counts, compare_with_fp32, show, summarise
 from benchmarks.session import Common, run_session
@@ -52,12 +51,10 @@ def measure(
     captions: int,
     shortlist: int,
     batch: int,
-    device: torch.device,
-    precision: str,
-    repeats: int,
-    advance: Callable[[], object],
+    turns: Turns,
 ) -> dict[str, object]:
-    """Everything about one precision; ``advance`` is called after every round."""
+    """Everything about one precision."""
+    device, precision = turns.device, turns.precision
     dtype = PRECISIONS[precision]
     model = random_model(size, {"kind": "matching"}).to(device, dtype)
     model.vision.fold()
@@ -65,7 +62,7 @@ def measure(
     contest = Contest(model, gallery, shortlist, batch)
     agreement = check_outputs(contest.naive_sample(), contest.own_sample(), precision)
     sides = (matmul(device, dtype), contest.naive, contest.exact, contest.naive, contest.best)
-    measured = take_turns(sides, device, repeats, advance)
+    measured = take_turns(sides, device, turns.repeats, turns.advance)
     counts = Counts(images, captions, shortlist, len(contest.rows[0]), int(contest.part.sum()))
     return {"agreement": {"pairs": counts.naive_pairs} | agreement, **summarise(counts, measured)}
 

@@ -2,18 +2,20 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-import torch
 from rich.console import Console
 
-from benchmarks.measure import PRECISIONS, describe_machine, pick_device
+from benchmarks.contest import compare_with_fp32
+from benchmarks.contest_tables import show as show_contest
+from benchmarks.measure import PRECISIONS, Turns, describe_machine, pick_device
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
 
-Measure = Callable[[torch.device, str, int, Callable[[], object]], dict[str, Any]]
-"""Measures one precision: device, name of the precision, timed rounds, and what is to be called after every round."""
+Measure = Callable[[Turns], dict[str, Any]]
+"""Measures one precision."""
 
 
 class Common(TypedDict):
@@ -51,7 +53,7 @@ def run_session(
         task = bar.add_task("rounds", total=len(precisions) * (repeats + 1))
         results = {}
         for name in precisions:
-            results[name] = measure(where, name, repeats, lambda: bar.advance(task))
+            results[name] = measure(Turns(where, name, repeats, lambda: bar.advance(task)))
             gc.collect()  # models and what trained them are gone before the next ones come
     compare(results)
     for name, result in results.items():
@@ -59,3 +61,25 @@ def run_session(
     if output is not None:
         settings = told | {"repeats": repeats}
         write_json(output, settings | {"machine": describe_machine(where), "results": results}, indent=1)
+
+
+def run_on_questions(
+    benchmark: str,
+    measure: Callable[..., dict[str, Any]],
+    *,
+    size: Literal["tiny", "base"],
+    images: int,
+    questions: Sequence[int],
+    compiled: bool,
+    **common: Unpack[Common],
+) -> None:
+    """A benchmark of questions about images; the named arguments are the command's options.
+
+    Args:
+        measure: of size, images, questions, compiled and turns.
+
+    Raises: as ``run_session``.
+    """
+    questions = sorted(set(questions))
+    told = {"benchmark": benchmark, "size": size, "images": images, "questions": questions}
+    run_session(told, partial(measure, size, images, questions, compiled), compare_with_fp32, show_contest, **common)

@@ -4,15 +4,14 @@ Every image has its own caption and false ones, and one more that is drawn for m
 that is drawn for it. The naive side reads each of these pairs anew. Ours shares an image's first look among them.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Unpack
 
-import torch
 from accelerate.utils import send_to_device
 
 from benchmarks.contest import NAIVE, OURS, compare_with_fp32, measure_cases
 from benchmarks.contest_tables import show
+from benchmarks.measure import Turns
 from benchmarks.naive import naive_forward
 from benchmarks.naive_training import caption_batch, caption_losses
 from benchmarks.samples import Workload, captioned_images
@@ -36,19 +35,17 @@ def measure(
     size: Literal["tiny", "base"],
     images: int,
     negatives: int,
-    device: torch.device,
-    precision: str,
-    repeats: int,
-    advance: Callable[[], object],
+    turns: Turns,
 ) -> dict[str, Any]:
-    """Everything about one precision; ``advance`` is called after every round."""
+    """Everything about one precision."""
+    device, precision = turns.device, turns.precision
     model = random_model(size, {"kind": "matching"}).to(device)
     task = RetrievalTask.without_data(RetrievalConfig(negatives=negatives, **nowhere(precision)), model)
     work = Workload(images, 1 + negatives, model.vision.image_size[0])
     sides = make_trainees(task, work, precision)
     optimizers = make_optimizers(task, sides)
     case = training_case(work.named("caption"), work.per_image, task, sides, optimizers, precision)
-    return measure_cases([case], device, precision, repeats, advance)
+    return measure_cases([case], turns)
 
 
 def make_trainees(task: RetrievalTask, work: Workload, precision: str) -> dict[str, Trainee]:

@@ -3,35 +3,23 @@
 The naive side trains on every question with an image of its own. Ours shares an image's first look among its questions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import send_to_device
 
-from benchmarks.contest import COMPILED, NAIVE, OURS, compare_with_fp32, measure_cases
-from benchmarks.contest_tables import show
+from benchmarks.contest import COMPILED, NAIVE, OURS, measure_cases
+from benchmarks.measure import Turns
 from benchmarks.naive import naive_forward
 from benchmarks.naive_training import question_batch, question_losses
 from benchmarks.samples import ANSWERS, Workload, questions_about
-from benchmarks.session import Common, run_session
+from benchmarks.session import run_on_questions
 from benchmarks.synthetic import PAD, random_model
 from benchmarks.training import Trainee, in_precision, make_optimizers, nowhere, training_case
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.tasks.vqa import VQAConfig, VQATask
-
-
-def run(
-    *, size: Literal["tiny", "base"], images: int, questions: Sequence[int], compiled: bool, **common: Unpack[Common]
-) -> None:
-    """Measure, print the tables, write the JSON; the arguments are the command's options.
-
-    Raises: as ``run_session``.
-    """
-    questions = sorted(set(questions))
-    told = {"benchmark": "train-vqa", "size": size, "images": images, "questions": questions}
-    run_session(told, partial(measure, size, images, questions, compiled), compare_with_fp32, show, **common)
 
 
 def measure(
@@ -39,12 +27,10 @@ def measure(
     images: int,
     questions: Sequence[int],
     compiled: bool,
-    device: torch.device,
-    precision: str,
-    repeats: int,
-    advance: Callable[[], object],
+    turns: Turns,
 ) -> dict[str, Any]:
-    """Everything about one precision; ``advance`` is called after every round."""
+    """Everything about one precision."""
+    device, precision = turns.device, turns.precision
     model = random_model(size, {"kind": "vqa", "num_answers": ANSWERS}).to(device)
     task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
     resolution = model.vision.image_size[0]
@@ -55,7 +41,7 @@ def measure(
         training_case(work.named("question"), work.per_image, task, sides, optimizers, precision)
         for work, sides in zip(works, trainees, strict=True)
     ]
-    return measure_cases(cases, device, precision, repeats, advance)
+    return measure_cases(cases, turns)
 
 
 def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str) -> dict[str, Trainee]:
@@ -77,3 +63,7 @@ def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str)
         fast = torch.compile(model)
         sides[COMPILED] = Trainee(own_batch, lambda batch: task.losses(fast, batch))
     return sides
+
+
+run = partial(run_on_questions, "train-vqa", measure)
+"""The benchmark, by the command's options."""

@@ -4,7 +4,6 @@ Every image is steered by a patch of its own first look, so that the prior mask 
 computes the reconstruction loss as well, as it does in the whole model.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Unpack
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from benchmarks.contest import COMPILED, NAIVE, OURS, compare_with_fp32, measure_cases
 from benchmarks.contest_tables import show
 from benchmarks.evaluating import evaluation_case, share_with_signal
-from benchmarks.measure import PRECISIONS
+from benchmarks.measure import PRECISIONS, Turns
 from benchmarks.naive import look_twice, reconstruction_error
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import SyntheticImages, random_model
@@ -36,12 +35,10 @@ def measure(
     size: Literal["tiny", "base"],
     images: int,
     compiled: bool,
-    device: torch.device,
-    precision: str,
-    repeats: int,
-    advance: Callable[[], object],
+    turns: Turns,
 ) -> dict[str, Any]:
-    """Everything about one precision; ``advance`` is called after every round."""
+    """Everything about one precision."""
+    device, precision = turns.device, turns.precision
     model = random_model(size, {"kind": "matching"}).to(device, PRECISIONS[precision])
     vision, config = model.vision, VisionConfig(**model.architecture["vision"])
     vision.fold()
@@ -59,7 +56,7 @@ def measure(
     told = {"tokens_with_signal": share_with_signal(vision.look_twice(pixels, prior))}
     name = f"{images} image{'s' * (images > 1)}"
     case = evaluation_case(name, 1, sides, precision, told)
-    return measure_cases([case], device, precision, repeats, advance)
+    return measure_cases([case], turns)
 
 
 def naive_tokens(vision: AbSViT, pixels: Tensor, prior: Tensor, config: VisionConfig) -> Tensor:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.contest import Case, Key, compare_with_fp32, measure_cases, summarise
 from benchmarks.contest_tables import show
-from benchmarks.measure import Measurements
+from benchmarks.measure import Measurements, Turns
 
 CPU = torch.device("cpu")
 
@@ -95,7 +95,7 @@ def test_compiled_code_is_not_counted_and_has_our_operations(monkeypatch):
         return run
 
     case = Case("one", 1, {name: side(name) for name in ("naive", "ours", "compiled")}, {})
-    sides = measure_cases([case], CPU, "fp32", 1, lambda: calls.append("|"))["cases"]["one"]["sides"]
+    sides = measure_cases([case], Turns(CPU, "fp32", 1, lambda: calls.append("|")))["cases"]["one"]["sides"]
     assert calls == ["naive", "ours", "|", "naive", "ours", "compiled", "|"]
     assert [cost["flop"] for cost in sides.values()] == [48, 48, 48]
 
