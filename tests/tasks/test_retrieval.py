@@ -176,7 +176,7 @@ class Gallery:
             for c in range(captions):
                 out = self.model(self.gallery.images[i].unsqueeze(0), *self.gallery.texts([c]))
                 pairs[i, c] = out.logits.rank
-                similarity[i, c] = prior_similarity(out.prior, out.looks.first.tokens, "max")
+                similarity[i, c] = prior_similarity(out.prior, out.looks.first.tokens, self.model.pool)
         return similarity, pairs
 
     def score(self, **options):
@@ -212,13 +212,13 @@ def test_several_images_are_read_at_once(task):
     assert sizes == [pairs, pairs]
 
 
-def test_weights_are_compared_once_per_evaluation(task, monkeypatch):
-    compared = []
-    monkeypatch.setattr(top_down, "_are_equal", lambda some, others: compared.append(1) or True)
+def test_decoders_are_folded_once_per_evaluation(task, monkeypatch):
+    folds, fold = [], top_down.fold
+    monkeypatch.setattr(top_down, "fold", lambda decoders: folds.append(1) or fold(decoders))
     gallery = Gallery(task)
-    for _ in range(3):
+    for _ in range(2):
         gallery.score(look="second", size=None, batch_size=1)
-    assert len(compared) == 2, "the first time there is nothing to compare with"
+    assert len(folds) == 2
 
 
 def test_in_bf16_the_fusion_sees_the_same_of_tokens_kept_in_bf16(task):

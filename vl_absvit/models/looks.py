@@ -175,11 +175,10 @@ class VisualEncoder(Getters, Trunk):
         """Have the feedback take one product per block, with the decoders' weights as they are now.
 
         For evaluation: half the products, and no gradient to the decoders. Undone by training (``train()``, or any
-        forward pass with gradients), by loading weights and by moving them. Whoever writes into weights otherwise folds
-        again.
+        forward pass with gradients), by loading weights and by moving them; an encoder in training mode stays as it is.
+        Whoever writes into weights otherwise folds again.
         """
-        assert not self.training, "what is trained is not folded"
-        if self.feeds_back:
+        if self.feeds_back and not self.training:
             with torch.inference_mode(False), torch.no_grad():  # of use in any mode
                 self._folded = fold_stages(self.decoders)
 

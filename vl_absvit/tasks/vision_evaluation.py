@@ -192,7 +192,6 @@ def judge_folder(
     )
     device = next(model.parameters()).device
     mine: list[tuple[int, int, int]] = []
-    model.vision.fold()
     for batch in loader:
         labels = places[batch.labels[:, 0].numpy()]
         out = model(send_to_device(batch.images, device))

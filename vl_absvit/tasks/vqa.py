@@ -117,6 +117,7 @@ class VQATask(VisionLanguageTask):
             return None
         loader = selection_loader(self.config, self.select_set)
         device = next(model.parameters()).device
+        self.model.vision.fold()
         with arithmetic(self.config.run.precision, device):
             predictions = gather_objects(list(predict_answers(model, loader, self.vocabulary)))
         scores = vqa_scores(self._annotations, predictions)
@@ -189,7 +190,6 @@ def predict_answers(
 ) -> Iterable[dict[str, int | str]]:
     """The most probable answer of every question in ``loader``, as EvalAI records; ``model`` is in evaluation mode."""
     device = next(model.parameters()).device
-    model.vision.fold()
     for batch in loader:
         question_ids = batch.question_ids.tolist()
         batch = send_to_device(batch, device, non_blocking=True)

@@ -40,6 +40,6 @@ def evaluate_checkpoint(
     make_room(arguments.output)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load(found.path)
-    checkpoint.model.to(accelerator.device)
+    checkpoint.model.to(accelerator.device).vision.fold()
     evaluate(arguments, Evaluated(checkpoint, found.path, found.name, accelerator.device))
     accelerator.end_training()
