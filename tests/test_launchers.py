@@ -8,8 +8,8 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
-from vl_absvit import cli
 from vl_absvit.cli import OptionParser, config_keys
+from vl_absvit.training import loop
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -55,7 +55,7 @@ def options_of(monkeypatch):
         return options + [f"--{key}" for key, is_group in keys.items() if not is_group]
 
     monkeypatch.setattr(OptionParser, "parse_known_args", note_parser)
-    monkeypatch.setattr(cli, "parse_run_config", note_config)
+    monkeypatch.setattr(loop, "parse_run_config", note_config)
     return find
 
 

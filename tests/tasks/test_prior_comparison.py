@@ -67,7 +67,8 @@ def test_the_prior_of_a_text_is_the_projection_of_its_sentence(folders):
     torch.testing.assert_close(one.vectors[0], expected[1])
     tokens = torch.randn(5, 5, 16)
     torch.testing.assert_close(one.cosines(tokens)[:, 0], prior_similarity(expected, tokens, "max")[1])
-    torch.testing.assert_close(one.logits(tokens), one.cosines(tokens) / 0.07)
+    assert checkpoint.model.pool == "lse"
+    torch.testing.assert_close(one.logits(tokens)[:, 0], prior_similarity(expected, tokens, "lse")[1] / 0.07)
     assert one.probabilities(tokens) is None
 
 

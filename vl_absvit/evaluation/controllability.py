@@ -20,7 +20,7 @@ DEFINITIONS = {
     "A map that no prior moves gets 0",
     "asked_object": "percent of priors for which it lies in the box of the thing asked for",
     "share": "mean share of the thing asked for, in percent: softmax over the two things of the classifier's logits, "
-    "or of the cosines of their texts with the look over 0.07. What no prior changes gets 50",
+    "or of the similarities of their texts to the look over 0.07. What no prior changes gets 50",
     "without_peak": "priors whose map is the same in all cells, such as a prior mask of zeros; they point nowhere",
 }
 

@@ -116,7 +116,7 @@ class Classifier(nn.Module):
             return score(self.vision.forward_head(tokens, pre_logits=True), self.vision.head)
         patches = self.vision.token_grid().on_grid(tokens)  # (I, rows, columns, D)
         pooled = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), mosaic)  # (I, D, mosaic, mosaic)
-        return score(self.vision.fc_norm(pooled.flatten(2).transpose(1, 2)), self.vision.head)
+        return score(pooled.flatten(2).transpose(1, 2), self.vision.head)
 
 
 class MLMHead(nn.Module):

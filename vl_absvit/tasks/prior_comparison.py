@@ -68,12 +68,13 @@ class TextPriors:
         self.vectors = model.encode_texts(token_ids.to(device), is_token.to(device)).prior
 
     def cosines(self, tokens: Tensor) -> Tensor:
-        """As the dual encoder compares texts and images, (B, N, D) -> (B, P)."""
-        return prior_similarity(self.vectors, tokens, self._pool, self.vision.num_prefix_tokens).T
+        """Of priors with what the dual encoder takes for an image, or with the best patch: (B, N, D) -> (B, P)."""
+        pool = "max" if self._pool == "lse" else self._pool
+        return prior_similarity(self.vectors, tokens, pool, self.vision.num_prefix_tokens).T
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Cosines over the temperature, (B, N, D) -> (B, P)."""
-        return self.cosines(tokens) / TEMPERATURE
+        """As the dual encoder compares texts and images, over the temperature, (B, N, D) -> (B, P)."""
+        return prior_similarity(self.vectors, tokens, self._pool, self.vision.num_prefix_tokens).T / TEMPERATURE
 
     def probabilities(self, tokens: Tensor) -> None:
         """There are no classes."""
