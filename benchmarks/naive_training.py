@@ -104,8 +104,8 @@ def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) ->
     own = torch.arange(samples, device=scores.device) * scores.shape[1]
     each = torch.arange(samples, device=scores.device)
     known = exchange([_own_samples(batch, own)])
-    compared = Compared(out.prior[own], out.first[own], each, image_ids[own])
-    chosen = choose([compared], known, Draw(True, number, "max", prior.temperature, config.run.seed))
+    compared = Compared(out.prior[own], out.first[own], each, image_ids[own], prefix_tokens=1)
+    chosen = choose([compared], known, Draw(True, number, "lse", prior.temperature, config.run.seed))
     captions, shown = own[chosen.captions[0]], own[chosen.images[0].flatten()]
     wrong = read(images[own], token_ids[captions], is_token[captions])
     asking = own.repeat_interleave(number)
@@ -135,14 +135,15 @@ def _own_samples(batch: NaiveCaptions, own: Tensor) -> RetrievalBatch:
 
 
 def prior_error(prior: Tensor, tokens: Tensor, image_ids: Tensor, temperature: float) -> Tensor:
-    """-log p_xi(z) of every prior (P, D) and its image among all images, of which the best patch counts.
+    """-log p_xi(z) of every prior (P, D) and its image among all images, of which all patches count.
 
     Args:
         tokens: of every pair's image, CLS first, (P, N, D).
         image_ids: (P,); an image that several pairs have counts once.
     """
     patches = F.normalize(tokens[:, 1:], dim=-1)
-    cosine = (patches @ F.normalize(prior, dim=-1).T).amax(dim=1).T  # (P priors, P images)
+    cosine = patches @ F.normalize(prior, dim=-1).T  # (P images, patches, P priors)
+    similarity = 0.07 * (cosine / 0.07).logsumexp(dim=1).T  # (P priors, P images)
     first = (image_ids.unsqueeze(1) == image_ids).int().argmax(dim=1)  # the first pair that has the same image
     is_repeat = first != torch.arange(len(first), device=first.device)
-    return F.cross_entropy((cosine / temperature).masked_fill(is_repeat, float("-inf")), first)
+    return F.cross_entropy((similarity / temperature).masked_fill(is_repeat, float("-inf")), first)

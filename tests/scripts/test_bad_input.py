@@ -29,7 +29,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
         ({"optim__epochs": "many"}, "command line: \"optim.epochs\": Expected a <class 'int'>. Got value: many"),
         ({"run__trackers": "[tensorbord]"}, "Expected a typing.Literal['tensorboard', 'wandb']. Got value: tensorbord"),
         ({"config": "absent.yaml"}, "config absent.yaml: No such file or directory"),
-        ({"vision__model": "absvit_huge"}, "vision.model: 'absvit_huge' is not one of absvit_base_patch8_224, "),
+        ({"vision__model": "absvit_huge"}, "vision.model: 'absvit_huge' is not one of absvit_base_patch16_224, "),
         ({"vision__image_size": 33}, "vision.image_size 33 is not a multiple of the patch size 16"),
         ({"vision__num_heads": 3}, "vision.width 16 does not divide into 3 heads"),
         ({"optim__batch_size": 1000}, "optim.batch_size 1000 is more than the 60 training samples"),
@@ -177,7 +177,7 @@ def test_raw_data_of_another_form_is_named_and_nothing_is_written(tmp_path, comp
     "options, code, message",
     [
         (["--data.root", "nowhere"], 1, "nowhere/train: no such folder; expected one folder per class in it"),
-        (["--data.root", str(ROOT / "tests"), "--data.train_splits", "[training]"], 1, "tests/training: "),
+        (["--data.root", str(ROOT / "configs"), "--data.train_splits", "[demo]"], 1, "configs/demo: "),
         (["--vision.weights", "nowhere"], 1, "vision.weights: no such file: nowhere"),
         (["--mosaic", "3"], 2, "vision.image_size 32 does not divide into a mosaic of 3 x 3"),
         (["--pooling", "max"], 2, "command line: \"pooling\": Expected a typing.Literal['token', 'avg']"),

@@ -37,9 +37,9 @@ def evaluate_checkpoint(
         InputError: there is no such checkpoint, or nothing can be written.
     """
     accelerator = make_accelerator()
-    make_room(arguments.output)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load(found.path)
+    make_room(arguments.output)  # now, so that what cannot be evaluated leaves nothing behind
     checkpoint.model.to(accelerator.device).vision.fold()
     evaluate(arguments, Evaluated(checkpoint, found.path, found.name, accelerator.device))
     accelerator.end_training()
