@@ -65,8 +65,10 @@ common() {
   stage "prepare-$seed" prepare_questions "$shared" "$seed"
   stage "captions-$seed" prepare_captions "$shared"
   stage "hat-$seed" prepare_hat "$shared"
-  # As many steps as in the demo.
-  stage "pretrain-$seed" pretrain "$shared" --run.seed "$seed" --optim.epochs $(((7 * 6000 + scenes / 2) / scenes))
+  # At least as many steps as in the demo, which draws 6,000 scenes.
+  local demo_epochs
+  demo_epochs=$(sed -n 's/^  epochs: //p' configs/demo/pretrain.yaml)
+  stage "pretrain-$seed" pretrain "$shared" --run.seed "$seed" --optim.epochs $(((demo_epochs * 6000 + scenes - 1) / scenes))
 }
 
 # look RUN SHARED NAME: answers, agreement with human maps, steering, and everything in one summary.
