@@ -21,9 +21,9 @@ from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, 
 from vl_absvit.config import DataConfig, FusionConfig, OptimConfig, RunConfig, TaskConfig, TextConfig, VisionConfig
 from vl_absvit.data.class_folders import ImageSample, collate_images
 from vl_absvit.data.collate import collate_vqa
+from vl_absvit.looking.explanation import Explanation, choose_maps, explain
 from vl_absvit.planning.step import bare_task, build_model, make_batch
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.attention import Explanation, choose_maps, explain
 from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.registry import TASKS
 from vl_absvit.training.compiled import compile_forward

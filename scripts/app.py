@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from vl_absvit.tasks.live import LiveModel, Reply
+    from vl_absvit.looking.live_model import LiveModel, Reply
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
 INSTALL = "pip install -e '.[app]'"
@@ -78,7 +78,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="vl_absvit_app_") as folder:
         gr = import_gradio(folder, host)
         from vl_absvit.hub import find
-        from vl_absvit.tasks.live import LiveModel
+        from vl_absvit.looking.live_model import LiveModel
         from vl_absvit.tasks.vqa import load_checkpoint
 
         found = find(arguments.checkpoint, "--checkpoint")
@@ -306,7 +306,7 @@ def show_answers(question: str, reply: "Reply") -> str:
 
 def show_maps(reply: "Reply") -> str:
     """The maps over the picture. The browser mixes the two: an overlay is linear in its strength."""
-    from vl_absvit.attention.report import TITLES
+    from vl_absvit.looking.report_page import TITLES
 
     width, height = reply.picture.size
     x0, y0, x1, y1 = reply.box

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.attention.exported import ExportedQuestion, kind_of, read_exported, read_index
-from vl_absvit.attention.report import SHOWN_AT_FIRST, TITLES, choose_shown, in_order, write_report
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room
 from vl_absvit.data.vqa_hat import HumanMaps, read_hat_questions, read_human_maps
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attention_agreement import area_average, consensus, human_on_grid, rank_vector
+from vl_absvit.looking.export_reader import ExportedQuestion, kind_of, read_exported, read_index
+from vl_absvit.looking.report_page import SHOWN_AT_FIRST, TITLES, choose_shown, in_order, write_report
 
 DRAWN_ON = (32, 32)
 """Cells on which the human maps of one question, each of its own size, are averaged for the page."""

@@ -26,18 +26,18 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from vl_absvit.attention.geometry import Box, cell_centres, seen_box
-from vl_absvit.attention.maps import check_block
-from vl_absvit.attention.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
 from vl_absvit.hub import find
+from vl_absvit.looking.geometry import Box, cell_centres, seen_box
+from vl_absvit.looking.maps import check_block
+from vl_absvit.looking.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
+from vl_absvit.looking.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
-from vl_absvit.tasks.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
 
 TEMPLATE = "a {}"
 ALPHAS = (0.0, 1.0, 3.0, 10.0, 30.0)

@@ -17,7 +17,6 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.attention.exported import read_index, read_maps
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.data.records import read_manifest
@@ -25,6 +24,7 @@ from vl_absvit.data.vqa_hat import HATQuestion, read_hat_questions, read_human_m
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attention_agreement import Agreement
 from vl_absvit.evaluation.hat_comparison import DEFINITIONS, HATComparison, Scores
+from vl_absvit.looking.export_reader import read_index, read_maps
 
 MAIN_MAP = "prior_mask"
 """The map in the headline, if it is compared; else it is the first one."""

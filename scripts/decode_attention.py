@@ -26,7 +26,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vl_absvit.attention.decoding import (
+from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
+from vl_absvit.data.files import write_whole
+from vl_absvit.data.json_files import write_json
+from vl_absvit.data.records import ImageTable, read_questions
+from vl_absvit.data.rgb import open_rgb
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.hub import find
+from vl_absvit.looking.decoded_pictures import (
+    Decoded,
+    decode_image,
+    load_decodable,
+    tokens_and_patches,
+)
+from vl_absvit.looking.linear_decoder import (
     RIDGE,
     LinearDecoder,
     Steering,
@@ -35,23 +48,10 @@ from vl_absvit.attention.decoding import (
     judge_decoder,
     shared_scale,
 )
-from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
-from vl_absvit.data.files import write_whole
-from vl_absvit.data.json_files import write_json
-from vl_absvit.data.records import ImageTable, read_questions
-from vl_absvit.data.rgb import open_rgb
-from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.hub import find
+from vl_absvit.looking.prior_comparison import TextPriors
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
-from vl_absvit.tasks.decoding import (
-    Decoded,
-    decode_image,
-    images_of_split,
-    load_decodable,
-    tokens_and_patches,
-)
-from vl_absvit.tasks.prior_comparison import TextPriors
+from vl_absvit.tasks.trunk_file import images_of_split
 
 MOST_TEXTS = 32
 """About one picture; more make a page that no viewer shows."""

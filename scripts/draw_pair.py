@@ -12,18 +12,18 @@ import torch
 from accelerate.utils import send_to_device
 from PIL import Image
 
-from vl_absvit.attention.geometry import seen_box
-from vl_absvit.attention.maps import THIRD_FROM_END
-from vl_absvit.attention.questions import OwnQuestions
-from vl_absvit.attention.requests import make_request
-from vl_absvit.attention.two_questions import Turned, two_questions
 from vl_absvit.cli import OptionParser, add_precision_option, run_main
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import make_room
 from vl_absvit.hub import find
+from vl_absvit.looking.explanation import choose_maps, explain
+from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.maps import THIRD_FROM_END
+from vl_absvit.looking.own_texts import make_request
+from vl_absvit.looking.predictions import what_is_said
+from vl_absvit.looking.questions import OwnQuestions
+from vl_absvit.looking.two_questions import Turned, two_questions
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.attention import choose_maps, explain
-from vl_absvit.tasks.said import what_is_said
 from vl_absvit.tasks.vqa import load_checkpoint
 
 COLOURS = 96

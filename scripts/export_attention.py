@@ -10,7 +10,7 @@ its own image where they are a split's. DIR gets <id>.npz with a grid per map, <
 and index.jsonl. A line of questions.jsonl is {"image": path, "question": text}, or "caption", with an "id" if not the
 line's number; its other keys go into the index. Interrupted, it goes on when the same command is given again.
 
-Maps, as vl_absvit/attention/maps.py defines them; a plain ViT has only the last four:
+Maps, as vl_absvit/looking/maps.py defines them; a plain ViT has only the last four:
 prior_mask, top_down, top_down_cls, difference, bottom_up, bottom_up_cls, cross, cross_gradient
 """
 
@@ -22,19 +22,19 @@ from vl_absvit.cli import OptionParser, add_images_option, add_precision_option,
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vl_absvit.attention.questions import Questions
+    from vl_absvit.looking.questions import Questions
     from vl_absvit.tasks.checkpoint import VLCheckpoint
     from vl_absvit.tasks.vqa import VQACheckpoint
 
 
 def main() -> None:
     arguments = parse_arguments()
-    from vl_absvit.attention.export import ExportFolder
     from vl_absvit.distributed import gather_objects, is_main, rank
     from vl_absvit.hub import find
+    from vl_absvit.looking.explanation import choose_maps
+    from vl_absvit.looking.export_run import describe_export, export_maps, load_checkpoint
+    from vl_absvit.looking.export_writer import ExportFolder
     from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.attention import choose_maps
-    from vl_absvit.tasks.attention_export import describe_export, export_maps, load_checkpoint
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
@@ -65,10 +65,10 @@ def main() -> None:
 
 def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | VLCheckpoint") -> "Questions":
     """The questions, or captions for a model that judges those, that the command line names."""
-    from vl_absvit.attention.questions import OwnQuestions, SplitCaptions, SplitQuestions
-    from vl_absvit.attention.requests import make_request, read_requests
     from vl_absvit.data.captions import CaptionDataset
     from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
+    from vl_absvit.looking.own_texts import make_request, read_requests
+    from vl_absvit.looking.questions import OwnQuestions, SplitCaptions, SplitQuestions
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
 
     tokenizer, preprocessing = checkpoint.tokenizer, checkpoint.preprocessing

@@ -20,9 +20,6 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.attention.geometry import Box, cell_centres, seen_box
-from vl_absvit.attention.render import panel, remarks_on_answer
-from vl_absvit.attention.report import TITLES
 from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import evaluation_loader
@@ -36,8 +33,11 @@ from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy
 from vl_absvit.evaluation.submission import check_submission
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.hub import find
+from vl_absvit.looking.explanation import choose_maps, explain
+from vl_absvit.looking.geometry import Box, cell_centres, seen_box
+from vl_absvit.looking.render import panel, remarks_on_answer
+from vl_absvit.looking.report_page import TITLES
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.attention import choose_maps, explain
 from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset
 
 PAIRS = 4

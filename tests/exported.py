@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vl_absvit.attention.geometry import seen_box
+from vl_absvit.looking.geometry import seen_box
 
 SIZE = (96, 64)
 ENTRY = {

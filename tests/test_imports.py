@@ -22,7 +22,6 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "prepare": {"cli", "data"},  # long stages show their progress
     "demo": {"data"},
     "evaluation": {"data", "distributed"},
-    "attention": {"data", "distributed", "token_grid"},
     "tasks": {
         "variants",
         "token_grid",
@@ -35,7 +34,17 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
         "models",
         "data",
         "evaluation",
-        "attention",
+    },
+    "looking": {
+        "variants",
+        "token_grid",
+        "config",
+        "precision",
+        "distributed",
+        "models",
+        "data",
+        "evaluation",
+        "tasks",
     },
     "training": {"config", "hub", "precision", "distributed", "main_process", "data", "tasks"},
     "planning": {"config", "precision", "distributed", "models", "data", "tasks", "training"},
@@ -91,9 +100,9 @@ def test_only_one_file_talks_to_torch_distributed():
     assert users == ["distributed.py"]
 
 
-def test_only_tasks_and_training_know_accelerate():
+def test_only_tasks_looking_and_training_know_accelerate():
     users = {part_of(file) for file in FILES if any(m.startswith("accelerate") for m in imported_modules(file))}
-    assert users <= {"tasks", "training"}
+    assert users <= {"tasks", "looking", "training"}
 
 
 @pytest.mark.parametrize("name", ["distributed.py", "losses.py"])

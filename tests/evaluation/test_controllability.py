@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vl_absvit.attention.geometry import cell_centres
 from vl_absvit.evaluation.controllability import control, share_of_asked, strongest_cell
+from vl_absvit.looking.geometry import cell_centres
 
 CENTRES = cell_centres((0, 0, 40, 40), 4, 4)[None]  # one picture of 40 x 40 pixels, cells of 10
 MIDDLES = np.array([20.0])

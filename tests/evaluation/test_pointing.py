@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vl_absvit.attention.geometry import cell_centres
 from vl_absvit.evaluation.pointing import PointingScore, pointing_accuracy, points_at
+from vl_absvit.looking.geometry import cell_centres
 
 CENTRES = cell_centres((0, 0, 20, 20), 2, 2)  # (5, 5), (15, 5), (5, 15), (15, 15)
 LEFT_TOP = [0, 0, 10, 10]

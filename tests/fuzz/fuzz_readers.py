@@ -23,13 +23,13 @@ import transformers  # noqa: F401
 from torch._weights_only_unpickler import Unpickler
 
 with atheris.instrument_imports(include=["vl_absvit"]):
-    from vl_absvit.attention.exported import read_index
-    from vl_absvit.attention.requests import read_requests
     from vl_absvit.data.answers import AnswerVocabulary
     from vl_absvit.data.json_files import read_json
     from vl_absvit.errors import InputError
     from vl_absvit.evaluation.submission import check_questions, check_upload
     from vl_absvit.evaluation.vqa_accuracy import check_annotations
+    from vl_absvit.looking.export_reader import read_index
+    from vl_absvit.looking.own_texts import read_requests
     from vl_absvit.models.released import convert, read_released
     from vl_absvit.prepare import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
     from vl_absvit.tasks.checkpoint import Preprocessing

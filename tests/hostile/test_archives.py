@@ -6,8 +6,8 @@ from tests.exported import add_question, content_of
 from tests.hostile.bounded import MEMORY, complaint_of, run_bounded
 from tests.hostile.corpus import bad_archives
 from tests.run_script import run_script
-from vl_absvit.attention.exported import read_index, read_maps
 from vl_absvit.errors import InputError
+from vl_absvit.looking.export_reader import read_index, read_maps
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from tests.prepare.raw_vqa_hat import questions_file as hat_questions_file
 from tests.prepare.raw_vqa_hat import write_small_hat
 from tests.prepare.raw_vqav2 import annotation, annotations_file, question, questions_file, write_split
 from tests.run_script import run_script
-from vl_absvit.attention.exported import read_index
-from vl_absvit.attention.requests import read_requests
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import MAX_BYTES
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
+from vl_absvit.looking.export_reader import read_index
+from vl_absvit.looking.own_texts import read_requests
 from vl_absvit.prepare.json_records import read_records
 from vl_absvit.prepare.vqav2_source import read_questions
 

@@ -16,11 +16,11 @@ from tests.prepare.raw_vqa_hat import questions_file as hat_questions_file
 from tests.prepare.raw_vqa_hat import write_small_hat
 from tests.prepare.raw_vqav2 import annotation, image_path, question, questions_file, write_split
 from tests.run_script import run_script
-from vl_absvit.attention.exported import read_index
-from vl_absvit.attention.requests import read_requests
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import ImageRecord, ImageTable, open_image
 from vl_absvit.errors import InputError
+from vl_absvit.looking.export_reader import read_index
+from vl_absvit.looking.own_texts import read_requests
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
 
 PREPARE = "data_prep/prepare_vqav2.py"

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tests.models.test_absvit import IMAGE_INDEX, naive_block
 from tests.models.test_vl_model import ARCHITECTURE
-from vl_absvit.attention.maps import norm_map, prior_mask_map
 from vl_absvit.config import VisionConfig
 from vl_absvit.errors import ConfigError
+from vl_absvit.looking.explanation import choose_maps
+from vl_absvit.looking.maps import norm_map, prior_mask_map
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.architecture import build_from_architecture, build_random_classifier, build_vision
 from vl_absvit.models.attention import TopDownBlock, attention_layer
@@ -23,7 +24,6 @@ from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.models.top_down import Steered, feed_back, reconstruction_loss
 from vl_absvit.models.trunks.base import Grid, Stage, Trunk, TrunkModel
 from vl_absvit.models.trunks.registry import MODELS
-from vl_absvit.tasks.attention import choose_maps
 from vl_absvit.token_grid import TokenGrid
 from vl_absvit.variants import VARIANTS
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties.profile import steady
-from vl_absvit.attention.geometry import cell_centres, seen_box
 from vl_absvit.evaluation.attention_agreement import area_average
 from vl_absvit.evaluation.pointing import points_at
+from vl_absvit.looking.geometry import cell_centres, seen_box
 
 sides = st.integers(2, 4000)
 grids = st.integers(1, 12)

@@ -8,10 +8,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
 from tests.properties.profile import steady
-from vl_absvit.attention.geometry import cell_centres
 from vl_absvit.evaluation.attention_agreement import spearman
 from vl_absvit.evaluation.pointing import points_at
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
+from vl_absvit.looking.geometry import cell_centres
 
 numbers = st.floats(-1e6, 1e6, width=32) | st.integers(-3, 3).map(float)
 KS = (1, 2, 5, 10)

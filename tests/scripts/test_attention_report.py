@@ -12,9 +12,9 @@ from PIL import Image
 from tests.browser import chromium_page
 from tests.exported import add_caption, add_question, blob
 from tests.run_script import run_script
-from vl_absvit.attention.exported import read_exported, read_index
-from vl_absvit.attention.render import spread
-from vl_absvit.attention.report import write_report
+from vl_absvit.looking.export_reader import read_exported, read_index
+from vl_absvit.looking.render import spread
+from vl_absvit.looking.report_page import write_report
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 PEAK = {"prior_mask": blob(4, 4, 3, 0, 0.8), "cross": np.full((4, 4), 0.5, dtype=np.float32)}

@@ -10,8 +10,8 @@ from PIL import Image
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.demo.world import write_pairs
+from vl_absvit.looking.prior_comparison import ClassPriors, TextPriors, load_steerable, sweep
 from vl_absvit.tasks.classification import ClassificationTask
-from vl_absvit.tasks.prior_comparison import ClassPriors, TextPriors, load_steerable, sweep
 from vl_absvit.tasks.vqa import VQATask
 
 SCRIPT = "scripts/compare_priors.py"

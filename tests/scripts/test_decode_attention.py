@@ -11,9 +11,9 @@ from PIL import Image
 from tests.lively_vqa import lively_task
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vision
-from vl_absvit.attention.decoding import shared_scale
 from vl_absvit.data.records import ImageTable, read_questions
-from vl_absvit.tasks.decoding import load_decodable, to_pixels
+from vl_absvit.looking.decoded_pictures import load_decodable, to_pixels
+from vl_absvit.looking.linear_decoder import shared_scale
 
 SCRIPT = "scripts/decode_attention.py"
 TEXTS = ["what is the red star?", "where is the blue ring?"]

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.lively_vqa import lively_task
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vision
-from vl_absvit.attention.two_questions import Turned, two_questions
+from vl_absvit.looking.two_questions import Turned, two_questions
 
 SCRIPT = "scripts/draw_pair.py"
 QUESTIONS = ["what is the red star?", "where is the blue ring?"]

@@ -20,14 +20,14 @@ from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit import cli
-from vl_absvit.attention.exported import read_exported, read_index
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.records import read_annotations, read_captions, read_questions
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+from vl_absvit.looking import export_run
+from vl_absvit.looking.explanation import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
+from vl_absvit.looking.export_reader import read_exported, read_index
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks import attention_export
-from vl_absvit.tasks.attention import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
 from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.retrieval import RetrievalTask, make_gallery
 from vl_absvit.tasks.retrieval_scores import score_gallery
@@ -327,12 +327,12 @@ def test_an_interrupted_export_goes_on_and_ends_like_an_uninterrupted_one(export
         return explain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(attention_export, "explain", explain_twice)
+        patch.setattr(export_run, "explain", explain_twice)
         assert export("parts", batch_size=4) == 130
     assert not (tmp_path / "parts/index.jsonl").exists()
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "parts").glob("*.npz")}
     assert 0 < len(before) < 18
-    monkeypatch.setattr(attention_export, "explain", lambda *arguments: calls.append(arguments) or explain(*arguments))
+    monkeypatch.setattr(export_run, "explain", lambda *arguments: calls.append(arguments) or explain(*arguments))
     capsys.readouterr()
     assert export("parts", batch_size=4) == 0
     assert f"going on: {len(before)} of 18 questions are in" in capsys.readouterr().out

@@ -24,8 +24,7 @@ from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, selection_loader
 from vl_absvit.tasks.facts import Words, sum_of_counts
 from vl_absvit.tasks.model_card import model_card
-from vl_absvit.tasks.opening import open_checkpoint
-from vl_absvit.tasks.registry import TASKS, find_task, task_of
+from vl_absvit.tasks.registry import TASKS, find_task, open_checkpoint, task_of
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
 from vl_absvit.tasks.vqa import make_dataset
 from vl_absvit.training.evaluated import evaluate_checkpoint

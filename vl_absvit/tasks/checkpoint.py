@@ -1,18 +1,22 @@
 """What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.config import VisionLanguageConfig
+from vl_absvit.data.collate import pad_texts
 from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
+from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
@@ -81,6 +85,26 @@ class VLCheckpoint(NamedTuple):
             ("text", f"RoBERTa, {sizes}; {words}"),
             ("fusion", "co-attention, {width} wide, {num_layers} layers, {num_heads} heads".format(**fusion)),
         ]
+
+
+@torch.no_grad()
+def priors_of(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Tensor:
+    """Priors of P texts, through the text encoder and the prior projection [AbS 2.6], (P, D).
+
+    Args:
+        checkpoint: of a VQA or retrieval run.
+
+    Raises:
+        InputError: a text is longer than the model reads.
+    """
+    tokenizer, longest = checkpoint.tokenizer, checkpoint.preprocessing.max_tokens
+    prepare_tokenizer(tokenizer)
+    for text in texts:
+        if count_truncated(pa.chunked_array([[text]]), tokenizer, longest):
+            raise InputError(f"prior {text!r:.60}: the checkpoint reads at most {longest} tokens")
+    token_ids, is_token = pad_texts(encode(texts, tokenizer, longest), tokenizer.pad_token_id)
+    device = next(checkpoint.model.parameters()).device
+    return checkpoint.model.encode_texts(token_ids.to(device), is_token.to(device)).prior
 
 
 def describe_data(config: VisionLanguageConfig) -> dict[str, Any]:

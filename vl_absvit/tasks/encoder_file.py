@@ -13,9 +13,9 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.architecture import image_statistics, named_sizes
 from vl_absvit.models.trunks.registry import MODELS
+from vl_absvit.tasks.checkpoint import priors_of
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
-from vl_absvit.tasks.opening import open_checkpoint
-from vl_absvit.tasks.prior_comparison import TextPriors
+from vl_absvit.tasks.registry import open_checkpoint
 
 METADATA = "timm"  # entry of the file's metadata
 
@@ -60,7 +60,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         if not vision.uses_prior or vision.prior is not None:
             why = "has a trained query as its prior" if vision.uses_prior else "uses no prior"
             raise ConfigError(f"--prior {prior!r:.60}: the encoder of {folder}, {vision.variant.label}, {why}")
-        state["prior"] = TextPriors(checkpoint, [prior]).vectors[0]
+        state["prior"] = priors_of(checkpoint, [prior])[0]
     name = config.model
     if config.top_down == "none":
         name = MODELS[name].plain

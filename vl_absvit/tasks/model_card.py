@@ -15,8 +15,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.checkpoint import chain_of
-from vl_absvit.tasks.opening import open_checkpoint
-from vl_absvit.tasks.registry import task_of_checkpoint
+from vl_absvit.tasks.registry import open_checkpoint, task_of_checkpoint
 
 NOT_KNOWN = "not recorded"
 SELECT = "select/"  # before the names of an evaluation's metrics in metrics.jsonl

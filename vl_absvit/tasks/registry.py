@@ -12,7 +12,9 @@ import yaml
 
 from vl_absvit.cli import config_keys
 from vl_absvit.config import TaskConfig
+from vl_absvit.data.json_files import read_json
 from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
@@ -28,6 +30,17 @@ def task_of(config: TaskConfig) -> type[Task]:
 def task_of_checkpoint(content: Mapping[str, Any]) -> type[Task] | None:
     """The task that wrote a checkpoint whose ``config.json`` has this content; None where none did."""
     return next((task for task in TASKS.values() if task.holds(content)), None)
+
+
+def open_checkpoint(folder: Path) -> Any:
+    """The checkpoint of any task's run, as the task loads it, or a converted one; the model is in evaluation mode.
+
+    Raises:
+        InputError: the folder is not whole, or holds something else.
+    """
+    config = folder / "config.json"  # where it is missing, the one who needs it says so
+    task = task_of_checkpoint(read_json(config, dict)) if config.is_file() else None
+    return load_parts(folder) if task is None else task.load(folder)
 
 
 def find_task(file: str, overrides: Sequence[str]) -> type[Task]:

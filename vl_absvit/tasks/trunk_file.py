@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.json_files import write_json
-from vl_absvit.data.records import ImageTable
+from vl_absvit.data.records import CAPTIONS, ImageTable, read_captions, read_manifest, read_questions
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import find
@@ -21,7 +21,6 @@ from vl_absvit.models.load_report import load_table
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.start_weights import fit_new_decoders, load_trunk
 from vl_absvit.tasks.decoder_fit import IMAGES, fit_decoders
-from vl_absvit.tasks.decoding import images_of_split
 from vl_absvit.variants import VARIANTS
 
 log = logging.getLogger(__name__)
@@ -55,6 +54,19 @@ def training_images(config: VisionLanguageConfig) -> Iterator[Tensor]:
     image_ids = np.concatenate([images_of_split(data.root, split, table) for split in data.train_splits])
     transform = image_transform(config.vision.image_size, *image_statistics(config.vision))
     return ImageLoader(table, transform, len(image_ids)).sample(image_ids, IMAGES, config.run.seed, transform)
+
+
+def images_of_split(root: str | Path, split: str, images: ImageTable) -> np.ndarray:
+    """Ids of the images of a prepared split that can be opened, ascending.
+
+    Raises:
+        InputError: there is no such split, or no image in it.
+    """
+    read = read_captions if read_manifest(root).get("kind") == CAPTIONS else read_questions
+    found = np.intersect1d(read(root, [split]).data.column("image_id").to_numpy(), images.available)
+    if not len(found):
+        raise InputError(f"{root}: there is no image in {split}")
+    return found
 
 
 def write_trunk(trunk: VisualEncoder, config: VisionLanguageConfig, folder: Path) -> None:

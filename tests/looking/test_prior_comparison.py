@@ -1,0 +1,187 @@
+"""Priors of texts and classes: what they are, what strength 0 leaves of them, and pairs against one row at a time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
+from vl_absvit.data.collate import pad_texts
+from vl_absvit.errors import InputError
+from vl_absvit.looking.maps import norm_map, prior_mask_map
+from vl_absvit.looking.prior_comparison import (
+    ClassPriors,
+    TextPriors,
+    load_steerable,
+    strength,
+    sweep,
+    sweep_pairs,
+)
+from vl_absvit.models.prior import prior_similarity
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import VQATask
+
+TEXTS = ["a red star", "a blue ring", "a green circle"]
+CLASSES = ["red_solid_star", "blue_dotted_ring", "nothing"]
+ALPHAS = [0.0, 1.0, 30.0]
+
+
+def save(task, folder):
+    folder.mkdir()
+    task.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(world, tmp_path_factory):
+    """An untrained checkpoint of each kind."""
+    base = tmp_path_factory.mktemp("priors")
+    classifier = ClassificationTask(tiny_pretrain_config(world, base, pooling="avg"))
+    torch.nn.init.normal_(classifier.model.vision.head.weight)  # which starts as 0
+    return {
+        "vqa": save(VQATask(tiny_vqa_config(world, base)), base / "vqa"),
+        "retrieval": save(RetrievalTask(tiny_retrieval_config(world, base)), base / "retrieval"),
+        "classifier": save(classifier, base / "classifier"),
+        "qkv": save(VQATask(tiny_vqa_config(world, base, vision=tiny_vision(top_down="absvit_qkv"))), base / "qkv"),
+    }
+
+
+@pytest.fixture(params=["vqa", "retrieval", "classifier", "qkv"])
+def priors(request, folders):
+    checkpoint = load_steerable(folders[request.param])
+    return ClassPriors(checkpoint, CLASSES) if request.param == "classifier" else TextPriors(checkpoint, TEXTS)
+
+
+@pytest.fixture
+def images():
+    return torch.randn(4, 3, 32, 32)
+
+
+def test_the_prior_of_a_text_is_the_projection_of_its_sentence(folders):
+    checkpoint = load_steerable(folders["vqa"])
+    ids = checkpoint.tokenizer(TEXTS)["input_ids"]
+    with torch.no_grad():
+        expected = checkpoint.model.encode_texts(*pad_texts(ids, checkpoint.tokenizer.pad_token_id)).prior
+    torch.testing.assert_close(TextPriors(checkpoint, TEXTS).vectors, expected)
+    one = TextPriors(checkpoint, TEXTS[1:2])
+    torch.testing.assert_close(one.vectors[0], expected[1])
+    tokens = torch.randn(5, 5, 16)
+    torch.testing.assert_close(one.cosines(tokens)[:, 0], prior_similarity(expected, tokens, "max")[1])
+    assert checkpoint.model.pool == "lse"
+    torch.testing.assert_close(one.logits(tokens)[:, 0], prior_similarity(expected, tokens, "lse")[1] / 0.07)
+    assert one.probabilities(tokens) is None
+
+
+def test_the_prior_of_a_class_is_its_row_of_the_head(folders):
+    checkpoint = load_steerable(folders["classifier"])
+    priors, vision = ClassPriors(checkpoint, CLASSES), checkpoint.model.vision
+    rows = [checkpoint.classes.index(name) for name in CLASSES]
+    assert torch.equal(priors.vectors, vision.head.weight[rows])
+    tokens = torch.randn(5, 5, 16)
+    features = tokens[:, 1:].mean(dim=1)
+    expected = F.linear(features, vision.head.weight, vision.head.bias)
+    with torch.no_grad():
+        torch.testing.assert_close(priors.logits(tokens), expected[:, rows])
+        torch.testing.assert_close(priors.probabilities(tokens), expected.softmax(dim=1)[:, rows])
+        cosines = F.cosine_similarity(features[:, None], vision.head.weight[None, rows], dim=-1)
+        torch.testing.assert_close(priors.cosines(tokens), cosines)
+
+
+def test_a_classifier_looks_as_it_did_in_training(folders, images):
+    model = load_steerable(folders["classifier"]).model
+    with torch.no_grad():
+        before = model(images).second_logits
+    priors = ClassPriors(load_steerable(folders["classifier"]), CLASSES)
+    with torch.no_grad():
+        query = priors.vision.look_twice(images)
+    assert torch.equal(priors.vision.forward_head(query.second.tokens), before), "the trainable query is untouched"
+
+
+def test_strength_changes_the_gain_alone_and_only_inside(priors, images):
+    vision = priors.vision
+    trained, gain = vision.modulate, vision.modulate.keywords["gain"]
+    with torch.no_grad():
+        usual = vision.look_twice(images, priors.vectors[[0, 1, 2, 0]]).second.tokens
+        with strength(vision, gain):
+            assert torch.equal(vision.look_twice(images, priors.vectors[[0, 1, 2, 0]]).second.tokens, usual)
+        with pytest.raises(ZeroDivisionError), strength(vision, 2 * gain):
+            assert vision.modulate.func is trained.func
+            assert not torch.equal(vision.look_twice(images, priors.vectors[[0, 1, 2, 0]]).second.tokens, usual)
+            raise ZeroDivisionError
+    assert vision.modulate is trained
+
+
+def test_a_sweep_is_what_the_model_gives_with_each_gain(priors, images):
+    asked, index = torch.tensor([2, 0, 1]), torch.tensor([0, 0, 3])
+    result = sweep(priors, images, asked, index, ALPHAS, block=-2)
+    outputs, grid = priors.vision.outputs, priors.vision.token_grid()
+    assert list(result.second) == ALPHAS
+    with torch.no_grad():
+        for alpha, view in result.second.items():
+            for row in range(3):
+                with strength(priors.vision, alpha):
+                    looks = priors.vision.look_twice(images[index[row]][None], priors.vectors[asked[row]][None])
+                torch.testing.assert_close(view.maps[row], norm_map(outputs(looks.second.states), grid, -2)[0])
+                torch.testing.assert_close(view.cosines[row], priors.cosines(looks.second.tokens)[0])
+                torch.testing.assert_close(view.logits[row], priors.logits(looks.second.tokens)[0])
+                torch.testing.assert_close(result.prior_mask[row], prior_mask_map(looks.prior_mask, grid)[0])
+        first = priors.vision.look_once(images)
+    torch.testing.assert_close(result.first.maps, norm_map(outputs(first.states), grid, -2))
+    torch.testing.assert_close(result.first.logits, priors.logits(first.tokens))
+
+
+def test_at_strength_0_all_priors_see_the_same_and_above_they_do_not(priors, images):
+    result = sweep(priors, images[:1], torch.arange(3), torch.zeros(3, dtype=torch.long), ALPHAS, block=-1)
+    neutral, strong = result.second[0.0], result.second[30.0]
+    for part in (neutral.maps, neutral.cosines, neutral.logits):
+        torch.testing.assert_close(part, part[:1].expand_as(part), rtol=0, atol=1e-6)
+    assert (strong.maps - strong.maps[:1]).abs().max() > 1e-3
+
+
+def test_pairs_are_asked_for_the_left_and_for_the_right_thing(priors, images):
+    things = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
+    batches = [(images[:3], things[:3]), (images[3:], things[3:])]
+    result = sweep_pairs(priors, batches, ALPHAS, block=-1)
+    assert result.prior_mask.maps.shape == (4, 2, 2, 2) and result.prior_mask.logits is None
+    for n in range(4):
+        for side in range(2):
+            one = sweep(priors, images[n : n + 1], things[n, side : side + 1], torch.tensor([0]), ALPHAS, block=-1)
+            for alpha, views in result.second.items():
+                torch.testing.assert_close(torch.tensor(views.maps[n, side]), one.second[alpha].maps[0])
+                logits = one.second[alpha].logits[0, things[n]]
+                torch.testing.assert_close(torch.tensor(views.logits[n, side]), logits)
+            torch.testing.assert_close(torch.tensor(result.prior_mask.maps[n, side]), one.prior_mask[0])
+            torch.testing.assert_close(torch.tensor(result.first.maps[n, side]), one.first.maps[0])
+            torch.testing.assert_close(torch.tensor(result.first.logits[n, side]), one.first.logits[0, things[n]])
+
+
+def test_a_look_that_is_not_finite_is_named_with_its_strength(priors, images):
+    rows = torch.arange(3)
+    with pytest.raises(InputError, match="alpha 1e\\+38: the second look gives numbers that are not finite"):
+        sweep(priors, 1e3 * images, rows, rows, [0.0, 1e38], block=-1)
+    with pytest.raises(InputError, match="^the first look gives"):
+        sweep(priors, images * torch.nan, rows, rows, [], block=-1)
+
+
+@pytest.mark.parametrize(
+    "top_down, label",
+    [("none", "ViT"), ("perceiver_io", "PerceiverIO"), ("feedback", "Feedback"), ("mask_att", "MaskAtt")],
+)
+def test_what_no_prior_steers_with_a_strength_is_refused(world, tmp_path, top_down, label):
+    vision = tiny_vision(top_down=top_down)
+    tasks = (
+        VQATask(tiny_vqa_config(world, tmp_path, vision=vision)),
+        RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=vision)),
+        ClassificationTask(tiny_pretrain_config(world, tmp_path, vision=vision)),
+    )
+    for number, task in enumerate(tasks):
+        folder = save(task, tmp_path / str(number))
+        with pytest.raises(InputError, match=f"checkpoint {folder}: expected AbSViT or AbSViT-QKV, .*, got {label}$"):
+            load_steerable(folder)
+
+
+def test_unknown_classes_and_long_texts_are_refused(folders):
+    with pytest.raises(InputError, match="prior 'unicorn': expected one of the checkpoint's 127 classes, blue_dotted_"):
+        ClassPriors(load_steerable(folders["classifier"]), ["red_solid_star", "unicorn"])
+    with pytest.raises(InputError, match="prior 'why why .*: the checkpoint reads at most 24 tokens"):
+        TextPriors(load_steerable(folders["vqa"]), ["a red star", "why " * 50])

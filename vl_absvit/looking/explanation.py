@@ -1,0 +1,152 @@
+"""Where a model looks: every kind of map, from the forward pass that answers a question or judges a caption.
+
+Shapes: B questions or captions, I images, A answers, N image tokens, h x w patches.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vl_absvit.data.collate import RetrievalBatch, VQABatch
+from vl_absvit.errors import ConfigError
+from vl_absvit.looking.maps import (
+    THIRD_FROM_END,
+    Heads,
+    check_block,
+    cls_map,
+    cross_gradient_map,
+    cross_map,
+    difference_map,
+    norm_map,
+    prior_mask_map,
+)
+from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
+from vl_absvit.models.top_down import Steered, per_text
+from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
+from vl_absvit.precision import arithmetic
+
+MAPS = (
+    "prior_mask",
+    "bottom_up",
+    "top_down",
+    "difference",
+    "bottom_up_cls",
+    "top_down_cls",
+    "cross",
+    "cross_gradient",
+)
+"""Every kind of map; ``maps.py`` defines them."""
+OF_PRIOR = ("prior_mask",)
+"""Those that an encoder without prior does not have."""
+OF_CLS = ("bottom_up_cls", "top_down_cls")
+"""Those that an encoder without CLS token does not have."""
+OF_SECOND_LOOK = ("top_down", "top_down_cls", "difference")
+"""Those that an encoder that looks once does not have."""
+OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
+"""Those that measure the tokens of a block that can be chosen."""
+
+
+class MapChoice(NamedTuple):
+    """Which maps to make, and how."""
+
+    names: tuple[str, ...]  # of ``MAPS``
+    block: int = THIRD_FROM_END  # whose tokens the maps of ``OF_ONE_BLOCK`` measure
+    heads: Heads = "mean"  # how attention heads become one in the maps of attention weights
+
+
+class Explanation(NamedTuple):
+    """What the model says and where it looked."""
+
+    logits: Tensor | MatchScores  # (B, A) of answers, or of B captions
+    maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for
+
+
+def choose_maps(
+    vision: VisualEncoder, names: Sequence[str] | None, block: int = THIRD_FROM_END, heads: Heads = "mean"
+) -> MapChoice:
+    """A choice that this encoder can follow.
+
+    Args:
+        names: kinds of maps; None means all that the encoder has.
+
+    Raises:
+        ConfigError: there is no such map, or no such block to make one of.
+    """
+    lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
+    lacking |= {} if vision.has_cls else dict.fromkeys(OF_CLS, "has no CLS token")
+    lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
+    if names is None:
+        names = [name for name in MAPS if name not in lacking]
+    for name in names:
+        if name not in MAPS:
+            raise ConfigError(f"there is no map {name!r}; there are {', '.join(MAPS)}")
+        if name in lacking:
+            raise ConfigError(f"there is no map {name!r}: the model's encoder, {vision.variant.label}, {lacking[name]}")
+    if set(names) & set(OF_ONE_BLOCK):
+        check_block(block, len(vision.all_blocks))
+    return MapChoice(tuple(dict.fromkeys(names)), block, heads)
+
+
+@torch.no_grad()
+def explain(
+    model: VLAbSViT, batch: VQABatch | RetrievalBatch, choice: MapChoice, first: FirstLook | None = None
+) -> Explanation:
+    """Answer a batch of questions, or judge one of captions, as in training, and make maps of where the model looked.
+
+    Args:
+        model: in evaluation mode; nothing is left in its gradients.
+        batch: of retrieval, without false captions.
+        choice: made by ``choose_maps``.
+        first: the first look at the batch's images, where it is there already.
+    """
+    vision, index, need_gradient = model.vision, batch.image_index, "cross_gradient" in choice.names
+    texts = model.encode_texts(batch.token_ids, batch.is_token)
+    first = vision.look_once(batch.images) if first is None else first
+    looks = vision.look_again(first, texts.prior, index)
+    with torch.set_grad_enabled(need_gradient):
+        # The graph begins at the fusion, whatever part of the model is trainable.
+        texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
+        out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
+    gradients = _gradients_of_what_is_said(out) if need_gradient else None
+
+    grid = vision.token_grid()
+
+    def norms(look: FirstLook | Look) -> Tensor:
+        return norm_map(vision.outputs(look.states), vision.token_grid(choice.block), choice.block)
+
+    def cls_attention(look: FirstLook | Look, signals: list[Steered] | None) -> Tensor:
+        return cls_map(vision.cls_attention(look.states, signals), grid, choice.heads)
+
+    def bottom_up() -> Tensor:
+        return per_text(norms(first), index)
+
+    def top_down() -> Tensor:
+        return looks.per_text(norms(looks.second), index)
+
+    makers: dict[str, Callable[[], Tensor]] = {
+        "prior_mask": lambda: prior_mask_map(looks.prior_mask, grid),
+        "bottom_up": bottom_up,
+        "top_down": top_down,
+        "top_down_cls": lambda: looks.per_text(cls_attention(looks.second, looks.signals), index),
+        "bottom_up_cls": lambda: per_text(cls_attention(first, None), index),
+        "cross": lambda: cross_map(out.text_to_image, batch.is_token, grid, choice.heads),
+        "difference": lambda: difference_map(top_down(), bottom_up()),
+        "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, grid, choice.heads),
+    }
+    is_matching = isinstance(out.logits, MatchScores)
+    logits = MatchScores(*map(Tensor.detach, out.logits)) if is_matching else out.logits.detach()
+    return Explanation(logits, {name: makers[name]() for name in choice.names})
+
+
+def _gradients_of_what_is_said(out: VLOutput) -> tuple[Tensor, ...]:
+    """Gradient with respect to the fusion's text-to-image attention, per layer, of what is said of each text.
+
+    That is a question's highest logit, or the logit of a caption's "matches", as in Li et al., "Align before Fuse",
+    NeurIPS 2021. Texts do not see each other, so that the gradient of the sum is each one's own.
+    """
+    with torch.enable_grad(), arithmetic("fp32", out.text_to_image[0].device):
+        said = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
+        return torch.autograd.grad(said.sum(), out.text_to_image)

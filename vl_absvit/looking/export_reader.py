@@ -1,0 +1,285 @@
+"""Read an attention export: ``index.jsonl``, and one archive of maps for each question or caption.
+
+Every line of the index is an object about one question or caption. ``EXPECTED`` says what it holds. The archive has one
+float grid (h, w) for each kind of map, the part ``box`` of the original picture that the grids cover, and the
+picture's ``image_size``. Both are in pixels of the upright picture.
+"""
+
+import os
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vl_absvit.data.bounded import check_ordinary
+from vl_absvit.data.json_files import form_name
+from vl_absvit.data.raw_folder import is_same, size_of
+from vl_absvit.data.strict_json import parse, shown
+from vl_absvit.errors import InputError
+from vl_absvit.looking.geometry import Box
+from vl_absvit.looking.own_texts import TextKind
+
+IMAGE_FROM_HERE = "image_from_here"
+"""Key of an index line: the picture's path relative to the export's folder, for exports that are moved with it."""
+NOT_MAPS = ("box", "image_size")
+"""Arrays of an archive that are no maps."""
+MAX_ARCHIVE_BYTES = 256 << 20
+"""Largest archive of one text's maps, unpacked. Grids of 64 x 64 cells take a megabyte."""
+PIXELS_APART = 0.5
+"""Largest difference between the boxes of index and archive. The archive's is rounded to float32."""
+
+
+class ExportedQuestion(NamedTuple):
+    """One question, the model's answer, and where the model looked."""
+
+    id: str
+    question_id: int | None  # None for a question that is not of a data set
+    image_id: int | None
+    image: Path  # the picture's file
+    question: str
+    prediction: str
+    confidence: float  # probability of the prediction, in [0, 1]
+    answers: tuple[str, ...] | None  # of people; None if they are not known
+    answer_type: str | None
+    accuracy: float | None  # of the prediction, in percent
+    image_size: tuple[int, int]  # width and height of the upright picture
+    box: Box  # part of the picture that the maps cover
+    maps: dict[str, np.ndarray]  # kind -> (h, w)
+
+
+class ExportedCaption(NamedTuple):
+    """One caption, how well it matches by the model's judgement, and where the model looked."""
+
+    id: str
+    caption_id: int | None  # None for a caption that is not of a data set
+    image_id: int | None
+    image: Path  # the picture's file
+    caption: str
+    match: float  # probability that caption and picture belong together, in [0, 1]
+    score: float  # retrieval ranks by it
+    image_size: tuple[int, int]  # width and height of the upright picture
+    box: Box  # part of the picture that the maps cover
+    maps: dict[str, np.ndarray]  # kind -> (h, w)
+
+
+Exported = ExportedQuestion | ExportedCaption
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value and value not in ("", "..") and value == Path(value).name
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _or_null(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or is_right(value)
+
+
+Fields = dict[str, tuple[str, Callable[[Any], bool]]]
+_SHARE = ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+_OF_BOTH: Fields = {
+    "id": ("a string", _is_text),
+    "image_id": ("an integer or null", _or_null(_is_whole)),
+    "image": ("a string", _is_text),
+    "image_size": (
+        "two positive integers",
+        lambda value: (
+            isinstance(value, list) and len(value) == 2 and all(_is_whole(side) and side > 0 for side in value)
+        ),
+    ),
+    "box": (
+        "four numbers x0 < x1, y0 < y1",
+        lambda value: (
+            isinstance(value, list)
+            and len(value) == 4
+            and all(map(_is_number, value))
+            and value[0] < value[2]
+            and value[1] < value[3]
+        ),
+    ),
+    "npz": ("the name of a file beside the index", _is_file_name),
+}
+_OF_QUESTIONS: Fields = {
+    "question_id": ("an integer or null", _or_null(_is_whole)),
+    "question": ("a string", _is_text),
+    "prediction": ("a string", _is_text),
+    "confidence": _SHARE,
+    "answers": (
+        "a list of strings, not empty, or null",
+        _or_null(lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value))),
+    ),
+    "answer_type": ("a string or null", _or_null(_is_text)),
+    "accuracy": ("a number from 0 to 100 or null", _or_null(lambda value: _is_number(value) and 0 <= value <= 100)),
+}
+_OF_CAPTIONS: Fields = {
+    "caption_id": ("an integer or null", _or_null(_is_whole)),
+    "caption": ("a string", _is_text),
+    "match": _SHARE,
+    "score": ("a number", _is_number),
+}
+EXPECTED: dict[TextKind, Fields] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
+"""Field of an index line -> the expected value, in words and as a test."""
+
+
+def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[str, Any]]:
+    """Read and check every line of an export's index.
+
+    Args:
+        kind: the expected kind of texts; None accepts both.
+
+    Raises:
+        InputError: the index is missing or empty, a line is not as ``EXPECTED`` says, or an id comes twice.
+    """
+    path = Path(folder) / "index.jsonl"
+    try:
+        check_ordinary(path)
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; see scripts/export_attention.py") from error
+    except (OSError, UnicodeDecodeError, InputError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    entries: list[dict[str, Any]] = []
+    first_line: dict[str, int] = {}
+    found: TextKind | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        source = f"{path}:{number}"
+        entry = _parse(line, source)
+        found = found or kind_of(entry)
+        if kind not in (None, found):
+            raise InputError(f"{path}: expected an export of {kind}s, got one of {found}s")
+        _check_fields(entry, EXPECTED[found], source)
+        if entry["id"] in first_line:
+            raise InputError(f"{path}:{number}: the id {entry['id']!r} is also on line {first_line[entry['id']]}")
+        first_line[entry["id"]] = number
+        entries.append(entry)
+    if not entries:
+        raise InputError(f"{path}: expected a line per question or caption, got none")
+    return entries
+
+
+def _parse(line: str, source: str) -> dict[str, Any]:
+    try:
+        entry = parse(line)
+    except ValueError as error:
+        raise InputError(f"{source}: expected JSON: {error}") from error
+    if not isinstance(entry, dict):
+        raise InputError(f"{source}: expected an object, got {form_name(entry)}")
+    return entry
+
+
+def kind_of(entry: dict[str, Any]) -> TextKind:
+    """The kind of text that a line of an index is about."""
+    return "caption" if "caption" in entry and "prediction" not in entry else "question"
+
+
+def _check_fields(entry: dict[str, Any], expected: Fields, source: str) -> None:
+    for name, (form, is_right) in expected.items():
+        if name not in entry:
+            raise InputError(f"{source}: expected {form} under {name!r}, got no such key")
+        if not is_right(entry[name]):
+            raise InputError(f"{source}: expected {form} under {name!r}, got {shown(entry[name])}")
+
+
+def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
+    """Read a question or caption of the index with its maps.
+
+    Args:
+        images: folder that has the picture under the last parts of its path; None uses the paths of the index.
+
+    Raises:
+        InputError: the archive or the picture's file is missing, damaged, or about another picture.
+    """
+    folder = Path(folder)
+    maps = read_maps(folder, entry)
+    image = _find_picture(folder, entry, images)
+    record = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
+    values = {name: _as_tuple(entry[name]) for name in record._fields if name in entry}
+    return record(**values | {"image": image, "maps": maps})
+
+
+def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None) -> Path:
+    """The picture's file. Of several, the first one with the size that the index states, else the first."""
+    if images is not None:
+        parts = Path(entry["image"]).parts
+        places = [Path(images, *parts[start:]) for start in range(1, len(parts))]
+    else:
+        from_here = entry.get(IMAGE_FROM_HERE)
+        places = [Path(os.path.normpath(folder.resolve() / from_here))] if isinstance(from_here, str) else []
+        places += [folder / entry["image"], Path(entry["image"])]
+    existing = [place for place in places if place.is_file()]
+    for place in existing:
+        if is_same(size_of(place), entry["image_size"]):
+            return place
+    if not existing:
+        hint = f" in {images}" if images is not None else "; if it was moved, say where with --images DIR"
+        raise InputError(
+            f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}{hint}"
+        )
+    return existing[0]
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Read the maps of an index line, by kind, (h, w) each.
+
+    Raises:
+        InputError: the archive is missing, damaged, or about another picture.
+    """
+    path = Path(folder) / entry["npz"]
+    archive = _read_archive(path)
+    for name in NOT_MAPS:
+        _check_agrees(path, name, archive.get(name), entry[name])
+    return {name: grid for name, grid in archive.items() if name not in NOT_MAPS}
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    try:
+        check_ordinary(path)
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("it is a single array")
+        with archive:
+            size = sum(member.file_size for member in archive.zip.infolist())
+            if size > MAX_ARCHIVE_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes, the limit is {MAX_ARCHIVE_BYTES:,}")
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except MemoryError as error:  # the header claims a shape far larger than the file
+        raise InputError(f"{path}: expected an archive of maps, got arrays too large for memory") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, RecursionError) as error:
+        raise InputError(f"{path}: expected an archive of maps: {error}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} is not made of finite numbers")
+        if name not in NOT_MAPS and (array.ndim != 2 or array.size == 0):
+            raise InputError(f"{path}: expected a grid (h, w) under {name}, got the shape {array.shape}")
+    if not arrays.keys() - set(NOT_MAPS):
+        raise InputError(f"{path}: expected at least one map, got none")
+    return arrays
+
+
+def _check_agrees(path: Path, name: str, found: np.ndarray | None, expected: Sequence[float]) -> None:
+    """Refuse an archive that belongs to another run or picture than the index."""
+    if found is None or found.shape != (len(expected),) or np.abs(found - np.asarray(expected)).max() > PIXELS_APART:
+        got = "nothing" if found is None else found.tolist()
+        raise InputError(f"{path}: expected the {name} {list(expected)} of index.jsonl, got {got}")

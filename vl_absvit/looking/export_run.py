@@ -1,0 +1,193 @@
+"""Questions or captions in, an attention export out: every process takes a contiguous part of what is not done yet."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import send_to_device
+from rich.progress import Progress
+from torch import Tensor
+
+from vl_absvit.config import Precision
+from vl_absvit.data.loaders import batch_loader
+from vl_absvit.data.whole_folder import fingerprint
+from vl_absvit.distributed import gather_objects, is_main, rank, world_size
+from vl_absvit.errors import InputError
+from vl_absvit.looking.explanation import MapChoice, explain
+from vl_absvit.looking.export_reader import EXPECTED, IMAGE_FROM_HERE
+from vl_absvit.looking.export_writer import ExportFolder
+from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.predictions import Answered, Matched, what_is_said
+from vl_absvit.looking.questions import Asked, Questions, batches_by_image
+from vl_absvit.looking.render import panel
+from vl_absvit.looking.report_page import TITLES
+from vl_absvit.tasks.checkpoint import HEADS, PREPROCESSING, VLCheckpoint, load_parts
+from vl_absvit.tasks.vqa import ANSWERS, VQACheckpoint, with_answers
+
+
+def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
+    """Read a checkpoint folder of a VQA or a retrieval run.
+
+    Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
+    """
+    checkpoint = load_parts(folder)
+    head = checkpoint.model.architecture["head"]["kind"]
+    if head == "vqa":
+        return with_answers(checkpoint, folder)
+    if head != "matching":
+        raise InputError(f"checkpoint {folder}: expected {HEADS['vqa']} or {HEADS['matching']}, got {HEADS[head]}")
+    return checkpoint
+
+
+def describe_export(
+    checkpoint: str | Path, questions: Questions, choice: MapChoice, colormap: str | None, precision: Precision
+) -> dict[str, Any]:
+    """Everything that an export's files depend on, as JSON.
+
+    Args:
+        checkpoint: its folder.
+        colormap: of the panels; None if there are none.
+    """
+    files = ["config.json", "model.safetensors", "tokenizer.json", PREPROCESSING]
+    files += [ANSWERS] if questions.kind == "question" else []
+    return {
+        "checkpoint": {name: fingerprint(Path(checkpoint) / name)["sha256"] for name in files},
+        f"{questions.kind}s": questions.describe(),
+        "maps": list(choice.names),
+        "block": choice.block,
+        "heads": choice.heads,
+        "colormap": colormap,
+        "precision": precision,
+    }
+
+
+def export_maps(
+    checkpoint: VQACheckpoint | VLCheckpoint,
+    questions: Questions,
+    folder: ExportFolder,
+    done: set[str],
+    choice: MapChoice,
+    *,
+    colormap: str | None,
+    batch_size: int,
+    num_workers: int,
+    bar: Progress,
+) -> None:
+    """Export every question or caption that is not done, and write the index; all processes call it.
+
+    Batches depend on the questions alone, so that neither the number of processes nor an interruption moves a map.
+
+    Args:
+        checkpoint: its model is on the device to use.
+        folder: started.
+        done: ids of the questions that are there, the same on every process.
+        colormap: of the panels; None for none.
+        batch_size: questions per forward pass.
+        num_workers: loader processes, and threads that draw and write, per process.
+    """
+    batches = batches_by_image(questions.image_ids, batch_size)
+    batches = [batch for batch in batches if any(questions.ids[row] not in done for row in batch)]
+    mine = [batches[k] for k in np.array_split(np.arange(len(batches)), world_size())[rank()]]
+    device = next(checkpoint.model.parameters()).device
+    vocabulary = checkpoint.vocabulary.answers if isinstance(checkpoint, VQACheckpoint) else ()
+    checkpoint.model.vision.fold()
+    shown = bar.add_task("looking", total=sum(map(len, mine)))
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        for rows, batch in zip(mine, batch_loader(questions.samples, mine, num_workers), strict=True):
+            explanation = explain(checkpoint.model, send_to_device(batch, device), choice)
+            said, maps = what_is_said(explanation.logits, vocabulary), _per_text(explanation.maps, len(rows))
+            of_image = itertools.groupby(zip(rows, said, maps, strict=True), lambda each: questions.image_ids[each[0]])
+            write = partial(_write, folder, questions, done, checkpoint.preprocessing.image_size, colormap)
+            for entries in pool.map(write, [list(group) for _, group in of_image]):
+                folder.note(entries)
+            bar.advance(shown, len(rows))
+    gather_objects([None])  # the main process waits for the others' notes
+    if is_main():
+        folder.complete(questions.ids)
+
+
+def _per_text(maps: Mapping[str, Tensor], texts: int) -> list[dict[str, np.ndarray]]:
+    """Name -> (B, h, w), to name -> (h, w) for each of B texts."""
+    arrays = {name: grids.float().cpu().numpy() for name, grids in maps.items()}
+    return [{name: grids[row] for name, grids in arrays.items()} for row in range(texts)]
+
+
+def _write(
+    folder: ExportFolder,
+    questions: Questions,
+    done: set[str],
+    image_size: int,
+    colormap: str | None,
+    looked: Sequence[tuple[int, Answered | Matched, dict[str, np.ndarray]]],
+) -> list[dict[str, Any]]:
+    """Files of the texts on one image, by row; returns the lines of those that were not done."""
+    new = [each for each in looked if questions.ids[each[0]] not in done]
+    if not new:
+        return []
+    row = new[0][0]
+    picture = None if colormap is None else questions.open(row)
+    size = questions.image_size(row) if picture is None else picture.size
+    entries = []
+    for row, said, maps in new:
+        asked = questions.asked(row)
+        for name, value in said._asdict().items():
+            if isinstance(value, float) and not isfinite(value):
+                raise InputError(f"{questions.kind} {asked.id}: the model's {name} is {value}")
+        place = folder.place_of(asked.image) if asked.content is None else _kept_picture(folder, asked)
+        entry = _entry(asked, said, place, size, image_size, has_panel=picture is not None)
+        drawn = None
+        if picture is not None:
+            titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
+            drawn = panel(
+                picture, titled, entry["box"], text=asked.text, remarks=said.remarks(asked), colormap=colormap
+            )
+        folder.write(entry, maps, drawn)
+        entries.append(entry)
+    return entries
+
+
+def _entry(
+    asked: Asked,
+    said: Answered | Matched,
+    place: dict[str, str],
+    size: tuple[int, int],
+    image_size: int,
+    has_panel: bool,
+) -> dict[str, Any]:
+    """A line of the index.
+
+    Args:
+        place: where readers find the picture.
+    """
+    entry = {
+        "id": asked.id,
+        "image_id": asked.image_id,
+        **place,
+        **said.fields(asked),
+        "image_size": list(size),
+        "box": list(seen_box(*size, image_size)),
+        "npz": f"{asked.id}.npz",
+        "png": f"{asked.id}.png" if has_panel else None,
+    }
+    return entry | _passed_on(asked.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})
+
+
+def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
+    """What was said with a text, under its own names; those that the index uses itself get ``given_`` before them."""
+    passed = {}
+    for name, value in more.items():
+        while name in taken:
+            name = f"given_{name}"
+        taken = taken | {name}
+        passed[name] = value
+    return passed
+
+
+def _kept_picture(folder: ExportFolder, asked: Asked) -> dict[str, str]:
+    """A copy in the export of a picture that the tables hold."""
+    return {"image": folder.keep_picture(f"{asked.image_id}{asked.image.suffix}", asked.content)}

@@ -1,0 +1,144 @@
+"""One question about one picture, answered while a person waits: the answers, and where the model looked.
+
+Shapes: h x w patches.
+"""
+
+import time
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from PIL import Image
+from torch import Tensor
+
+from vl_absvit.config import Precision
+from vl_absvit.data.collate import VQASample, collate_vqa
+from vl_absvit.data.rgb import decode_rgb
+from vl_absvit.data.texts import encode, prepare_tokenizer
+from vl_absvit.errors import InputError
+from vl_absvit.looking.explanation import choose_maps, explain
+from vl_absvit.looking.geometry import Box, scaled, seen_box
+from vl_absvit.looking.maps import THIRD_FROM_END
+from vl_absvit.looking.render import overlay
+from vl_absvit.models.looks import FirstLook
+from vl_absvit.precision import arithmetic
+from vl_absvit.tasks.vqa import VQACheckpoint
+
+SHOWN = ("prior_mask", "bottom_up", "top_down", "cross")
+"""Maps of an answer; a plain ViT has no prior mask and no top-down map."""
+TOP = 5
+"""Answers shown, at most."""
+PICTURE_SIDE = 512
+"""Longer side of the picture under the maps, in pixels."""
+KEPT_LOOKS = 4
+"""Pictures whose first look is kept, the last ones asked about (base size, 384 px, fp32: 30 MB each)."""
+
+
+class Answer(NamedTuple):
+    """One of the vocabulary's answers."""
+
+    text: str
+    confidence: float  # sigmoid of its logit: answers are trained with binary cross-entropy, each on its own
+
+
+class Reply(NamedTuple):
+    """What the model makes of a question."""
+
+    answers: list[Answer]  # the most confident first
+    maps: dict[str, np.ndarray]  # name -> (h, w)
+    picture: Image.Image  # RGB, upright, its longer side ``PICTURE_SIDE``
+    box: Box  # part of ``picture`` that the model saw and the maps cover
+    seconds: float
+    looked_before: bool  # whether the first look was there already
+    is_cut: bool  # whether the question is longer than the model reads
+
+    def overlays(self, strength: float) -> dict[str, Image.Image]:
+        """The maps over the picture, by name; ``strength`` as in ``render.overlay``."""
+        return {name: overlay(self.picture, grid, self.box, strength=strength) for name, grid in self.maps.items()}
+
+
+class _Seen(NamedTuple):
+    """A picture that the model has looked at once."""
+
+    picture: Image.Image  # as in ``Reply``
+    box: Box  # as in ``Reply``
+    image: Tensor  # (3, H, W), what the model sees
+    first: FirstLook
+
+
+class LiveModel:
+    """A VQA model that is asked one question after the other, mostly about the same picture."""
+
+    def __init__(self, checkpoint: VQACheckpoint, device: torch.device, precision: Precision = "fp32") -> None:
+        self._precision = precision
+        prepare_tokenizer(checkpoint.tokenizer)
+        self._model, self._tokenizer, self._device = checkpoint.model.to(device), checkpoint.tokenizer, device
+        self._answers, self._max_tokens = checkpoint.vocabulary.answers, checkpoint.preprocessing.max_tokens
+        self._transform, self._image_size = checkpoint.preprocessing.transform(), checkpoint.preprocessing.image_size
+        vision = self._model.vision
+        vision.fold()
+        block = max(THIRD_FROM_END, -len(vision.all_blocks))  # the first of a model that has fewer
+        names = choose_maps(vision, None, block).names
+        self._choice = choose_maps(vision, [name for name in SHOWN if name in names], block)
+        self._kept: dict[bytes, _Seen] = {}  # by the file's content, the last one asked about at the end
+        self._busy = Lock()
+
+    def ask(self, content: bytes, question: str) -> Reply:
+        """Answer a question about the picture in ``content``, as in evaluation; white space around it does not count.
+
+        The first look knows no question: it is computed with the first one about a picture, and kept.
+
+        Raises:
+            InputError: the question is empty or the picture cannot be used; the message is the reason alone.
+        """
+        token_ids, is_cut = self._read(question)
+        with self._busy, torch.no_grad(), arithmetic(self._precision, self._device):
+            start = time.perf_counter()
+            seen = self._kept.pop(content, None)
+            looked_before = seen is not None
+            seen = seen or self._look(content)
+            self._keep(content, seen)
+            sample = VQASample(0, 0, seen.image, token_ids, [], [])
+            batch = collate_vqa([sample], pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
+            explanation = explain(self._model, send_to_device(batch, self._device), self._choice, seen.first)
+            answers = self._best(explanation.logits[0].float().cpu())
+            maps = {name: grids[0].float().cpu().numpy() for name, grids in explanation.maps.items()}
+            seconds = time.perf_counter() - start
+        return Reply(answers, maps, seen.picture, seen.box, seconds, looked_before, is_cut)
+
+    def _read(self, question: str) -> tuple[list[int], bool]:
+        """Token ids of a question, and whether it was cut."""
+        question = question.strip()
+        if not question:
+            raise InputError("the question is empty")
+        try:
+            question.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the question cannot be written in UTF-8: {error.reason}") from error
+        limit = self._max_tokens
+        longer, cut = (encode([question], self._tokenizer, length)[0] for length in (limit + 1, limit))
+        return cut, len(longer) > len(cut)
+
+    def _look(self, content: bytes) -> _Seen:
+        picture = decode_rgb(content)
+        image = self._transform(picture)
+        first = self._model.vision.look_once(image[None].to(self._device))
+        scale = PICTURE_SIDE / max(picture.size)
+        small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
+        box = scaled(seen_box(*picture.size, self._image_size), scale)
+        return _Seen(small, box, image, first)
+
+    def _keep(self, content: bytes, seen: _Seen) -> None:
+        self._kept[content] = seen
+        while len(self._kept) > KEPT_LOOKS:
+            del self._kept[next(iter(self._kept))]
+
+    def _best(self, logits: Tensor) -> list[Answer]:
+        """The most probable answers; of equal ones, those that come first in the vocabulary."""
+        if not logits.isfinite().all():
+            raise InputError("the model's scores are not numbers: the checkpoint's weights are damaged")
+        order = logits.argsort(descending=True, stable=True)[:TOP].tolist()
+        confidence = logits.sigmoid().tolist()
+        return [Answer(self._answers[label], confidence[label]) for label in order]

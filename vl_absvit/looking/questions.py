@@ -1,0 +1,255 @@
+"""The texts of an export: questions or captions of a prepared split, or the user's own texts about any picture.
+
+Each class gives samples for a ``DataLoader`` and further facts about each text. Shapes: Q questions or captions.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+
+from vl_absvit.data.captions import CaptionDataset
+from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
+from vl_absvit.data.identity import content_of
+from vl_absvit.data.loaders import BatchedDataset
+from vl_absvit.data.records import ImageTable, read_questions, split_names
+from vl_absvit.data.rgb import open_rgb
+from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
+from vl_absvit.data.transforms import ImageTransform
+from vl_absvit.data.vqa import VQADataset
+from vl_absvit.errors import InputError
+from vl_absvit.looking.own_texts import Request, TextKind
+
+log = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """A text about a picture, and the facts that are known without the model."""
+
+    id: str  # names its files
+    text_id: int | None  # of the question or caption in the prepared tables
+    image_id: int | None
+    image: Path  # the picture's file; it exists only if ``content`` is None
+    content: bytes | None  # the file's bytes, if the prepared tables hold them
+    text: str  # the question or caption
+    answers: list[str] | None = None  # of people
+    answer_type: str | None = None
+    truth: str | None = None  # the answer that most people gave
+    more: Mapping[str, Any] = MappingProxyType({})  # further keys of the user's request
+
+
+class Questions(Protocol):
+    """What an export needs of its questions or captions. ``row`` counts them from 0."""
+
+    kind: TextKind
+    samples: BatchedDataset
+    ids: list[str]  # Q, in the index's order
+    image_ids: np.ndarray  # (Q,), equal for texts about one image
+
+    def describe(self) -> dict[str, Any]: ...
+    def asked(self, row: int) -> Asked: ...
+    def image_size(self, row: int) -> tuple[int, int]: ...
+    def open(self, row: int) -> Image.Image: ...
+
+
+class _OfSplit:
+    """The questions or captions of a prepared split that have an image."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        samples: VQADataset | CaptionDataset,
+        text_ids: np.ndarray,
+        images: str | Path | None,
+    ) -> None:
+        """
+        Args:
+            split: its name, or several with commas between them.
+            samples: the same split as a data set.
+            text_ids: of its samples, (Q,).
+            images: folder of the raw images; None uses the places that the manifest names.
+        """
+        self.samples, self.image_ids = samples, samples.image_ids
+        self.ids = [str(text_id) for text_id in text_ids.tolist()]
+        self._root, self._split = Path(root), split
+        self._images = ImageTable(root, images)
+
+    def describe(self) -> dict[str, Any]:
+        """Facts that identify these texts, independent of their place, as JSON."""
+        splits = split_names(self._split)
+        return {"content": content_of(self._root, splits), "split": ",".join(splits)}
+
+    def _file(self, row: int) -> tuple[Path, bytes | None]:
+        """The picture's file, and its bytes if the tables hold them."""
+        (file,) = self._images.records([self.image_ids[row]])
+        return self._images.raw_root.resolve() / file.file, file.content
+
+    def image_size(self, row: int) -> tuple[int, int]:
+        """Width and height of the upright picture, as prepared."""
+        width, height = self._images.sizes([self.image_ids[row]])[0].tolist()
+        return width, height
+
+    def open(self, row: int) -> Image.Image:
+        """The picture.
+
+        Raises:
+            InputError: it cannot be opened, or its size is not that of the preparation.
+        """
+        image_id, expected = self.image_ids[row], self.image_size(row)
+        (picture,) = self._images.open([image_id])
+        if picture.size != expected:
+            sizes = [f"{width} x {height}" for width, height in (expected, picture.size)]
+            raise InputError(f"image {image_id} had {sizes[0]} pixels when it was prepared and now has {sizes[1]}")
+        return picture
+
+
+class SplitQuestions(_OfSplit):
+    """The questions of a prepared split that have an image."""
+
+    kind: TextKind = "question"
+
+    def __init__(self, root: str | Path, split: str, samples: VQADataset, images: str | Path | None = None) -> None:
+        super().__init__(root, split, samples, samples.question_ids, images)
+        self._table = read_questions(root, split_names(split))
+        self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
+
+    def asked(self, row: int) -> Asked:
+        """The facts about a question."""
+        record = self._table[int(self._rows[row])]
+        return Asked(
+            self.ids[row], record["question_id"], record["image_id"], *self._file(row), record["question"],
+            record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
+        )  # fmt: skip
+
+
+class SplitCaptions(_OfSplit):
+    """The captions of a prepared split that have an image. Each is about its own image."""
+
+    kind: TextKind = "caption"
+
+    def __init__(self, root: str | Path, split: str, samples: CaptionDataset, images: str | Path | None = None) -> None:
+        """
+        Args:
+            samples: the same split as a data set, without false captions.
+        """
+        super().__init__(root, split, samples, samples.caption_ids, images)
+        self._captions = samples
+
+    def asked(self, row: int) -> Asked:
+        """The facts about a caption."""
+        caption_id, image_id = int(self._captions.caption_ids[row]), int(self.image_ids[row])
+        return Asked(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
+
+
+class OwnQuestions:
+    """The user's own questions or captions as a data set of VQA samples."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        transform: ImageTransform,
+        kind: TextKind = "question",
+    ) -> None:
+        """
+        Args:
+            max_tokens: longest text, special tokens included.
+            transform: from pictures to the model's inputs.
+        """
+        self.kind: TextKind = kind
+        prepare_tokenizer(tokenizer)
+        self._requests, self._tokenizer, self._max_tokens, self._transform = requests, tokenizer, max_tokens, transform
+        self.samples: BatchedDataset = self
+        self.ids = [request.id for request in requests]
+        number_of: dict[Path, int] = {}
+        self.image_ids = np.array([number_of.setdefault(request.image, len(number_of)) for request in requests])
+        if truncated := count_truncated(pa.chunked_array([[r.text for r in requests]]), tokenizer, max_tokens):
+            log.warning("%d %ss are longer than %d tokens and are cut", truncated, kind, max_tokens)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
+        """Several samples at once. Every distinct picture is decoded once."""
+        texts = encode([self._requests[row].text for row in indices], self._tokenizer, self._max_tokens)
+        first_row = {self.image_ids[row]: row for row in reversed(indices)}
+        image_of = {image_id: self._transform(self.open(row)) for image_id, row in first_row.items()}
+        return [
+            VQASample(row, int(self.image_ids[row]), image_of[self.image_ids[row]], text, [], [])
+            for row, text in zip(indices, texts, strict=True)
+        ]
+
+    def collate(self, samples: Sequence[VQASample]) -> VQABatch:
+        """A batch of samples without targets. Question ids are rows; image ids are equal for equal pictures."""
+        return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: there is no augmentation."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts that identify these texts and pictures, independent of their place, as JSON. Opens every picture.
+
+        Raises:
+            InputError: a picture cannot be opened.
+        """
+        digest = hashlib.sha256()
+        for request, number in zip(self._requests, self.image_ids.tolist(), strict=True):
+            more = [dict(request.more)] if request.more else []
+            digest.update(json.dumps([request.id, number, request.text, *more]).encode())
+        for row in np.unique(self.image_ids, return_index=True)[1]:
+            picture = self.open(row)
+            digest.update(f"{picture.size}".encode() + picture.tobytes())
+        return {"requests": digest.hexdigest()}
+
+    def asked(self, row: int) -> Asked:
+        """The facts about a text."""
+        request = self._requests[row]
+        return Asked(request.id, None, None, request.image, None, request.text, more=request.more)
+
+    def image_size(self, row: int) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.open(row).size
+
+    def open(self, row: int) -> Image.Image:
+        """The picture.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        request = self._requests[row]
+        try:
+            return open_rgb(request.image)
+        except InputError as error:
+            raise InputError(f"{request.source}: {error}") from error
+
+
+def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:
+    """All rows in batches. Rows of one image stay together, so that its questions share one first look.
+
+    Images keep the order of their first rows. Only an image with more questions than a batch holds is divided.
+
+    Args:
+        image_ids: of every row, (Q,).
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, image_id in enumerate(image_ids.tolist()):
+        rows_of.setdefault(image_id, []).append(row)
+    batches: list[list[int]] = []
+    for rows in rows_of.values():
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            if batches and len(batches[-1]) + len(part) <= batch_size:
+                batches[-1] += part
+            else:
+                batches.append(part)
+    return batches
