@@ -1,12 +1,7 @@
-"""Finetune a vision-language AbSViT on visual question answering.
-
-python scripts/finetune_vqa.py --config configs/demo/vqa.yaml [--optim.batch_size 64 ...]
-accelerate launch --num_processes 8 scripts/finetune_vqa.py --config configs/vqa_absvit_base.yaml --data.root OUT
-"""
+"""A checkout's door to vl_absvit/commands/finetune_vqa.py."""
 
 from vl_absvit.cli import run_main
-from vl_absvit.tasks.registry import TASKS
-from vl_absvit.training.loop import run_task
+from vl_absvit.commands.finetune_vqa import main
 
 if __name__ == "__main__":
-    run_main(lambda: run_task(TASKS["vqa"]))
+    run_main(main)

@@ -1,12 +1,7 @@
-"""Pretrain the visual encoder on labelled images, with a trainable query as prior.
-
-python scripts/pretrain_vision.py --config configs/demo/pretrain.yaml [--optim.batch_size 64 ...]
-accelerate launch --multi_gpu --num_processes 8 scripts/pretrain_vision.py --config configs/pretrain_absvit_base.yaml
-"""
+"""A checkout's door to vl_absvit/commands/pretrain_vision.py."""
 
 from vl_absvit.cli import run_main
-from vl_absvit.tasks.registry import TASKS
-from vl_absvit.training.loop import run_task
+from vl_absvit.commands.pretrain_vision import main
 
 if __name__ == "__main__":
-    run_main(lambda: run_task(TASKS["pretraining"]))
+    run_main(main)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from tests.browser import chromium_page
 from tests.lively_vqa import lively_task
 from tests.reverse_proxy import served_below
 from tests.run_script import ROOT
+from vl_absvit.commands.app import find_host, free_port
 from vl_absvit.errors import ConfigError
 
 SCRIPT, PROXY = "scripts/app.py", "9"
@@ -306,17 +306,15 @@ def test_without_gradio_one_line_says_how_to_get_it(complaint):
 
 
 def test_a_taken_port_gives_way_to_the_next_free_one():
-    app = runpy.run_path(str(ROOT / SCRIPT))
-    free_port, here = app["free_port"], app["find_host"]("127.0.0.1")
+    here = find_host("127.0.0.1")
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         assert port < free_port(port, here) < port + 100
-        assert port < free_port(port, app["find_host"]("0.0.0.0")) < port + 100
+        assert port < free_port(port, find_host("0.0.0.0")) < port + 100
     assert free_port(port, here) == port and free_port(0, here) > 0
 
 
 def test_an_ipv6_address_has_brackets_where_it_is_part_of_a_url():
-    find_host = runpy.run_path(str(ROOT / SCRIPT))["find_host"]
     try:
         host = find_host("::1")
     except ConfigError:
@@ -329,5 +327,5 @@ def test_an_ipv6_address_has_brackets_where_it_is_part_of_a_url():
     [("127.0.0.1", "127.0.0.1", True), ("localhost", "localhost", True), ("0.0.0.0", "0.0.0.0", False)],
 )
 def test_an_address_that_other_machines_reach_is_told_from_one_that_they_do_not(name, url, is_loopback):
-    host = runpy.run_path(str(ROOT / SCRIPT))["find_host"](name)
+    host = find_host(name)
     assert (host.in_url, host.is_loopback) == (url, is_loopback)

@@ -1,0 +1,72 @@
+"""Draw how two questions about one picture turn the second look: image, first look, and for either question both maps.
+
+python scripts/draw_pair.py --checkpoint runs/demo/vqa/checkpoints/best --image a.jpg \\
+    --questions "What is left?" "What is right?" --output pair.png
+
+The run's vision.top_down must be one that looks again for the text. Maps are those of scripts/export_attention.py.
+"""
+
+from pathlib import Path
+
+import torch
+from accelerate.utils import send_to_device
+from PIL import Image
+
+from vl_absvit.cli import OptionParser, add_precision_option, run_main
+from vl_absvit.data.files import write_whole
+from vl_absvit.data.json_files import make_room
+from vl_absvit.hub import find
+from vl_absvit.looking.explanation import choose_maps, explain
+from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.maps import THIRD_FROM_END
+from vl_absvit.looking.own_texts import make_request
+from vl_absvit.looking.predictions import what_is_said
+from vl_absvit.looking.questions import OwnQuestions
+from vl_absvit.looking.two_questions import Turned, two_questions
+from vl_absvit.precision import arithmetic
+from vl_absvit.tasks.vqa import load_checkpoint
+
+COLOURS = 96
+"""Of the page: enough for its maps to look smooth, few enough for a small file."""
+
+
+def main() -> None:
+    parser = OptionParser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA checkpoint")
+    parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="a picture")
+    parser.add_argument("--questions", nargs=2, required=True, metavar="TEXT", help="two questions about it")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="picture to write")
+    parser.add_argument(
+        "--block", type=int, default=THIRD_FROM_END, help="block whose tokens both looks' maps measure (default: -3)"
+    )
+    add_precision_option(parser)
+    arguments = parser.parse_args()
+    if arguments.output.suffix.lower() != ".png":
+        parser.error(f"--output: expected a name that ends in .png, got {arguments.output}")
+
+    requests = [make_request(arguments.image, text, "command line") for text in arguments.questions]
+    make_room(arguments.output)
+    checkpoint = load_checkpoint(find(arguments.checkpoint, "--checkpoint").path)
+    model, preprocessing = checkpoint.model, checkpoint.preprocessing
+    choice = choose_maps(model.vision, ("prior_mask", "bottom_up", "top_down"), arguments.block)
+    asked = OwnQuestions(requests, checkpoint.tokenizer, preprocessing.max_tokens, preprocessing.transform())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch = send_to_device(asked.collate(asked.__getitems__([0, 1])), device)
+    with arithmetic(arguments.precision, device):
+        explanation = explain(model.to(device), batch, choice)
+    said = what_is_said(explanation.logits, checkpoint.vocabulary.answers)
+    maps = {name: grids.float().cpu().numpy() for name, grids in explanation.maps.items()}
+    turned = tuple(
+        Turned(text, each.prediction, maps["prior_mask"][row], maps["top_down"][row])
+        for row, (text, each) in enumerate(zip(arguments.questions, said, strict=True))
+    )
+    picture = asked.open(0)
+    box = seen_box(*picture.size, preprocessing.image_size)
+    page = two_questions(picture, maps["bottom_up"][0], turned, box)
+    page = page.quantize(COLOURS, dither=Image.Dither.NONE)
+    write_whole(arguments.output, lambda stream: page.save(stream, "PNG", optimize=True))
+    print(arguments.output)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,161 @@
+"""Recall of image and text retrieval on a split, with its protocol in words.
+
+python scripts/evaluate_retrieval.py --checkpoint runs/retrieval/checkpoints/best --data OUT --split test \\
+    --look second --shortlist 128 --output scores.json
+Also under torchrun or accelerate launch. ``--look first`` compares every caption's prior with every image's first look;
+``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them.
+``--folds 5`` gives the mean over five consecutive folds, each ranked among its own images and captions: COCO's "1K".
+Interrupted, it goes on when the same command is given again.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vl_absvit.cli import (
+    OptionParser,
+    add_images_option,
+    add_loading_options,
+    check_loading_options,
+    progress,
+    run_main,
+)
+from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from vl_absvit.tasks.retrieval import RetrievalTask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
+
+    evaluate_checkpoint(arguments, RetrievalTask.load, rank)
+
+
+def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """All images and captions of the split."""
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from vl_absvit.data.json_files import make_room, write_json
+    from vl_absvit.distributed import gather_objects, is_main
+    from vl_absvit.evaluation.chunk_store import FileChunkStore
+    from vl_absvit.evaluation.retrieval_metrics import (
+        consecutive_folds,
+        mean_measures,
+        measures_of_folds,
+        retrieval_ranks,
+    )
+    from vl_absvit.precision import DESCRIPTIONS, arithmetic
+    from vl_absvit.tasks.kept_scores import keep_scores
+    from vl_absvit.tasks.retrieval import make_gallery
+    from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
+    from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
+
+    checkpoint = found.checkpoint
+    if arguments.keep_scores:
+        make_room(arguments.keep_scores)
+    gallery = make_gallery(
+        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images
+    )
+    if gallery.without_image:
+        raise InputError(
+            f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, which was "
+            "missing when they were prepared, and recall is over all of them; bring the images and prepare again, "
+            "into another folder"
+        )
+    if arguments.folds > len(gallery.image_ids):
+        raise InputError(f"--folds: {arguments.split} has {len(gallery.image_ids)} images, got {arguments.folds} folds")
+    fold_of_image = consecutive_folds(len(gallery.image_ids), arguments.folds)
+    largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
+    size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
+    batch_size = arguments.batch_size or pairs_at_once(found.device)
+    settings = {name: getattr(arguments, name) for name in ("split", "look", "folds")}
+    settings |= {"batch_size": batch_size, "precision": DESCRIPTIONS[arguments.precision]}
+    store = FileChunkStore(arguments.output)
+    goes_on = is_main() and store.start(request_of(found.folder, arguments.data, shortlist=size, **settings))
+    gather_objects([None])  # the other processes wait until the store is there
+    if goes_on:
+        print(f"going on with the interrupted evaluation in {store.folder}")
+    started = time.monotonic()
+    with progress() as bar, arithmetic(arguments.precision, found.device):
+        scores = score_gallery(
+            checkpoint.model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
+            batch_size=batch_size, num_workers=arguments.num_workers, store=store,
+        )  # fmt: skip
+    if is_main():
+        table = scores.similarity if arguments.look == "first" else scores.pairs
+        shortlists = () if arguments.look == "first" else (scores.similarity, size)
+        ranks = retrieval_ranks(table, gallery.image_of_caption, *shortlists, fold_of_image=fold_of_image)
+        of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
+        measured = mean_measures(of_folds)
+        judged = 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum())
+        result = {
+            **rounded(measured),
+            **describe_protocol(
+                checkpoint, arguments.data, arguments.split, gallery, arguments.look, size, arguments.folds
+            ),
+            "pairs": judged,
+            "precision": arguments.precision,
+            "checkpoint": found.name,
+            "seconds": round(time.monotonic() - started, 2),
+            "went_on_after_interruption": goes_on,
+        }
+        if arguments.folds > 1:
+            result["per_fold"] = [rounded(fold) for fold in of_folds]
+        if arguments.keep_scores:
+            keep_scores(arguments.keep_scores, gallery, scores, ranks, fold_of_image)
+        write_json(arguments.output, result, indent=1)
+        store.remove()
+        columns = ("R@1", "R@5", "R@10", "median rank", "mean rank")
+        shown = Table(result["protocol"], *columns, caption=f"sum of recalls {measured['rsum']:.2f}")
+        for name, title in (("ir", "image retrieval"), ("tr", "text retrieval")):
+            numbers = (f"{name}_r1", f"{name}_r5", f"{name}_r10", f"{name}_median_rank", f"{name}_mean_rank")
+            shown.add_row(title, *(f"{measured[number]:.2f}" for number in numbers))
+        Console().print(shown)
+
+
+def rounded(measured: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in measured.items()}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OptionParser(__doc__)
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a retrieval checkpoint, or hub name"
+    )
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_captions.py")
+    add_images_option(parser)
+    parser.add_argument("--split", required=True, help="split to rank, such as test")
+    parser.add_argument("--look", choices=("first", "second"), default="second", help="dual encoder, or whole model")
+    parser.add_argument(
+        "--shortlist", default="128", metavar="K|all", help="candidates per query that the whole model judges (128)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="recalls and protocol, as JSON")
+    parser.add_argument(
+        "--folds", type=int, default=1, metavar="N", help="mean over N consecutive folds of the images (default: 1)"
+    )
+    parser.add_argument(
+        "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
+    )
+    add_loading_options(parser, "pairs per forward pass (default: 64 on a CPU, 256 on a GPU)", None)
+    arguments = parser.parse_args()
+    if arguments.shortlist != "all" and not (arguments.shortlist.isascii() and arguments.shortlist.isdigit()):
+        parser.error(f"--shortlist must be a positive number or all, got {arguments.shortlist}")
+    if arguments.shortlist != "all" and int(arguments.shortlist) < 1:
+        parser.error(f"--shortlist must be at least 1, got {arguments.shortlist}")
+    if arguments.folds < 1:
+        parser.error(f"--folds must be at least 1, got {arguments.folds}")
+    if arguments.keep_scores == arguments.output:
+        parser.error("--keep-scores and --output name the same file")
+    check_loading_options(parser, arguments)
+    return arguments
+
+
+if __name__ == "__main__":
+    run_main(main)

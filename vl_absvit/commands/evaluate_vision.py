@@ -1,0 +1,231 @@
+"""Classify images: top-1 and top-5 on an image folder, on ImageNet-A and -R, or the mCE of ImageNet-C.
+
+accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet/val --output val.json
+accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
+accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet-c --corruptions --output c.json
+DIR is a checkpoint of a pretraining, or one that scripts/convert_released.py made. The data has one folder per class
+and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. ImageNet-C is
+CORRUPTION/SEVERITY/CLASS/IMAGE. The result says in words what was done.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vl_absvit.cli import OptionParser, add_loading_options, check_loading_options, progress, run_main
+from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
+
+IN_WHOLE = ""  # the one folder of data that is not in parts
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from vl_absvit.tasks.classification import ClassificationTask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
+
+    evaluate_checkpoint(arguments, ClassificationTask.load, classify)
+
+
+def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """All images of the data."""
+    from vl_absvit.data.json_files import write_json
+    from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vision_evaluation import (
+        count_images,
+        find_corruptions,
+        judge_folder,
+        judged_classes,
+        preparation,
+    )
+
+    checkpoint = found.checkpoint
+    classes = judged_classes(checkpoint.classes, arguments.subset, found.folder)
+    prepared = preparation(found.folder, checkpoint, already_cut=arguments.corruptions)
+    corruptions, folders = None, {IN_WHOLE: arguments.data}
+    if arguments.corruptions:
+        corruptions = find_corruptions(arguments.data, arguments.allow_missing)
+        folders = {
+            f"{name}/{severity}": folder
+            for name, by_severity in corruptions.present.items()
+            for severity, folder in by_severity.items()
+        }
+    model, started = checkpoint.model, time.monotonic()
+    with progress() as bar, arithmetic(arguments.precision, found.device):
+        counts = {
+            name: count_images(folder, classes)
+            for name, folder in bar.track(folders.items(), description="counting images")
+        }
+        check_alike(counts, arguments.data)
+        images = [sum(of_classes.values()) for of_classes in counts.values()]
+        shown = bar.add_task("classifying", total=sum(-(-number // world_size()) for number in images))
+        outcomes = {
+            name: judge_folder(
+                model, folder, prepared.transform, classes,
+                batch_size=arguments.batch_size, num_workers=arguments.num_workers,
+                advance=lambda done: bar.advance(shown, done),
+            )
+            for name, folder in folders.items()
+        }  # fmt: skip
+    if is_main():
+        result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
+        if corruptions is not None:
+            result |= corruption_errors(outcomes, corruptions)
+        result |= accuracies(outcomes, classes.names) | {"seconds": round(time.monotonic() - started, 2)}
+        write_json(arguments.output, result, indent=1)
+        report(result)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OptionParser(__doc__)
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder or hub name of a classifier"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="one folder of images per class")
+    parser.add_argument(
+        "--subset",
+        choices=("imagenet-a", "imagenet-r"),
+        help="the data has only these of ImageNet's classes, and the model chooses among them",
+    )
+    parser.add_argument("--corruptions", action="store_true", help="the data is ImageNet-C; gives its mCE")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="evaluate what there is of ImageNet-C, without an mCE"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="result.json to write")
+    add_loading_options(parser, "images per process and forward pass")
+    arguments = parser.parse_args()
+    check_loading_options(parser, arguments)
+    if arguments.corruptions and arguments.subset:
+        parser.error("--corruptions and --subset exclude each other: ImageNet-C has all of ImageNet's classes")
+    if arguments.allow_missing and not arguments.corruptions:
+        parser.error("--allow-missing is about --corruptions, which is not given")
+    return arguments
+
+
+def check_alike(counts: dict[str, dict[str, int]], data: Path) -> None:
+    """Stop where a folder lacks images of a class that others have: all folders are the same images, corrupted."""
+    most = {name: max(of_classes[name] for of_classes in counts.values()) for name in next(iter(counts.values()))}
+    short = {name: sum(of_classes.values()) for name, of_classes in counts.items() if of_classes != most}
+    if short:
+        folder, images = next(iter(short.items()))
+        raise InputError(
+            f"{data}: expected the same {sum(most.values())} images in every folder, but {len(short)} of {len(counts)} "
+            f"have fewer, e.g. {folder} {images}"
+        )
+
+
+def describe(
+    arguments: argparse.Namespace, checkpoint: str, variant, classes, prepared, corruptions, images: int
+) -> dict:
+    """The entries of the result that say what was done."""
+    from vl_absvit.evaluation.classification import clamped
+    from vl_absvit.tasks.vision_evaluation import SUBSETS, look_in_words
+
+    subset, number = SUBSETS.get(arguments.subset), len(classes.names)
+    notes = clamped(number)
+    what = f"{arguments.data}, {images} images of {number} classes"
+    if subset is not None:
+        what += f" ({subset.name}; no other class of the checkpoint can be chosen)"
+        if images != subset.images:
+            notes.append(f"{subset.name} as published has {subset.images} images, this has {images}")
+    if corruptions is not None:
+        what += f" in {75 - len(corruptions.missing)} of ImageNet-C's 75 folders"
+        if corruptions.missing:
+            notes.append(f"no mCE, since these are missing: {', '.join(corruptions.missing)}")
+        if corruptions.ignored:
+            notes.append(f"not evaluated: {', '.join(corruptions.ignored)}")
+        if not classes.are_imagenets:
+            notes.append(
+                "AlexNet's errors are of ImageNet's 1,000 classes; these are others, so no CE compares with it"
+            )
+    size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(variant)
+    crop = f"the shorter side resized to {resized_to} px, the middle {size} x {size} px seen"
+    if corruptions is not None:
+        crop += " (ImageNet-C's images have been cut before)"
+    return {
+        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; in {arguments.precision}; "
+        "ties count against the model",
+        "notes": notes,
+        "checkpoint": checkpoint,
+        "data": str(arguments.data),
+        "subset": arguments.subset,
+        "model": variant.label,
+        "look": look,
+        "precision": arguments.precision,
+        "resolution": size,
+        "crop": round(size / resized_to, 4),
+        "classes": number,
+        "images": images,
+    }
+
+
+def accuracies(outcomes: dict, names: list[str]) -> dict:
+    """Accuracy over all images, and the counts of every class."""
+    import numpy as np
+
+    from vl_absvit.evaluation.classification import KS, count_top_k
+
+    ranks, labels = (np.concatenate([getattr(o, field) for o in outcomes.values()]) for field in ("ranks", "labels"))
+    counts = count_top_k(ranks, labels, len(names))
+    tops = {f"top{k}": counts.right[k].tolist() for k in KS}
+    rows = zip(counts.images.tolist(), *tops.values(), strict=True)
+    per_class = {name: dict(zip(["images", *tops], row, strict=True)) for name, row in zip(names, rows, strict=True)}
+    return {f"top{k}": counts.accuracy(k) for k in KS} | {"per_class": per_class}
+
+
+def corruption_errors(outcomes: dict, corruptions) -> dict:
+    """Error per corruption and severity, and what follows from them."""
+    from vl_absvit.evaluation.classification import corruption_scores
+
+    errors: dict[str, dict[int, float]] = {}
+    for name, by_severity in corruptions.present.items():
+        ranks = {severity: outcomes[f"{name}/{severity}"].ranks for severity in by_severity}
+        errors[name] = {
+            severity: 100 * int((of_images > 0).sum()) / len(of_images) for severity, of_images in ranks.items()
+        }
+    scores = corruption_scores(errors)
+    per_corruption = {
+        name: {"error": of_one, "mean_error": scores.mean_errors[name], "ce": scores.corruption_errors.get(name)}
+        for name, of_one in errors.items()
+    }
+    return {
+        "mce": scores.mce,
+        "mean_error": scores.mean_error,
+        "corruptions": per_corruption,
+        "missing": corruptions.missing,
+        "ignored": corruptions.ignored,
+    }
+
+
+def report(result: dict) -> None:
+    """Print the result."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(result["protocol"], soft_wrap=True, markup=False, highlight=False)
+    for note in result["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+    if "corruptions" in result:
+        table = Table("error (%) by severity", *"12345", "mean", "CE (%)")
+        for name, scores in result["corruptions"].items():
+            cells = [*(scores["error"].get(severity) for severity in range(1, 6)), scores["mean_error"], scores["ce"]]
+            table.add_row(name, *("" if cell is None else f"{cell:.1f}" for cell in cells))
+        table.add_section()
+        table.add_row(
+            "mean", *[""] * 5, *(f"{result[key]:.1f}" for key in ("mean_error", "mce") if result[key] is not None)
+        )
+    else:
+        table = Table("images", "top-1 (%)", "top-5 (%)")
+        table.add_row(str(result["images"]), f"{result['top1']:.2f}", f"{result['top5']:.2f}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,133 @@
+"""Answer every question of a split: EvalAI predictions, and accuracy where the split has answers.
+
+python scripts/evaluate_vqa.py --checkpoint DIR --data OUT --split val,minival --output predictions.json
+predictions.about.json, beside them, says what gave them, and in which precision.
+The official val is val and minival together, which was drawn from it.
+Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from vl_absvit.cli import (
+    OptionParser,
+    add_images_option,
+    add_loading_options,
+    check_loading_options,
+    progress,
+    run_main,
+)
+from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from vl_absvit.training.evaluated import Evaluated
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    from vl_absvit.tasks.vqa import VQATask
+    from vl_absvit.training.evaluated import evaluate_checkpoint
+
+    evaluate_checkpoint(arguments, VQATask.load, answer)
+
+
+def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
+    """Every question of the splits."""
+    from vl_absvit.data.json_files import write_json
+    from vl_absvit.data.loaders import evaluation_loader
+    from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
+    from vl_absvit.distributed import gather_objects, is_main, rank, world_size
+    from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
+    from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vqa import make_dataset, predict_answers
+
+    splits = split_names(arguments.split)
+    checkpoint = found.checkpoint
+    manifest = read_manifest(arguments.data)
+    is_labelled = manifest.get("vocabulary") is not None
+    vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
+    if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
+        print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
+    dataset = make_dataset(
+        arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing,
+        images=arguments.images,
+    )  # fmt: skip
+    if dataset.without_image:
+        raise InputError(
+            f"{arguments.data}: {dataset.without_image:,} of {dataset.without_image + len(dataset):,} questions of "
+            f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
+            "predictions must have every question of the split; bring the images and prepare again, into another folder"
+        )
+    loader = evaluation_loader(
+        dataset,
+        batch_size=arguments.batch_size,
+        rank=rank(),
+        world_size=world_size(),
+        num_workers=arguments.num_workers,
+    )
+    mine = len(dataset) // world_size()
+    with progress() as bar, arithmetic(arguments.precision, found.device):
+        answers = bar.track(
+            predict_answers(checkpoint.model, loader, checkpoint.vocabulary), total=mine, description="answering"
+        )
+        predictions = gather_objects(list(answers))
+    if is_main():
+        check_submission(predictions, dataset.question_ids.tolist())
+        write_submission(arguments.output, predictions)
+        print(f"{len(predictions)} answers in {arguments.output}, in {arguments.precision}")
+        if found.name != arguments.checkpoint:
+            print(f"by {found.name}")
+        about = {
+            "predictions": Path(arguments.output).name,
+            "checkpoint": found.name,
+            "data": str(arguments.data),
+            "dataset": manifest.get("dataset", manifest.get("kind")),
+            "splits": splits,
+            "precision": arguments.precision,
+            "batch_size": arguments.batch_size,
+        }
+        if dataset.has_answers:
+            scores = vqa_scores(read_annotations(arguments.data, splits), predictions)
+            about |= {"accuracy": scores.overall, "accuracy_per_answer_type": scores.per_answer_type}
+            print_scores(scores)
+        else:
+            print(f"{arguments.split} has no answers to score against")
+        write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
+        for words in remarks(manifest, splits, len(predictions)):
+            print(words)
+
+
+def print_scores(scores) -> None:
+    """Accuracy overall and per answer and question type."""
+    table = Table("questions", "accuracy (%)")
+    table.columns[1].justify = "right"
+    table.add_row("all", f"{scores.overall:.2f}", end_section=True)
+    for types in (scores.per_answer_type, scores.per_question_type):
+        for name, accuracy in types.items():
+            table.add_row(name, f"{accuracy:.2f}")
+        table.add_section()
+    Console().print(table)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = OptionParser(__doc__)
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
+    )
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
+    add_images_option(parser)
+    parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
+    parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
+    add_loading_options(parser, "questions per process and forward pass")
+    arguments = parser.parse_args()
+    check_loading_options(parser, arguments)
+    return arguments
+
+
+if __name__ == "__main__":
+    run_main(main)
