@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.tasks.classification import PretrainConfig
 from vl_absvit.tasks.vqa import VQAConfig
 
+ROOT = Path(__file__).parents[1]
 NEEDED = ["--data.root", "prepared", "--run.output", "runs/x"]
 
 
@@ -34,6 +36,22 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(conf
     file = config_file({"optim": {"batch_size": 32, "epochs": 2}})
     config = parse("--config", file, "--optim.epochs", "3")
     assert (config.optim.batch_size, config.optim.epochs, config.optim.weight_decay) == (32, 3, 0.01)
+
+
+def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = parse("--config", str(ROOT / "configs/demo/vqa.yaml"))
+    assert parse("--config", "demo/vqa") == parse("--config=demo/vqa.yaml") == shipped
+    assert shipped.vision != parse().vision
+    (tmp_path / "vqa_absvit_base").mkdir()  # a folder is no config
+    assert parse("--config", "vqa_absvit_base").optim == parse("--config", "vqa_absvit_base.yaml").optim
+
+
+def test_a_file_wins_over_the_shipped_config_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/vqa").write_text("optim: {epochs: 77}")
+    assert parse("--config", "demo/vqa").optim.epochs == 77
 
 
 def test_values_arrive_in_their_types(config_file):
@@ -61,7 +79,12 @@ def test_defaults_that_differ_between_runs_are_kept():
         ),
         (["--vision.top_down", "absvitt"], "'feedback', 'mask_att', 'absvit', 'absvit_qkv']. Got value: absvitt"),
         (["--optim.batch_size", "-1"], "optim.batch_size must be positive, got -1"),
-        (["--config", "absent.yaml"], "config absent.yaml: No such file or directory"),
+        (
+            ["--config", "absent.yaml"],
+            "config absent.yaml: No such file or directory, nor a shipped config; the nearest",
+        ),
+        (["--config", "configs/vqa_absvit_bas.yaml"], "; the nearest are vqa_absvit_base, vqa_absvit_base_384, vqa_"),
+        (["--config", "accelerate/ddp"], "config accelerate/ddp: No such file"),
     ],
 )
 def test_a_fault_on_the_command_line_is_one_line(argv, message):

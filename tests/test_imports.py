@@ -50,6 +50,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "planning": {"config", "precision", "distributed", "models", "data", "tasks", "training"},
 }
 MAY_IMPORT["commands"] = {*MAY_IMPORT}
+MAY_IMPORT["__main__"] = {"config", "cli"}  # a program is imported when it is asked for
 EXCEPTIONS = {
     ("models/architecture.py", "config"),  # these two turn configs into modules
     ("models/build.py", "config"),

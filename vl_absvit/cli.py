@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -27,6 +26,7 @@ from rich.progress import (
 )
 
 from vl_absvit.config import RENAMED, Precision
+from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
 
 Config = TypeVar("Config")
@@ -101,7 +101,7 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the command line."""
         unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
-        hint = _nearest(unknown[1], list(self._option_string_actions)) if unknown else "; see --help"
+        hint = nearest(unknown[1], list(self._option_string_actions)) if unknown else "; see --help"
         raise ConfigError(f"command line: {message}{hint}")
 
 
@@ -156,7 +156,8 @@ def log_on_stderr() -> Iterator[None]:
 
 
 def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
-    """A run's config from ``--config FILE.yaml`` and dotted overrides such as ``--optim.batch_size 64``.
+    """A run's config from ``--config``, a file or the name of a shipped one, and dotted overrides such as
+    ``--optim.batch_size 64``.
 
     ``--help`` and ``--print_config`` print and exit. Whatever is wrong with a key or a value raises ``ConfigError``.
     Files and command line may use a key's earlier name (``RENAMED``). A group of keys is no option: torchrun takes
@@ -170,7 +171,9 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False, description=config_class.__doc__)
     parser.add_argument(
-        "--config", action="config", help="YAML file with any of the keys below; the command line wins."
+        "--config",
+        action="config",
+        help="YAML file with any of the keys below, or name of a shipped one; the command line wins.",
     )
     parser.add_class_arguments(config_class, None)
     for option in parser._actions:
@@ -231,7 +234,7 @@ def _check_command_line(argv: Sequence[str], keys: Mapping[str, bool]) -> None:
     for word in argv:
         name = word[2:].split("=", 1)[0]
         if word.startswith("--") and name not in known:
-            raise ConfigError(f"command line: there is no option --{name}{_nearest(name, known, '--')}")
+            raise ConfigError(f"command line: there is no option --{name}{nearest(name, known, '--')}")
         if word.startswith("--") and keys.get(name):
             first = next(key for key in keys if key.startswith(f"{name}."))
             raise ConfigError(f"command line: {name} is a group of keys; give them one by one, such as --{first}")
@@ -272,11 +275,15 @@ class _PlainLoader(yaml.SafeLoader):
 def _read_file(file: str, keys: Mapping[str, bool]) -> str:
     """A config file's text, checked, with keys under the names that they have today."""
     try:
-        if (size := Path(file).stat().st_size) > _LARGEST_CONFIG:
+        path = find_config(file)
+        if (size := path.stat().st_size) > _LARGEST_CONFIG:
             raise ValueError(f"expected at most {_LARGEST_CONFIG:,} bytes, got {size:,}")
-        with Path(file).open("rb") as stream:
+        with path.open("rb") as stream:
             text = stream.read(_LARGEST_CONFIG).decode("utf-8")
         content = yaml.load(text, _PlainLoader)
+    except FileNotFoundError as error:
+        near = ", ".join(nearest_configs(file))
+        raise ConfigError(f"config {file}: {error.strerror}, nor a shipped config; the nearest are {near}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"config {file}: {getattr(error, 'strerror', None) or error}") from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -286,7 +293,7 @@ def _read_file(file: str, keys: Mapping[str, bool]) -> str:
     _require_one_name(content, keys, f"config {file}: ")
     for key, value in _flatten(content, keys):
         if key not in keys and RENAMED.get(key) not in keys:
-            raise ConfigError(f"config {file}: there is no key {key!r}{_nearest(key, keys)}")
+            raise ConfigError(f"config {file}: there is no key {key!r}{nearest(key, keys)}")
         if keys.get(key) and not isinstance(value, dict):
             raise ConfigError(f"config {file}: {key} is a group of keys, got {value!r:.60}")
     return _renamed(text, keys)
@@ -309,7 +316,7 @@ def _flatten(content: Mapping, keys: Mapping[str, bool], prefix: str = "") -> It
             yield from _flatten(value, keys, f"{key}.")
 
 
-def _nearest(name: str, valid: Sequence[str] | Mapping[str, bool], dashes: str = "") -> str:
+def nearest(name: str, valid: Sequence[str] | Mapping[str, bool], dashes: str = "") -> str:
     """Words that suggest the valid key closest to ``name``, comparing whole keys first, then their last part."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.75)
     if not close:

@@ -118,6 +118,8 @@ def test_outside_of_training_signals_mean_what_they_meant():
 def test_the_command_to_go_on_resumes_once(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["a.py", "--run.resume", "true"])
     assert command_to_go_on() == "a.py --run.resume true"
+    monkeypatch.setattr(sys, "argv", ["vl-absvit finetune-vqa", "--run.output", "a b"])
+    assert command_to_go_on() == "vl-absvit finetune-vqa --run.output 'a b' --run.resume true"
 
 
 def train_signalled_in_one_process(folder: str) -> list[int]:

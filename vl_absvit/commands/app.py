@@ -1,6 +1,6 @@
 """Ask a VQA model about a picture in the browser, and see where it looks.
 
-python scripts/app.py --checkpoint runs/vqa/checkpoints/best --examples a.jpg b.jpg
+vl-absvit app --checkpoint runs/vqa/checkpoints/best --examples a.jpg b.jpg
 
 Needs pip install -e '.[app]'. The page is served to this machine alone, unless --host names another of its addresses,
 and asks nothing of any other; pictures that are uploaded are removed when it ends. From elsewhere it is safest reached

@@ -1,6 +1,6 @@
 """Make one web page of an attention export: every question or caption with what the model says, and its maps.
 
-python scripts/attention_report.py --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
+vl-absvit attention-report --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
 
 The page is one file; it opens from disk and asks nothing of any network. With --hat it also shows where people looked,
 and how well the first of the shown maps agrees with them.
@@ -63,7 +63,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--maps", required=True, metavar="DIR", help="folder written by scripts/export_attention.py")
+    parser.add_argument("--maps", required=True, metavar="DIR", help="folder written by vl-absvit export-attention")
     parser.add_argument(
         "--images", metavar="DIR", help="folder of the pictures, if they are neither where they were nor moved with DIR"
     )
@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="MAP",
         help=f"maps to show when the page is opened; it holds all of them (default: {' '.join(SHOWN_AT_FIRST)})",
     )
-    parser.add_argument("--hat", metavar="OUT", help="human maps, a folder written by data_prep/prepare_vqa_hat.py")
+    parser.add_argument("--hat", metavar="OUT", help="human maps, a folder written by vl-absvit prepare-vqa-hat")
     arguments = parser.parse_args()
     if arguments.limit is not None and arguments.limit < 1:
         parser.error("--limit must be at least 1")

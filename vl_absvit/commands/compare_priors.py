@@ -1,10 +1,10 @@
 """One picture, several priors: does attention follow the prior, and how does that depend on its strength alpha?
 
-python scripts/compare_priors.py --checkpoint runs/vqa/checkpoints/best --image a.jpg --output DIR \\
+vl-absvit compare-priors --checkpoint runs/vqa/checkpoints/best --image a.jpg --output DIR \\
     --priors "a red star" "a blue ring"
-python scripts/compare_priors.py --checkpoint runs/vqa/checkpoints/best --pairs runs/demo/world/pairs --output DIR
+vl-absvit compare-priors --checkpoint runs/vqa/checkpoints/best --pairs runs/demo/world/pairs --output DIR
 
-Priors of a VQA or retrieval run are texts; those of a run of pretrain_vision.py are names of classes, whose prototypes
+Priors of a VQA or retrieval run are texts; those of a pretraining are names of classes, whose prototypes
 steer the second look. The run's vision.top_down must be absvit or absvit_qkv. Nothing is trained: alpha is set anew.
 
 --image: DIR gets sheet.png, with a row per prior and a column per alpha, and scores.json with the numbers behind it.

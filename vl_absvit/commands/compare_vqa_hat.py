@@ -1,8 +1,8 @@
 """Compare where a model looked with where people looked when they answered the same questions.
 
-python scripts/compare_vqa_hat.py --maps EXPORT --hat OUT --output scores.json
+vl-absvit compare-vqa-hat --maps EXPORT --hat OUT --output scores.json
 
-EXPORT is written by scripts/export_attention.py --data OUT, OUT by data_prep/prepare_vqa_hat.py. Human maps are cut to
+EXPORT is written by vl-absvit export-attention --data OUT, OUT by vl-absvit prepare-vqa-hat. Human maps are cut to
 the part of the image that the model saw; both maps are averaged onto 14 x 14 cells. "definitions" in scores.json says
 what each row means.
 """

@@ -1,11 +1,11 @@
 """The authors' released checkpoints as checkpoint folders of this project.
 
-python scripts/convert_released.py --checkpoint absvit_base.pth --output DIR
-python scripts/convert_released.py --checkpoint vqa.ckpt --answers data/vqav2_meter/answers.json \\
+vl-absvit convert-released --checkpoint absvit_base.pth --output DIR
+vl-absvit convert-released --checkpoint vqa.ckpt --answers data/vqav2_meter/answers.json \\
     --tokenizer roberta-base --output DIR
 A .pth of the ImageNet release becomes a folder for ``--vision.weights DIR``; a Lightning .ckpt of the vision-language
 release becomes a folder that the evaluation scripts and ``--from_checkpoint DIR`` read. METER's answers come from
-``prepare_vqav2.py --meter-compatible`` on all of train and val. Nothing but tensors, numbers and texts is read from the
+``prepare-vqav2 --meter-compatible`` on all of train and val. Nothing but tensors, numbers and texts is read from the
 file; conversion.json says what became of every one of its keys.
 """
 

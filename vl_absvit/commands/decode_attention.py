@@ -1,8 +1,8 @@
 """What the feedback brings to the first block, as pictures: a linear decoder from its input z_0 to pixels.
 
-python scripts/decode_attention.py --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output DIR \\
+vl-absvit decode-attention --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output DIR \\
     --image a.jpg --text "What colour is the star?" --text "What colour is the ring?"
-python scripts/decode_attention.py --checkpoint runs/vqa/checkpoints/best --data OUT --split val --questions 60 \\
+vl-absvit decode-attention --checkpoint runs/vqa/checkpoints/best --data OUT --split val --questions 60 \\
     --output DIR
 
 The run's vision.top_down must be absvit, absvit_qkv or feedback; the last knows no text and takes no --text. The
@@ -126,7 +126,7 @@ def parse_arguments() -> argparse.Namespace:
         help="folder or hub name of a VQA or retrieval checkpoint",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="OUT", help="folder written by a script of data_prep"
+        "--data", type=Path, required=True, metavar="OUT", help="folder written by vl-absvit prepare-..."
     )
     add_images_option(parser)
     parser.add_argument(

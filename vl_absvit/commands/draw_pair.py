@@ -1,9 +1,9 @@
 """Draw how two questions about one picture turn the second look: image, first look, and for either question both maps.
 
-python scripts/draw_pair.py --checkpoint runs/demo/vqa/checkpoints/best --image a.jpg \\
+vl-absvit draw-pair --checkpoint runs/demo/vqa/checkpoints/best --image a.jpg \\
     --questions "What is left?" "What is right?" --output pair.png
 
-The run's vision.top_down must be one that looks again for the text. Maps are those of scripts/export_attention.py.
+The run's vision.top_down must be one that looks again for the text. Maps are those of vl-absvit export-attention.
 """
 
 from pathlib import Path

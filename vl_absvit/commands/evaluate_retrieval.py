@@ -1,6 +1,6 @@
 """Recall of image and text retrieval on a split, with its protocol in words.
 
-python scripts/evaluate_retrieval.py --checkpoint runs/retrieval/checkpoints/best --data OUT --split test \\
+vl-absvit evaluate-retrieval --checkpoint runs/retrieval/checkpoints/best --data OUT --split test \\
     --look second --shortlist 128 --output scores.json
 Also under torchrun or accelerate launch. ``--look first`` compares every caption's prior with every image's first look;
 ``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them.
@@ -129,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder of a retrieval checkpoint, or hub name"
     )
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_captions.py")
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by vl-absvit prepare-captions")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to rank, such as test")
     parser.add_argument("--look", choices=("first", "second"), default="second", help="dual encoder, or whole model")

@@ -1,11 +1,12 @@
 """Classify images: top-1 and top-5 on an image folder, on ImageNet-A and -R, or the mCE of ImageNet-C.
 
-accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet/val --output val.json
-accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
-accelerate launch scripts/evaluate_vision.py --checkpoint DIR --data imagenet-c --corruptions --output c.json
-DIR is a checkpoint of a pretraining, or one that scripts/convert_released.py made. The data has one folder per class
+vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --output val.json
+vl-absvit evaluate-vision --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
+vl-absvit evaluate-vision --checkpoint DIR --data imagenet-c --corruptions --output c.json
+DIR is a checkpoint of a pretraining, or one that vl-absvit convert-released made. The data has one folder per class
 and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. ImageNet-C is
 CORRUPTION/SEVERITY/CLASS/IMAGE. The result says in words what was done.
+Also under torchrun or accelerate launch.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Answer every question of a split: EvalAI predictions, and accuracy where the split has answers.
 
-python scripts/evaluate_vqa.py --checkpoint DIR --data OUT --split val,minival --output predictions.json
+vl-absvit evaluate-vqa --checkpoint DIR --data OUT --split val,minival --output predictions.json
 predictions.about.json, beside them, says what gave them, and in which precision.
 The official val is val and minival together, which was drawn from it.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
     )
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by data_prep/prepare_vqav2.py")
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by vl-absvit prepare-vqav2")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")

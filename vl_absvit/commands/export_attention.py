@@ -1,9 +1,9 @@
 """Export where a model looks: maps for every question or caption of a split, or for texts of one's own.
 
-python scripts/export_attention.py --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output DIR
-python scripts/export_attention.py --checkpoint runs/vqa/checkpoints/best --requests questions.jsonl --output DIR
-python scripts/export_attention.py --checkpoint runs/vqa/checkpoints/best --image a.jpg --question "Why?" --output DIR
-python scripts/export_attention.py --checkpoint runs/retrieval/checkpoints/best --image a.jpg --caption "Dog" --output D
+vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output DIR
+vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --requests questions.jsonl --output DIR
+vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --image a.jpg --question "Why?" --output DIR
+vl-absvit export-attention --checkpoint runs/retrieval/checkpoints/best --image a.jpg --caption "Dog" --output D
 
 Also under torchrun or accelerate launch. A VQA model answers questions, a retrieval model judges captions, each about
 its own image where they are a split's. DIR gets <id>.npz with a grid per map, <id>.png with the maps over the picture
@@ -107,7 +107,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA or retrieval checkpoint"
     )
-    parser.add_argument("--data", metavar="OUT", help="folder written by data_prep/prepare_{vqav2,vqa_hat,captions}.py")
+    parser.add_argument("--data", metavar="OUT", help="folder written by vl-absvit prepare-{vqav2,vqa-hat,captions}")
     add_images_option(parser)
     parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")
     parser.add_argument("--requests", metavar="FILE", help="questions or captions of one's own, as JSON lines")

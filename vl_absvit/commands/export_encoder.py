@@ -1,6 +1,6 @@
 """Write the visual encoder of a checkpoint alone, as a file that timm opens; prints the call that does.
 
-python scripts/export_encoder.py --checkpoint runs/vqa/checkpoints/best --output encoder.safetensors [--prior "a dog"]
+vl-absvit export-encoder --checkpoint runs/vqa/checkpoints/best --output encoder.safetensors [--prior "a dog"]
 An AbSViT looks again with a prior in mind: the encoder of a pretraining brings its trained query, that of a VQA or
 retrieval model takes one with every image, or the prior of one text, which --prior writes into the file. With
 top_down none the file is a plain timm ViT.

@@ -1,7 +1,7 @@
 """Finetune a vision-language AbSViT on image-text retrieval.
 
-python scripts/finetune_retrieval.py --config configs/demo/retrieval.yaml [--optim.batch_size 64 ...]
-accelerate launch --num_processes 8 scripts/finetune_retrieval.py --config configs/retrieval_absvit_base.yaml
+vl-absvit finetune-retrieval --config demo/retrieval [--optim.batch_size 64 ...]
+accelerate launch --multi_gpu --num_processes 8 -m vl_absvit.commands.finetune_retrieval --config retrieval_absvit_base
 """
 
 from vl_absvit.cli import run_main

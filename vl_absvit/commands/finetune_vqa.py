@@ -1,7 +1,7 @@
 """Finetune a vision-language AbSViT on visual question answering.
 
-python scripts/finetune_vqa.py --config configs/demo/vqa.yaml [--optim.batch_size 64 ...]
-accelerate launch --num_processes 8 scripts/finetune_vqa.py --config configs/vqa_absvit_base.yaml --data.root OUT
+vl-absvit finetune-vqa --config demo/vqa [--optim.batch_size 64 ...]
+accelerate launch --multi_gpu --num_processes 8 -m vl_absvit.commands.finetune_vqa --config vqa_absvit_base --data.root OUT
 """
 
 from vl_absvit.cli import run_main

@@ -1,6 +1,6 @@
 """Fit the feedback decoders of a trunk in closed form, as finetuning does where its start weights hold none.
 
-python scripts/fit_decoders.py --config configs/demo/vqa.yaml --output trunk [--vision.weights W --data.root OUT ...]
+vl-absvit fit-decoders --config demo/vqa --output trunk [--vision.weights W --data.root OUT ...]
 The config of a finetuning says the trunk, its weights, the data and the seed that chooses the images. The folder holds
 the trunk with its decoders, for ``--vision.weights``; with ``--optim.learning_rates.feedback 0`` they stay as they are.
 """

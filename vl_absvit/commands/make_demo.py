@@ -1,6 +1,6 @@
 """Draw the demo world: scenes of coloured shapes with questions, captions and attention maps, in the official formats.
 
-    python data_prep/make_demo.py --output data/demo [--seed 0] [--scenes 6000]
+    vl-absvit make-demo --output data/demo [--seed 0] [--scenes 6000]
 
 A second run with the same arguments leaves the folder as it is.
 """

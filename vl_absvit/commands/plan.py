@@ -1,6 +1,6 @@
 """What a training run needs before it is started: memory per process, time per step, days; and what fits.
 
-python scripts/plan.py --config configs/vqa_absvit_base.yaml --gpus 8 --gpu-memory 80 [--vision.image_size 384 ...]
+vl-absvit plan --config vqa_absvit_base --gpus 8 --gpu-memory 80 [--vision.image_size 384 ...]
 Memory and operations are counted on tensors without content, through the code that trains; no GPU, no data and no
 download is needed. Time follows from a rate: of real steps on this machine (--measure), or given (--tflops and
 --utilisation).

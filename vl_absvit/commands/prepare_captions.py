@@ -1,11 +1,11 @@
 """Prepare the captions of Flickr30K, Flickr8k or COCO for training:
 
-    python data_prep/prepare_captions.py --dataset flickr30k --root RAW --karpathy dataset_flickr30k.json --output OUT
-    python data_prep/prepare_captions.py --dataset flickr30k --root RAW --captions results.csv \\
+    vl-absvit prepare-captions --dataset flickr30k --root RAW --karpathy dataset_flickr30k.json --output OUT
+    vl-absvit prepare-captions --dataset flickr30k --root RAW --captions results.csv \\
         --karpathy dataset_flickr30k.json --output OUT
-    python data_prep/prepare_captions.py --dataset flickr8k --root RAW --captions Flickr8k.token.txt \\
+    vl-absvit prepare-captions --dataset flickr8k --root RAW --captions Flickr8k.token.txt \\
         --splits Flickr_8k.trainImages.txt Flickr_8k.devImages.txt Flickr_8k.testImages.txt --output OUT
-    python data_prep/prepare_captions.py --dataset flickr30k --root RAW \\
+    vl-absvit prepare-captions --dataset flickr30k --root RAW \\
         --captions flickr30k_train.json flickr30k_val.json flickr30k_test.json --output OUT
 
 --captions takes results_20130124.token, results.csv, a table "image,caption", or a JSON list for each split as ALBEF,

@@ -1,12 +1,12 @@
 """Prepare VQA-HAT, where people looked when they answered questions, for comparisons with a model:
 
-    python data_prep/prepare_vqa_hat.py --maps DIR --questions V1.json --images DIR --output OUT
+    vl-absvit prepare-vqa-hat --maps DIR --questions V1.json --images DIR --output OUT
 
 Das et al., "Human Attention in Visual Question Answering", EMNLP 2016. All under their official names:
   --maps       {question_id}_{n}.png, unpacked from vqahat_train.zip or vqahat_val.zip
   --questions  OpenEnded_mscoco_{train2014,val2014}_questions.json of VQA v1, not v2; may stay gzipped
   --images     COCO_{train2014,val2014}_*.jpg, or 2017's names, in this folder or up to four levels below it
-Afterwards: scripts/export_attention.py --data OUT --split val, then scripts/compare_vqa_hat.py --hat OUT.
+Afterwards: vl-absvit export-attention --data OUT --split val, then vl-absvit compare-vqa-hat --hat OUT.
 An interrupted run goes on where it stopped when the command is given again.
 """
 

@@ -1,4 +1,4 @@
-"""Prepare VQAv2 or a relative for training: python data_prep/prepare_vqav2.py --root RAW --output OUT
+"""Prepare VQAv2 or a relative for training: vl-absvit prepare-vqav2 --root RAW --output OUT
 
 RAW holds the official downloads under their official names, each JSON plain or gzipped; splits may be absent:
   v2_OpenEnded_mscoco_{train2014,val2014,test2015,test-dev2015}_questions.json

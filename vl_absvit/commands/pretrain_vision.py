@@ -1,7 +1,7 @@
 """Pretrain the visual encoder on labelled images, with a trainable query as prior.
 
-python scripts/pretrain_vision.py --config configs/demo/pretrain.yaml [--optim.batch_size 64 ...]
-accelerate launch --multi_gpu --num_processes 8 scripts/pretrain_vision.py --config configs/pretrain_absvit_base.yaml
+vl-absvit pretrain-vision --config demo/pretrain [--optim.batch_size 64 ...]
+accelerate launch --multi_gpu --num_processes 8 -m vl_absvit.commands.pretrain_vision --config pretrain_absvit_base
 """
 
 from vl_absvit.cli import run_main

@@ -1,6 +1,6 @@
 """Upload a whole checkpoint folder to the hub: weights, configuration, tokenizer, answers, preprocessing, and a card.
 
-python scripts/push_to_hub.py --checkpoint runs/vqa/checkpoints/best --repo lab/absvit-vqa [--private] [--license mit]
+vl-absvit push-to-hub --checkpoint runs/vqa/checkpoints/best --repo lab/absvit-vqa [--private] [--license mit]
 The folder is opened first, as its evaluation opens it, and refused if something is missing. The card (README.md) is
 filled in from the checkpoint and from the run folder around it. ``--output FOLDER`` writes all of it into a folder
 instead. The login is that of ``hf auth login`` or HF_TOKEN. Everyone may then say --checkpoint lab/absvit-vqa.

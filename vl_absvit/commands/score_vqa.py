@@ -1,7 +1,7 @@
 """Score VQA predictions as the official evaluator does, or check those for the evaluation server before they are sent.
 
-python scripts/score_vqa.py --annotations A.json[.gz] --questions Q.json[.gz] --results R.json --output scores.json
-python scripts/score_vqa.py --validate test-dev --results R.json --questions v2_OpenEnded_mscoco_test2015_questions.json
+vl-absvit score-vqa --annotations A.json[.gz] --questions Q.json[.gz] --results R.json --output scores.json
+vl-absvit score-vqa --validate test-dev --results R.json --questions v2_OpenEnded_mscoco_test2015_questions.json
 
 --validate refuses a file unless it answers every question of the split once (train 443,757, val 214,354, and 447,793 of
 test2015 for both test-dev and test-std), in plain JSON and UTF-8, with nothing else in it, each answer as those of the

@@ -1,7 +1,7 @@
 """Several retrieval results side by side, and what their shortlists cost against all pairs.
 
-python scripts/tabulate_retrieval.py RESULT.json ... [--output table.json]
-Results are files of evaluate_retrieval.py. Those of one checkpoint on one split belong together; where one of them
+vl-absvit tabulate-retrieval RESULT.json ... [--output table.json]
+Results are files of evaluate-retrieval. Those of one checkpoint on one split belong together; where one of them
 judged all pairs, the others tell how far their R@1 is from its.
 """
 

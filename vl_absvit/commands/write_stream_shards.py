@@ -1,8 +1,8 @@
 """Write training questions with their images into shards that training reads from beginning to end:
 
-    python data_prep/write_stream_shards.py --data PREPARED --output STREAM [--split train] [--shards 64]
+    vl-absvit write-stream-shards --data PREPARED --output STREAM [--split train] [--shards 64]
 
-PREPARED is what prepare_vqav2.py wrote, with embedded images or not. Train on the shards with --data.stream STREAM.
+PREPARED is what prepare-vqav2 wrote, with embedded images or not. Train on the shards with --data.stream STREAM.
 optim.batch_size must be a multiple of --shards, and so should --shards be of the number of training processes, each of
 which then reads shards of its own. An interrupted run goes on where it stopped when the command is given again.
 """

@@ -12,6 +12,7 @@ import yaml
 
 from vl_absvit.cli import config_keys
 from vl_absvit.config import TaskConfig
+from vl_absvit.config.shipped import find_config
 from vl_absvit.data.json_files import read_json
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.checkpoint import load_parts
@@ -50,7 +51,7 @@ def find_task(file: str, overrides: Sequence[str]) -> type[Task]:
     What is wrong with the file is left to its parser to tell.
     """
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(find_config(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         content = {}
     given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}

@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
     """The environment of this process, in JSON's types."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
+        "command": command(),
         "folder": os.getcwd(),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -44,6 +44,12 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
+
+
+def command() -> list[str]:
+    """The words that started this process; ``vl-absvit`` and the program that it runs stand in one word there."""
+    first, *rest = sys.argv
+    return [*(first.split() if first.startswith("vl-absvit ") else [first]), *rest]
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -68,11 +74,13 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, or None outside a checkout."""
-    here = Path(__file__).parent
+    """The checkout's commit, or None outside one: an installed package may lie in a checkout of something else."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -6,11 +6,11 @@ Schedulers and ``torchrun`` send SIGTERM. Under Slurm, ``--signal`` can send SIG
 import os
 import shlex
 import signal
-import sys
 import time
 from types import FrameType
 
 from vl_absvit.distributed import gather_objects
+from vl_absvit.training.environment import command
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # One request may arrive twice: the scheduler signals all processes, and the launcher passes its own signal on.
@@ -46,5 +46,5 @@ class Preemption:
 
 def command_to_go_on() -> str:
     """This process's command with ``--run.resume true``. The launcher's command is not known here."""
-    command = shlex.join(sys.argv)
-    return command if "--run.resume true" in command else f"{command} --run.resume true"
+    words = shlex.join(command())
+    return words if "--run.resume true" in words else f"{words} --run.resume true"

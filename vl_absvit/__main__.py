@@ -1,0 +1,85 @@
+"""``vl-absvit``: every program of ``vl_absvit/commands/`` under one name, for those who have no checkout."""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from typing import NoReturn
+
+import vl_absvit
+from vl_absvit.cli import nearest, run_main
+from vl_absvit.config.shipped import configs_folder, shipped_configs
+from vl_absvit.errors import ConfigError
+
+PROGRAM = "vl-absvit"
+COMMANDS = {
+    "train": {
+        "pretrain-vision": "the visual encoder, on labelled images",
+        "finetune-vqa": "a whole model, on questions about images",
+        "finetune-retrieval": "a whole model, on captions of images",
+        "fit-decoders": "a trunk's feedback decoders, in closed form",
+        "plan": "what a training needs before it is started: memory, time, days",
+    },
+    "evaluate": {
+        "evaluate-vqa": "answer a split's questions; accuracy where it has answers",
+        "score-vqa": "score predictions as the official evaluator does, or check them before they are sent",
+        "evaluate-retrieval": "recall of images and captions",
+        "tabulate-retrieval": "several retrieval results side by side",
+        "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R and -C",
+    },
+    "look": {
+        "app": "ask about a picture in the browser, and see where the model looks",
+        "export-attention": "maps for every question or caption of a split, or for texts of one's own",
+        "attention-report": "one web page of such an export",
+        "compare-vqa-hat": "such an export beside where people looked",
+        "draw-pair": "how two questions about one picture turn the second look",
+        "compare-priors": "one picture, several priors and strengths",
+        "decode-attention": "what the feedback brings to the first block, as pictures",
+    },
+    "prepare": {
+        "make-demo": "draw the demo world",
+        "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
+        "prepare-captions": "captions of Flickr30K, Flickr8k or COCO",
+        "prepare-vqa-hat": "maps of where people looked",
+        "write-stream-shards": "shards that training reads from beginning to end",
+    },
+    "other": {
+        "convert-released": "the authors' checkpoints as checkpoint folders",
+        "export-encoder": "a checkpoint's visual encoder as a file for timm",
+        "push-to-hub": "upload a checkpoint folder with its card",
+    },
+}
+"""What each program is for, by what one wants to do. Its module has the same name, with underscores."""
+
+
+def main() -> NoReturn:
+    """Run the program that the command line names."""
+    run_main(_run)
+
+
+def _run() -> None:
+    first, *rest = sys.argv[1:] or ["--help"]
+    if first in ("-h", "--help"):
+        print("\n".join(_describe()))
+    elif first == "--version":
+        print(f"{PROGRAM} {vl_absvit.__version__}")
+    else:
+        name, known = first.replace("_", "-"), [each for group in COMMANDS.values() for each in group]
+        if name not in known:
+            raise ConfigError(f"command line: {PROGRAM} has no command {first}{nearest(name, known)}")
+        sys.argv = [f"{PROGRAM} {name}", *rest]
+        import_module(f"vl_absvit.commands.{name.replace('-', '_')}").main()
+
+
+def _describe() -> Iterator[str]:
+    yield f"usage: {PROGRAM} COMMAND [OPTION ...]; {PROGRAM} COMMAND --help says more"
+    for group, commands in COMMANDS.items():
+        yield f"\n{group}"
+        yield from (f"  {name:20}{purpose}" for name, purpose in commands.items())
+    yield "\nconfigs that --config takes by name"
+    yield textwrap.fill(", ".join(shipped_configs()), width=100, initial_indent="  ", subsequent_indent="  ")
+    yield f"  in {configs_folder()}"
+
+
+if __name__ == "__main__":
+    main()
