@@ -35,7 +35,7 @@ from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.hub import find
 from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import Box, cell_centres, seen_box
-from vl_absvit.looking.render import panel, remarks_on_answer
+from vl_absvit.looking.pages import panel, remarks_on_answer
 from vl_absvit.looking.report_page import TITLES
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint, load_checkpoint, make_dataset

@@ -1,4 +1,4 @@
-"""The linear decoder against least squares by other means, exact where it can be; and the page, tile by tile."""
+"""The linear decoder against least squares by other means, exact where it can be."""
 
 import numpy as np
 import pytest
@@ -7,21 +7,15 @@ import torch.nn.functional as F
 
 from vl_absvit.errors import InputError
 from vl_absvit.looking.linear_decoder import (
-    CAPTION,
-    HEADING,
-    TILE,
     LinearDecoder,
-    Steering,
     decode,
     decode_signal,
-    decoding_sheet,
     fit_decoder,
     judge_decoder,
     shared_scale,
     to_patches,
     to_pictures,
 )
-from vl_absvit.looking.render import GAP, MARGIN
 
 SIDE, PATCHES = 2, 9  # of a patch in pixels; of a picture
 VALUES = 3 * SIDE**2
@@ -154,70 +148,3 @@ def test_one_scale_for_all_priors_spares_all_but_the_strongest_hundredth():
     assert shared_scale(top_down) == pytest.approx(0.5 / 0.1)
     assert shared_scale(10 * top_down) == pytest.approx(0.05 / 0.1), "what is drawn does not depend on the gain"
     assert shared_scale(0 * top_down) == 1
-
-
-def colour_of(page, column, row, side):
-    """Colour in the middle of a tile."""
-    left, top = MARGIN + column * (side + GAP), MARGIN + row * (HEADING + side + CAPTION) + HEADING
-    return page.getpixel((left + side // 2, top + side // 2))
-
-
-def plain(*colour):
-    return np.broadcast_to(np.array(colour, dtype=float), (4, 4, 3))
-
-
-def test_every_tile_is_in_its_place_with_its_own_colours():
-    steerings = [
-        Steering("first", plain(0.1, 0, 0), plain(0, 1, 0)),
-        Steering("second", plain(0, -0.2, 0), plain(0, 0, 1)),
-        Steering("third", plain(0, 0, 0), plain(2, -1, 0)),
-        Steering("fourth", plain(0, 0, 0.1), plain(1, 1, 0)),
-    ]
-    page = decoding_sheet(plain(1, 0, 0), plain(0.2, 0.2, 0.2), steerings, scale=2.5, note="A note.")
-    found = [[colour_of(page, column, row, TILE) for column in range(8)] for row in range(2)]
-    assert found[0] == [
-        (255, 0, 0), (51, 51, 51),
-        (191, 128, 128), (0, 255, 0),
-        (128, 0, 128), (0, 0, 255),
-        (128, 128, 128), (255, 0, 0),
-    ]  # fmt: skip
-    white = (255, 255, 255)
-    assert found[1] == [white, white, (128, 128, 191), (255, 255, 0), white, white, white, white]
-
-
-def test_pixels_stay_square_and_sharp_whatever_the_pictures_size():
-    for size in (4, 32, 96, 150, 384):
-        image = np.indices((size, size)).sum(axis=0)[..., None].repeat(3, axis=2) % 2
-        page = np.asarray(decoding_sheet(image, image, [Steering("a", 0 * image, image)], scale=1, note=""))
-        side = (page.shape[1] - 2 * MARGIN - 3 * GAP) // 4
-        tile = page[MARGIN + HEADING : MARGIN + HEADING + side, MARGIN : MARGIN + side, 0]
-        factor = side // size
-        assert factor >= 1 and side == factor * size
-        assert (tile == 255 * image[..., 0].repeat(factor, axis=0).repeat(factor, axis=1)).all()
-
-
-def test_what_adds_nothing_anywhere_is_named_as_such():
-    black = plain(0, 0, 0)
-    pages = [
-        np.asarray(decoding_sheet(black, black, [Steering("a", each, black)], scale=1, note=""))
-        for each in (black, plain(1e-9, 0, 0))
-    ]
-    differing = np.argwhere((pages[0] != pages[1]).any(axis=2))
-    assert len(differing) and differing[:, 0].min() >= MARGIN + HEADING + TILE, "the line below the picture alone"
-
-
-@pytest.mark.parametrize("title", ["why " * 1000, "x" * 1000, "$\\frac$", "\n", "", "赤い星 \u202e \x00"])
-def test_any_text_has_room_and_stays_in_its_place(title):
-    black = plain(0, 0, 0)
-    page, usual = (
-        np.asarray(
-            decoding_sheet(
-                black, black, [Steering(each, black, black), Steering("b", black, black)], scale=1, note=each
-            )
-        )
-        for each in (title, "")
-    )
-    assert page.shape == usual.shape
-    differing = np.argwhere((page != usual).any(axis=2))
-    is_of_note = differing[:, 0] >= len(page) - MARGIN - CAPTION
-    assert (differing[~is_of_note][:, 1] < MARGIN + 4 * (TILE + GAP)).all(), "the next prior's heading is untouched"

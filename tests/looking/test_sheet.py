@@ -1,68 +1,94 @@
-"""The sheet of priors and strengths: a tile per map, whatever the picture, the names and their number."""
-
-import warnings
+"""The renderer of sheets: every picture and text has its own place, whatever the pictures and the texts."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vl_absvit.looking.render import GAP, MARGIN
-from vl_absvit.looking.sheet import HEADING, MAX_COLUMNS, MAX_ROWS, TILE, sheet
+from vl_absvit.looking.sheet import GAP, LARGE, MARGIN, SMALL, Group, Remark, Tile, draw_sheet, typeface, wrap
 
-NOTE = "A note."
-
-
-def peak(row, column):
-    grid = np.zeros((4, 4))
-    grid[row, column] = 1
-    return grid
+SIDE = 60
+HOSTILE = ["why " * 1000, "x" * 1000, "$\\frac$", "\n", "\0\x1b[31m\u202e 🦊\nWhat?", "赤い星"]
 
 
-def pixels(page):
-    return np.asarray(page, dtype=float).mean(axis=-1)
+def tile(colour, title="", size=(SIDE, SIDE)):
+    return Tile(Image.new("RGB", size, colour), title)
 
 
-def test_every_tile_shows_its_own_map_at_its_own_place():
-    picture = Image.new("RGB", (96, 96), (90, 90, 90))
-    rows = {name: {"prior mask": peak(0, 0), "alpha 1": peak(0, 3), "alpha 2": peak(3, 0)} for name in "ab"}
-    page = pixels(sheet(picture, peak(3, 3), rows, (0, 0, 96, 96), note=NOTE))
-    step = HEADING + TILE + 24
-
-    def brightest_corner(row, column):
-        top, left = MARGIN + row * step, MARGIN + column * (TILE + GAP)
-        tile = page[top : top + TILE, left : left + TILE]
-        corners = {(y, x): tile[y * 130 : y * 130 + 38, x * 130 : x * 130 + 38].mean() for y in (0, 1) for x in (0, 1)}
-        return max(corners, key=corners.get)
-
-    assert brightest_corner(0, 1) == (1, 1)
-    for row in (1, 2):
-        assert [brightest_corner(row, column) for column in range(3)] == [(0, 0), (0, 1), (1, 0)]
-    assert page[MARGIN : MARGIN + TILE, MARGIN + 2 * (TILE + GAP) :].min() == 255, "no third tile in the first row"
-    assert page[MARGIN + 9, MARGIN + 9] == 90, "the picture itself has no map"
+def differing(page, other):
+    """Rows and columns of the pixels in which two pages of one size differ, (pixels, 2)."""
+    assert page.size == other.size
+    return np.argwhere((np.asarray(page) != np.asarray(other)).any(axis=2))
 
 
-def test_a_map_without_peak_has_no_ring():
-    picture = Image.new("RGB", (96, 96), (90, 90, 90))
-    flat, peaked = (
-        pixels(sheet(picture, grid, {"a": {"prior mask": grid}}, (0, 0, 96, 96), note=NOTE))[MARGIN : MARGIN + TILE]
-        for grid in (np.zeros((4, 4)), peak(1, 1))
-    )
-    ring = slice(MARGIN + TILE + GAP, MARGIN + TILE + GAP + TILE)
-    assert (flat[:, ring] == 255).sum() == 0 and (peaked[:, ring] == 255).sum() > 0
+@pytest.mark.parametrize("style, top", [(LARGE, LARGE.line + LARGE.space), (SMALL, SMALL.above)])
+def test_every_tile_is_at_its_own_place(style, top):
+    rows = [
+        [Group([tile("red")]), Group([tile("lime"), tile("blue")], "Heading")],
+        [Group([Tile(None)]), Group([tile("yellow")])],
+    ]
+    page = draw_sheet(rows, style=style)
+    step = SIDE + style.below + GAP
+
+    def colour(column, row):
+        below = MARGIN + top + row * step + SIDE // 2
+        return page.getpixel((MARGIN + column * (SIDE + GAP) + SIDE // 2, below))
+
+    assert [colour(column, 0) for column in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    assert [colour(column, 1) for column in range(3)] == [(255, 255, 255), (255, 255, 0), (255, 255, 255)]
+    assert page.size == (2 * MARGIN + 3 * SIDE + 2 * GAP, 2 * MARGIN + top + 2 * step - GAP)
 
 
-@pytest.mark.parametrize("size", [(640, 427), (3, 200), (200, 2)])
-@pytest.mark.parametrize("name", ["why " * 1000, "x" * 1000, "$\\frac$", "\n", "赤い星"])
-def test_any_picture_and_any_name_have_room(size, name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        page = sheet(Image.new("RGB", size), np.eye(4), {name: {"prior mask": np.eye(4)}}, (0, 0, *size), note=NOTE)
-    assert page.mode == "RGB" and 2 * MARGIN < page.width < 700 and page.height < 600
+def test_a_picture_stands_in_the_middle_of_a_wider_place():
+    page = np.asarray(draw_sheet([[Group([tile("red", size=(20, SIDE))])]], least_width=SIDE))
+    columns = np.flatnonzero((page[MARGIN + 5] == (255, 0, 0)).all(axis=1))
+    assert page.shape[1] == 2 * MARGIN + SIDE and columns.tolist() == list(range(MARGIN + 20, MARGIN + 40))
 
 
-@pytest.mark.slow
-def test_the_largest_sheet_can_be_drawn():
-    tiles = {f"alpha {alpha}": np.eye(2) for alpha in range(MAX_COLUMNS)}
-    rows = {f"prior {row}": tiles if row == 0 else {"prior mask": np.eye(2)} for row in range(MAX_ROWS)}
-    page = sheet(Image.new("RGB", (200, 100)), np.eye(2), rows, (0, 0, 200, 100), note=NOTE)
-    assert max(page.size) < 2**13
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("style", [LARGE, SMALL])
+def test_a_heading_stays_above_its_own_tiles(style, text):
+    def page(heading):
+        left, right = Group([tile("red"), tile("red")], heading), Group([tile("red")], "b " * 100)
+        return draw_sheet([[left, right]], style=style)
+
+    assert (differing(page(text), page(""))[:, 1] < MARGIN + 2 * (SIDE + GAP)).all()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_note_has_room_at_the_foot(text):
+    rows = [[Group([tile("red"), tile("red")])]]
+    page, without = draw_sheet(rows, note=text), draw_sheet(rows)
+    assert page.size == (without.width, without.height + LARGE.below)
+    above = 0, 0, page.width, without.height - MARGIN
+    assert not len(differing(page.crop(above), without.crop(above)))
+
+
+def test_titles_and_remarks_are_written_where_they_belong():
+    def page(title="", *remark):
+        return draw_sheet([[Group([tile("red", title)], "A", [Remark(*remark)])]])
+
+    below = differing(page("mask", "", ""), page("", "", ""))
+    above = differing(page("", "a", "b"), page("", "", ""))
+    tile_top = MARGIN + 2 * LARGE.line + LARGE.space
+    assert len(below) and below[:, 0].min() > tile_top + SIDE
+    assert len(above) and MARGIN + LARGE.line <= above[:, 0].min() and above[:, 0].max() < tile_top
+
+
+@pytest.mark.parametrize("width", [3, 100, 500])
+@pytest.mark.parametrize("text", ["", "short", "some words that need more than one line of this width", *HOSTILE])
+def test_a_text_is_broken_into_lines_that_fit_and_keeps_its_letters_unless_it_is_cut(width, text):
+    font = typeface(18, bold=True)
+    lines = wrap(text, font, width)
+    assert len(lines) <= 3
+    is_cut = bool(lines) and lines[-1].endswith(" …")
+    if width > 50:
+        assert all(font.getlength(line) <= width for line in lines)
+    if not is_cut:
+        assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_long_text_ends_in_an_ellipsis():
+    font = typeface(18)
+    assert wrap("one two three four", font, font.getlength("one two")) == ["one two", "three", "four"]
+    assert wrap("one two three four", font, font.getlength("one two"), most=1) == ["one …"]
+    assert wrap("onetwo", font, font.getlength("one")) == ["one", "two"]

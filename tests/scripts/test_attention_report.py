@@ -13,7 +13,7 @@ from tests.browser import chromium_page
 from tests.exported import add_caption, add_question, blob
 from tests.run_script import run_script
 from vl_absvit.looking.export_reader import read_exported, read_index
-from vl_absvit.looking.render import spread
+from vl_absvit.looking.overlay import spread
 from vl_absvit.looking.report_page import write_report
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"

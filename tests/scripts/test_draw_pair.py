@@ -9,7 +9,7 @@ from PIL import Image
 from tests.lively_vqa import lively_task
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vision
-from vl_absvit.looking.two_questions import Turned, two_questions
+from vl_absvit.looking.pages import QuestionMaps, two_questions
 
 SCRIPT = "scripts/draw_pair.py"
 QUESTIONS = ["what is the red star?", "where is the blue ring?"]
@@ -39,7 +39,7 @@ def words(world, checkpoints, tmp_path):
 
 def test_the_page_shows_the_maps_and_answers_of_an_export(words, checkpoints, world, tmp_path):
     assert run_script(SCRIPT, *words()) == 0
-    picture, turned = world / "demo/pairs/0000.png", []
+    picture, asked = world / "demo/pairs/0000.png", []
     for number, question in enumerate(QUESTIONS):
         folder = tmp_path / str(number)
         options = ["--image", picture, "--question", question, "--output", folder, "--block", -1, "--num-workers", 0]
@@ -47,10 +47,10 @@ def test_the_page_shows_the_maps_and_answers_of_an_export(words, checkpoints, wo
         with np.load(folder / "1.npz") as maps:
             bottom_up, box = maps["bottom_up"], maps["box"]
             answer = json.loads((folder / "index.jsonl").read_text())["prediction"]
-            turned.append(Turned(question, answer, maps["prior_mask"], maps["top_down"]))
-    assert not np.allclose(turned[0].top_down, turned[1].top_down, rtol=1e-3), "else the questions could be swapped"
+            asked.append(QuestionMaps(question, answer, maps["prior_mask"], maps["top_down"]))
+    assert not np.allclose(asked[0].top_down, asked[1].top_down, rtol=1e-3), "else the questions could be swapped"
     with Image.open(tmp_path / "new/pair.png") as page, Image.open(picture) as image:
-        expected = two_questions(image.convert("RGB"), bottom_up, tuple(turned), tuple(box.tolist()))
+        expected = two_questions(image.convert("RGB"), bottom_up, tuple(asked), tuple(box.tolist()))
         difference = np.asarray(page.convert("RGB"), dtype=float) - np.asarray(expected, dtype=float)
     assert abs(difference).mean() < 2, "but for the palette"
     assert (tmp_path / "new/pair.png").stat().st_size < 150_000

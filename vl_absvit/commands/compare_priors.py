@@ -34,8 +34,8 @@ from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, 
 from vl_absvit.hub import find
 from vl_absvit.looking.geometry import Box, cell_centres, seen_box
 from vl_absvit.looking.maps import check_block
+from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS, several_priors
 from vl_absvit.looking.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
-from vl_absvit.looking.sheet import MAX_COLUMNS, MAX_ROWS, sheet
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 
@@ -131,8 +131,8 @@ def parse_arguments() -> argparse.Namespace:
     if given not in ({"image", "priors"}, {"pairs"}):
         parser.error("give --image and --priors, or --pairs")
     for option, values, most in (
-        ("--alphas", arguments.alphas or [], MAX_COLUMNS - 1),
-        ("--priors", arguments.priors or [], MAX_ROWS),
+        ("--alphas", arguments.alphas or [], MAX_MAPS - 1),
+        ("--priors", arguments.priors or [], MAX_PRIORS),
     ):
         if len(set(values)) < len(values) or len(values) > most:
             parser.error(f"{option}: expected at most {most} different ones, got {len(values)}")
@@ -156,13 +156,12 @@ def compare_on_image(priors: Priors, picture: Image.Image, arguments: argparse.N
     bottom_up, masks = result.first.maps[0].cpu().numpy(), result.prior_mask.cpu().numpy()
     trained = priors.vision.modulate.keywords["gain"]
     titles = {alpha: f"alpha {alpha:g}{' (as trained)' if alpha == trained else ''}" for alpha in arguments.alphas}
-    tiles = {
-        name: {"prior mask" if masks[row].any() else "prior mask: 0 everywhere": masks[row]}
-        | {titles[alpha]: view.maps[row].cpu().numpy() for alpha, view in result.second.items()}
+    maps = {
+        name: (masks[row], {titles[alpha]: view.maps[row].cpu().numpy() for alpha, view in result.second.items()})
         for row, name in enumerate(names)
     }
     note = f"Each map between its own smallest and largest value, a ring at the largest; block {arguments.block}."
-    sheet(picture, bottom_up, tiles, box, note=note).save(arguments.output / "sheet.png")
+    several_priors(picture, bottom_up, maps, box, note=note).save(arguments.output / "sheet.png")
     print(arguments.output / "sheet.png")
     return {
         "image": str(arguments.image),

@@ -42,19 +42,16 @@ from vl_absvit.looking.decoded_pictures import (
 from vl_absvit.looking.linear_decoder import (
     RIDGE,
     LinearDecoder,
-    Steering,
-    decoding_sheet,
     fit_decoder,
     judge_decoder,
     shared_scale,
 )
+from vl_absvit.looking.pages import MAX_PRIORS, DecodedPrior, decoded_page
 from vl_absvit.looking.prior_comparison import TextPriors
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.trunk_file import images_of_split
 
-MOST_TEXTS = 32
-"""About one picture; more make a page that no viewer shows."""
 NOTE = "Top-down: what the feedback adds to the decoded input, as a change of mid-grey, one factor for all texts."
 DEFINITIONS = {
     "decoder": "x_i = A (z_0,i - p_i) + c for the pixels x_i and the position p_i of patch i; ridge least squares",
@@ -166,8 +163,8 @@ def check_texts(parser: OptionParser, texts: Sequence[str]) -> None:
     """Complain of texts that cannot be asked."""
     if not all(text.strip() for text in texts):
         parser.error("--text: a text is empty")
-    if len(set(texts)) < len(texts) or len(texts) > MOST_TEXTS:
-        parser.error(f"--text: expected at most {MOST_TEXTS} different ones, got {len(texts)}")
+    if len(set(texts)) < len(texts) or len(texts) > MAX_PRIORS:
+        parser.error(f"--text: expected at most {MAX_PRIORS} different ones, got {len(texts)}")
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
@@ -274,8 +271,8 @@ def fit_and_judge(
 def write_picture(subject: Subject, decoded: Decoded, folder: Path) -> dict[str, Any]:
     """The page and the arrays of one picture; returns its entry in decoding.json."""
     scale, titles = shared_scale(decoded.top_down), subject.texts or ["no prior"]
-    steerings = [Steering(*each) for each in zip(titles, decoded.top_down, decoded.sum, strict=True)]
-    page = decoding_sheet(decoded.image, decoded.bottom_up, steerings, scale=scale, note=NOTE)
+    priors = [DecodedPrior(*pixels) for pixels in zip(titles, decoded.top_down, decoded.sum, strict=True)]
+    page = decoded_page(decoded.image, decoded.bottom_up, priors, scale=scale, note=NOTE)
     write_whole(folder / f"{subject.name}.png", lambda stream: page.save(stream, "PNG"))
     arrays = {name: np.asarray(value, dtype=np.float32) for name, value in decoded._asdict().items()}
     write_whole(folder / f"{subject.name}.npz", lambda stream: np.savez_compressed(stream, **arrays))

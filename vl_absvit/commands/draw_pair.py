@@ -20,9 +20,9 @@ from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import seen_box
 from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.own_texts import make_request
+from vl_absvit.looking.pages import QuestionMaps, two_questions
 from vl_absvit.looking.predictions import what_is_said
 from vl_absvit.looking.questions import OwnQuestions
-from vl_absvit.looking.two_questions import Turned, two_questions
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import load_checkpoint
 
@@ -54,15 +54,15 @@ def main() -> None:
     batch = send_to_device(asked.collate(asked.__getitems__([0, 1])), device)
     with arithmetic(arguments.precision, device):
         explanation = explain(model.to(device), batch, choice)
-    said = what_is_said(explanation.logits, checkpoint.vocabulary.answers)
+    predictions = what_is_said(explanation.logits, checkpoint.vocabulary.answers)
     maps = {name: grids.float().cpu().numpy() for name, grids in explanation.maps.items()}
-    turned = tuple(
-        Turned(text, each.prediction, maps["prior_mask"][row], maps["top_down"][row])
-        for row, (text, each) in enumerate(zip(arguments.questions, said, strict=True))
+    questions = tuple(
+        QuestionMaps(question, predictions[row].prediction, maps["prior_mask"][row], maps["top_down"][row])
+        for row, question in enumerate(arguments.questions)
     )
     picture = asked.open(0)
     box = seen_box(*picture.size, preprocessing.image_size)
-    page = two_questions(picture, maps["bottom_up"][0], turned, box)
+    page = two_questions(picture, maps["bottom_up"][0], questions, box)
     page = page.quantize(COLOURS, dither=Image.Dither.NONE)
     write_whole(arguments.output, lambda stream: page.save(stream, "PNG", optimize=True))
     print(arguments.output)

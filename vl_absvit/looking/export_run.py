@@ -22,9 +22,9 @@ from vl_absvit.looking.explanation import MapChoice, explain
 from vl_absvit.looking.export_reader import EXPECTED, IMAGE_FROM_HERE
 from vl_absvit.looking.export_writer import ExportFolder
 from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.pages import panel
 from vl_absvit.looking.predictions import Answered, Matched, what_is_said
 from vl_absvit.looking.questions import Asked, Questions, batches_by_image
-from vl_absvit.looking.render import panel
 from vl_absvit.looking.report_page import TITLES
 from vl_absvit.tasks.checkpoint import HEADS, PREPROCESSING, VLCheckpoint, load_parts
 from vl_absvit.tasks.vqa import ANSWERS, VQACheckpoint, with_answers

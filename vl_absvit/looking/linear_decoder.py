@@ -1,4 +1,4 @@
-"""Tokens as pictures: a linear decoder from the first block's input to pixels, and a page of decoded pictures.
+"""Tokens as pictures: a linear decoder from the first block's input to pixels.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023 [AbS], appendix, Figure 4.
 
@@ -11,30 +11,19 @@ both pictures.
 Shapes: I pictures of h x w pixels, n patches each, P = 3 p^2 pixel values of a patch, D width. Pixels are RGB, 0 to 1.
 """
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import log10
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vl_absvit.errors import InputError
-from vl_absvit.looking.render import FAINT, GAP, INK, MARGIN, PAPER
 
 RIDGE = 1e-3
 """Ridge, as a share of the mean variance of a token's numbers. A small ridge is nearly exact where W can be inverted.
 A large ridge keeps A from amplifying small errors of the feedback in directions in which z_0 hardly varies."""
-TILE = 192
-"""Approximate side of a picture on the page, in pixels. Each pixel of the model becomes a whole number of them."""
-HEADING, CAPTION = 44, 24
-"""Height of the prior's text above its pictures and of the line below a picture, in pixels."""
-PER_ROW = 3
-"""Largest number of priors side by side."""
 
 
 class LinearDecoder(NamedTuple):
@@ -51,14 +40,6 @@ class Quality(NamedTuple):
     r2: float | None  # 1 - squared error over that of the mean patch of fitting; None if the latter is 0
     psnr: float | None  # dB, of pixels between 0 and 1; None if there is no error
     patches: int
-
-
-class Steering(NamedTuple):
-    """The feedback of one prior, as pixels."""
-
-    title: str
-    top_down: np.ndarray  # (h, w, 3), what it adds
-    sum: np.ndarray  # (h, w, 3), bottom-up with it
 
 
 def to_patches(pictures: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -141,53 +122,3 @@ def shared_scale(top_down: np.ndarray) -> float:
     """
     changes = np.abs(top_down[top_down != 0])
     return float(0.5 / np.quantile(changes, 0.99)) if len(changes) else 1.0
-
-
-def decoding_sheet(
-    image: np.ndarray, bottom_up: np.ndarray, steerings: Sequence[Steering], *, scale: float, note: str
-) -> Image.Image:
-    """Draw a page: the picture, its decoded z_0, and for every prior the feedback and the sum.
-
-    Args:
-        image: as the model sees it, (h, w, 3).
-        bottom_up: (h, w, 3).
-        steerings: one for every prior.
-        scale: factor of all top-down pictures, which are drawn as changes of mid-grey.
-        note: one line at the foot of the page.
-    """
-    side = max(1, round(TILE / len(image))) * len(image)
-    step_x, step_y = side + GAP, HEADING + side + CAPTION
-    rows = -(-len(steerings) // PER_ROW)
-    columns = 2 + 2 * min(len(steerings), PER_ROW)
-    width, height = 2 * MARGIN + columns * step_x - GAP, 2 * MARGIN + rows * step_y + CAPTION
-    page = Image.new("RGB", (width, height), PAPER)
-
-    def place(column: int, row: int, pixels: np.ndarray, title: str) -> None:
-        left, top = MARGIN + column * step_x, MARGIN + row * step_y + HEADING
-        small = Image.fromarray(np.rint(255 * pixels.clip(0, 1)).astype(np.uint8))
-        page.paste(small.resize((side, side), Image.Resampling.NEAREST), (left, top))
-        page.paste(_lines(title, side, CAPTION, size=13, colour=FAINT), (left, top + side))
-
-    place(0, 0, image, "image")
-    place(1, 0, bottom_up, "bottom-up")
-    for number, steering in enumerate(steerings):
-        row, column = number // PER_ROW, 2 + 2 * (number % PER_ROW)
-        heading = _lines(steering.title, step_x + side, HEADING, size=14, colour=INK, bold=True)
-        page.paste(heading, (MARGIN + column * step_x, MARGIN + row * step_y))
-        changes = f"top-down x {scale:.3g}" if steering.top_down.any() else "top-down: 0 everywhere"
-        place(column, row, 0.5 + scale * steering.top_down, changes)
-        place(column + 1, row, steering.sum, "sum")
-    foot = _lines(note, width - 2 * MARGIN, CAPTION, size=12, colour=FAINT)
-    page.paste(foot, (MARGIN, height - MARGIN - CAPTION))
-    return page
-
-
-def _lines(text: str, width: int, height: int, *, size: int, colour: str, bold: bool = False) -> Image.Image:
-    """A strip with as many lines as fit. A longer text is cut and ends in an ellipsis."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / name, size)
-    letters = int(width // font.getlength("n"))
-    lines = textwrap.wrap(text, letters, max_lines=max(1, height // (size + 6)), placeholder=" …")
-    strip = Image.new("RGB", (width, height), PAPER)
-    ImageDraw.Draw(strip).multiline_text((0, height - 4), "\n".join(lines), fill=colour, font=font, anchor="ld")
-    return strip

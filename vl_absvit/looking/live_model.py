@@ -21,7 +21,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
 from vl_absvit.looking.maps import THIRD_FROM_END
-from vl_absvit.looking.render import overlay
+from vl_absvit.looking.overlay import overlay
 from vl_absvit.models.looks import FirstLook
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint
@@ -55,7 +55,7 @@ class Reply(NamedTuple):
     is_cut: bool  # whether the question is longer than the model reads
 
     def overlays(self, strength: float) -> dict[str, Image.Image]:
-        """The maps over the picture, by name; ``strength`` as in ``render.overlay``."""
+        """The maps over the picture, by name; ``strength`` as in ``overlay.overlay``."""
         return {name: overlay(self.picture, grid, self.box, strength=strength) for name, grid in self.maps.items()}
 
 

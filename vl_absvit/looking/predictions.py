@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vl_absvit.data.python2 import round_half_up
 from vl_absvit.evaluation.vqa_accuracy import question_accuracy
+from vl_absvit.looking.pages import remarks_on_answer
 from vl_absvit.looking.questions import Asked
-from vl_absvit.looking.render import Remark, remarks_on_answer
+from vl_absvit.looking.sheet import Remark
 from vl_absvit.models.heads import MatchScores
 
 
