@@ -164,19 +164,23 @@ def test_an_evaluation_mosaic_repeats_one_image(root):
     assert all(torch.equal(cell, dataset(root)[4].image) for cell in cells_of(sample.image, 2))
 
 
-def test_small_plain_images_are_kept_by_the_one_rule_of_all_data_sets(root, monkeypatch):
+def test_small_images_are_kept_by_the_one_rule_of_all_data_sets_and_augmented_ones_for_an_epoch(root, monkeypatch):
     opened, open_rgb = [], class_folders.open_rgb
     monkeypatch.setattr(class_folders, "open_rgb", lambda file: opened.append(file) or open_rgb(file))
     for augmentation, limit, times in (
         ("none", 9 * 3 * 8 * 8 * 4, 1),
-        ("none", 9 * 3 * 8 * 8 * 4 - 1, 2),
-        ("randaugment", 2**30, 2),
+        ("none", 9 * 3 * 8 * 8 * 4 - 1, 3),
+        ("randaugment", 9 * 3 * 8 * 8 * 4, 2),
+        ("randaugment", 9 * 3 * 8 * 8 * 4 - 1, 3),
     ):
         monkeypatch.setattr(kept, "KEPT_BYTES", limit)
         opened.clear()
         made = dataset(root, augmentation=augmentation)
-        made[0], made[0]
-        assert len(opened) == times
+        first, again = made[0].image, made[0].image
+        made.set_epoch(1)
+        later = made[0].image
+        assert len(opened) == times and torch.equal(first, again)
+        assert torch.equal(first, later) == (augmentation == "none")
 
 
 def test_loader_processes_keep_no_images(root, monkeypatch):

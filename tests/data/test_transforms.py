@@ -55,7 +55,7 @@ def test_augmentation_never_mirrors(picture):
     half = Image.new("RGB", (100, 60), "black")
     half.paste("white", (50, 0, 100, 60))
     transform = image_transform(60, (0.5,) * 3, (1.0,) * 3, "randaugment")
-    for operation in transform.steps.transforms[0].ops:
+    for operation in transform.steps.transforms[0].operations(100, 60).ops:
         if operation.name in ("Solarize", "SolarizeAdd", "TranslateX", "TranslateY"):
             continue
         pixels = np.asarray(operation(half.copy()), dtype=float)
@@ -63,7 +63,7 @@ def test_augmentation_never_mirrors(picture):
 
 
 def test_the_operations_are_as_strong_as_meters():
-    operations = image_transform(8, MEAN, STD, "randaugment").steps.transforms[0].ops
+    operations = image_transform(8, MEAN, STD, "randaugment").steps.transforms[0].operations(640, 480).ops
     assert len(operations) == 14 and all(operation.prob == 1 for operation in operations)
     levels = {op.name: op.level_fn(op.magnitude, op.hparams) for op in operations if op.level_fn}
     # Magnitude 9 of 30: 9 of 30 degrees, 30 of 100 pixels, 0.09 of 0.3 of shear, 0.1 + 0.3 * 1.8 of contrast.
@@ -72,6 +72,13 @@ def test_the_operations_are_as_strong_as_meters():
     assert abs(levels["ShearY"][0]) == pytest.approx(0.09)
     assert levels["Contrast"][0] == pytest.approx(0.64)
     assert levels["SolarizeAdd"][0] == 33
+
+
+@pytest.mark.parametrize("side, largest", [(32, 2.4), (96, 7.2), (399, 29.925), (400, 30), (2000, 30)])
+def test_a_small_picture_is_not_shifted_out_of_its_frame(side, largest):
+    operations = image_transform(8, MEAN, STD, "randaugment").steps.transforms[0].operations(side, 2 * side).ops
+    shifts = [op.level_fn(op.magnitude, op.hparams) for op in operations if op.name.startswith("Translate")]
+    assert [abs(pixels) for (pixels,) in shifts] == pytest.approx([largest, largest])
 
 
 def test_a_seed_leaves_the_global_generators_where_they_were():

@@ -66,13 +66,15 @@ def test_every_distinct_image_of_a_batch_is_decoded_once(prepared, tokenizer, mo
     assert torch.equal(batch.images[1], data[0].image)
 
 
-def test_small_plain_images_are_opened_once_and_augmented_ones_every_time(prepared, tokenizer, monkeypatch):
+def test_small_plain_images_are_opened_once_and_augmented_ones_in_every_epoch(prepared, tokenizer, monkeypatch):
     opened = []
     open_images = ImageTable.open
     monkeypatch.setattr(ImageTable, "open", lambda self, ids: opened.extend(ids) or open_images(self, ids))
     for transform, times in ((PLAIN, 1), (AUGMENTED, 2)):
         opened.clear()
         data = dataset(prepared, tokenizer, transform=transform)
+        data[0], data[1]
+        data.set_epoch(1)
         data[0], data[1]
         assert opened == [1] * times
     monkeypatch.setattr(kept, "KEPT_BYTES", 4 * 3 * 16 * 16 * 4 - 1)  # one byte less than all four images need

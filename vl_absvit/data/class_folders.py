@@ -7,6 +7,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,10 +128,8 @@ class ImageFolderDataset(Dataset):
             return ImageSample(self._kept[index], [self.files[index][1]], index)
         file, label = self.files[index]
         picture = open_rgb(file)
-        if self._augmented:
-            with seeded(self._seed, self._epoch, index):
-                return ImageSample(self._transform(picture), [label], index)
-        image = self._transform(picture)
+        with seeded(self._seed, self._epoch, index) if self._augmented else nullcontext():
+            image = self._transform(picture)
         self._kept.keep({index: image})
         return ImageSample(image, [label], index)
 
@@ -152,6 +151,7 @@ class ImageFolderDataset(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""
         self._epoch = epoch
+        self._kept.set_epoch(epoch)
 
 
 class MosaicDataset(Dataset):

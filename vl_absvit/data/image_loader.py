@@ -63,6 +63,7 @@ class ImageLoader:
     def set_epoch(self, epoch: int) -> None:
         """Augment images as in this epoch."""
         self._epoch = epoch
+        self._kept.set_epoch(epoch)
 
 
 class _WithImages(Protocol):

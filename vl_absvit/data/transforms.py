@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ _OPERATIONS = (
 ).split()
 # METER's magnitude 9 is on a scale to 30, timm's scale ends at 10.
 _MAGNITUDE = 9 * 10 / 30
-_LARGEST_SHIFT = 100  # pixels, at the end of the scale
+_LARGEST_SHIFT, _SHIFT_SHARE = 100, 0.25  # pixels, and part of the shorter side, at the end of the scale
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,32 @@ def image_transform(
         crop_pct=crop_pct,
     )
     if augmentation == "randaugment":
-        transform.transforms.insert(0, _rand_augment(mean))
+        transform.transforms.insert(0, MeterAugment(tuple(mean)))
     resized_to = next(step.size for step in transform.transforms if isinstance(step, Resize))
     return ImageTransform(transform, is_random=augmentation == "randaugment", resized_to=resized_to)
 
 
-def _rand_augment(mean: Sequence[float]) -> RandAugment:
-    """Two of the operations, each always applied; what moves into the picture has the colour ``mean``."""
+@dataclass(frozen=True)
+class MeterAugment:
+    """Two of METER's operations, each always applied; what moves into the picture has the colour ``mean``.
+
+    A shift is 30 pixels, as in METER, and at most 7.5 % of the shorter side: METER's pictures are photographs.
+    """
+
+    mean: tuple[float, ...]
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        return self.operations(*picture.size)(picture)
+
+    def operations(self, width: int, height: int) -> RandAugment:
+        """What is drawn from for a picture of ``width`` x ``height`` pixels."""
+        return _rand_augment(self.mean, min(_LARGEST_SHIFT, _SHIFT_SHARE * min(width, height)))
+
+
+@cache
+def _rand_augment(mean: tuple[float, ...], largest_shift: float) -> RandAugment:
     settings = {
-        "translate_const": _LARGEST_SHIFT,
+        "translate_const": largest_shift,
         "img_mean": tuple(round(255 * channel) for channel in mean),
         "interpolation": Image.Resampling.BICUBIC,
     }
