@@ -5,18 +5,20 @@ import math
 import pytest
 
 from vl_absvit.config import (
+    AugmentationConfig,
     DataConfig,
     FusionConfig,
     LossConfig,
     OptimConfig,
+    PretrainConfig,
     PriorConfig,
+    RetrievalConfig,
+    RetrievalLossConfig,
     RunConfig,
     TextConfig,
     VisionConfig,
 )
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.classification import AugmentationConfig, PretrainConfig
-from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalLossConfig
 from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.variants import VARIANTS
 

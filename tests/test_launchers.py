@@ -9,7 +9,7 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from vl_absvit.cli import OptionParser, config_keys
-from vl_absvit.training import loop
+from vl_absvit.commands import finetune_retrieval, finetune_vqa, pretrain_vision
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
@@ -55,7 +55,8 @@ def options_of(monkeypatch):
         return options + [f"--{key}" for key, is_group in keys.items() if not is_group]
 
     monkeypatch.setattr(OptionParser, "parse_known_args", note_parser)
-    monkeypatch.setattr(loop, "parse_run_config", note_config)
+    for program in (pretrain_vision, finetune_vqa, finetune_retrieval):
+        monkeypatch.setattr(program, "parse_run_config", note_config)
     return find
 
 

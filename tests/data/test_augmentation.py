@@ -9,11 +9,11 @@ from PIL import Image
 from timm.data.auto_augment import AutoAugment, RandAugment
 from torchvision.transforms import ColorJitter
 
+from vl_absvit.config import AugmentationConfig
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
 from vl_absvit.data.class_folders import ImageFolderDataset
 from vl_absvit.data.loaders import training_loader
 from vl_absvit.data.transforms import image_transform, seeded
-from vl_absvit.tasks.classification import AugmentationConfig
 
 SIZE = 16
 POLICIES = get_args(get_type_hints(AugmentationConfig)["auto_augment"])

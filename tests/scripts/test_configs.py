@@ -8,9 +8,8 @@ import torch
 import yaml
 
 from vl_absvit.cli import parse_run_config
+from vl_absvit.config import AugmentationConfig, PretrainConfig, RetrievalConfig
 from vl_absvit.models.architecture import build_random_classifier
-from vl_absvit.tasks.classification import AugmentationConfig, PretrainConfig
-from vl_absvit.tasks.retrieval import RetrievalConfig
 from vl_absvit.tasks.vqa import VQAConfig
 from vl_absvit.training.optim import lr_factor
 from vl_absvit.training.run_dir import config_as_dict

@@ -15,12 +15,13 @@ from torch import nn
 from tests.damage import copied, cut_short, emptied, removed, replaced
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config, write_config
+from vl_absvit.config import AugmentationConfig
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.architecture import image_statistics
 from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.classification import AugmentationConfig, ClassificationTask, classification_loss
+from vl_absvit.tasks.classification import ClassificationTask, classification_loss
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.optim import lr_factor, param_groups

@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 
 from tests.run_folders import metrics
 from tests.tiny_vqa import tiny_vqa_config, write_config
+from vl_absvit.cli import parse_run_config
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.config.checks import below_one
 from vl_absvit.data.collate import VQABatch
@@ -28,7 +29,7 @@ from vl_absvit.tasks.registry import TASKS, find_task, open_checkpoint, task_of
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
 from vl_absvit.tasks.vqa import make_dataset
 from vl_absvit.training.evaluated import evaluate_checkpoint
-from vl_absvit.training.loop import run_task
+from vl_absvit.training.loop import launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,8 @@ def run(monkeypatch, file: Path, *options: str) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setattr(sys, "argv", ["thirds", "--config", str(file), *options])
-    run_task(find_task(str(file), []))
+    task = find_task(str(file), [])
+    launch(parse_run_config(task.config_class), task)
 
 
 def test_a_task_of_its_own_trains_goes_on_is_opened_and_evaluated(config, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from tests.distributed_helper import run_on_ranks
 from tests.tasks.test_vqa import metrics
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import PriorConfig
+from vl_absvit.config import PriorConfig, RetrievalLossConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models import top_down
@@ -25,7 +25,7 @@ from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_p
 from vl_absvit.tasks.hard_captions import join
 from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
 from vl_absvit.tasks.prior import Compared
-from vl_absvit.tasks.retrieval import RetrievalLossConfig, RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
 from vl_absvit.tasks.retrieval_scores import pair_batches, score_gallery
 from vl_absvit.tasks.vqa import VQATask

@@ -10,13 +10,13 @@ from accelerate.state import AcceleratorState
 
 from tests.distributed_helper import run_on_ranks
 from tests.tiny_vqa import FAST, tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import LossConfig, OptimConfig, TaskConfig
+from vl_absvit.config import LossConfig, OptimConfig, RetrievalLossConfig, TaskConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import MatchingHead
 from vl_absvit.tasks.base import Task, epoch_batches
 from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
-from vl_absvit.tasks.retrieval import RetrievalLossConfig, RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.engines import prepare
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator

@@ -11,11 +11,12 @@ from pathlib import Path
 from vl_absvit.cli import OptionParser, log_on_stderr, parse_run_config, run_main
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.tasks.registry import find_task
 
 
 def main() -> None:
     arguments, overrides = parse_arguments()
+    from vl_absvit.tasks.registry import find_task
+
     task = find_task(arguments.config, overrides)
     if not issubclass(task.config_class, VisionLanguageConfig):
         raise ConfigError(f"--config {arguments.config}: expected the config of a finetuning, got one of a pretraining")

@@ -1,4 +1,4 @@
-"""What the configs of all runs have, and those of all runs on images with texts; a task's own stands with the task."""
+"""What the configs of all runs have, and those of all runs on images with texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,10 +1,10 @@
 """Image classification with a trainable query as prior: pretraining of the visual encoder [AbS 2.5]."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import safetensors.torch
 import torch
@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from vl_absvit.config import LossConfig, OptimConfig, TaskConfig, VisionConfig
-from vl_absvit.config.checks import below_one, not_negative, require
+from vl_absvit.config import OptimConfig, PretrainConfig
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
 from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset, class_names, image_files
 from vl_absvit.data.json_files import read_json, write_json
@@ -51,94 +50,6 @@ from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.going_on import check_same_data, history, without_start_weights
 from vl_absvit.tasks.sources import fetched_trunk
 from vl_absvit.token_grid import TokenGrid
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationConfig:
-    """What ImageNet's recipe does to training images and labels; nothing unless asked for."""
-
-    auto_augment: Literal["none", "rand-m9-mstd0.5-inc1", "original"] = "none"
-    """Random operations on a picture, by their name in timm: RandAugment as DeiT and the ImageNet release, or
-    AutoAugment's learned policy. Needs ``data.augmentation: imagenet``."""
-    color_jitter: float = 0.0
-    """Largest relative change of brightness, contrast and saturation; 0 changes none. Needs ``data.augmentation:
-    imagenet``."""
-    random_erasing: float = 0.0
-    """Probability that a rectangle of an image becomes noise. Needs ``data.augmentation: imagenet``."""
-    mixup: float = 0.0
-    """Mixup's alpha: images of a batch are blended in pairs by a share drawn from Beta(alpha, alpha); 0 blends none."""
-    cutmix: float = 0.0
-    """CutMix' alpha: a rectangle comes from the other image of the pair; 0 cuts none. With Mixup, every batch gets the
-    one or the other, by even chance."""
-    label_smoothing: float = 0.0
-    """Share of every target that is spread evenly over all classes, in [0, 1)."""
-
-    def __post_init__(self) -> None:
-        not_negative("augmentation", color_jitter=self.color_jitter, mixup=self.mixup, cutmix=self.cutmix)
-        require(
-            0 <= self.random_erasing <= 1, f"augmentation.random_erasing must be in [0, 1], got {self.random_erasing}"
-        )
-        below_one("augmentation", label_smoothing=self.label_smoothing)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether images of a batch are mixed."""
-        return self.mixup > 0 or self.cutmix > 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig(TaskConfig):
-    """Pretraining the visual encoder on image classification, with a trainable query as prior."""
-
-    vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
-    pooling: Literal["token", "avg"] = "token"
-    """What the classifier reads: the CLS token, or the mean patch."""
-    mosaic: int = 1
-    """Side n of a mosaic: training images are n x n mosaics of the folder's images, and every cell is classified by the
-    mean of its own patches. Above 1 the encoder learns to keep what it sees where it sees it."""
-    crop_pct: float = 1.0
-    """Share of the shorter side that is seen in evaluation, in (0, 1], from the middle: 0.875 resizes to 256 pixels and
-    cuts out 224. The checkpoint keeps it."""
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.data.images is None,
-            f"data.images is {self.data.images}, but in pretraining data.root is the folder of images itself",
-        )
-        require(
-            self.data.samples_per_image == 1,
-            f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
-        )
-        require(
-            self.vision.mask == "cosine",
-            "vision.mask calibrated needs texts to be calibrated by; in pretraining it is cosine",
-        )
-        require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
-        require(
-            self.vision.image_size % self.mosaic == 0,
-            f"vision.image_size {self.vision.image_size} does not divide into a mosaic of "
-            f"{self.mosaic} x {self.mosaic}",
-        )
-        require(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], got {self.crop_pct}")
-        augmentation = self.augmentation
-        require(
-            self.mosaic == 1 or not augmentation.mixes,
-            f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
-            "each other: a mosaic is mixed already",
-        )
-        require(
-            self.mosaic == 1 or self.pooling == "avg",
-            f"mosaic {self.mosaic} needs pooling avg, got {self.pooling}: the mean of a cell's patches is classified",
-        )
-        for name, off in (("auto_augment", "none"), ("color_jitter", 0), ("random_erasing", 0)):
-            value = getattr(augmentation, name)
-            require(
-                value == off or self.data.augmentation == "imagenet",
-                f"augmentation.{name} {value} needs data.augmentation imagenet, got {self.data.augmentation}",
-            )
 
 
 class ClassificationTask(Task):

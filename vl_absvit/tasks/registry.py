@@ -1,7 +1,8 @@
 """All tasks, by kind.
 
-A new task is a file like ``vqa.py``, its name in ``TASKS``, a config in ``configs/``, a script that calls ``run_task``,
-its test, and a line in the documentation; ``tests/tasks/test_registry.py`` has one as an example.
+A new task is a file like ``vqa.py``, its name in ``TASKS``, its config in ``vl_absvit/config/tasks.py`` and a file of
+it in ``configs/``, a program that calls ``launch``, its test, and a line in the documentation;
+``tests/tasks/test_registry.py`` has one as an example.
 """
 
 from collections.abc import Mapping, Sequence

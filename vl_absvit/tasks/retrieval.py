@@ -4,10 +4,9 @@ Shapes: B samples (one caption of an image each), C candidate captions per sampl
 caption, I distinct images, T tokens.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.cli import progress
-from vl_absvit.config import DataConfig, LossConfig, TextConfig, VisionLanguageConfig
-from vl_absvit.config.checks import not_negative, positive, require
+from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery
 from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.data.records import CAPTIONS
@@ -33,7 +31,6 @@ from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, lo
 from vl_absvit.tasks.retrieval_pairs import HardNegatives, find_hard, make_pairs, step_hard_negatives, take_hard
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
-from vl_absvit.variants import VARIANTS
 
 
 class StepAhead(NamedTuple):
@@ -41,54 +38,6 @@ class StepAhead(NamedTuple):
 
     prior: StepPriorLoss | None
     hard: HardNegatives
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalLossConfig(LossConfig):
-    """Weights of the retrieval losses; 0 removes a loss, its computation and what it alone trains from training."""
-
-    prior: float = 1.0
-    """Weight of the contrastive prior loss, which also trains the dual encoder."""
-    ranking: float = 1.0
-    """Weight of the softmax over an image's own and its false captions, and of that over a caption's own and its hard
-    images, scored by the whole model. Without it, the model ranks by its matching logits."""
-    itm: float = 1.0
-    """Weight of image-text matching against a hard caption and hard images of the batch."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        not_negative("loss", ranking=self.ranking, itm=self.itm)
-        require(self.ranking > 0 or self.itm > 0, "loss.ranking and loss.itm are both 0: nothing trains the fusion")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalConfig(VisionLanguageConfig):
-    """Finetuning on image-text retrieval."""
-
-    earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
-
-    data: DataConfig
-    """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
-    text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
-    negatives: int = 15
-    """False captions each image's own caption is ranked against, drawn anew in every epoch."""
-    negative_images: int = 1
-    """Hard images of the global batch that each caption's own image is ranked against and told from, drawn the likelier
-    the more similar the first look finds them. Each costs one pair more (a second look and a fusion) and, unless a step
-    is one pass of one process, one first look more. 0 trains on false captions only, which leaves the scores of
-    different images incomparable."""
-    select_shortlist: int = 16
-    """Candidates of each query that the whole model scores when the selection split is evaluated."""
-    loss: RetrievalLossConfig = field(default_factory=RetrievalLossConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
-        not_negative("config", negative_images=self.negative_images)
-        require(
-            self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
-            f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
-        )
 
 
 class RetrievalTask(VisionLanguageTask):

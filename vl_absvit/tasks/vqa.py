@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from vl_absvit.config import VisionLanguageConfig
+from vl_absvit.config import VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.records import VQAV2, read_annotations, read_vocabulary
@@ -49,14 +48,6 @@ class VQACheckpoint(NamedTuple):
     def described(self) -> list[tuple[str, str]]:
         """What there is beside the visual encoder, in words."""
         return [*VLCheckpoint(*self[:4]).described(), ("answers", f"{len(self.vocabulary):,}")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VQAConfig(VisionLanguageConfig):
-    """Finetuning on visual question answering."""
-
-    streams: ClassVar[bool] = True
-    compiles: ClassVar[bool] = True
 
 
 class VQATask(VisionLanguageTask):

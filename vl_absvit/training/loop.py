@@ -19,7 +19,7 @@ from accelerate.tracking import is_tensorboard_available, is_wandb_available
 from accelerate.utils import InitProcessGroupKwargs, is_deepspeed_available, send_to_device
 from torch import Tensor, nn
 
-from vl_absvit.cli import parse_run_config, progress
+from vl_absvit.cli import progress
 from vl_absvit.config import RunConfig, TaskConfig
 from vl_absvit.distributed import PATIENCE
 from vl_absvit.errors import ConfigError, InputError
@@ -225,11 +225,6 @@ def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunSta
     LOGGER.info(f"step {state.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in selected.items()))
     run.write_metrics(step=state.step, epoch=epoch, **selected)
     return state
-
-
-def run_task(task: type[Task]) -> None:
-    """A whole run in this process, by the command line: ``--config FILE.yaml`` and overrides."""
-    launch(parse_run_config(task.config_class), task)
 
 
 def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) -> None:

@@ -1,0 +1,155 @@
+"""What each task has to be told beyond what all runs are: finetuning on VQA and on retrieval, and pretraining."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from vl_absvit.config.checks import below_one, not_negative, positive, require
+from vl_absvit.config.model import TextConfig, VisionConfig
+from vl_absvit.config.runs import TaskConfig, VisionLanguageConfig
+from vl_absvit.config.training import DataConfig, LossConfig
+from vl_absvit.variants import VARIANTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQAConfig(VisionLanguageConfig):
+    """Finetuning on visual question answering."""
+
+    streams: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalLossConfig(LossConfig):
+    """Weights of the retrieval losses; 0 removes a loss, its computation and what it alone trains from training."""
+
+    prior: float = 1.0
+    """Weight of the contrastive prior loss, which also trains the dual encoder."""
+    ranking: float = 1.0
+    """Weight of the softmax over an image's own and its false captions, and of that over a caption's own and its hard
+    images, scored by the whole model. Without it, the model ranks by its matching logits."""
+    itm: float = 1.0
+    """Weight of image-text matching against a hard caption and hard images of the batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative("loss", ranking=self.ranking, itm=self.itm)
+        require(self.ranking > 0 or self.itm > 0, "loss.ranking and loss.itm are both 0: nothing trains the fusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig(VisionLanguageConfig):
+    """Finetuning on image-text retrieval."""
+
+    earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
+
+    data: DataConfig
+    """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
+    text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
+    negatives: int = 15
+    """False captions each image's own caption is ranked against, drawn anew in every epoch."""
+    negative_images: int = 1
+    """Hard images of the global batch that each caption's own image is ranked against and told from, drawn the likelier
+    the more similar the first look finds them. Each costs one pair more (a second look and a fusion) and, unless a step
+    is one pass of one process, one first look more. 0 trains on false captions only, which leaves the scores of
+    different images incomparable."""
+    select_shortlist: int = 16
+    """Candidates of each query that the whole model scores when the selection split is evaluated."""
+    loss: RetrievalLossConfig = field(default_factory=RetrievalLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("config", negatives=self.negatives, select_shortlist=self.select_shortlist)
+        not_negative("config", negative_images=self.negative_images)
+        require(
+            self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
+            f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """What ImageNet's recipe does to training images and labels; nothing unless asked for."""
+
+    auto_augment: Literal["none", "rand-m9-mstd0.5-inc1", "original"] = "none"
+    """Random operations on a picture, by their name in timm: RandAugment as DeiT and the ImageNet release, or
+    AutoAugment's learned policy. Needs ``data.augmentation: imagenet``."""
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation; 0 changes none. Needs ``data.augmentation:
+    imagenet``."""
+    random_erasing: float = 0.0
+    """Probability that a rectangle of an image becomes noise. Needs ``data.augmentation: imagenet``."""
+    mixup: float = 0.0
+    """Mixup's alpha: images of a batch are blended in pairs by a share drawn from Beta(alpha, alpha); 0 blends none."""
+    cutmix: float = 0.0
+    """CutMix' alpha: a rectangle comes from the other image of the pair; 0 cuts none. With Mixup, every batch gets the
+    one or the other, by even chance."""
+    label_smoothing: float = 0.0
+    """Share of every target that is spread evenly over all classes, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        not_negative("augmentation", color_jitter=self.color_jitter, mixup=self.mixup, cutmix=self.cutmix)
+        require(
+            0 <= self.random_erasing <= 1, f"augmentation.random_erasing must be in [0, 1], got {self.random_erasing}"
+        )
+        below_one("augmentation", label_smoothing=self.label_smoothing)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TaskConfig):
+    """Pretraining the visual encoder on image classification, with a trainable query as prior."""
+
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
+    pooling: Literal["token", "avg"] = "token"
+    """What the classifier reads: the CLS token, or the mean patch."""
+    mosaic: int = 1
+    """Side n of a mosaic: training images are n x n mosaics of the folder's images, and every cell is classified by the
+    mean of its own patches. Above 1 the encoder learns to keep what it sees where it sees it."""
+    crop_pct: float = 1.0
+    """Share of the shorter side that is seen in evaluation, in (0, 1], from the middle: 0.875 resizes to 256 pixels and
+    cuts out 224. The checkpoint keeps it."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0, reconstruction=0.1))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.data.images is None,
+            f"data.images is {self.data.images}, but in pretraining data.root is the folder of images itself",
+        )
+        require(
+            self.data.samples_per_image == 1,
+            f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
+        )
+        require(
+            self.vision.mask == "cosine",
+            "vision.mask calibrated needs texts to be calibrated by; in pretraining it is cosine",
+        )
+        require(self.mosaic > 0, f"mosaic must be positive, got {self.mosaic}")
+        require(
+            self.vision.image_size % self.mosaic == 0,
+            f"vision.image_size {self.vision.image_size} does not divide into a mosaic of "
+            f"{self.mosaic} x {self.mosaic}",
+        )
+        require(0 < self.crop_pct <= 1, f"crop_pct must be in (0, 1], got {self.crop_pct}")
+        augmentation = self.augmentation
+        require(
+            self.mosaic == 1 or not augmentation.mixes,
+            f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
+            "each other: a mosaic is mixed already",
+        )
+        require(
+            self.mosaic == 1 or self.pooling == "avg",
+            f"mosaic {self.mosaic} needs pooling avg, got {self.pooling}: the mean of a cell's patches is classified",
+        )
+        for name, off in (("auto_augment", "none"), ("color_jitter", 0), ("random_erasing", 0)):
+            value = getattr(augmentation, name)
+            require(
+                value == off or self.data.augmentation == "imagenet",
+                f"augmentation.{name} {value} needs data.augmentation imagenet, got {self.data.augmentation}",
+            )
