@@ -21,7 +21,6 @@ from vl_absvit.models.top_down import (
 )
 from vl_absvit.models.trunks.vit import AbSViT
 from vl_absvit.planning.flops import flop_counter
-from vl_absvit.variants import VARIANTS
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
 PRIOR = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(2)).double()
@@ -67,12 +66,6 @@ def test_looks_and_signals_are_those_of_unfolded_decoders(variant, modulation, d
         assert ((found - wanted).abs().max() / wanted.abs().max()).item() < bound
     if variant != "feedback":
         assert torch.equal(ours.prior_mask, expected.prior_mask)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_can_be_told_to_fold(variant):
-    model = make(top_down=variant)
-    torch.testing.assert_close(folded(model).seen(IMAGE_INDEX), look(model).seen(IMAGE_INDEX))
 
 
 def test_decoders_get_their_gradients_after_an_evaluation():
@@ -137,17 +130,6 @@ def test_new_weights_are_not_answered_with_the_old_ones(change):
     ours, expected = evaluated(changed).second.tokens, look(changed).second.tokens
     assert not torch.allclose(before, expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-11)
-
-
-def test_training_undoes_folding(products):
-    model = make()
-    folded(model), evaluated(model)
-    assert len(products) == 2
-    evaluated(model.train().eval())
-    assert len(products) == 2
-    model.train().fold()
-    evaluated(model)
-    assert len(products) == 2
 
 
 def test_a_changed_copy_leaves_the_original_as_it_is():

@@ -3,8 +3,6 @@
 import csv
 import gzip
 import json
-import os
-import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -30,11 +28,6 @@ def records_of(dataset="flickr30k"):
             sentence["sentid"] = 3 * number + k
         records.append(record)
     return records
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
@@ -156,16 +149,6 @@ def test_the_table_with_other_marks_and_quoted_cells_gives_the_same(raw, tmp_pat
     assert tables_of(tmp_path / "out") == right
 
 
-def test_the_published_broken_line_is_read_as_it_was_meant(raw, tmp_path):
-    """The line as the file has it; its caption is followed by those of the next image."""
-    records = [image_record("flickr30k", 1, "test", ["a", "b", "c", "d", "e"])]
-    karpathy = write_karpathy(tmp_path / "one", "flickr30k", records)
-    lines = ["image_name| comment_number| comment", *(f"1001.jpg| {k}| {text}" for k, text in enumerate("abcd"))]
-    (karpathy.parent / "results.csv").write_text("\n".join([*lines, "1001.jpg| 4   A dog runs across the grass ."]))
-    prepare(karpathy.parent, tmp_path / "out", captions=["results.csv"], karpathy=karpathy)
-    assert read_captions(tmp_path / "out", ["test"]).to_list()[-1]["caption"] == "A dog runs across the grass ."
-
-
 def write_hub_table(path, columns=("raw", "sentids", "split", "filename", "img_id")):
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore")
@@ -222,17 +205,6 @@ def test_lists_of_each_split_give_the_same(raw, tmp_path, right, folder):
     packed = raw / "flickr30k_train.json.gz"
     packed.write_bytes(gzip.compress((raw / "flickr30k_train.json").read_bytes()))
     prepare(raw, tmp_path / "out", captions=[packed.name, "flickr30k_val.json", "flickr30k_test.json"])
-    assert tables_of(tmp_path / "out") == right
-
-
-def test_an_interrupted_preparation_of_lists_goes_on(raw, tmp_path, right, monkeypatch):
-    write_lists(raw)
-    lists = [f"flickr30k_{split}.json" for split in ALL]
-    monkeypatch.setattr("vl_absvit.prepare.prepare.check_images", lambda *asked: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        prepare(raw, tmp_path / "out", captions=lists)
-    monkeypatch.undo()
-    prepare(raw, tmp_path / "out", captions=lists)
     assert tables_of(tmp_path / "out") == right
 
 
@@ -296,26 +268,6 @@ def test_lists_of_coco_have_cocos_ids_and_restval_apart(tmp_path):
     for split, rows in captions.items():
         texts = sorted((row["image_id"], row["caption"]) for row in rows)
         assert texts == sorted((row["image_id"], row["caption"]) for row in right[1][split])
-
-
-def test_real_images_and_captions_give_the_same_in_every_form(real_data, tmp_path):
-    raw = tmp_path / "raw"
-    given = json.loads((real_data / "flickr30k-karpathy/images_index.json").read_text())
-    records = [
-        {"imgid": number, "filename": image["filename"], "split": image["split"],
-         "sentences": [{"raw": raw, "sentid": 5 * number + k} for k, raw in enumerate(image["captions"])]}
-        for number, image in enumerate(sorted(given, key=lambda image: image["filename"]))
-    ]  # fmt: skip
-    shutil.copytree(real_data / "flickr30k-karpathy/images", raw / "flickr30k_images/flickr30k_images")
-    (raw / "dataset_flickr30k.json").write_text(json.dumps({"images": records, "dataset": "flickr30k"}))
-    write_token(raw, records)
-    write_lists(raw, records)
-    prepare(raw, tmp_path / "right", karpathy=raw / "dataset_flickr30k.json")
-    prepare(raw, tmp_path / "a", captions=["results_20130124.token"], karpathy=raw / "dataset_flickr30k.json")
-    prepare(raw, tmp_path / "b", captions=["flickr30k_train.json", "flickr30k_test.json"])
-    right = tables_of(tmp_path / "right")
-    assert tables_of(tmp_path / "a") == right == tables_of(tmp_path / "b")
-    assert len(right[2]) == len(right[1]["train"]) // 5 + 1 == 14
 
 
 # Where the images lie.

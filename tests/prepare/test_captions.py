@@ -6,13 +6,11 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.prepare.interruption import checked_images
 from tests.prepare.raw_captions import image_path, image_record, write_karpathy, write_small_captions
 from vl_absvit.data.records import (
     ImageTable,
     read_annotations,
     read_captions,
-    read_manifest,
     read_questions,
     read_vocabulary,
 )
@@ -113,14 +111,6 @@ def test_deviations_from_the_official_counts_are_warned_about(flickr, tmp_path):
     ]
 
 
-def test_the_demo_worlds_captions_are_prepared_as_they_are(demo_world, dataset, tmp_path):
-    karpathy = demo_world / dataset / f"dataset_{dataset}.json"
-    manifest = prepare(karpathy, tmp_path / "out", dataset)
-    splits = {record["split"] for record in records_of(karpathy)}
-    assert {split: counts["captions"] for split, counts in manifest["splits"].items()} == dict.fromkeys(splits, 10)
-    assert all("official split" in warning for warning in manifest["warnings"])
-
-
 # Real data, and METER's own writer.
 
 
@@ -204,18 +194,6 @@ def test_broken_files_leave_nothing_taken_in_half(flickr, tmp_path):
 # Images.
 
 
-def test_missing_images_stop_the_preparation_unless_they_are_allowed(flickr, tmp_path):
-    image_path(tmp_path / "raw", image_record("flickr30k", 3, "train")).unlink()
-    message = r"1 images are missing, the first is .*flickr30k-images/1003.jpg \(image 3\).*never loads their captions"
-    fails(flickr, tmp_path, message)
-    manifest = prepare(flickr, tmp_path / "out", allow_missing_images=True)
-    assert manifest["missing_images"] == 1
-    assert manifest["splits"]["train"] == {
-        "captions": 10, "images": 2, "without_image": 5, "duplicates_removed": 0,
-    }  # fmt: skip
-    assert ImageTable(tmp_path / "out").available.tolist() == [1, 2, 4, 5, 6]
-
-
 def test_bad_images_are_left_out_with_their_captions_and_a_reason(flickr, tmp_path):
     image_path(tmp_path / "raw", image_record("flickr30k", 3, "train")).write_bytes(b"GIF, or so it says")
     for number in (4, 1):
@@ -235,58 +213,7 @@ def test_bad_images_are_left_out_with_their_captions_and_a_reason(flickr, tmp_pa
     assert warning.startswith("3 images") and "left out with their captions: 10 of test, 5 of train" in warning
 
 
-def test_a_folder_of_bad_images_is_an_error(tmp_path):
-    record = image_record("flickr30k", 1, "train")
-    karpathy = write_karpathy(tmp_path / "raw", "flickr30k", [record])
-    image_path(tmp_path / "raw", record).write_bytes(b"")
-    fails(karpathy, tmp_path, "none of the images can be used; flickr30k-images/1001.jpg: empty file")
-
-
-def test_embedded_images_are_the_files_bytes(flickr, tmp_path):
-    prepare(flickr, tmp_path / "out", embed_images=True)
-    rows = pq.read_table(tmp_path / "out" / "images-00000.parquet").to_pylist()
-    assert [row["image_id"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert rows[0]["bytes"] == (tmp_path / "raw" / "flickr30k-images" / "1001.jpg").read_bytes()
-    shutil.rmtree(tmp_path / "raw")
-    assert ImageTable(tmp_path / "out").open([6])[0].size == (12, 8)
-
-
 # Again, and after an interruption.
-
-
-def test_a_finished_preparation_is_left_alone(flickr, tmp_path):
-    first = prepare(flickr, tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    assert prepare(flickr, tmp_path / "out") == first
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
-    assert sorted(path.name for path in before) == [
-        "images.parquet", "manifest.json", "test.parquet", "train.parquet", "val.parquet",
-    ]  # fmt: skip
-
-
-def test_a_finished_preparation_of_something_else_is_refused(flickr, tmp_path, golden):
-    prepare(flickr, tmp_path / "out")
-    with pytest.raises(InputError, match="other options: embed_images was False, now it is True"):
-        prepare(flickr, tmp_path / "out", embed_images=True)
-    with pytest.raises(InputError, match="of the kind 'captions', not 'vqav2'; choose another --output"):
-        prepare_vqav2(PrepareOptions(root=golden / "data_prep" / "root"), tmp_path / "out", 1)
-    write_karpathy(tmp_path / "raw", "flickr30k", records_of(flickr)[1:])
-    with pytest.raises(InputError, match="other sources: dataset_flickr30k.json was"):
-        prepare(flickr, tmp_path / "out")
-    coco = write_small_captions(tmp_path / "raw", "coco")
-    with pytest.raises(InputError, match="other dataset: flickr30k, now it is coco"):
-        prepare(coco, tmp_path / "out", "coco")
-
-
-def test_an_interrupted_preparation_goes_on_where_it_stopped(flickr, tmp_path):
-    assert checked_images(lambda: prepare(flickr, tmp_path / "out"), stop_after=3) == [1, 2, 3]
-    assert not (tmp_path / "out").exists()
-    assert checked_images(lambda: prepare(flickr, tmp_path / "out")) == [3, 4, 5, 6]
-    assert not (tmp_path / "out.partial").exists()
-    manifest = read_manifest(tmp_path / "out")
-    assert manifest == prepare(flickr, tmp_path / "whole")
-    for split in manifest["splits"]:
-        assert rows_of(tmp_path / "out", split) == rows_of(tmp_path / "whole", split)
 
 
 def test_two_preparations_do_not_write_into_one_folder(flickr, tmp_path, monkeypatch):
@@ -319,5 +246,7 @@ def test_readers_refuse_the_other_kind_of_data(flickr, golden, tmp_path):
         with pytest.raises(InputError, match="captions: expected prepared data of the kind vqav2.*, got 'captions'"):
             read(tmp_path / "captions", ["train"])
     prepare_vqav2(PrepareOptions(root=golden / "data_prep" / "root", min_count=1), tmp_path / "vqa", 1)
+    with pytest.raises(InputError, match="of the kind 'captions', not 'vqav2'; choose another --output"):
+        prepare_vqav2(PrepareOptions(root=golden / "data_prep" / "root"), tmp_path / "captions", 1)
     with pytest.raises(InputError, match="vqa: expected prepared data of the kind captions, got 'vqav2'"):
         read_captions(tmp_path / "vqa", ["train"])

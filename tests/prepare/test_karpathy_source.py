@@ -1,6 +1,5 @@
 """Karpathy's files: what is read from a record, and one clear line for whatever is wrong with one."""
 
-import gzip
 import json
 
 import pytest
@@ -50,13 +49,6 @@ def test_white_space_around_a_caption_goes_and_that_inside_stays(file):
 def test_letters_of_any_script_come_through(file):
     write(file, [image_record("flickr30k", 0, "train", ["Ein Mann f\u00e4hrt. \U0001f6b2", "\u4e00\u53ea\u72d7"])])
     assert [text for _, text in read(file)[0].captions] == ["Ein Mann f\u00e4hrt. \U0001f6b2", "\u4e00\u53ea\u72d7"]
-
-
-def test_gzipped_is_the_same(file, tmp_path):
-    write(file, [image_record("flickr30k", k, "train") for k in range(3)], dataset="flickr30k")
-    packed = tmp_path / "dataset.json.gz"
-    packed.write_bytes(gzip.compress(file.read_bytes()))
-    assert read(packed) == read(file) and len(read(file)) == 3
 
 
 def test_the_name_of_the_data_set_may_come_first_last_or_not_at_all(file):
@@ -130,23 +122,11 @@ SENTENCE = {"raw": "A dog.", "sentid": 100}
         ({"imgid": True}, "expected imgid to be an integer"),
         ({"imgid": 2**63}, "expected imgid to be an integer"),
         ({"filename": 1001}, "record 2 of 'images': expected filename to be a string"),
-        ({"filename": "/etc/passwd"}, "image 1 .*expected a file inside the images' folder"),
-        ({"filename": "../secret.jpg"}, "expected a file inside the images' folder"),
-        ({"filename": "a/../../secret.jpg"}, "expected a file inside the images' folder"),
-        ({"filename": ".."}, "expected a file inside the images' folder"),
-        ({"filename": ""}, "expected a file inside the images' folder"),
-        ({"filename": "1001.jpg\0.png"}, "expected a file inside the images' folder"),
     ],
 )
 def test_wrong_records_are_refused(file, change, message):
     write(file, [image_record("flickr30k", 0, "train"), image_record("flickr30k", 1, "train") | change])
     fails(file, message)
-
-
-@pytest.mark.parametrize("folder", ["/etc", "../..", "val2014/../..", "", "."])
-def test_a_coco_folder_does_not_lead_elsewhere(file, folder):
-    write(file, [image_record("coco", 1, "train") | {"filepath": folder}])
-    fails(file, "expected a file inside the images' folder", "coco")
 
 
 @pytest.mark.parametrize("images", [[], {}, {"1": {}}, None, 3])

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import shutil
 
 import numpy as np
@@ -112,33 +111,6 @@ def test_images_may_lie_in_the_folder_itself_and_questions_may_be_gzipped(raw, t
     manifest = prepare(raw, tmp_path / "out", questions=packed, images=raw / "val2014")
     assert manifest["splits"] == expected
     assert ImageTable(tmp_path / "out").open([1])[0].size == (WIDTH, HEIGHT)
-
-
-def test_images_of_the_release_of_2017_are_the_same(raw, tmp_path):
-    whole = prepare(raw, tmp_path / "whole")
-    folder = raw / "coco" / "images" / "train2017"
-    folder.mkdir(parents=True)
-    for image_id in (1, 2, 3):
-        image_path(raw, image_id).rename(folder / f"{image_id:012d}.jpg")
-    assert prepare(raw, tmp_path / "out")["splits"] == whole["splits"]
-    assert ImageTable(tmp_path / "out").available.tolist() == [1, 2, 3]
-
-
-def test_images_that_are_all_elsewhere_are_told_from_a_few_missing_ones(raw, tmp_path):
-    (tmp_path / "empty").mkdir()
-    message = "none of the 3 images of val is there: looked for COCO_val2014_000000000001.jpg .*raw would fit"
-    fails(raw, tmp_path, message, images=tmp_path / "empty")
-
-
-def test_the_demo_worlds_maps_are_prepared_as_they_are(demo_world, tmp_path):
-    hat, expected = demo_world / "vqa_hat", json.loads((demo_world / "demo.json").read_text())["counts"]
-    for split in ("train", "val"):
-        places = {"maps": hat / f"vqahat_{split}", "images": demo_world / "vqav2"}
-        counts = prepare(hat, tmp_path / split, f"{split}2014", **places)["splits"][split]
-        prefix = f"vqa_hat/{split}2014"
-        assert counts["constant_maps"] == expected[f"{prefix}/constant_maps"]
-        assert counts["human_maps"] == expected[f"{prefix}/maps"] - counts["constant_maps"] > 0
-        assert ImageTable(tmp_path / split).available.size == counts["images"]
 
 
 # Kinds of maps.
@@ -329,15 +301,6 @@ def test_a_folder_that_is_not_there_is_named(raw, tmp_path, folder):
 # Images.
 
 
-def test_missing_images_stop_the_preparation_unless_they_are_allowed(raw, tmp_path):
-    image_path(raw, 2).unlink()
-    fails(raw, tmp_path, r"1 images are missing, the first is .*000000000002.jpg \(image 2\)")
-    manifest = prepare(raw, tmp_path / "out", allow_missing_images=True)
-    assert manifest["missing_images"] == 1 and manifest["splits"]["val"]["without_image"] == 2
-    assert ImageTable(tmp_path / "out").available.tolist() == [1, 3]
-    assert len(list(read_human_maps(tmp_path / "out"))) == 6
-
-
 def test_questions_about_bad_images_are_counted_and_left_out(raw, tmp_path):
     image_path(raw, 2).write_bytes(b"")
     manifest = prepare(raw, tmp_path / "out")
@@ -348,14 +311,6 @@ def test_questions_about_bad_images_are_counted_and_left_out(raw, tmp_path):
 
 
 # Again, and interrupted.
-
-
-def test_a_second_run_finds_it_finished_and_another_request_is_refused(raw, tmp_path):
-    first = prepare(raw, tmp_path / "out")
-    assert prepare(raw, tmp_path / "out") == first == read_manifest(tmp_path / "out")
-    write_map(raw, "10_1", blob(0))
-    with pytest.raises(InputError, match="was prepared from other sources: maps was"):
-        prepare(raw, tmp_path / "out")
 
 
 def test_an_interrupted_run_goes_on_with_the_maps_it_has_not_seen(raw, tmp_path, monkeypatch):

@@ -102,10 +102,6 @@ def test_minival_is_a_tenth_of_vals_images_and_shares_none_with_it(tmp_path):
     assert prepare(raw, tmp_path / "five", minival_images=5)["splits"]["minival"]["images"] == 5
 
 
-def test_all_of_val_cannot_be_held_out(raw, tmp_path):
-    fails(raw, tmp_path, "val has only 4 usable images", minival_images=4)
-
-
 def test_rare_answers_are_no_labels_but_their_questions_stay(tmp_path):
     raw = tmp_path / "raw"
     common = [annotation(1000 + k, 1) for k in range(9)]
@@ -115,15 +111,6 @@ def test_rare_answers_are_no_labels_but_their_questions_stay(tmp_path):
     assert AnswerVocabulary.load(tmp_path / "out" / "answers.json").answers == ("yes",)
     assert rows_of(tmp_path / "out", "train")[9]["labels"] == []
     assert manifest["splits"]["train"]["questions"] == 10 and manifest["splits"]["train"]["with_target"] == 9
-
-
-def test_no_frequent_answer_is_an_error_that_names_the_option(one_question, tmp_path):
-    fails(
-        one_question,
-        tmp_path,
-        "no answer occurs 9 times, the most frequent one 1 times; lower --min-count",
-        min_count=9,
-    )
 
 
 def test_a_given_vocabulary_is_taken_in_its_own_order(raw, tmp_path):
@@ -167,7 +154,7 @@ def test_a_minival_larger_than_val_costs_no_decoding(raw, tmp_path, monkeypatch)
 
 def test_a_count_that_no_answer_reaches_costs_no_decoding(raw, tmp_path, monkeypatch):
     no_image_is_decoded(monkeypatch)
-    fails(raw, tmp_path, "no answer occurs 99 times", min_count=99)
+    fails(raw, tmp_path, "no answer occurs 99 times, the most frequent one 8 times; lower --min-count", min_count=99)
 
 
 def test_answers_that_can_never_be_a_target_are_counted(raw, tmp_path):
@@ -222,29 +209,9 @@ def test_test_questions_alone_need_no_vocabulary(tmp_path):
     assert not (tmp_path / "out" / "answers.json").exists()
 
 
-def test_a_question_of_ten_thousand_words_is_kept_whole(one_question, tmp_path):
-    text = "why " * 10_000
-    rewrite(questions_file(one_question, "train"), "questions", lambda _: [question(7000, 7, text)])
-    prepare(one_question, tmp_path / "out")
-    assert rows_of(tmp_path / "out", "train")[0]["question"] == text
-
-
 def test_deviations_from_the_official_counts_are_warned_about(raw, tmp_path):
     warnings = prepare(raw, tmp_path / "out")["warnings"]
     assert "train: 12 questions are usable, the official split has 443,757" in warnings
-
-
-def test_the_soft_targets_of_real_questions_are_meters(real_data, tmp_path):
-    vocabulary = tmp_path / "answers.json"
-    vocabulary.write_text(json.dumps(json.loads((real_data / "answer-vocab/openvqa_answer_dict.json").read_text())[0]))
-    options = {"meter_compatible": True, "vocabulary": vocabulary, "allow_missing_images": True}
-    prepare(real_data / "vqav2-excerpt-2000", tmp_path / "out", **options)
-    written = json.loads((real_data / "vqa-eval-gold/meter_soft_targets_excerpt2000.json").read_text())["targets"]
-    rows = rows_of(tmp_path / "out", "train")
-    assert len(rows) == 2000
-    for row in rows:
-        target = written.get(str(row["question_id"]), {"labels": [], "scores": []})
-        assert row["labels"] == target["labels"] and row["scores"] == pytest.approx(target["scores"])
 
 
 # Wrong input: one line that names the file and the question.
@@ -367,13 +334,6 @@ def test_bad_images_are_left_out_with_their_questions_and_a_reason(raw, tmp_path
 def test_a_folder_of_bad_images_is_an_error(one_question, tmp_path):
     image_path(one_question, "train", 7).write_bytes(b"")
     fails(one_question, tmp_path, "none of the images can be used; .*000000000007.jpg: empty file")
-
-
-def test_an_image_that_cannot_be_read_is_not_taken_for_a_bad_one(one_question, tmp_path):
-    image_path(one_question, "train", 7).unlink()
-    image_path(one_question, "train", 7).mkdir()
-    with pytest.raises(IsADirectoryError):
-        prepare(one_question, tmp_path / "out")
 
 
 def test_sizes_are_those_of_the_upright_image(one_question, tmp_path):

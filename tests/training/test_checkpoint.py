@@ -1,7 +1,6 @@
 """Checkpoints are whole or absent, and give back exactly what was saved."""
 
 import errno
-import os
 import shutil
 import signal
 
@@ -11,11 +10,6 @@ from safetensors import SafetensorError
 from tests.killing import before_operation, die, fill_the_disk, in_a_process, number_of_operations
 from vl_absvit.errors import InputError
 from vl_absvit.training.checkpoint import check_whole, find_checkpoint, finish_save, save_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def _without_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def writer(text: str):

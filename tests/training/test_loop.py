@@ -1,7 +1,6 @@
 """The loop: what is logged, exact resumption, the same training on one process, on two, and with accumulation."""
 
 import itertools
-import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.slow  # whole runs
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # what a process leaves behind does not depend on it
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

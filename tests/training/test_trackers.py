@@ -1,6 +1,5 @@
 """Trackers: where W&B's project, name and id come from, and that a run that goes on is one run without a gap."""
 
-import os
 import sys
 import types
 
@@ -55,7 +54,6 @@ def wandb(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setattr(loop, "is_wandb_available", lambda: True)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     module = StandIn()
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
