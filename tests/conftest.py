@@ -9,6 +9,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
+from tests.fork_server import ForkServer
+
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
 WHOLE_PROGRAMS = ("scripts", "data_prep", "hostile", "benchmarks")
@@ -50,6 +52,14 @@ def golden() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip("no folder of reference outputs beside the checkout")
     return SHARED / "golden"
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory):
+    """Runs scripts in processes of their own."""
+    server = ForkServer(tmp_path_factory.mktemp("server") / "output.log")
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

@@ -66,6 +66,7 @@ class ForkServer:
         after: float = 0.0,
         signals: dict[int, int] | None = None,
         killed_before: int | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Outcome:
         """Run a script, named relative to the project's root, as a launcher does: where one process fails, all end.
 
@@ -74,9 +75,11 @@ class ForkServer:
             after: seconds to sending the signals.
             signals: for each process that is sent one, and its loader processes with it, the signal's number.
             killed_before: the number (from 1) of the operation that writes a checkpoint before which it is killed.
+            environment: what the launcher says in variables.
         """
         request = {"argv": [script, *map(str, arguments)], "processes": processes, "killed_before": killed_before}
         request |= {"since": since, "after": after, "signals": list((signals or {}).items())}
+        request |= {"environment": environment or {}}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         codes, seconds = json.loads(self._process.stdout.readline())
@@ -97,6 +100,8 @@ def serve(log: Path) -> None:
     for name in IF_INSTALLED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if "deepspeed" in sys.modules:  # it would compile how processes of a CPU talk; those of GPUs do without
+        importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     os.fsync = lambda descriptor: None  # what a process leaves behind does not depend on it
     for line in sys.stdin:
         request = json.loads(line)
@@ -163,7 +168,7 @@ def wait(children: list[int], request: dict[str, Any], log: Path) -> tuple[list[
 def become(request: dict[str, Any], environment: dict[str, str], output: int) -> NoReturn:
     """Turn this fork into a process of the script."""
     os.setpgid(0, 0)
-    os.environ |= environment
+    os.environ |= request["environment"] | environment
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -60,16 +60,6 @@ def test_another_question_costs_what_more_of_them_cost_more_without_the_optimize
     assert extra["ours"] == {"seconds": pytest.approx((8.75 - 3.5) / 3 / 3.5), "flop": 0.5}
 
 
-def test_a_single_number_of_questions_says_nothing_about_another_one():
-    for questions in (1, 4):
-        case = Case("one", questions, {"naive": None, "ours": None}, {})
-        times = measured(
-            {key("forward", side): [1.0] for side in ("naive", "ours")},
-            dict.fromkeys([key("forward", "naive"), key("forward")], 1),
-        )
-        assert summarise([case], times)["extra_question"] == {}
-
-
 def test_other_precisions_stand_to_naive_fp32(result):
     bf16 = {
         "matmul_flop_per_second": {"median": 250.0},

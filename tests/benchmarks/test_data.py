@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from benchmarks import data
-from benchmarks.data import compare_reduced, compare_texts, decode_reduced, load, per_core, workers_needed
+from benchmarks.data import compare_reduced, compare_texts, decode_reduced, per_core, workers_needed
 from benchmarks.measure import Spread
 from benchmarks.pictures import jpeg, make_picture, write_pictures
-from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, train_tokenizer
+from benchmarks.texts import AHEAD, ON_THE_FLY
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.transforms import image_transform
@@ -46,13 +46,6 @@ def test_reduced_decoding_halves_where_enough_pixels_are_left_and_changes_what_t
     assert np.array_equal(decode_reduced(content, 24), decode_rgb(content))
 
 
-def test_differences_are_in_steps_of_eight_bits(pictures):
-    narrow = compare_reduced(pictures[64, 48], image_transform(24, HALF, (0.1,) * 3), 24, (0.1,) * 3)
-    usual = compare_reduced(pictures[64, 48], image_transform(24, HALF, HALF), 24, HALF)
-    assert narrow["largest_difference"] == pytest.approx(usual["largest_difference"], rel=1e-3)
-    assert usual["largest_difference"] == pytest.approx(round(usual["largest_difference"]), abs=1e-2)
-
-
 def test_a_core_decodes_and_transforms_one_image_after_the_other(monkeypatch):
     monkeypatch.setattr(data, "SIZES", ((2, 2), (1, 1)))
     seconds = {((2, 2), "decoding"): [1.0, 2.0], ((1, 1), "decoding"): [0.5, 0.5]}
@@ -69,25 +62,6 @@ def test_tokenising_ahead_saves_a_share_of_an_image_and_its_question(monkeypatch
     told = compare_texts({ON_THE_FLY: [1.0, 2.0, 3.0], AHEAD: [1.0, 1.0, 1.0]}, images_per_second=10.0)
     assert told["per_second"][ON_THE_FLY] == {"median": 50.0, "low": pytest.approx(100 / 3), "high": 100.0}
     assert told["saved_share"] == pytest.approx((0.02 - 0.01) / (0.1 + 0.02))
-
-
-def test_made_up_questions_have_as_many_tokens_as_real_ones():
-    texts = made_up_questions(500)
-    assert texts == made_up_questions(500) and len(set(texts)) > 400 and all(text.endswith("?") for text in texts)
-    lengths = [len(ids) for ids in train_tokenizer(texts)(texts)["input_ids"]]
-    assert 8 < np.mean(lengths) < 14
-    ids = train_tokenizer(texts)(texts[:1])["input_ids"][0]
-    assert ids[0] == 0 and ids[-1] == 2
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_runs_through_all_images_in_every_round(pictures, tmp_path, monkeypatch, workers):
-    monkeypatch.setattr(data, "IMAGES_PER_BATCH", 4)
-    rounds = []
-    rate = load(
-        tmp_path, image_transform(16, HALF, HALF, augmentation="randaugment"), workers, 2, lambda: rounds.append(1)
-    )
-    assert len(rounds) == 3 and 0 < rate.low <= rate.median <= rate.high
 
 
 def test_everything_is_written_and_threads_are_as_before(tmp_path, capsys, monkeypatch):

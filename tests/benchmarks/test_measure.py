@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.measure import FlopCounter, Spread, describe_machine, matmul, pick_device, spread, take_turns
-from vl_absvit.errors import ConfigError
+from benchmarks.measure import FlopCounter, Spread, matmul, spread, take_turns
 
 CPU = torch.device("cpu")
 
@@ -53,16 +52,3 @@ def test_the_reference_is_a_product_of_two_square_matrices(monkeypatch):
 
 def test_a_spread_is_median_least_and_greatest():
     assert spread([3, 1, 2, 10]) == Spread(2.5, 1.0, 10.0)
-
-
-def test_a_machine_without_gpu_is_told_so(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="finds no GPU"):
-        pick_device("cuda")
-    assert pick_device("cpu") == CPU
-
-
-def test_the_machine_is_described_by_processor_threads_and_versions():
-    told = describe_machine(CPU)
-    assert told["device"] and told["torch_threads"] == torch.get_num_threads()
-    assert told["packages"]["torch"] == torch.__version__.split("+")[0]

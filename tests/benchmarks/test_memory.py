@@ -32,12 +32,6 @@ def test_what_is_made_of_parameters_alone_counts_where_it_is_no_copy():
     assert kept_for_backward(lambda: weight.exp().sin(), [weight]) == 4 * 4 * 4
 
 
-def test_without_gradient_nothing_is_kept():
-    weight = torch.randn(4, 4, requires_grad=True)
-    with torch.no_grad():
-        assert kept_for_backward(lambda: torch.randn(3, 4) @ weight, [weight]) == 0
-
-
 def test_a_stage_holds_what_it_makes_and_what_earlier_stages_of_its_turn_left():
     memory, others = MemoryCounter(), torch.ones(1000)
     memory.begin_turn()

@@ -3,12 +3,10 @@
 import io
 
 import pytest
-import torch
 from rich.console import Console
 
 from benchmarks import model as benchmark
-from benchmarks.model import CAPTION, MODELS, PAPER, Cost, check_agreement, measure, naive_tokens, show
-from tests.models.test_absvit import make
+from benchmarks.model import CAPTION, MODELS, PAPER, Cost, measure, show
 
 PATCHES, TOKENS, BLOCKS, CLASSES = 196, 197, 12, 1000
 WIDTH = {"tiny": 192, "small": 384, "base": 768}
@@ -90,22 +88,6 @@ def test_the_caption_reckons_right():
         f"decoders, {decoded['small'] / 1e9:.2f};" in CAPTION and f"more, {decoded['base'] / 1e9:.2f}, and" in CAPTION
     )
     assert decoded["small"] > 9.8e9 and decoded["base"] < 38.9e9 < naive_absvit(768)
-
-
-@pytest.mark.parametrize("top_down", ["none", "absvit"])
-@torch.no_grad()
-def test_the_naive_side_gives_the_same_tokens(top_down):
-    vision, images = make(top_down=top_down, gain=benchmark.GAIN), torch.randn(2, 3, 32, 32).double()
-    expected = vision.forward_features(images)
-    torch.testing.assert_close(naive_tokens(vision, images), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_sides_that_differ_are_not_compared():
-    tokens = torch.randn(1, 5, 4)
-    assert check_agreement(tokens, tokens * (1 + 5e-6), "ViT") == pytest.approx(5e-6, rel=0.1)
-    for other in (tokens * (1 + 1e-4), tokens * torch.nan):
-        with pytest.raises(RuntimeError, match="ViT tiny: naive and own outputs differ by"):
-            check_agreement(tokens, other, "ViT tiny")
 
 
 def test_a_side_that_differs_stops_the_benchmark_before_anything_is_shown(monkeypatch, tmp_path, capsys):

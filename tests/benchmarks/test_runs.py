@@ -81,10 +81,8 @@ def test_outputs_that_differ_stop_the_benchmark_before_anything_is_shown(module,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", [False, True])
-def test_compiled_code_takes_part_if_asked(monkeypatch, tmp_path, training):
+def test_compiled_code_takes_part_if_asked(monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # generating code takes a minute
-    module = train_vqa if training else vqa
-    module.run(images=1, questions=[1], compiled=True, precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    train_vqa.run(images=1, questions=[1], compiled=True, precision=["fp32"], output=tmp_path / "t.json", **ONE)
     sides = read(tmp_path / "t.json")["results"]["fp32"]["cases"]["1 image x 1 question"]["sides"]
     assert list(sides) == ["naive", "ours", "compiled"] and sides["compiled"]["flop"] == sides["ours"]["flop"]

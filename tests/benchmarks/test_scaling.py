@@ -2,15 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from benchmarks import scaling
 from benchmarks.measure import Measurements
-from benchmarks.scaling import Point, score_all, slope, summarise
-from benchmarks.synthetic import SyntheticGallery
+from benchmarks.scaling import Point, slope, summarise
 from benchmarks.team import Share, Team
 from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.config import VisionConfig
@@ -65,13 +62,6 @@ def test_points_are_gathered_by_axis_with_the_slopes_of_their_medians():
     assert axis["points"][0]["seconds"] == {"median": 2.0, "low": 1.0, "high": 3.0}
     assert axis["points"][1]["share_of_matmul_rate"] == 160 / 4 / 200
     assert axis["slopes"] == pytest.approx({"seconds": 0.5, "flop": 2.0, "bytes": 0.0})
-
-
-@torch.no_grad()
-def test_every_pair_of_a_gallery_is_scored(small):
-    model = make_model(*VARIANTS[0])
-    scores = score_all(model, SyntheticGallery(3, 5, resolution=32, vocabulary=100))
-    assert scores.shape == (3, 5) and np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -77,15 +77,6 @@ def test_an_augmented_picture_depends_on_seed_epoch_and_index_alone(root):
     assert not torch.equal(one[0].image, augmented(root, seed=1, **FULL)[0].image)
 
 
-def test_augmenting_leaves_the_random_numbers_of_others_alone(root):
-    torch.manual_seed(3), np.random.seed(3)
-    expected = torch.rand(2), np.random.rand(2)
-    torch.manual_seed(3), np.random.seed(3)
-    mixing = MixedDataset(augmented(root, **FULL), mixup=0.8, cutmix=1.0, seed=0)
-    batch_of(mixing, [0, 1])
-    assert torch.equal(torch.rand(2), expected[0]) and (np.random.rand(2) == expected[1]).all()
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_of_the_config_is_one_of_timms_and_has_its_effect(root, policy):
     operations = {RandAugment, AutoAugment} & set(kinds(auto_augment=policy))
@@ -191,11 +182,3 @@ def test_loader_processes_and_a_later_start_change_nothing(root):
     for others, expected in ((batches(2), alone), (batches(0, start_step=1), alone[2:])):
         for ours, theirs in zip(others, expected, strict=True):
             assert torch.equal(ours.images, theirs.images) and torch.equal(ours.targets, theirs.targets)
-
-
-def test_a_picture_of_a_mixed_data_set_is_that_of_the_one_below(root):
-    images = augmented(root, **FULL)
-    mixing = MixedDataset(images, mixup=0.8, cutmix=0.0, seed=0)
-    mixing.set_epoch(3)
-    assert len(mixing) == len(images) and mixing.classes == images.classes
-    assert torch.equal(mixing[5].image, images[5].image) and mixing[5].labels == images[5].labels

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import logging
 from collections import Counter
 
 import numpy as np
@@ -17,11 +16,10 @@ from tests.data.caption_folder import picture, write_captions, write_tables
 from tests.data.character_tokenizer import character_tokenizer
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery, FalseCaptions
 from vl_absvit.data.collate import RetrievalSample, collate_retrieval
-from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import training_loader
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import image_transform
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import InputError
 
 PLAIN = image_transform(16, (0.5,) * 3, (0.5,) * 3)
 AUGMENTED = image_transform(16, (0.5,) * 3, (0.5,) * 3, "randaugment")
@@ -77,15 +75,6 @@ def test_a_sample_is_a_caption_its_image_and_false_captions(prepared, tokenizer)
     assert torch.equal(sample.image, PLAIN(picture(9)))
 
 
-def test_every_caption_is_a_sample_in_the_order_of_the_tables(prepared, tokenizer):
-    data = dataset(prepared, tokenizer, splits=["val", "train"])
-    assert data.caption_ids.tolist() == [row[0] for row in VAL + TRAIN] and len(data) == 13
-    assert data.image_ids.tolist() == [row[1] for row in VAL + TRAIN]
-    samples = data.__getitems__(range(13))
-    assert [(s.caption_id, s.image_id, read(s.texts[0])) for s in samples] == VAL + TRAIN
-    assert data.without_image == 0 and data.truncated == 0
-
-
 def test_false_captions_are_of_other_images_and_of_other_text(prepared, tokenizer):
     data = dataset(prepared, tokenizer)
     for epoch in range(40):
@@ -128,13 +117,6 @@ def test_eligible_captions_are_counted_as_by_brute_force():
         assert set(false.draw(row, 5, epoch=3)) <= set(allowed.tolist())
 
 
-def test_captions_of_one_image_have_false_captions_of_their_own():
-    false = FalseCaptions(
-        np.arange(100), np.repeat(np.arange(20), 5), pa.chunked_array([list(map(str, range(100)))]), 0
-    )
-    assert len({tuple(false.draw(row, 4, epoch=0)) for row in range(5)}) == 5
-
-
 def test_false_captions_follow_seed_epoch_and_caption_and_nothing_else(prepared, tokenizer):
     def batches(epoch=0, seed=0, workers=0, micro_batch_size=5, loader_seed=0):
         data = dataset(prepared, tokenizer, transform=AUGMENTED, seed=seed)
@@ -160,13 +142,6 @@ def test_false_captions_follow_seed_epoch_and_caption_and_nothing_else(prepared,
         other_texts, other_images = batches(**other)
         assert other_texts != texts and not torch.equal(other_images, images)
         assert {caption_id: captions[0] for caption_id, captions in other_texts.items()} == TEXT
-
-
-def test_drawing_leaves_the_global_generators_alone(prepared, tokenizer):
-    data = dataset(prepared, tokenizer, transform=AUGMENTED)
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    data.__getitems__(range(10))
-    assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
 
 
 def test_every_distinct_image_of_a_batch_is_decoded_once_and_shared(prepared, tokenizer, monkeypatch):
@@ -229,31 +204,6 @@ def test_no_caption_left_is_refused(tmp_path, tokenizer):
     for make in (lambda: dataset(root, tokenizer, ["val"]), lambda: CaptionGallery(root, "val", tokenizer, 64, PLAIN)):
         with pytest.raises(InputError, match="val has no caption to use: 3 without their image"):
             make()
-
-
-def test_a_split_that_does_not_exist_is_refused(prepared, tokenizer):
-    with pytest.raises(InputError, match="no split 'test'; it has train, val"):
-        dataset(prepared, tokenizer, ["test"])
-    with pytest.raises(InputError, match="no split 'test'; it has train, val"):
-        CaptionGallery(prepared, "test", tokenizer, 64, PLAIN)
-
-
-def test_long_captions_are_cut_counted_and_reported(prepared, tokenizer, caplog):
-    with caplog.at_level(logging.WARNING):
-        data = dataset(prepared, tokenizer, max_tokens=12)
-    assert data.truncated == 3 and "3 captions are longer than 12 tokens" in caplog.text  # "Two birds." fits
-    assert read(data[1].texts[0]) == "A dog on g" and max(len(t) for s in data for t in s.texts) == 12
-    gallery = CaptionGallery(prepared, "train", tokenizer, 12, PLAIN)
-    assert gallery.truncated == 3 and gallery.lengths.max() == 12
-    assert gallery.caption(1) == "A dog on grass."
-
-
-def test_select_on_the_images_that_are_trained_on_is_refused(prepared, tokenizer):
-    train = dataset(prepared, tokenizer)
-    check_disjoint(train, dataset(prepared, tokenizer, ["val"], negatives=1))
-    check_disjoint(train, CaptionGallery(prepared, "val", tokenizer, 64, PLAIN))
-    with pytest.raises(ConfigError, match="4 images are both in data.train_splits and in data.select_split, e.g. 2;"):
-        check_disjoint(train, CaptionGallery(prepared, "train", tokenizer, 64, PLAIN))
 
 
 def test_a_gallery_is_the_table_joined_with_its_images(prepared, tokenizer):

@@ -73,11 +73,6 @@ def test_a_batch_holds_images_labels_and_places(root):
     assert (batch.labels.tolist(), batch.indices.tolist()) == ([[1], [0]], [3, 0])
 
 
-def test_an_image_is_the_same_the_second_time(root):
-    made = dataset(root)
-    assert torch.equal(made[4].image, made[4].image)
-
-
 def test_augmentation_depends_on_epoch_and_image_alone(root):
     Image.effect_noise((20, 16), 90).convert("RGB").save(root / "train/ant/1.png")
     one, other = dataset(root, augmentation="randaugment"), dataset(root, augmentation="randaugment")

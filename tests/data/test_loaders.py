@@ -92,12 +92,6 @@ def test_resuming_passes_over_the_first_steps_without_loading_them():
     assert len(dataset.loaded) == 24
 
 
-def test_the_dataset_learns_the_epoch():
-    dataset = Numbers(24)
-    assert epoch_of(dataset, epoch=4) != epoch_of(dataset, epoch=5)
-    assert sorted(set(dataset.epochs)) == [4, 5]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_of_several_epochs_gives_one_after_the_other(workers):
     class Epochs(Numbers):
@@ -113,10 +107,6 @@ def test_a_loader_of_several_epochs_gives_one_after_the_other(workers):
     expected = [(epoch, batch) for epoch in (1, 2, 3) for batch in epoch_of(Numbers(50), micro=6, epoch=epoch)][4:]
     assert [([each[1] for each in batch], batch[0][0]) for batch in batches] == [(b, epoch) for epoch, b in expected]
     assert len({each[2] for batch in batches for each in batch}) == max(workers, 1), "processes live through epochs"
-
-
-def test_loader_processes_change_nothing():
-    assert epoch_of(Numbers(50), workers=2) == epoch_of(Numbers(50))
 
 
 @pytest.fixture
@@ -159,10 +149,6 @@ def test_the_main_process_can_end_its_loader_processes(loading):
         process.terminate()
         process.join(30)
         assert process.exitcode == 0
-
-
-def test_signals_are_held_back_only_while_loader_processes_start(loading):
-    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGUSR1}
 
 
 def test_loading_leaves_the_global_generator_alone():

@@ -54,11 +54,6 @@ def test_prepared_data_that_is_moved_alone_finds_its_pictures_where_they_were(tr
     assert ImageTable(moved).raw_root == tree / "raw"
 
 
-def test_a_copy_of_the_tree_reads_its_own_pictures(tree, tmp_path):
-    copy = shutil.copytree(tree, tmp_path / "copy")
-    assert ImageTable(copy / "data/prepared").raw_root == copy / "raw"
-
-
 def test_pictures_of_other_sizes_beside_moved_data_are_not_its_own(tree, tmp_path):
     moved = shutil.copytree(tree, tmp_path / "elsewhere")
     for path in (moved / "raw").rglob("*.jpg"):

@@ -1,8 +1,6 @@
 """``decode_rgb``: every kind of file becomes upright 8-bit RGB, or is refused for a reason."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -62,11 +60,6 @@ def test_sixteen_bits_are_scaled_not_clipped(value, expected):
     assert pixel(encoded(picture, "TIFF")) == (expected,) * 3
 
 
-def test_floating_point_pixels_are_refused():
-    with pytest.raises(InputError, match="range is unknown"):
-        decode_rgb(encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
-
-
 @pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (29, 9)), (6, (9, 0)), (8, (0, 29))])
 def test_exif_rotation_is_applied(orientation, corner):
     picture = Image.new("RGB", (30, 10), "white")
@@ -83,27 +76,10 @@ def test_an_animation_is_its_first_frame():
     assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
-def test_a_line_of_pixels_is_refused(size):
-    with pytest.raises(InputError, match=f"{size[0]} x {size[1]} pixels, at least 2 x 2 are needed"):
-        decode_rgb(encoded(Image.new("RGB", size)))
-
-
 def test_a_ribbon_is_refused_before_resizing_makes_it_huge():
     assert decode_rgb(encoded(Image.new("L", (200, 2)))).size == (200, 2)
     with pytest.raises(InputError, match="201 x 2 pixels, one side is more than 100 times the other"):
         decode_rgb(encoded(Image.new("L", (201, 2))))
-
-
-@pytest.mark.parametrize("side", [9_460, 20_000, 100_000])
-def test_an_absurdly_large_image_is_refused_without_decoding_it(side):
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    with pytest.raises(InputError, match="the limit is 89,478,485"):
-        decode_rgb(bomb)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
@@ -112,14 +88,6 @@ def test_truncated_files_are_refused(form):
     for kept in (len(content) // 2, 20):
         with pytest.raises(InputError):
             decode_rgb(content[:kept])
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "empty file"), (b"<html>", "not an image"), (b"\xff\xd8", "not an image")]
-)
-def test_what_is_no_image_is_refused(content, reason):
-    with pytest.raises(InputError, match=reason):
-        decode_rgb(content)
 
 
 def test_damage_anywhere_in_a_file_never_raises_anything_else():

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.samples import Workload, questions_about
 from benchmarks.synthetic import PAD
 from benchmarks.training import nowhere
-from tests.benchmarks.test_naive import ANSWERS, VARIANTS, make_model
+from tests.benchmarks.test_naive import ANSWERS
 from vl_absvit.config import DataConfig, OptimConfig, RunConfig
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.data.loaders import rank_slice
@@ -14,7 +14,7 @@ from vl_absvit.data.same_image import same_image_batches
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.classification import PretrainConfig
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.vqa import VQAConfig
 
 # Images of one to nine samples, their samples not next to each other.
 IMAGE_IDS = np.random.default_rng(0).permutation(np.repeat(np.arange(40), np.arange(40) % 9 + 1))
@@ -30,11 +30,6 @@ def test_an_epoch_holds_every_sample_at_most_once_and_drops_the_incomplete_batch
     seen = sum(batches, [])
     assert [len(batch) for batch in batches] == [16] * (len(IMAGE_IDS) // 16)
     assert len(set(seen)) == len(seen) and set(seen) <= set(range(len(IMAGE_IDS)))
-
-
-def test_an_epoch_of_whole_batches_holds_every_sample_once():
-    ids = IMAGE_IDS[: len(IMAGE_IDS) // 8 * 8]
-    assert sorted(sum(same_image_batches(ids, 8, 4, seed=1, epoch=2), [])) == list(range(len(ids)))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -73,12 +68,6 @@ def test_the_more_stand_together_the_fewer_images_a_batch_has():
         for k in (1, 2, 4, 8)
     ]
     assert images == sorted(images, reverse=True) and images[-1] < 0.4 * images[0]
-
-
-def test_no_image_gives_more_than_asked_for_where_all_have_enough():
-    ids = np.repeat(np.arange(6), 8)
-    for batch in same_image_batches(ids, 8, 4, seed=0, epoch=0):
-        assert [len(set(ids[batch[start : start + 4]].tolist())) for start in (0, 4)] == [1, 1]
 
 
 @pytest.mark.parametrize("per_image", [1, 4])
@@ -141,18 +130,6 @@ def test_a_run_with_two_processes_has_the_batches_of_one_and_no_image_in_both():
         (batch.question_ids.tolist() for batch in whole), []
     )
     assert sorted(sum((batch.question_ids.tolist() for batch in whole), [])) == list(range(24))
-
-
-@pytest.mark.parametrize("samples_per_image", [1, 2, 4])
-def test_the_first_look_runs_once_per_image_of_a_batch(samples_per_image):
-    model = make_model(*VARIANTS[0], ANSWERS).train()
-    settings, looks = config(samples_per_image), []
-    task = VQATask.without_data(settings, model)
-    model.vision.patch_embed.register_forward_pre_hook(lambda _, args: looks.append(len(args[0])))
-    for batch in passes(settings):
-        task.losses(model, batch)
-        assert looks.pop() == len(batch.image_ids) and not looks
-        assert samples_per_image == 1 or len(batch.image_ids) <= 8 // samples_per_image
 
 
 def test_one_sample_per_image_is_drawn_as_ever():

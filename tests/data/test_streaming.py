@@ -15,7 +15,6 @@ from tests.data.character_tokenizer import character_tokenizer
 from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from vl_absvit.data import stream_loader
 from vl_absvit.data.answers import AnswerVocabulary
-from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import training_loader
 from vl_absvit.data.records import read_vocabulary
 from vl_absvit.data.stream_folder import SCHEMA, Shard, open_stream
@@ -130,11 +129,6 @@ def test_few_row_groups_are_open_at_a_time_and_always_others_together():
     assert len(neighbours) == 3
 
 
-def test_a_shard_of_one_row_group_is_shuffled_whole():
-    order = shard_order([1000], 0, 0, 0)
-    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
-
-
 def test_an_epoch_takes_as_many_questions_of_every_shard_into_every_batch(base):
     data = questions(base)
     shard_of = {q: n for n, shard in enumerate(data.shards) for group in range(len(shard.questions))
@@ -143,12 +137,6 @@ def test_an_epoch_takes_as_many_questions_of_every_shard_into_every_batch(base):
     assert len(batches) == STEPS == len(data) // BATCH
     assert all(Counter(shard_of[q] for q in batch) == dict.fromkeys(range(SHARDS), 3) for batch in batches)
     assert len(set(sum(batches, []))) == STEPS * BATCH
-
-
-def test_other_epochs_and_seeds_have_other_orders(base):
-    data = questions(base)
-    orders = {str(ids(loader(data, epoch=epoch, seed=seed))) for epoch, seed in ((0, 3), (0, 4), (1, 3))}
-    assert len(orders) == 3
 
 
 # Who loads what
@@ -184,12 +172,6 @@ def test_shards_that_processes_have_to_share_are_reported(base, caplog):
         assert "read by several processes" not in caplog.text
         loader(questions(base), 0, world_size=3)
     assert "some of the 4 shards are read by several processes" in caplog.text
-
-
-def test_an_epoch_reads_every_row_group_once(base, groups_read):
-    data = questions(base)
-    list(loader(data))
-    assert sorted(groups_read) == [(shard.path.name, n) for shard in data.shards for n in range(len(shard.questions))]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -241,14 +223,6 @@ def test_a_sample_is_what_it_is_in_a_table(base):
     assert number == STEPS * BATCH
 
 
-def test_loading_leaves_the_global_generator_alone(base):
-    torch.manual_seed(1)
-    expected = torch.rand(())
-    torch.manual_seed(1)
-    list(loader(questions(base, AUGMENTED)))
-    assert torch.rand(()) == expected
-
-
 # Going on
 
 
@@ -292,19 +266,6 @@ def test_a_row_group_is_read_without_the_others(tmp_path):
         assert size < bytes_read() - before < 2 * size
 
 
-def test_memory_holds_a_few_row_groups_of_every_shard(base, monkeypatch):
-    take, most = stream_loader._Reader.take, []
-
-    def watched(self, *arguments):
-        taken = take(self, *arguments)
-        most.append(len(self._open))
-        return taken
-
-    monkeypatch.setattr(stream_loader._Reader, "take", watched)
-    list(loader(questions(base)))
-    assert 1 < max(most) <= 2 * stream_loader._REACH + 1 and most[-1] == 0
-
-
 # What does not fit
 
 
@@ -323,21 +284,6 @@ def test_a_batch_that_does_not_divide_over_the_shards_is_refused_with_numbers_th
         questions_per_shard(64, 48)
     with pytest.raises(ConfigError, match="100 does not divide over the 64 .*; 64 or 128 would fit, or .* --shards 50"):
         questions_per_shard(64, 100)
-
-
-def test_a_batch_of_more_than_the_shards_have_is_refused(base):
-    with pytest.raises(ConfigError, match="optim.batch_size 76 is more than the 72 training samples"):
-        loader(questions(base), batch_size=76)
-    with pytest.raises(ConfigError, match="12 does not divide into 5 processes"):
-        loader(questions(base), world_size=5)
-
-
-def test_long_questions_are_cut_counted_and_reported(base, caplog):
-    with caplog.at_level(logging.WARNING):
-        data = questions(base, max_tokens=12)
-    assert data.truncated == IMAGES * PER_IMAGE
-    assert "72 questions are longer than 12 tokens and are cut" in caplog.text
-    assert next(iter(loader(data))).is_token.sum(dim=1).max() == 12
 
 
 @pytest.fixture
@@ -411,17 +357,6 @@ def test_another_vocabulary_or_other_splits_are_refused(base):
         questions(base, vocabulary=other)
     with pytest.raises(ConfigError, match="data.train_splits is train, val, but data.stream .* written from train$"):
         questions(base, splits=["train", "val"])
-
-
-def test_selection_on_what_is_streamed_is_refused(base):
-    vocabulary = read_vocabulary(base / "out")
-    train, minival = (
-        VQADataset(base / "out", [split], len(vocabulary), character_tokenizer(), 64, PLAIN, training=True)
-        for split in ("train", "minival")
-    )
-    check_disjoint(questions(base), minival)
-    with pytest.raises(ConfigError, match="24 images are both in data.train_splits and in data.select_split"):
-        check_disjoint(questions(base), train)
 
 
 @pytest.mark.parametrize(

@@ -57,11 +57,6 @@ def test_a_submission_holds_ids_and_answers_only(tmp_path):
     assert json.loads((tmp_path / "p.json").read_text()) == [{"question_id": 7, "answer": "İ"}]
 
 
-def test_the_first_three_cases_of_many_are_named():
-    with pytest.raises(InputError, match=r"predictions: 1,000 question\(s\) without a prediction, e.g. 0, 1, 2$"):
-        check_submission([], range(1000))
-
-
 # Files for the evaluation server.
 
 
@@ -130,12 +125,6 @@ def test_packed_and_endless_files_are_refused_before_they_are_read(upload, monke
         upload(b"x" * 51)
 
 
-def test_a_refused_file_is_left_as_it_was(upload, tmp_path):
-    with pytest.raises(InputError):
-        upload(answered("Two.", "no"))
-    assert json.loads((tmp_path / "p.json").read_text()) == answered("Two.", "no")
-
-
 def test_the_official_splits_are_known():
     assert QUESTIONS["test"] == ("test2015", 447_793) and QUESTIONS["test-dev"] == ("test-dev2015", 107_394)
 
@@ -167,29 +156,13 @@ def test_other_questions_than_the_official_ones_are_refused(content, message, ph
         check_questions(content, phase, "q.json")
 
 
-# Ids as test2015 has them: several questions per image; test-dev's are some of them.
-TEST = [(i // 5 + 1) * 1000 + i % 5 for i in range(447_793)]
-TEST_DEV = TEST[:107_394]
-
-
-@pytest.mark.slow
-def test_both_phases_take_answers_to_all_of_test2015_and_refuse_those_to_test_dev_alone(tmp_path):
-    official = {"questions": [{"question_id": question} for question in TEST], "data_subtype": "test2015"}
-    for phase in ("test", "test-dev", "test-std"):
-        assert check_questions(official, phase, "q.json") == TEST
-    whole, few = tmp_path / "test.json", tmp_path / "test-dev.json"
-    write_submission(whole, predicted(*TEST))
-    write_submission(few, predicted(*TEST_DEV))
-    assert check_upload(whole, TEST) == 447_793
-    with pytest.raises(InputError, match=r"test-dev.json: 107,394 answers; EvalAI's phases test-dev and test-std both"):
-        check_upload(few, TEST)
-
-
 def test_answers_to_test_dev_alone_are_refused_with_the_reason(upload, monkeypatch):
     monkeypatch.setattr(submission, "QUESTIONS", {"test": ("test2015", 3), "test-dev": ("test-dev2015", 2)})
     with pytest.raises(InputError, match="p.json: 2 answers; EvalAI's phases test-dev and test-std both take answers"):
         upload(answered("yes", "no"), ids=(1, 2, 3))
     assert upload(answered("yes", "no", "yes"), ids=(1, 2, 3)) == 3
+    for phase in ("test", "test-dev", "test-std"):
+        assert check_questions({"questions": predicted(1, 2, 3)}, phase, "q.json") == [1, 2, 3]
 
 
 def prepared(**more):

@@ -53,7 +53,7 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_nothing(checkpoints, tmp_path
     assert expected.get(name, refusal) in line
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["reduce", "pickle 2", "tuples without end", "compressed", "text"])
 def test_a_hostile_checkpoint_is_no_trunk_and_runs_nothing(checkpoints, name):
     files, target = checkpoints
 

@@ -110,13 +110,6 @@ def test_the_gain_multiplies_what_is_fed_back_and_changes_nothing_else(checkpoin
     np.testing.assert_allclose(decoded[0.0].sum, np.stack([decoded[0.0].bottom_up] * 2))
 
 
-def test_without_prior_there_is_one_picture_of_what_is_fed_back(world, tmp_path, images):
-    checkpoint = make_checkpoint(world, tmp_path, top_down="feedback")
-    [picture] = images.open([int(images.available[0])])
-    decoded = decode_image(checkpoint, fit(checkpoint, images), picture, None)
-    assert decoded.top_down.shape == (1, 32, 32, 3) and decoded.top_down.any()
-
-
 def test_pictures_come_back_whole_where_the_patch_embedding_can_be_inverted(world, tmp_path, images):
     checkpoint = make_checkpoint(world, tmp_path, patch_size=4, width=48)
     train, val = (images_of_split(world / "prepared", split, images) for split in ("train", "val"))
@@ -170,12 +163,6 @@ def test_an_encoder_that_feeds_nothing_back_is_refused(world, tmp_path, top_down
     VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(top_down=top_down))).save(tmp_path)
     with pytest.raises(InputError, match=f"expected one of Feedback, AbSViT, AbSViT-QKV, whose .*, got {label}$"):
         load_decodable(tmp_path)
-
-
-@pytest.mark.parametrize("top_down", ["feedback", "absvit", "absvit_qkv"])
-def test_an_encoder_that_feeds_back_is_read(world, tmp_path, top_down):
-    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(top_down=top_down))).save(tmp_path)
-    assert load_decodable(tmp_path).model.vision.feeds_back
 
 
 def test_a_retrieval_run_is_read_and_a_classifier_is_not(world, tmp_path):

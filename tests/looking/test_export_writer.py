@@ -1,6 +1,5 @@
 """The folder of an export: whole files, an index in order, and what an interruption leaves."""
 
-import json
 import os
 
 import numpy as np
@@ -116,16 +115,6 @@ def test_half_written_files_of_a_killed_process_are_cleared_away(output):
     assert not list(output.rglob("*.tmp")) and (output / "images/1.jpg").is_file()
 
 
-def test_a_question_without_panel_has_none(output):
-    folder = ExportFolder(output)
-    folder.start(DESCRIPTION)
-    entry = entry_of(output, "a", png=None)
-    folder.write(entry, MAPS, None)
-    folder.note([entry])
-    assert folder.start(DESCRIPTION) == {"a"}
-    assert files(output) == ["a.npz", "export.json", "index.partial"]
-
-
 @pytest.mark.parametrize(
     ("change", "named"),
     [({"block": -1}, "block"), ({"maps": ["prior_mask"], "questions": {}}, "questions, maps"), ({"more": 1}, "more")],
@@ -185,11 +174,6 @@ def test_a_picture_without_a_file_of_its_own_is_kept_once(output):
     folder.start(DESCRIPTION)
     assert folder.keep_picture("1.jpg", b"content") == folder.keep_picture("1.jpg", b"content") == "images/1.jpg"
     assert (output / "images/1.jpg").read_bytes() == b"content" and files(output / "images") == ["1.jpg"]
-
-
-def test_the_description_is_there_to_read(output):
-    ExportFolder(output).start(DESCRIPTION)
-    assert json.loads((output / "export.json").read_text()) == {"format": 1} | DESCRIPTION | {"maps": ["cross"]}
 
 
 def test_an_export_of_a_time_before_other_precisions_goes_on_in_fp32_alone(output):

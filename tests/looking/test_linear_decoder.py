@@ -9,7 +9,6 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.linear_decoder import (
     LinearDecoder,
     decode,
-    decode_signal,
     fit_decoder,
     judge_decoder,
     shared_scale,
@@ -53,12 +52,6 @@ def test_pixels_of_unseen_pictures_come_back_where_the_embedding_can_be_inverted
     assert judge_decoder(decoder, held_out).r2 == pytest.approx(1, abs=1e-9)
 
 
-def test_without_subtracting_positions_they_would_not():
-    embedding = Embedding(VALUES)
-    decoder = fit_decoder(embedding.batches(50), torch.zeros_like(embedding.positions), ridge=1e-14)
-    assert judge_decoder(decoder, embedding.batches(7)).r2 < 0.9
-
-
 @pytest.mark.parametrize("ridge", [1e-9, 0.01, 3.0])
 def test_the_decoder_is_ridge_regression_with_a_free_intercept(ridge):
     """As rows added to the problem, solved without any of the sums."""
@@ -77,23 +70,6 @@ def test_the_decoder_is_ridge_regression_with_a_free_intercept(ridge):
     torch.testing.assert_close(decoded.mean(dim=(0, 1)), pixels.mean(dim=(0, 1)))
     torch.testing.assert_close(decoded.flatten(0, 1), centred @ expected + pixels.mean(dim=(0, 1)))
     torch.testing.assert_close(decoder.mean_patch, pixels.mean(dim=(0, 1)))
-
-
-def test_a_signal_adds_its_own_picture_and_none_adds_nothing():
-    embedding = Embedding(5)
-    decoder = fit_decoder(embedding.batches(9), embedding.positions)
-    tokens, signal = torch.randn(2, 1, PATCHES, 5).double()
-    both = decode(decoder, tokens + signal)
-    torch.testing.assert_close(both, decode(decoder, tokens) + decode_signal(decoder, signal))
-    torch.testing.assert_close(decode_signal(decoder, 10 * signal), 10 * decode_signal(decoder, signal))
-    assert not decode_signal(decoder, 0 * signal).any()
-    assert decode(decoder, 0 * tokens).abs().max() > 0.1, "an intercept would have made something of nothing"
-
-
-def test_half_precision_tokens_are_decoded_in_double():
-    embedding = Embedding(5)
-    decoder = fit_decoder([(tokens.float(), pixels) for tokens, pixels in embedding.batches(9)], embedding.positions)
-    assert decode(decoder, torch.zeros(1, PATCHES, 5).half()).dtype == torch.float64
 
 
 def test_as_many_patches_as_unknowns_are_enough_and_one_less_is_refused():

@@ -14,7 +14,6 @@ from vl_absvit.looking.prior_comparison import (
     load_steerable,
     strength,
     sweep,
-    sweep_pairs,
 )
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.tasks.classification import ClassificationTask
@@ -128,31 +127,6 @@ def test_a_sweep_is_what_the_model_gives_with_each_gain(priors, images):
         first = priors.vision.look_once(images)
     torch.testing.assert_close(result.first.maps, norm_map(outputs(first.states), grid, -2))
     torch.testing.assert_close(result.first.logits, priors.logits(first.tokens))
-
-
-def test_at_strength_0_all_priors_see_the_same_and_above_they_do_not(priors, images):
-    result = sweep(priors, images[:1], torch.arange(3), torch.zeros(3, dtype=torch.long), ALPHAS, block=-1)
-    neutral, strong = result.second[0.0], result.second[30.0]
-    for part in (neutral.maps, neutral.cosines, neutral.logits):
-        torch.testing.assert_close(part, part[:1].expand_as(part), rtol=0, atol=1e-6)
-    assert (strong.maps - strong.maps[:1]).abs().max() > 1e-3
-
-
-def test_pairs_are_asked_for_the_left_and_for_the_right_thing(priors, images):
-    things = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
-    batches = [(images[:3], things[:3]), (images[3:], things[3:])]
-    result = sweep_pairs(priors, batches, ALPHAS, block=-1)
-    assert result.prior_mask.maps.shape == (4, 2, 2, 2) and result.prior_mask.logits is None
-    for n in range(4):
-        for side in range(2):
-            one = sweep(priors, images[n : n + 1], things[n, side : side + 1], torch.tensor([0]), ALPHAS, block=-1)
-            for alpha, views in result.second.items():
-                torch.testing.assert_close(torch.tensor(views.maps[n, side]), one.second[alpha].maps[0])
-                logits = one.second[alpha].logits[0, things[n]]
-                torch.testing.assert_close(torch.tensor(views.logits[n, side]), logits)
-            torch.testing.assert_close(torch.tensor(result.prior_mask.maps[n, side]), one.prior_mask[0])
-            torch.testing.assert_close(torch.tensor(result.first.maps[n, side]), one.first.maps[0])
-            torch.testing.assert_close(torch.tensor(result.first.logits[n, side]), one.first.logits[0, things[n]])
 
 
 def test_a_look_that_is_not_finite_is_named_with_its_strength(priors, images):

@@ -20,19 +20,8 @@ likely = st.lists(
 @given(anything | likely)
 def test_twice_is_once_unless_there_are_more_periods_than_one_pass_removes(text):
     assume(text.count(".") <= 32)
-    once = normalise_answer(text)
-    assert normalise_answer(once) == once
-
-
-@steady
-@given(anything | likely)
-def test_the_rule_of_meter_is_stable_too(text):
-    assume(text.count(".") <= 32)
-    once = meter_normalise(text)
-    assert meter_normalise(once) == once
-
-
-def test_more_periods_than_that_need_a_second_pass():
+    for normalise in (normalise_answer, meter_normalise):
+        assert normalise(normalise(text)) == normalise(text)
     assert normalise_answer("." * 33) == "." and normalise_answer(".") == ""
 
 

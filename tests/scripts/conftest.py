@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fork_server import ForkServer
 from tests.run_script import run_script
 from tests.tiny_vqa import (
     tiny_pretrain_config,
@@ -26,14 +25,6 @@ def finetuned(world, tmp_path_factory) -> Path:  # noqa: F811
     finetuning = write_config(tiny_vqa_config(world, folder / "vqa", vision=vision, dropout=0.1), folder / "vqa.yaml")
     assert run_script("scripts/finetune_vqa.py", "--config", finetuning, "--run.trackers", "[tensorboard]") == 0
     return folder
-
-
-@pytest.fixture(scope="session")
-def fork_server(tmp_path_factory):
-    """Runs scripts in processes of their own."""
-    server = ForkServer(tmp_path_factory.mktemp("server") / "output.log")
-    yield server
-    server.close()
 
 
 @pytest.fixture

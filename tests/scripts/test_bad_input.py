@@ -10,7 +10,6 @@ import pytest
 from tests.damage import answers_in_another_order, copied, cut_short, emptied, removed, replaced
 from tests.prepare.raw_vqav2 import (
     annotation,
-    annotations_file,
     image_path,
     question,
     questions_file,
@@ -25,16 +24,10 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"optim__batch_sise": 3}, "there is no option --optim.batch_sise; did you mean --optim.batch_size?"),
-        ({"optim__epochs": "many"}, "command line: \"optim.epochs\": Expected a <class 'int'>. Got value: many"),
-        ({"run__trackers": "[tensorbord]"}, "Expected a typing.Literal['tensorboard', 'wandb']. Got value: tensorbord"),
         ({"config": "absent.yaml"}, "config absent.yaml: No such file or directory"),
-        ({"vision__model": "absvit_huge"}, "vision.model: 'absvit_huge' is not one of absvit_base_patch16_224, "),
         ({"vision__image_size": 33}, "vision.image_size 33 is not a multiple of the patch size 16"),
-        ({"vision__num_heads": 3}, "vision.width 16 does not divide into 3 heads"),
         ({"optim__batch_size": 1000}, "optim.batch_size 1000 is more than the 60 training samples"),
         ({"optim__micro_batch_size": 5}, "optim.batch_size 12 does not divide into 1 processes x 5 samples"),
-        ({"optim__learning_rates__head": -1}, "the learning rate of head must be finite and at least 0, got -1.0"),
         ({"data__select_split": "train"}, "data.select_split 'train' is also trained on"),
         ({"text__model": "nowhere"}, "text.model nowhere: no RoBERTa there"),
     ],
@@ -124,7 +117,6 @@ def moved_images(folder):
         (replaced("answers.json", '["yes"]'), "answers.json: expected an object at the top level, got a list"),
         (answers_in_another_order, "answers.json: not the vocabulary that the labels beside it were made with"),
         (replaced("manifest.json", "{nonsense"), "manifest.json: expected JSON in UTF-8"),
-        (replaced("manifest.json", "[]"), "manifest.json: expected an object at the top level, got a list"),
         (replaced("manifest.json", '{"format": 1, "root": 3, "splits": {}}'), "expected the raw data's folder under"),
         (replaced("manifest.json", '{"format": 1, "root": "x", "splits": 5}'), "and an object under 'splits'"),
         (moved_images, "/prepared/gone, which does not exist nor /nowhere, which does not exist; say where"),
@@ -139,24 +131,10 @@ def test_prepared_data_of_another_form_is_named(finetune, prepared, damage, mess
 # Raw data.
 
 
-def rewritten(file, key, change):
-    def damage(raw):
-        content = json.loads(file(raw, "train").read_text())
-        content[key] = change(content[key])
-        file(raw, "train").write_text(json.dumps(content))
-
-    return damage
-
-
 @pytest.mark.parametrize(
     "damage, message",
     [
         (lambda raw: questions_file(raw, "train").write_text("[]"), 'questions.json: expected an object {"questions"'),
-        (lambda raw: questions_file(raw, "train").write_text("{nonsense"), "questions.json: expected JSON in UTF-8"),
-        (rewritten(questions_file, "questions", lambda qs: qs * 2), "questions.json: the question 7000 occurs twice"),
-        (rewritten(annotations_file, "annotations", lambda a: a[:1]), "annotations.json: question 7001 has no annot"),
-        (rewritten(questions_file, "questions", lambda qs: [q | {"question": ""} for q in qs]), "question 7000 is emp"),
-        (lambda raw: image_path(raw, "train", 7).unlink(), "COCO_train2014_000000000007.jpg (image 7)"),
         (lambda raw: image_path(raw, "train", 7).write_bytes(b"<html>"), "none of the images can be used"),
         (lambda raw: shutil.rmtree(raw), "raw: no such folder"),
     ],

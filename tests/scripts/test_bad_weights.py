@@ -1,6 +1,5 @@
 """Weights, text encoders and checkpoints of another kind are one line and an exit code."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -67,6 +66,20 @@ def test_a_text_encoder_of_another_form_is_refused(finetune, world, tmp_path, da
     assert message in line and str(folder) in line
 
 
+@pytest.mark.parametrize(
+    "script, options",
+    [
+        ("compare_priors", ["--pairs", "pairs"]),
+        ("decode_attention", ["--data", "data", "--split", "val", "--questions", 1]),
+    ],
+)
+def test_something_else_than_a_checkpoint_is_one_line(tmp_path, complaint, script, options):
+    arguments = ("--checkpoint", tmp_path, "--output", tmp_path / "out", *options)
+    assert complaint(1, f"scripts/{script}.py", *arguments) == f"{tmp_path / 'config.json'}: no such file"
+    (tmp_path / "config.json").write_text("{}")
+    assert "expected a folder such as RUN/checkpoints/best" in complaint(1, f"scripts/{script}.py", *arguments)
+
+
 def test_a_tokenizer_that_is_not_the_text_encoders_is_refused(finetune, world, tmp_path):
     model, tokenizer = tiny_roberta(world, tmp_path / "roberta"), tmp_path / "tokenizer"
     tiny_tokenizer().save_pretrained(tokenizer)
@@ -83,13 +96,3 @@ def test_a_text_encoder_that_is_too_small_for_the_texts_is_refused(finetune, wor
     short = tiny_roberta(world, tmp_path / "short", max_position_embeddings=20)
     line = finetune(2, text__model=short, text__tokenizer="null")
     assert "text.max_tokens 24 is more than the 18 positions of the text encoder" in line
-
-
-def test_a_checkpoint_of_another_architecture_is_one_line(evaluate, finetuned, tmp_path):
-    folder = Path(shutil.copytree(finetuned / "vqa/checkpoints/best", tmp_path / "checkpoint"))
-    content = json.loads((folder / "config.json").read_text())
-    content["vision"]["depth"] = 3
-    (folder / "config.json").write_text(json.dumps(content))
-    line = evaluate(1, checkpoint=folder)
-    assert f"{folder}/model.safetensors: does not fit the architecture in config.json beside it: " in line
-    assert "no such folder, and not to be had by that name" in evaluate(1, checkpoint="somebody/elses")

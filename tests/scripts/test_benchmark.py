@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 
-from benchmarks import train_retrieval, train_vqa, vqa
-from tests.benchmarks.test_naive import VARIANTS, make_model
 from tests.run_script import run_script
 
 TINY = ["retrieval", "--size", "tiny", "--images", 2, "--captions", 3, "--shortlist", 1, "--repeats", 1]
@@ -37,32 +35,6 @@ def test_a_tiny_gallery_is_measured_in_both_precisions(tmp_path, capsys, monkeyp
         assert flops["naive"] > flops["pairs"] > flops["images"] > flops["texts"]
     shown = capsys.readouterr().out
     assert "extrapolated to Flickr30K" in shown and "6 of 6 pairs, texts padded to 40 tokens" in shown
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "options",
-    [["vision"], ["vqa", "--questions", 1, 2], ["train-vqa", "--questions", 1], ["train-retrieval", "--negatives", 1]],
-    ids=lambda options: options[0],
-)
-def test_a_tiny_model_is_measured(options, tmp_path, capsys, monkeypatch):
-    for module in (vqa, train_vqa, train_retrieval):  # with a smaller one: that of vision and of galleries is tiny
-        monkeypatch.setattr(module, "random_model", lambda size, head: make_model(*VARIANTS[0], head, vocabulary=50265))
-    common = ["--size", "tiny", "--images", 2, "--repeats", 1, "--precision", "fp32"]
-    assert run_script("scripts/benchmark.py", *options, *common, "--output", tmp_path / "table.json") == 0
-    table = json.loads((tmp_path / "table.json").read_text())
-    assert (table["benchmark"], table["size"], table["images"]) == (options[0], "tiny", 2)
-    assert all(case["floor"] > 1 for case in table["results"]["fp32"]["cases"].values())
-    assert "a plain matrix product" in capsys.readouterr().out
-
-
-def test_loading_is_measured(tmp_path):
-    options = ["--images", 1, "--repeats", 1, "--workers", 0, "--gpu-rate", 50, "--output", tmp_path / "table.json"]
-    assert run_script("scripts/benchmark.py", "data", *options) == 0
-    results = json.loads((tmp_path / "table.json").read_text())["results"]
-    assert list(results["sizes"]) == ["640 x 480", "500 x 375"] and results["workers_needed"]["50"] > 0
-    assert results["sizes"]["640 x 480"]["reduced"]["size"] == [320, 240]
-    assert results["sizes"]["500 x 375"]["reduced"]["size"] == [500, 375]  # half of it would be less than 224
 
 
 @pytest.mark.parametrize(

@@ -79,19 +79,13 @@ def test_a_vqa_model_becomes_a_folder_that_answers_alike(tmp_path, released, tok
     assert checkpoint.training["converted_from"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     out = capfd.readouterr().out
     assert "loaded" in out and "ignored" in out and ("padded_mean" in out) == feedback
-
-
-def test_every_key_of_the_file_is_accounted_for_on_disk(tmp_path, released, tokenizer, answers):
-    _, file = released("vqa")
-    options = ("--checkpoint", file, "--answers", answers, "--tokenizer", tokenizer, *HEADS)
-    assert run_script(SCRIPT, *options, "--output", tmp_path / "folder") == 0
     account = json.loads((tmp_path / "folder/conversion.json").read_text())
-    _, state = released_state("vqa")
+    _, state = released_state("vqa", feedback)
     assert sorted(entry["key"] for entry in account["loaded"] + account["ignored"]) == sorted(state)
     assert all(entry["reason"] for entry in account["ignored"]) and account["new"] == []
     weights = load_file(tmp_path / "folder/model.safetensors")
     assert sum(entry["parameters"] for entry in account["loaded"]) == sum(value.numel() for value in weights.values())
-    assert {option["name"] for option in account["options"]} >= {"vision.gain", "sentence", "max_tokens"}
+    assert {option["name"] for option in account["options"]} >= {"max_tokens", "image_statistics"}
 
 
 @pytest.mark.parametrize("feedback", [True, False])
@@ -120,8 +114,10 @@ def test_models_without_a_task_here_load_as_they_are(tmp_path, released, kind, c
         load_parts(tmp_path / "folder", "matching")
 
 
-@pytest.mark.parametrize("feedback", [True, False])
-@pytest.mark.parametrize("options", [{}, {"global_pool": "avg"}, {"init_values": 0.3, "qkv_bias": False}])
+@pytest.mark.parametrize(
+    ("feedback", "options"),
+    [(True, {}), (False, {"global_pool": "avg"}), (True, {"init_values": 0.3, "qkv_bias": False})],
+)
 def test_a_classifier_becomes_a_folder_for_vision_weights(tmp_path, feedback, options):
     model, state = released_classifier(feedback, **options)
     torch.save({"model": state}, tmp_path / "released.pth")

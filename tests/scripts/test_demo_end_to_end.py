@@ -2,19 +2,17 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from tests.quick_programs import quick_programs
+from tests.run_script import ROOT, run_script
 
-ROOT = Path(__file__).parents[2]
 STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank", "attention"]
 pytestmark = pytest.mark.slow
 
@@ -114,15 +112,9 @@ def summarise(output: Path, **changes) -> int:
         "predictions": output / "predictions.json",
         "output": output / "again",
     } | changes
-    AcceleratorState._reset_state(reset_partial_state=True)
-    before, sys.argv = sys.argv, ["summarise", *(str(w) for k, v in arguments.items() for w in (f"--{k}", v))]
-    try:
-        runpy.run_path(str(ROOT / "scripts/summarise_demo.py"), run_name="__main__")
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = before
-    raise AssertionError("a script ends with an exit code")
+    return run_script(
+        "scripts/summarise_demo.py", *(word for key, each in arguments.items() for word in (f"--{key}", each))
+    )
 
 
 def test_a_file_of_another_form_is_one_line_and_leaves_no_summary(first, output, tmp_path, capsys):

@@ -33,6 +33,15 @@ def launched(file: Path):
     return _validate_launch_command(arguments)[0]
 
 
+def handed_on(file: Path) -> dict[str, str]:
+    """The variables in which ``accelerate launch`` tells a program what a file says."""
+    arguments = launched(file)
+    if ENGINES[file.stem] != DistributedType.DEEPSPEED:
+        return prepare_multi_gpu_env(arguments)
+    arguments.deepspeed_fields_from_accelerate_config = ""
+    return prepare_deepspeed_cmd_env(arguments)[1]
+
+
 def test_there_is_a_file_for_every_engine():
     assert {file.stem for file in FILES} == set(ENGINES) and {file.suffix for file in FILES} == {".yaml"}
 
@@ -50,14 +59,10 @@ def test_accelerate_knows_every_key(file):
 
 @each_file
 def test_the_program_accepts_what_the_launcher_hands_on(file, monkeypatch):
-    arguments, engine = launched(file), ENGINES[file.stem]
-    assert arguments.num_processes > 1
+    environment, engine = handed_on(file), ENGINES[file.stem]
+    assert launched(file).num_processes > 1
     if engine == DistributedType.DEEPSPEED:
-        arguments.deepspeed_fields_from_accelerate_config = ""
-        _, environment = prepare_deepspeed_cmd_env(arguments)
         assert environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == file.stem[-1]
-    else:
-        environment = prepare_multi_gpu_env(arguments)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     plugin = SimpleNamespace(zero_stage=2, deepspeed_config={}, mixed_precision_policy="bf16")

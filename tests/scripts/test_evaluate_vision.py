@@ -1,9 +1,7 @@
 """``scripts/evaluate_vision.py``: numbers by brute force, the protocol in words, and one line for whatever is wrong."""
 
 import json
-import runpy
 import shutil
-import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,17 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from PIL import Image
 from torchvision import transforms
 
-from tests.distributed_helper import run_on_ranks
-from tests.run_script import ROOT, run_script
+from tests.run_script import run_script
 from tests.tasks.test_vision_evaluation import write_images
 from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
-from vl_absvit import cli
 from vl_absvit.evaluation.classification import ALEXNET_ERRORS
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
@@ -293,28 +287,14 @@ def test_a_class_that_is_missing_or_empty_in_one_folder_is_named(refuse, corrupt
 # Several processes.
 
 
-def evaluate_on_this_rank(runs: list[list[str]]) -> list[int]:
-    """The script as one of several processes, once per list of options; its exit codes."""
-    Accelerator.end_training, cli._exit = lambda self: None, sys.exit  # the helper ends process group and process
-    codes = []
-    for words in runs:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        sys.argv = [SCRIPT, *words]
-        try:
-            runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
-        except SystemExit as stop:
-            codes.append(stop.code)
-    return codes
-
-
 @pytest.mark.slow
-def test_two_processes_find_what_one_does(evaluate, classifiers, data, corrupted, tmp_path):
-    runs = {"plain": {"data": data, "batch_size": 2}, "corrupted": {"data": corrupted, "corruptions": True}}
-    usual = {"checkpoint": classifiers / "absvit", "num_workers": 0}
-    words = [words_of(usual | options | {"output": tmp_path / f"{name}.json"}) for name, options in runs.items()]
-    assert run_on_ranks(evaluate_on_this_rank, 2, words) == [[0, 0], [0, 0]]
-    for name, options in runs.items():
-        two = json.loads((tmp_path / f"{name}.json").read_text())
+def test_two_processes_find_what_one_does(fork_server, evaluate, classifiers, data, corrupted, tmp_path):
+    output = tmp_path / "two.json"
+    for options in ({"data": data, "batch_size": 2}, {"data": corrupted, "corruptions": True}):
+        usual = {"checkpoint": classifiers / "absvit", "num_workers": 0, "output": output}
+        outcome = fork_server.run(SCRIPT, *words_of(usual | options), processes=2)
+        assert outcome.codes == [0, 0], outcome.output
+        two = json.loads(output.read_text())
         assert {**two, "seconds": 0} == {**evaluate(**options), "seconds": 0}
 
 

@@ -1,23 +1,18 @@
 """``scripts/export_attention.py``: what comes out for splits and own questions, going on, and one line for faults."""
 
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from PIL import Image
 
-from tests.distributed_helper import run_on_ranks
 from tests.prepare.raw_vqa_hat import prepare as prepare_hat
 from tests.prepare.raw_vqa_hat import write_small_hat
 from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
-from tests.run_script import ROOT, run_script
+from tests.run_script import run_script
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit import cli
 from vl_absvit.data.captions import CaptionDataset
@@ -344,16 +339,6 @@ def test_an_interrupted_export_goes_on_and_ends_like_an_uninterrupted_one(export
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
-def test_a_file_that_is_lost_is_made_again_and_the_others_stay(export, tmp_path):
-    assert export() == 0
-    whole = contents(tmp_path / "out")
-    lost, kept = (tmp_path / "out" / f"{entry['id']}.npz" for entry in read_index(tmp_path / "out")[:2])
-    lost.unlink()
-    time = kept.stat().st_mtime_ns
-    assert export() == 0
-    assert contents(tmp_path / "out") == whole and kept.stat().st_mtime_ns == time
-
-
 def test_an_output_that_holds_something_else_is_left_alone(export, saved, world, tmp_path, complaint):
     assert export(split="minival", no_overlays=True) == 0
     before = contents(tmp_path / "out")
@@ -370,31 +355,21 @@ def test_an_output_that_holds_something_else_is_left_alone(export, saved, world,
     assert "is not an attention export; choose another --output" in line
 
 
-def export_on_this_rank(arguments: list[str]) -> int:
-    """The script as one of several processes; its exit code."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    Accelerator.end_training, cli._exit = lambda self: None, sys.exit  # the helper ends process group and process
-    sys.argv = [SCRIPT, *arguments]
-    try:
-        runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
-    except SystemExit as stop:
-        return stop.code
-    return -1
-
-
 @pytest.mark.slow
-def test_two_processes_export_what_one_does_also_where_one_left_off(export, saved, world, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as on every rank
-    assert export("one", batch_size=4) == 0
-    torch.set_num_threads(threads)
+def test_two_processes_export_what_one_does_also_where_one_left_off(fork_server, saved, world, tmp_path):
+    def export(output: str, processes: int) -> None:
+        options = words(saved, world, tmp_path / output, batch_size=4)
+        outcome = fork_server.run(SCRIPT, *options, processes=processes)
+        assert outcome.codes == [0] * processes, outcome.output
+
+    export("one", 1)
     whole = contents(tmp_path / "one")
-    assert run_on_ranks(export_on_this_rank, 2, words(saved, world, tmp_path / "two", batch_size=4)) == [0, 0]
+    export("two", 2)
     assert contents(tmp_path / "two") == whole
     shutil.copytree(tmp_path / "one", tmp_path / "half")
     for entry in read_index(tmp_path / "half")[3::2]:
         (tmp_path / "half" / entry["npz"]).unlink()
-    assert run_on_ranks(export_on_this_rank, 2, words(saved, world, tmp_path / "half", batch_size=4)) == [0, 0]
+    export("half", 2)
     assert contents(tmp_path / "half") == whole
 
 
@@ -463,10 +438,3 @@ def test_a_picture_that_is_gone_stops_the_export_which_goes_on_once_it_is_back(
     file.write_bytes(content)
     assert export(**options) == 0
     assert len(read_index(tmp_path / "out")) == 12
-
-
-def test_a_malformed_line_is_named_with_its_number(saved, world, pictures, tmp_path, complaint):
-    requests = write_requests(pictures, {"image": "wide.png", "question": "Why?"}, '{"image": "wide.png"')
-    line = complaint(1, SCRIPT, *words(saved, world, tmp_path / "out", requests=requests))
-    assert line.startswith(f"{requests}:2: expected JSON")
-    assert not (tmp_path / "out").exists()

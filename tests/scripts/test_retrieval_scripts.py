@@ -160,16 +160,10 @@ def test_folds_that_cannot_be_are_refused(refuse, tmp_path):
     assert "name the same file" in refuse(2, keep_scores=tmp_path / "o/s.json")
 
 
-def test_an_unknown_split_is_named_beside_those_there_are(refuse):
+def test_another_split_checkpoint_or_kind_of_data_is_one_line(refuse, finetuned, world):
     assert "there is no split 'tset'; it has train, val, test" in refuse(1, split="tset")
-
-
-def test_a_checkpoint_without_a_ranking_head_is_refused(refuse, finetuned):
     assert "expected a retrieval model, got a VQA model" in refuse(1, checkpoint=finetuned / "vqa/checkpoints/best")
-
-
-def test_questions_are_no_captions(refuse, world):
-    assert "captions" in refuse(1, data=world / "prepared")
+    assert "expected prepared data of the kind captions, got 'vqav2'" in refuse(1, data=world / "prepared")
 
 
 def test_captions_without_their_image_are_not_left_out_unsaid(refuse, world, tmp_path):

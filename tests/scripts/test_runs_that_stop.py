@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -15,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.damage import answers_in_another_order, cut_short, emptied, removed, replaced
+from tests.damage import cut_short, emptied, removed, replaced
 from tests.run_folders import assert_same_end
 from tests.run_script import ROOT, run_script
 from tests.tiny_vqa import tiny_vqa_config, write_config
-from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.checkpoint import check_whole, find_checkpoint
 
@@ -33,11 +31,6 @@ def test_an_image_that_changed_after_preparation_stops_the_run(finetune, world, 
     damage("train2014/COCO_train2014_000000000001.jpg")(raw)
     line = finetune(1, data__root=prepared)
     assert f"{raw}/train2014/COCO_train2014_000000000001.jpg (image 1): {message}" in line
-
-
-def test_a_loss_that_is_not_finite_names_every_term(finetune):
-    line = finetune(1, optim__learning_rates__head=1e30)
-    assert re.match(r"step \d+: not finite: {'vqa': nan, 'prior': ", line)
 
 
 @contextmanager
@@ -157,10 +150,7 @@ def one_bit_flipped(run):
 @pytest.mark.parametrize(
     "damage, reason",
     [
-        (cut_short("checkpoints/last/model.safetensors"), "model.safetensors has 300 bytes, expected"),
         (one_bit_flipped, "model.safetensors is not what was saved"),
-        (emptied("checkpoints/last/training_state.json"), "training_state.json has 0 bytes"),
-        (removed("checkpoints/last/training_state.safetensors"), "training_state.safetensors: No such file"),
         (removed("checkpoints/last/manifest.json"), "manifest.json: No such file"),
     ],
 )
@@ -191,10 +181,7 @@ def both_checkpoints_damaged(run):
         (replaced("config.yaml", "["), [], 1, "config.yaml is not a run's config: "),
         (removed("config.yaml"), [], 1, "config.yaml is not a run's config: No such file or directory"),
         (replaced("environment.json", "["), [], 1, "environment.json: expected JSON: "),
-        (replaced("environment.json", "[1]"), [], 1, "environment.json: expected a list of launches, got [1]"),
-        (replaced("environment.json", "{}"), [], 1, "environment.json: expected a list of launches, got {}"),
         (replaced("metrics.jsonl", "[1]\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
-        (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n"), [], 1, "metrics.jsonl: line 1 is not one of ours"),
     ],
 )
 def test_a_run_that_cannot_go_on_is_left_as_it_is(finetuned, tmp_path, complaint, damage, options, code, message):
@@ -205,18 +192,6 @@ def test_a_run_that_cannot_go_on_is_left_as_it_is(finetuned, tmp_path, complaint
     arguments = ("--config", finetuned / "vqa/config.yaml", "--run.output", run, "--run.resume", "true")
     assert message in complaint(code, "scripts/finetune_vqa.py", *arguments, *options)
     assert before == {file: file.read_bytes() for file in run.rglob("checkpoints/*/*")}
-
-
-def test_going_on_with_answers_that_are_not_the_checkpoints_is_refused(world, finetuned, prepared, tmp_path, complaint):
-    answers_in_another_order(prepared)
-    manifest = json.loads((prepared / "manifest.json").read_text())
-    manifest["vocabulary"]["sha256"] = AnswerVocabulary.load(prepared / "answers.json").sha256
-    (prepared / "manifest.json").write_text(json.dumps(manifest))
-    run = Path(shutil.copytree(finetuned / "vqa", tmp_path / "run"))
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace(str(world / "prepared"), str(prepared)))
-    line = complaint(1, "scripts/finetune_vqa.py", "--config", config, "--run.output", run, "--run.resume", "true")
-    assert f"{prepared} has another answer vocabulary" in line and "than checkpoint" in line
 
 
 def test_predictions_that_cannot_be_written_are_noticed_before_the_work(evaluate, tmp_path, monkeypatch):

@@ -2,44 +2,30 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT / "../shared/data"
-OFFICIAL = DATA / "vqa-eval-gold"
-EXCERPT = DATA / "vqav2-excerpt-2000"
+from tests.run_script import run_script
+
+SCRIPT = "scripts/score_vqa.py"
 
 
-def score(folder, annotations, questions, results):
-    """Run the script; its scores (None without a file) and the finished process."""
-    output = folder / "scores.json"
-    command = [sys.executable, ROOT / "scripts/score_vqa.py", "--annotations", annotations, "--questions", questions]
-    process = subprocess.run(
-        [*map(str, command), "--results", str(results), "--output", str(output)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    return json.loads(output.read_text()) if output.exists() else None, process
+def options(folder, annotations, questions, results):
+    return "--annotations", annotations, "--questions", questions, "--results", results, "--output", folder / "s.json"
+
+
+def score(folder, *files):
+    assert run_script(SCRIPT, *options(folder, *files)) == 0
+    return json.loads((folder / "s.json").read_text())
 
 
 @pytest.mark.parametrize("name", ["allyes", "human1", "majority"])
-def test_every_figure_is_the_official_evaluators(tmp_path, name):
-    if not OFFICIAL.exists():
-        pytest.skip("the official evaluator's outputs are not here")
-    stem = OFFICIAL / f"v2_OpenEnded_mscoco_train2014_{name}"
-    scores, process = score(
-        tmp_path,
-        EXCERPT / "v2_mscoco_train2014_annotations.json",
-        EXCERPT / "v2_OpenEnded_mscoco_train2014_questions.json",
-        f"{stem}_results.json",
-    )
-    assert process.returncode == 0, process.stderr
+def test_every_figure_is_the_official_evaluators(real_data, tmp_path, name):
+    excerpt = real_data / "vqav2-excerpt-2000"
+    stem = real_data / f"vqa-eval-gold/v2_OpenEnded_mscoco_train2014_{name}"
+    questions = excerpt / "v2_OpenEnded_mscoco_train2014_questions.json"
+    scores = score(tmp_path, excerpt / "v2_mscoco_train2014_annotations.json", questions, f"{stem}_results.json")
     accuracy = json.loads(Path(f"{stem}_accuracy.json").read_text())
     assert scores == {
         "overall": accuracy["overall"],
@@ -78,8 +64,7 @@ def test_gzipped_files_are_read(tmp_path, files):
         packed = paths[i].with_suffix(".json.gz")
         packed.write_bytes(gzip.compress(paths[i].read_bytes()))
         paths[i] = packed
-    scores, process = score(tmp_path, *paths)
-    assert process.returncode == 0, process.stderr
+    scores = score(tmp_path, *paths)
     assert scores["per_question"] == {"1": 0.0, "2": 100.0} and scores["overall"] == 50.0
 
 
@@ -102,21 +87,12 @@ def test_gzipped_files_are_read(tmp_path, files):
         ("results", '[{"question_id": 1', "expected JSON in UTF-8"),
     ],
 )
-def test_a_wrong_file_costs_one_line_and_exit_code_1(tmp_path, files, name, content, message):
-    scores, process = score(tmp_path, *write(tmp_path, files | {name: content}))
-    assert process.returncode == 1 and scores is None
-    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1
-    assert message in process.stderr and f"{name}.json" in process.stderr
+def test_a_wrong_file_costs_one_line_and_exit_code_1(tmp_path, files, complaint, name, content, message):
+    line = complaint(1, SCRIPT, *options(tmp_path, *write(tmp_path, files | {name: content})))
+    assert message in line and f"{name}.json" in line and not (tmp_path / "s.json").exists()
 
 
-def test_a_missing_file_is_named(tmp_path, files):
+def test_a_missing_file_is_named(tmp_path, files, complaint):
     annotations, questions, _ = write(tmp_path, files)
-    scores, process = score(tmp_path, annotations, questions, tmp_path / "absent.json")
-    assert process.returncode == 1 and scores is None
-    assert process.stderr == f"error: {tmp_path / 'absent.json'}: no such file\n"
-
-
-def test_a_usage_error_is_exit_code_2():
-    command = [sys.executable, str(ROOT / "scripts/score_vqa.py"), "--annotations"]
-    process = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert process.returncode == 2 and "Traceback" not in process.stderr
+    line = complaint(1, SCRIPT, *options(tmp_path, annotations, questions, tmp_path / "absent.json"))
+    assert line == f"{tmp_path / 'absent.json'}: no such file" and not (tmp_path / "s.json").exists()

@@ -209,36 +209,6 @@ def test_mixed_and_smoothed_targets_train_both_looks(world, tmp_path):
     torch.testing.assert_close(found, sum(by_hand) / 2)
 
 
-def test_soft_targets_pull_on_both_looks():
-    looks = [torch.randn(3, 4, requires_grad=True) for _ in range(2)]
-    targets = torch.rand(3, 4).softmax(dim=1)
-    classification_loss(ClassifierOutput(*looks, None), targets).backward()
-    for logits in looks:
-        torch.testing.assert_close(logits.grad, (logits.softmax(dim=1) - targets).detach() / 3 / 2)
-
-
-def test_two_colours_are_told_apart_after_learning_from_their_mixtures(tmp_path):
-    for split in ("train", "val"):
-        for name, colour in (("blue", (40, 40, 200)), ("red", (200, 40, 40))):
-            (tmp_path / split / name).mkdir(parents=True)
-            for number in range(7):
-                Image.new("RGB", (32, 32), tuple(c + 5 * number for c in colour)).save(
-                    tmp_path / split / name / f"{number}.png"
-                )
-    config = tiny_pretrain_config(tmp_path, tmp_path / "run")
-    mixing = AugmentationConfig(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
-    data = replace(config.data, root=str(tmp_path))
-    task = ClassificationTask(replace(config, data=data, augmentation=mixing))
-    optimizer = torch.optim.AdamW(task.model.parameters(), lr=3e-3)
-    for epoch in range(12):
-        (batch,) = epoch_batches(task.config, task.train_set, epoch, 0, 0, 1)
-        optimizer.zero_grad()
-        sum(task.losses(task.model, batch).values()).backward()
-        optimizer.step()
-    task.model.eval()
-    assert task.evaluate(task.model) == {"top1": 100.0}
-
-
 def test_labels_are_smoothed_without_mixing(world, tmp_path):
     smoothing = AugmentationConfig(label_smoothing=0.2)
     task = ClassificationTask(tiny_pretrain_config(world, tmp_path, augmentation=smoothing))

@@ -17,12 +17,9 @@ from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.config import PriorConfig, RetrievalLossConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
-from vl_absvit.models import top_down
 from vl_absvit.models.prior import prior_similarity
-from vl_absvit.models.vl_model import Texts
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_parts
-from vl_absvit.tasks.hard_captions import join
 from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
 from vl_absvit.tasks.prior import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
@@ -131,24 +128,6 @@ def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, to
     assert ("reconstruction" in losses) == VARIANTS[top_down].feeds_back
 
 
-@pytest.mark.parametrize("top_down", VARIANTS)
-def test_a_reconstruction_loss_without_decoders_is_left_out_and_it_is_said(world, tmp_path, caplog, top_down):
-    caplog.set_level("INFO")
-    RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=tiny_vision(top_down=top_down)))
-    said = f"vision.top_down {top_down} feeds nothing back, loss.reconstruction is left out"
-    assert (said in caplog.text) != VARIANTS[top_down].feeds_back
-    assert "loss.prior" not in caplog.text
-
-
-def test_texts_are_joined_with_padding_that_is_no_token():
-    short, long = (
-        Texts(torch.ones(2, t, 3), torch.ones(2, t, dtype=torch.bool), torch.full((2, 4), float(t))) for t in (2, 5)
-    )
-    both = join(short, long)
-    assert both.is_token.sum(dim=1).tolist() == [2, 2, 5, 5] and both.tokens.shape == (4, 5, 3)
-    assert both.prior[:, 0].tolist() == [2, 2, 5, 5]
-
-
 def test_itm_pairs_every_image_with_its_caption_and_one_of_another_image_and_every_caption_with_another_image(
     task, monkeypatch
 ):
@@ -204,23 +183,6 @@ def test_pairs_are_read_a_batch_at_a_time_whole_ones_of_one_image_and_the_rest_t
     assert list(pair_batches(np.zeros((2, 6), dtype=bool), lengths, 4)) == []
 
 
-def test_several_images_are_read_at_once(task):
-    gallery, sizes = Gallery(task), []
-    task.model.fusion.register_forward_hook(lambda _, arguments, __: sizes.append(len(arguments[0])))
-    gallery.score(look="second", size=1)
-    pairs = int(np.isfinite(gallery.score(look="second", size=1).pairs).sum())
-    assert sizes == [pairs, pairs]
-
-
-def test_decoders_are_folded_once_per_evaluation(task, monkeypatch):
-    folds, fold = [], top_down.fold
-    monkeypatch.setattr(top_down, "fold", lambda decoders: folds.append(1) or fold(decoders))
-    gallery = Gallery(task)
-    for _ in range(2):
-        gallery.score(look="second", size=None, batch_size=1)
-    assert len(folds) == 2
-
-
 def test_in_bf16_the_fusion_sees_the_same_of_tokens_kept_in_bf16(task):
     fusion, texts, image = task.model.fusion.eval(), torch.randn(3, 8, 16), torch.randn(3, 5, 16)
     is_token = torch.ones(3, 8, dtype=torch.bool)
@@ -266,17 +228,6 @@ def test_the_first_look_alone_judges_no_pairs_and_runs_no_second_look(task, monk
     monkeypatch.setattr(type(task.model.vision), "look_again", None)
     scores = Gallery(task).score(look="first", size=None)
     assert scores.pairs is None and np.isfinite(scores.similarity).all()
-
-
-def test_each_text_and_each_first_look_is_encoded_once(task):
-    seen = {"texts": 0, "images": 0}
-    gallery = Gallery(task)
-    task.model.text.register_forward_hook(lambda _, arguments, __: seen.update(texts=seen["texts"] + len(arguments[0])))
-    task.model.vision.patch_embed.register_forward_hook(
-        lambda _, arguments, __: seen.update(images=seen["images"] + len(arguments[0]))
-    )
-    gallery.score(look="second", size=None, batch_size=3)
-    assert seen == {"texts": len(task.select_set.caption_ids), "images": len(task.select_set.image_ids)}
 
 
 class MemoryStore(dict):
@@ -326,12 +277,6 @@ def test_a_saved_checkpoint_scores_alike_and_tells_its_history(task, world, tmp_
     assert datasets_trained_on(loaded.training) == ["vqav2", "coco"]
     with pytest.raises(InputError, match="expected a VQA model, got a retrieval model"):
         load_parts(tmp_path / "saved", "vqa")
-
-
-def test_images_in_two_splits_are_refused(world, tmp_path):
-    config = tiny_retrieval_config(world, tmp_path)
-    with pytest.raises(ConfigError, match="also trained on"):
-        replace(config.data, train_splits=("train", "val"))
 
 
 @pytest.mark.parametrize("look", ["first", "second"])

@@ -137,18 +137,6 @@ def test_a_full_disk_gives_one_line_and_leaves_the_old_checkpoint(last, write):
     assert not last.with_name("last.new").exists()
 
 
-def test_a_kill_while_writing_leaves_the_old_checkpoint(last):
-    def killed(folder):
-        (folder / "content.txt").write_text("thr")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(last, killed, keep_previous=True)
-    assert find_checkpoint(last)[0] == last
-    save_checkpoint(last, writer("three"), keep_previous=True)
-    assert content(last) == "three"
-
-
 def cut_short(folder):
     (folder / "content.txt").write_text("tw")
 

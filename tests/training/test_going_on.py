@@ -177,22 +177,6 @@ def test_a_run_from_shards_goes_on_after_they_were_moved_but_not_from_others(sou
     assert_same_end(folder, whole)
 
 
-@pytest.mark.slow
-def test_other_passes_give_the_same_steps_without_dropout(sources, tmp_path):
-    config = vqa_config(sources, tmp_path / "whole")
-    config = replace(config, text=replace(config.text, model=None, tokenizer=str(sources / "roberta"), width=16,
-                                          depth=1, num_heads=2, dropout=0.0))  # fmt: skip
-    whole = run(config, VQATask)
-    folder = gone_back(whole, tmp_path / "run")
-    run(going_on(config, folder, optim={"micro_batch_size": 4}), VQATask)
-    assert (
-        "optim.micro_batch_size was None, now it is 4: results are the same but for"
-        in (folder / "console.log").read_text()
-    )
-    for ours, theirs in zip(metrics(folder), metrics(whole), strict=True):
-        assert ours == pytest.approx(theirs, rel=2e-4)  # losses, gradient norms and scores
-
-
 def seal(checkpoint: Path) -> None:
     (checkpoint / "manifest.json").unlink()
     _seal(checkpoint)
@@ -215,17 +199,6 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from_as_far_as_its_files_
     ours, theirs = ([(each / "checkpoints/last" / name).read_bytes() for name in names] for each in (folder, whole))
     assert ours == theirs and metrics(folder) == metrics(whole)
     assert "content" in json.loads((folder / "checkpoints/last/training.json").read_text())
-
-
-@pytest.mark.slow
-def test_a_pretraining_of_an_earlier_version_is_gone_on_from(sources, tmp_path):
-    config = tiny_pretrain_config(sources / "world", tmp_path / "whole")
-    whole = run(config, ClassificationTask)
-    folder = gone_back(whole, tmp_path / "run")
-    (folder / "checkpoints/last/training.json").unlink()
-    seal(folder / "checkpoints/last")
-    run(going_on(config, folder), ClassificationTask)
-    assert_same_end(folder, whole)
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -39,10 +39,12 @@ def saved_step(folder: Path) -> int:
     return json.loads((folder / "checkpoints/last/training_state.json").read_text())["step"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize(
-    "forward_pass, step",  # of two a step, of three steps an epoch
-    [(1, 1), (2, 1), (7, 4), (8, 4), (9, 5), (12, 6), (23, 12)],
+    "number, forward_pass, step",  # of two a step, of three steps an epoch
+    [
+        *((signal.SIGTERM, *moment) for moment in ((1, 1), (2, 1), (7, 4), (8, 4), (12, 6), (23, 12))),
+        (signal.SIGUSR1, 9, 5),
+    ],
 )
 def test_a_signal_ends_a_run_after_its_step_and_the_rest_follows_bit_identical(
     tmp_path, monkeypatch, capsys, number, forward_pass, step
