@@ -175,11 +175,7 @@ def raising(error):
     [
         (InputError("question 3: no image"), 1, "error: question 3: no image\n"),
         (ConfigError("optim.x\nis wrong"), 2, "error: optim.x is wrong\n"),
-        (
-            FileNotFoundError(2, "No such file or directory", "x.json"),
-            1,
-            "error: x.json: No such file or directory\n",
-        ),
+        (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "error: x.json: No such file or directory\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
     ],
 )

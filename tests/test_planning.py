@@ -403,10 +403,7 @@ def train_and_tell(output: str, precision: str, checkpointing: str, batch_size: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("precision", "checkpointing", "micro_batch_size"),
-    [("fp32", True, 16), ("bf16", False, 16)],
-)
+@pytest.mark.parametrize(("precision", "checkpointing", "micro_batch_size"), [("fp32", True, 16), ("bf16", False, 16)])
 def test_a_training_run_takes_the_memory_that_was_counted(precision, checkpointing, micro_batch_size, tmp_path):
     config = middling_config(tmp_path / "run", precision, checkpointing, 16, micro_batch_size)
     counter = Counter(config, FACTS, "cpu")

@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.naive import naive_forward
-from benchmarks.naive_training import (
-    caption_batch,
-    caption_losses,
-    prior_error,
-    question_batch,
-    question_losses,
-)
+from benchmarks.naive_training import caption_batch, caption_losses, prior_error, question_batch, question_losses
 from benchmarks.samples import Workload, captioned_images, questions_about
 from benchmarks.synthetic import PAD
 from benchmarks.training import nowhere

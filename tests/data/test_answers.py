@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vl_absvit.data.answers import (
-    AnswerVocabulary,
-    build_vocabulary,
-    meter_normalise,
-    normalise_answer,
-    soft_targets,
-)
+from vl_absvit.data.answers import AnswerVocabulary, build_vocabulary, meter_normalise, normalise_answer, soft_targets
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
 

@@ -94,8 +94,7 @@ def test_a_bad_image_is_named(root):
 
 
 @pytest.mark.parametrize(
-    "damage, message",
-    [("split", "no such folder"), ("class", "no image of this class"), ("other", "other classes")],
+    "damage, message", [("split", "no such folder"), ("class", "no image of this class"), ("other", "other classes")]
 )
 def test_folders_of_another_form_are_one_line(root, damage, message):
     if damage == "class":

@@ -142,7 +142,7 @@ def test_an_epoch_takes_as_many_questions_of_every_shard_into_every_batch(base):
 # Who loads what
 
 
-@pytest.mark.parametrize(("world_size", "micro"), [(1, 3), (2, None), (2, 3), (4, 1), (3, 2)])
+@pytest.mark.parametrize(("world_size", "micro"), [(2, None), (4, 1), (3, 2)])
 def test_processes_and_accumulation_steps_partition_the_global_batch(base, world_size, micro):
     data = questions(base)
     expected = ids(loader(data))
@@ -190,13 +190,12 @@ def test_loader_processes_change_nothing(base, kind):
 
     alone = epoch(0)
     assert len(alone) == 2 * STEPS
-    for workers in (1, 2, 3):
+    for workers in (1, 3):
         assert all(equal(ours, theirs) for ours, theirs in zip(epoch(workers), alone, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_of_several_epochs_gives_one_after_the_other(base, workers):
-    several = loader(questions(base, AUGMENTED), epoch=1, epochs=2, start_step=1, workers=workers)
+def test_a_loader_of_several_epochs_gives_one_after_the_other(base):
+    several = loader(questions(base, AUGMENTED), epoch=1, epochs=2, start_step=1, workers=2)
     batches = list(several)
     alone = [*loader(questions(base, AUGMENTED), epoch=1, start_step=1), *loader(questions(base, AUGMENTED), epoch=2)]
     assert len(several) == len(batches) == len(alone)
@@ -226,7 +225,7 @@ def test_a_sample_is_what_it_is_in_a_table(base):
 # Going on
 
 
-@pytest.mark.parametrize(("start_step", "workers"), [(1, 0), (3, 2), (STEPS - 1, 0), (STEPS, 0)])
+@pytest.mark.parametrize(("start_step", "workers"), [(3, 2), (STEPS, 0)])
 def test_going_on_continues_exactly_where_it_stopped(base, start_step, workers):
     whole = list(loader(questions(base, AUGMENTED), 1, 2, micro=3))
     rest = list(loader(questions(base, AUGMENTED), 1, 2, micro=3, start_step=start_step, workers=workers))

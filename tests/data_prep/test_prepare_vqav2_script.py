@@ -40,10 +40,7 @@ def test_it_says_how_fast_it_was_and_that_it_went_on(raw, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"going on with the interrupted preparation in {tmp_path / 'out.partial'}"
     (pace,) = {line for line in said if line.startswith("took ")}
-    assert re.fullmatch(
-        r"took [\d.]+ s: 12 images checked \([\d,]+/s\), 37 questions prepared \([\d,]+/s\)",
-        pace,
-    )
+    assert re.fullmatch(r"took [\d.]+ s: 12 images checked \([\d,]+/s\), 37 questions prepared \([\d,]+/s\)", pace)
 
 
 def test_a_missing_image_ends_with_code_1_and_one_line(raw, tmp_path, capsys):

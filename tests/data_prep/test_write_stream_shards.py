@@ -141,10 +141,7 @@ def test_it_says_what_was_written_and_how_fast_and_the_second_time_that_nothing_
         "left out: 1 questions without an answer in the vocabulary, 3 without their image"
     )
     assert write(*options) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'stream'} is finished already; nothing to do",
-        out[1],
-    ]
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'stream'} is finished already; nothing to do", out[1]]
 
 
 def test_other_options_need_another_folder(prepared, tmp_path):

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from vl_absvit.evaluation.retrieval_metrics import (
     consecutive_folds,
     listed_pairs,
-    mean_measures,
     measures,
-    measures_of_folds,
     rank_of_first_match,
     retrieval_ranks,
     retrieval_recalls,
@@ -104,23 +102,6 @@ def test_folds_are_consecutive_whole_and_as_equal_as_can_be():
     assert consecutive_folds(5000, 5).tolist() == [k // 1000 for k in range(5000)]
     assert consecutive_folds(7, 3).tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert consecutive_folds(3, 1).tolist() == [0, 0, 0]
-
-
-def test_a_fold_is_a_gallery_of_its_own_and_the_mean_is_over_folds():
-    rng = np.random.default_rng(0)
-    image_of_caption = np.repeat(np.arange(12), 5)
-    scores = rng.normal(size=(12, 60))
-    fold_of_image = consecutive_folds(12, 3)
-    of_folds = measures_of_folds(
-        retrieval_ranks(scores, image_of_caption, fold_of_image=fold_of_image), image_of_caption, fold_of_image
-    )
-    alone = [
-        measures(retrieval_ranks(scores[4 * k : 4 * k + 4, 20 * k : 20 * k + 20], np.repeat(np.arange(4), 5)))
-        for k in range(3)
-    ]
-    assert of_folds == alone
-    assert mean_measures(of_folds)["ir_r1"] == pytest.approx(sum(fold["ir_r1"] for fold in alone) / 3)
-    assert mean_measures(of_folds)["tr_median_rank"] == pytest.approx(sum(fold["tr_median_rank"] for fold in alone) / 3)
 
 
 def test_measures_by_hand():

@@ -4,13 +4,7 @@ import pytest
 import torch
 
 from vl_absvit.errors import ConfigError
-from vl_absvit.looking.maps import (
-    cls_map,
-    cross_gradient_map,
-    cross_map,
-    difference_map,
-    norm_map,
-)
+from vl_absvit.looking.maps import cls_map, cross_gradient_map, cross_map, difference_map, norm_map
 from vl_absvit.token_grid import TokenGrid
 
 LAYERS, ROWS, HEADS, TEXT, IMAGE = 3, 2, 4, 5, 10

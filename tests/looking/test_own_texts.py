@@ -82,11 +82,8 @@ def test_a_picture_is_looked_for_beside_the_file_and_then_in_the_current_folder(
         ({"image": ".", "question": "What?"}, "there is no picture ."),
         ({"image": "a.png", "quesiton": "What?"}, "expected the keys image, question, id, got 'quesiton'"),
         ({"image": "a.png", "question": "What?", "id": "../x"}, "expected an id of at most 100 letters"),
-        ({"image": "a.png", "question": "What?", "id": ".hidden"}, "expected an id"),
         ({"image": "a.png", "question": "What?", "id": "x" * 101}, "expected an id"),
-        ({"image": "a.png", "question": "What?", "id": ""}, "expected an id"),
         ({"image": "a.png", "question": "What?", "id": None}, "expected an id"),
-        ({"image": "a.png", "question": "What?", "id": True}, "expected an id"),
         ({"image": "a.png", "question": "What?", "id": "1"}, "the id '1' is also that of "),
     ],
 )

@@ -8,13 +8,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vis
 from vl_absvit.data.collate import pad_texts
 from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
-from vl_absvit.looking.prior_comparison import (
-    ClassPriors,
-    TextPriors,
-    load_steerable,
-    strength,
-    sweep,
-)
+from vl_absvit.looking.prior_comparison import ClassPriors, TextPriors, load_steerable, strength, sweep
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
@@ -143,15 +137,11 @@ def test_a_look_that_is_not_finite_is_named_with_its_strength(priors, images):
 )
 def test_what_no_prior_steers_with_a_strength_is_refused(world, tmp_path, top_down, label):
     vision = tiny_vision(top_down=top_down)
-    tasks = (
-        VQATask(tiny_vqa_config(world, tmp_path, vision=vision)),
-        RetrievalTask(tiny_retrieval_config(world, tmp_path, vision=vision)),
-        ClassificationTask(tiny_pretrain_config(world, tmp_path, vision=vision)),
-    )
-    for number, task in enumerate(tasks):
-        folder = save(task, tmp_path / str(number))
-        with pytest.raises(InputError, match=f"checkpoint {folder}: expected AbSViT or AbSViT-QKV, .*, got {label}$"):
-            load_steerable(folder)
+    make = {"none": (ClassificationTask, tiny_pretrain_config), "feedback": (RetrievalTask, tiny_retrieval_config)}
+    task, config = make.get(top_down, (VQATask, tiny_vqa_config))
+    folder = save(task(config(world, tmp_path, vision=vision)), tmp_path / "saved")
+    with pytest.raises(InputError, match=f"checkpoint {folder}: expected AbSViT or AbSViT-QKV, .*, got {label}$"):
+        load_steerable(folder)
 
 
 def test_unknown_classes_and_long_texts_are_refused(folders):

@@ -64,8 +64,7 @@ def test_gradient_checkpointing_changes_no_gradient(top_down):
 
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])
-@pytest.mark.parametrize("patch", [16, 8])
-@pytest.mark.parametrize("pool", ["token", "avg"])
+@pytest.mark.parametrize(("patch", "pool"), [(16, "token"), (8, "avg")])
 def test_every_size_is_registered_with_its_bottom_up_twin(size, patch, pool):
     name = f"{size}_patch{patch}_224"
     with torch.device("meta"):

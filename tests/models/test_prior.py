@@ -6,14 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vl_absvit.models.prior import (
-    PriorProjection,
-    end_token,
-    first_token,
-    masked_mean,
-    padded_mean,
-    prior_similarity,
-)
+from vl_absvit.models.prior import PriorProjection, end_token, first_token, masked_mean, padded_mean, prior_similarity
 
 TOKENS = torch.tensor([[[1.0], [2.0], [6.0]], [[4.0], [8.0], [99.0]]])
 IS_TOKEN = torch.tensor([[True, True, True], [True, True, False]])

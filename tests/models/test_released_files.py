@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny_released import released_config, released_state, save_lightning
+from tests.tiny_released import save_lightning
 from vl_absvit.errors import InputError
-from vl_absvit.models.released import convert, read_released
+from vl_absvit.models.released import read_released
 from vl_absvit.models.stand_ins import stand_ins
 
 WEIGHT = {"a": torch.arange(3.0)}
@@ -29,13 +29,6 @@ def test_an_imagenet_file_is_read_with_the_command_line_in_it(tmp_path, zipped):
     assert torch.equal(released.state["a"], WEIGHT["a"])
     torch.save(WEIGHT, tmp_path / "bare.pth")
     assert torch.equal(read_released(tmp_path / "bare.pth").state["a"], WEIGHT["a"])
-
-
-def test_a_lightning_file_is_read_without_lightning(tmp_path):
-    _, state = released_state("matching")
-    released = read_released(save_lightning(tmp_path / "a.ckpt", state, released_config("matching")))
-    assert released.form == "lightning" and released.config["image_size"] == 32
-    assert convert(released, num_heads=4, text_heads=4).kind == "matching"
 
 
 def lightning_class(patch, module: str, name: str, *bases: type, **content) -> type:

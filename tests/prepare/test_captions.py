@@ -7,13 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.prepare.raw_captions import image_path, image_record, write_karpathy, write_small_captions
-from vl_absvit.data.records import (
-    ImageTable,
-    read_annotations,
-    read_captions,
-    read_questions,
-    read_vocabulary,
-)
+from vl_absvit.data.records import ImageTable, read_annotations, read_captions, read_questions, read_vocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import check_images as image_checks
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions

@@ -114,13 +114,10 @@ SENTENCE = {"raw": "A dog.", "sentid": 100}
         ({"sentences": [SENTENCE, SENTENCE | {"sentid": 101, "raw": " \n"}]}, r"\(1001.jpg\): caption 101 is empty"),
         ({"sentences": [SENTENCE | {"raw": None}]}, "caption 100: expected raw to be a string, got null"),
         ({"sentences": [SENTENCE | {"sentid": "100"}]}, r"\(1001.jpg\): expected sentid to be an integer"),
-        ({"sentences": [SENTENCE | {"sentid": 1.5}]}, "expected sentid to be an integer"),
         ({"split": "restval"}, r"\(1001.jpg\): expected its split to be one of train, val, test, got 'restval'"),
         ({"split": "Train"}, "got 'Train'"),
         ({"split": 3}, "expected split to be a string, got a number"),
         ({"imgid": -1}, "record 2 of 'images': expected imgid to be an integer of at least 0, got -1"),
-        ({"imgid": True}, "expected imgid to be an integer"),
-        ({"imgid": 2**63}, "expected imgid to be an integer"),
         ({"filename": 1001}, "record 2 of 'images': expected filename to be a string"),
     ],
 )

@@ -5,14 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tests.prepare.raw_vqa_relatives import (
-    picture,
-    write,
-    write_okvqa,
-    write_vizwiz,
-    write_vqa_v1,
-    write_vqacp,
-)
+from tests.prepare.raw_vqa_relatives import picture, write, write_okvqa, write_vizwiz, write_vqa_v1, write_vqacp
 from tests.prepare.raw_vqav2 import questions_file, write_small_vqav2
 from vl_absvit.config import DataConfig, RunConfig
 from vl_absvit.data.answers import AnswerVocabulary

@@ -227,8 +227,6 @@ def test_deviations_from_the_official_counts_are_warned_about(raw, tmp_path):
         (lambda qs: [question(7000, 7, " \n")], "questions.json: question 7000 is empty"),
         (lambda qs: [question("7000", 7)], "record 1 of 'questions': expected question_id to be an integer"),
         (lambda qs: [question(7000, -1)], "expected image_id to be an integer of at least 0, got -1"),
-        (lambda qs: [question(2**63, 7)], "expected question_id to be an integer"),
-        (lambda qs: [question(True, 7)], "expected question_id to be an integer"),
         (lambda qs: [question(7000, 7, None)], "expected question to be a string, got null"),
         (lambda qs: [{"question_id": 7000, "image_id": 7}], "record 1 of 'questions': there is no 'question'"),
         (lambda qs: ["why?"], "record 1 of 'questions': expected an object, got a string"),
@@ -401,19 +399,3 @@ def test_an_interrupted_preparation_checks_no_image_twice(raw, tmp_path):
     assert checked_images(lambda: prepare(raw, tmp_path / "out")) == [101, 102, 103, 104, 201, 202, 203, 204]
     assert not (tmp_path / "out.partial").exists()
     assert read_manifest(tmp_path / "out") == prepare(raw, tmp_path / "whole")
-
-
-def test_an_interrupted_preparation_of_something_else_starts_over(raw, tmp_path):
-    image_path(raw, "train", 2).unlink()
-    with pytest.raises(InputError, match="missing"):
-        prepare(raw, tmp_path / "out")
-    manifest = prepare(raw, tmp_path / "out", allow_missing_images=True, min_count=2)
-    assert manifest["options"]["min_count"] == 2
-
-
-def test_a_missing_image_that_was_brought_since_is_taken(raw, tmp_path):
-    content = image_path(raw, "train", 2).read_bytes()
-    image_path(raw, "train", 2).unlink()
-    fails(raw, tmp_path, "missing")
-    image_path(raw, "train", 2).write_bytes(content)
-    assert prepare(raw, tmp_path / "out")["missing_images"] == 0

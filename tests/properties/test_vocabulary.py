@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.properties.profile import steady
@@ -54,7 +54,7 @@ def test_a_soft_score_is_the_accuracy_of_giving_that_answer(answers):
         assert question_accuracy("bcde"[label], answers) == pytest.approx(score)
 
 
-@steady
+@settings(steady, max_examples=15)
 @given(st.lists(st.text(), min_size=1, unique=True), st.integers(1, 99), st.sampled_from(["vqa-official-1", "meter-1"]))
 def test_what_is_saved_is_loaded_whatever_the_answers_are(answers, min_count, normaliser):
     vocabulary = AnswerVocabulary(tuple(answers), min_count, normaliser)

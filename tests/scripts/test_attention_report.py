@@ -132,8 +132,7 @@ def test_maps_are_shown_by_choice(page):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "asked"),
-    [("wrong", [KNOWN[1][1], HOSTILE]), ("partly", [KNOWN[3][1]]), ("unknown", [KNOWN[4][1]])],
+    ("verdict", "asked"), [("wrong", [KNOWN[1][1], HOSTILE]), ("partly", [KNOWN[3][1]]), ("unknown", [KNOWN[4][1]])]
 )
 def test_questions_are_filtered_by_how_they_were_answered(page, verdict, asked):
     page.locator("#verdict").select_option(verdict)

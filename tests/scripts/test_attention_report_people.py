@@ -57,14 +57,6 @@ def test_agreement_is_the_mean_rank_correlation_within_what_the_model_sees(expor
     assert "2 questions have human maps" in capfd.readouterr().out
 
 
-def test_the_human_map_is_the_mean_over_people_on_the_whole_picture(export, hat, tmp_path):
-    shown = {question["id"]: question["human"] for question in make(export, hat)["cards"]}
-    mean = np.mean([area_average(grey, (32, 32)) for grey in read_maps(tmp_path, 21)], axis=0)
-    assert shown["21"]["box"] == [0, 0, 1, 1] and shown["21"]["shape"] == [32, 32]
-    assert shown["21"]["high"] == pytest.approx(mean.max(), abs=1e-3)
-    assert shown["12"] is shown["None"] is None
-
-
 def test_the_first_map_to_show_is_the_one_compared(export, hat):
     content = make(export, hat, "--show", "cross", "prior_mask")
     assert "“cross-attention”" in content["note"] and content["show"] == ["cross", "prior_mask"]

@@ -8,13 +8,7 @@ import sys
 import pytest
 
 from tests.damage import answers_in_another_order, copied, cut_short, emptied, removed, replaced
-from tests.prepare.raw_vqav2 import (
-    annotation,
-    image_path,
-    question,
-    questions_file,
-    write_split,
-)
+from tests.prepare.raw_vqav2 import annotation, image_path, question, questions_file, write_split
 from tests.run_script import ROOT
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
 

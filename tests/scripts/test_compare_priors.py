@@ -159,12 +159,10 @@ def test_a_model_that_looks_once_is_refused(refuse, checkpoints):
     "options, message",
     [
         (dict(priors=["a red star", " "]), "--priors: a prior is empty"),
-        (dict(priors=[""]), "--priors: a prior is empty"),
         (dict(priors=["a", "a"]), "--priors: expected at most 32 different ones, got 2"),
         (dict(priors=[str(n) for n in range(33)]), "--priors: expected at most 32 different ones, got 33"),
         (dict(alphas=[0, -1]), "--alphas must be numbers of at least 0"),
         (dict(alphas=["nan"]), "--alphas must be numbers of at least 0"),
-        (dict(alphas=["inf"]), "--alphas must be numbers of at least 0"),
         (dict(alphas=[1, 1.0]), "--alphas: expected at most 15 different ones, got 2"),
         (dict(alphas=["much"]), "invalid float value: 'much'"),
         (dict(pairs=["."]), "give --image and --priors, or --pairs"),
@@ -215,15 +213,11 @@ LISTED = "pair 1: expected {"
     [
         (lambda entries: entries.clear(), "pairs.json: expected pairs such as"),
         (lambda entries: entries.insert(0, 7), f'{LISTED}"file": name'),
-        (lambda entries: entries.insert(0, "text"), LISTED),
         (lambda entries: entries[0].pop("file"), LISTED),
-        (lambda entries: entries[0].pop("boxes"), LISTED),
         (lambda entries: entries[0].update(file=3), LISTED),
         (lambda entries: entries[0].update(file="a\0b"), LISTED),
         (lambda entries: entries[0].update(left=" "), LISTED),
-        (lambda entries: entries[0]["boxes"].pop(), LISTED),
         (lambda entries: entries[0]["boxes"][0].pop(), LISTED),
-        (lambda entries: entries[0].update(boxes=3), LISTED),
         (lambda entries: entries[0].update(boxes=["abcd", "abcd"]), LISTED),
         (
             lambda entries: entries[0].update(right=entries[0]["left"]),

@@ -13,7 +13,6 @@ from PIL import Image
 from torchvision import transforms
 
 from tests.run_script import run_script
-from tests.tasks.test_vision_evaluation import write_images
 from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
 from vl_absvit.evaluation.classification import ALEXNET_ERRORS
@@ -211,21 +210,6 @@ def test_a_converted_checkpoint_is_judged_on_a_subset_by_timms_index_map(evaluat
     assert "(ImageNet-A; no other class of the checkpoint can be chosen)" in result["protocol"]
     assert result["notes"] == ["ImageNet-A as published has 7500 images, this has 200"]
     assert 0 < result["top5"] < 100
-
-
-def test_a_converted_checkpoint_knows_imagenets_classes_by_their_usual_names(evaluate, converted, tmp_path, refuse):
-    from vl_absvit.tasks.vision_evaluation import imagenet_synsets
-
-    folder, _ = converted
-    root = write_images(tmp_path / "val", {name: [number % 256] for number, name in enumerate(imagenet_synsets())})
-    result = evaluate(checkpoint=folder, data=root)
-    assert (result["classes"], result["images"], result["notes"]) == (1000, 1000, [])
-    assert list(result["per_class"]) == imagenet_synsets()
-    shutil.rmtree(root / "n01440764")
-    (tmp_path / "o/r.json").unlink()
-    assert "expected a folder for each of 1000 classes: 1 are missing, e.g. n01440764" in refuse(
-        1, checkpoint=folder, data=root
-    )
 
 
 # Corruptions.

@@ -79,29 +79,6 @@ def test_differences_are_taken_seed_by_seed_and_a_clear_one_is_bold(tmp_path):
     assert found["vit"][:2] == ["3", "**-11.0 ± 0.6**"] and found["mask_att"][:2] == ["3", "+0.0 ± 0.6"]
 
 
-def test_rows_with_other_seeds_are_compared_on_those_that_both_have(tmp_path):
-    for seed in range(5):
-        write_run(tmp_path / f"absvit-{seed}", 90.0 + seed)
-    for seed in (1, 3):
-        write_run(tmp_path / f"gain_1-{seed}", 90.0)
-    table, tables = tabulate(tmp_path, "absvit", "gain_1")
-    assert table["differences"]["gain_1"]["vqa"]["by_seed"] == {"1": -1.0, "3": -3.0}
-    assert dict(tables["Answers and retrieval: mean ± standard deviation over seeds."])["absvit"][0] == "5"
-    assert dict(tables["Answers and retrieval, minus absvit seed by seed: mean ± standard error."])["gain_1"][:2] == [
-        "2",
-        "-2.0 ± 1.0",
-    ]
-
-
-def test_another_row_may_be_the_one_that_is_compared_with(tmp_path):
-    write_run(tmp_path / "absvit-0", 91.0)
-    write_run(tmp_path / "vit-0", 90.0, has_prior=False)
-    table, tables = tabulate(tmp_path, "absvit", "vit", more=("--against", "vit"))
-    assert table["against"] == "vit" and list(table["differences"]) == ["absvit"]
-    (_, (_, cells), *_) = tables["Answers and retrieval, minus vit seed by seed: mean ± standard error."]
-    assert cells[:2] == ["1", "+1.0"], "one seed has no error, and nothing is clear"
-
-
 def test_what_is_not_finished_is_named_and_the_rest_is_tabulated(tmp_path, capsys):
     write_run(tmp_path / "absvit-0", 91.0)
     for name in ("absvit-1", "vit-0", "vit-10", "vit-9"):

@@ -59,8 +59,7 @@ KINDS = [*itertools.product(TASKS, ["absvit"]), *(("vqa", each) for each in VARI
 
 
 @pytest.mark.parametrize(
-    ("kind", "top_down"),
-    [pytest.param(*each, marks=() if each[1] == "absvit" else pytest.mark.slow) for each in KINDS],
+    ("kind", "top_down"), [pytest.param(*each, marks=() if each[1] == "absvit" else pytest.mark.slow) for each in KINDS]
 )
 def test_a_step_of_one_and_of_several_passes_is_finite_and_the_same_in_bf16(world, tmp_path, kind, top_down):
     parts = {"vision": tiny_vision(top_down=top_down, mask="cosine" if kind == "pretraining" else "calibrated")}

@@ -9,12 +9,7 @@ import pytest
 import torch
 
 from tests.distributed_helper import run_on_ranks
-from tests.tiny_vqa import (
-    tiny_pretrain_config,
-    tiny_retrieval_config,
-    tiny_vision,
-    tiny_vqa_config,
-)
+from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.data.image_loader import choose
 from vl_absvit.distributed import gather_objects, is_main
 from vl_absvit.errors import InputError

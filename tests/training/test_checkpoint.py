@@ -163,8 +163,7 @@ def with_a_manifest_cut_short(folder):
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [cut_short, one_letter_changed, emptied, without_a_file, without_its_manifest, with_a_manifest_cut_short],
+    "damage", [cut_short, one_letter_changed, emptied, without_a_file, without_its_manifest, with_a_manifest_cut_short]
 )
 def test_a_damaged_checkpoint_is_recognised_and_the_one_before_is_used(last, damage):
     damage(last)
