@@ -27,7 +27,7 @@ from benchmarks.waits import real_cuda
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import write_json
 from vl_absvit.errors import InputError
-from vl_absvit.planning.measured import hold_against_count
+from vl_absvit.planning.measurement import hold_against_count
 from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.registry import TASKS
 from vl_absvit.tasks.vision_language import VisionLanguageTask

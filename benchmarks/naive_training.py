@@ -17,7 +17,7 @@ from benchmarks.naive import RETRIEVAL_TOKENS, VQA_TOKENS, NaiveOutput
 from benchmarks.synthetic import PAD
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample, wording
 from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
-from vl_absvit.tasks.prior import Compared
+from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval import RetrievalConfig
 from vl_absvit.tasks.vqa import VQAConfig
 

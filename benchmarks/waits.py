@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils import import_utils
 
-from vl_absvit.planning.elsewhere import replaced
+from vl_absvit.planning.simulation import replaced
 
 aten = torch.ops.aten
 

@@ -8,7 +8,7 @@ from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.models.looks import FirstLook, Look, TwoLooks
-from vl_absvit.tasks.prior import compared, global_prior_loss
+from vl_absvit.tasks.prior_losses import compared, global_prior_loss
 
 TEXTS, IMAGES, TOKENS, WIDTH = 5, 4, 3, 8
 IMAGE_OF_TEXT = torch.tensor([0, 1, 0, 2, 3])

@@ -41,10 +41,10 @@ from vl_absvit.planning.choices import (
     step_seconds,
     try_choices,
 )
-from vl_absvit.planning.counted import Counter, Step
-from vl_absvit.planning.elsewhere import cuda_kernels, one_of
+from vl_absvit.planning.counter import Counter, Step
 from vl_absvit.planning.flops import flop_counter
-from vl_absvit.planning.measured import PeakMemory
+from vl_absvit.planning.measurement import PeakMemory
+from vl_absvit.planning.simulation import cuda_kernels, one_of
 from vl_absvit.planning.step import bare_task, build_model, find_facts, make_batch, run_pass
 from vl_absvit.planning.tally import Tally
 from vl_absvit.tasks.classification import ClassificationTask

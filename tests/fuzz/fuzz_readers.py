@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["vl_absvit"]):
     from vl_absvit.looking.own_texts import read_requests
     from vl_absvit.models.released import convert, read_released
     from vl_absvit.prepare import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
-    from vl_absvit.tasks.checkpoint import Preprocessing
+    from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
 from tests.hostile.corpus import bad_checkpoints, hostile_json, repacked
 from tests.prepare.raw_captions import image_record

@@ -18,10 +18,10 @@ from vl_absvit.looking.decoded_pictures import (
 )
 from vl_absvit.looking.linear_decoder import decode, decode_signal, fit_decoder, to_patches, to_pictures
 from vl_absvit.looking.prior_comparison import strength
-from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.trunk_file import images_of_split
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 from vl_absvit.tasks.vqa import VQATask
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vl_absvit.errors import InputError
 from vl_absvit.looking import export_run
-from vl_absvit.looking.predictions import Answered, Matched, what_is_said
+from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
 from vl_absvit.models.heads import MatchScores
 
 
@@ -21,11 +21,11 @@ def test_a_model_that_neither_answers_nor_ranks_is_refused(monkeypatch, head):
 
 def test_an_answer_is_the_highest_logit_also_where_confidences_round_to_one():
     logits = torch.tensor([[50.0, 60.0, -1.0], [0.0, -2.0, -1.0]])
-    assert what_is_said(logits, ["a", "b", "c"]) == [Answered("b", 1.0), Answered("a", 0.5)]
+    assert predictions_of(logits, ["a", "b", "c"]) == [AnswerPrediction("b", 1.0), AnswerPrediction("a", 0.5)]
 
 
 def test_a_match_is_the_probability_of_the_second_of_two_logits():
     scores = MatchScores(
         rank=torch.tensor([-1.5, 2.0]), itm=torch.tensor([[0.0, 0.0], [1.0, 1.0 + torch.log(torch.tensor(3.0))]])
     )
-    assert what_is_said(scores, ()) == [Matched(0.5, -1.5), Matched(pytest.approx(0.75), 2.0)]
+    assert predictions_of(scores, ()) == [MatchPrediction(0.5, -1.5), MatchPrediction(pytest.approx(0.75), 2.0)]

@@ -12,7 +12,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.vl_model import Pairs
-from vl_absvit.tasks.checkpoint import load_parts
+from vl_absvit.tasks.vl_checkpoint import load_parts
 
 TEXT = RobertaConfig(
     vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,

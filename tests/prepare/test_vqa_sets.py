@@ -13,8 +13,8 @@ from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.vqa_sets import DATA_SETS, find_files
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks.checkpoint import describe_data
 from vl_absvit.tasks.retrieval_protocol import IMAGES_OF
+from vl_absvit.tasks.vl_checkpoint import describe_data
 from vl_absvit.tasks.vqa import VQAConfig
 
 WRITERS = {"vqa_v1": write_vqa_v1, "okvqa": write_okvqa, "vqacp_v2": write_vqacp, "vizwiz": write_vizwiz}

@@ -26,8 +26,8 @@ from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.released import rebuild_classifier
-from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import load_checkpoint
 
 SCRIPT = "scripts/convert_released.py"

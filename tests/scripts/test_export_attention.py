@@ -23,9 +23,9 @@ from vl_absvit.looking import export_run
 from vl_absvit.looking.explanation import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
 from vl_absvit.looking.export_reader import read_exported, read_index
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.retrieval import RetrievalTask, make_gallery
 from vl_absvit.tasks.retrieval_scores import score_gallery
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint, make_dataset, predict_answers
 
 SCRIPT = "scripts/export_attention.py"

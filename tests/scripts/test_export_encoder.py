@@ -12,8 +12,8 @@ import vl_absvit.models  # noqa: F401  (registers the models)
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vision, tiny_vqa_config
 from vl_absvit.looking.prior_comparison import TextPriors
-from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.variants import VARIANTS
 

@@ -17,7 +17,7 @@ from vl_absvit.config import PriorConfig, TaskConfig
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import Task, epoch_batches, passes_per_step
 from vl_absvit.tasks.classification import ClassificationTask
-from vl_absvit.tasks.prior import Compared, global_prior_loss, step_prior_losses
+from vl_absvit.tasks.prior_losses import Compared, global_prior_loss, step_prior_losses
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train

@@ -10,7 +10,7 @@ from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, collate_retr
 from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.hard_negatives import Draw, choose, describes, draw, exchange
-from vl_absvit.tasks.prior import Compared
+from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval_pairs import step_hard_negatives
 
 NONE = torch.zeros(4, 4, dtype=torch.bool)

@@ -19,7 +19,7 @@ from vl_absvit.config.checks import below_one
 from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.records import VQAV2
 from vl_absvit.models.vl_model import VLAbSViT
-from vl_absvit.planning.counted import Counter
+from vl_absvit.planning.counter import Counter
 from vl_absvit.planning.step import build_model, find_facts, make_batch, run_pass
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, selection_loader

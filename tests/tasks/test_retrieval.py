@@ -19,12 +19,12 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.checkpoint import VLCheckpoint, datasets_trained_on, load_parts
 from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
-from vl_absvit.tasks.prior import Compared
+from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
 from vl_absvit.tasks.retrieval_scores import pair_batches, score_gallery
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, datasets_trained_on, load_parts
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
 from vl_absvit.training.optim import param_groups

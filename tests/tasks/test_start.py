@@ -14,10 +14,10 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vis
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks.checkpoint import load_parts
+from vl_absvit.tasks.changed_use import check_use
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.start_config import check_use
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 
 

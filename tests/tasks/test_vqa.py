@@ -20,7 +20,7 @@ from vl_absvit.data.records import read_annotations
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.vqa_accuracy import question_accuracy
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.checkpoint import datasets_trained_on
+from vl_absvit.tasks.vl_checkpoint import datasets_trained_on
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint
 from vl_absvit.training.loop import make_accelerator, train
 from vl_absvit.training.optim import param_groups

@@ -14,9 +14,9 @@ from vl_absvit.config import LossConfig, OptimConfig, RetrievalLossConfig, TaskC
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import MatchingHead
 from vl_absvit.tasks.base import Task, epoch_batches
-from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.engines import prepare
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator

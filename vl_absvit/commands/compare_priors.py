@@ -37,7 +37,7 @@ from vl_absvit.looking.maps import check_block
 from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS, several_priors
 from vl_absvit.looking.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.checkpoint import VLCheckpoint
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 
 TEMPLATE = "a {}"
 ALPHAS = (0.0, 1.0, 3.0, 10.0, 30.0)

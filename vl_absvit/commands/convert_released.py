@@ -109,7 +109,7 @@ def write_folder(folder: Path, released, conversion, tokenizer, vocabulary, warn
 
     from vl_absvit.data.json_files import write_json
     from vl_absvit.models.architecture import build_from_architecture
-    from vl_absvit.tasks.checkpoint import PREPROCESSING, TRAINING
+    from vl_absvit.tasks.vl_checkpoint import PREPROCESSING, TRAINING
     from vl_absvit.tasks.vqa import ANSWERS
 
     origin = {"file": released.path.name, "sha256": released.sha256, "form": released.form}
@@ -175,7 +175,7 @@ def report(conversion, released, warnings: list[str]) -> None:
 
 def describe(conversion) -> str:
     """The kind of model, in words."""
-    from vl_absvit.tasks.checkpoint import HEADS
+    from vl_absvit.tasks.vl_checkpoint import HEADS
 
     return "an image classifier" if conversion.kind == "classifier" else HEADS[conversion.kind]
 

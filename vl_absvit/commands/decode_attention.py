@@ -49,8 +49,8 @@ from vl_absvit.looking.linear_decoder import (
 from vl_absvit.looking.pages import MAX_PRIORS, DecodedPrior, decoded_page
 from vl_absvit.looking.prior_comparison import TextPriors
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.checkpoint import VLCheckpoint
 from vl_absvit.tasks.trunk_file import images_of_split
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 
 NOTE = "Top-down: what the feedback adds to the decoded input, as a change of mid-grey, one factor for all texts."
 DEFINITIONS = {

@@ -21,8 +21,8 @@ from vl_absvit.looking.geometry import seen_box
 from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.own_texts import make_request
 from vl_absvit.looking.pages import QuestionMaps, two_questions
-from vl_absvit.looking.predictions import what_is_said
-from vl_absvit.looking.questions import OwnQuestions
+from vl_absvit.looking.picture_texts import OwnTexts
+from vl_absvit.looking.predictions import predictions_of
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import load_checkpoint
 
@@ -49,12 +49,12 @@ def main() -> None:
     checkpoint = load_checkpoint(find(arguments.checkpoint, "--checkpoint").path)
     model, preprocessing = checkpoint.model, checkpoint.preprocessing
     choice = choose_maps(model.vision, ("prior_mask", "bottom_up", "top_down"), arguments.block)
-    asked = OwnQuestions(requests, checkpoint.tokenizer, preprocessing.max_tokens, preprocessing.transform())
+    asked = OwnTexts(requests, checkpoint.tokenizer, preprocessing.max_tokens, preprocessing.transform())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = send_to_device(asked.collate(asked.__getitems__([0, 1])), device)
     with arithmetic(arguments.precision, device):
         explanation = explain(model.to(device), batch, choice)
-    predictions = what_is_said(explanation.logits, checkpoint.vocabulary.answers)
+    predictions = predictions_of(explanation.logits, checkpoint.vocabulary.answers)
     maps = {name: grids.float().cpu().numpy() for name, grids in explanation.maps.items()}
     questions = tuple(
         QuestionMaps(question, predictions[row].prediction, maps["prior_mask"][row], maps["top_down"][row])

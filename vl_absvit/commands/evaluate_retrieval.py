@@ -52,10 +52,10 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
         retrieval_ranks,
     )
     from vl_absvit.precision import DESCRIPTIONS, arithmetic
-    from vl_absvit.tasks.kept_scores import keep_scores
     from vl_absvit.tasks.retrieval import make_gallery
     from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
     from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
+    from vl_absvit.tasks.score_file import keep_scores
 
     checkpoint = found.checkpoint
     if arguments.keep_scores:

@@ -22,8 +22,8 @@ from vl_absvit.cli import OptionParser, add_images_option, add_precision_option,
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vl_absvit.looking.questions import Questions
-    from vl_absvit.tasks.checkpoint import VLCheckpoint
+    from vl_absvit.looking.picture_texts import PictureTexts
+    from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
     from vl_absvit.tasks.vqa import VQACheckpoint
 
 
@@ -63,12 +63,12 @@ def main() -> None:
     accelerator.end_training()
 
 
-def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | VLCheckpoint") -> "Questions":
+def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | VLCheckpoint") -> "PictureTexts":
     """The questions, or captions for a model that judges those, that the command line names."""
     from vl_absvit.data.captions import CaptionDataset
     from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
     from vl_absvit.looking.own_texts import make_request, read_requests
-    from vl_absvit.looking.questions import OwnQuestions, SplitCaptions, SplitQuestions
+    from vl_absvit.looking.picture_texts import OwnTexts, SplitCaptions, SplitQuestions
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
 
     tokenizer, preprocessing = checkpoint.tokenizer, checkpoint.preprocessing
@@ -99,7 +99,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
     else:
         text = arguments.question if arguments.caption is None else arguments.caption
         requests = [make_request(arguments.image, text, "command line", kind=kind)]
-    return OwnQuestions(requests, tokenizer, preprocessing.max_tokens, preprocessing.transform(), kind)
+    return OwnTexts(requests, tokenizer, preprocessing.max_tokens, preprocessing.transform(), kind)
 
 
 def parse_arguments() -> argparse.Namespace:

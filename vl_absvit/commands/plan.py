@@ -26,8 +26,8 @@ def main() -> None:
 
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.planning.choices import micro_batch_sizes, recommend, try_choices
-    from vl_absvit.planning.counted import Counter
-    from vl_absvit.planning.report import Setting, describe, show
+    from vl_absvit.planning.counter import Counter
+    from vl_absvit.planning.plan import Setting, describe, show
     from vl_absvit.planning.step import find_facts
 
     if arguments.output:
@@ -120,7 +120,7 @@ def _between(text: str, holds, where: str) -> float:
 
 def measure(config, facts, device_name: str, samples: int) -> list[dict]:
     """Real steps in both precisions: what they took, and what is counted for them."""
-    from vl_absvit.planning.measured import hold_against_count
+    from vl_absvit.planning.measurement import hold_against_count
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the installed package
     machine = importlib.import_module("benchmarks.measure")

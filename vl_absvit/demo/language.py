@@ -96,8 +96,8 @@ def _attribute(name: str, forms: Sequence[tuple[str, ...]], templates: Sequence[
         found = refer(scene, rng, forms)
         if found is None:
             return None
-        noun, thing = found
-        return Question(name, pick(rng, templates).format(noun), getattr(thing, name), "other", [thing.box])
+        words, thing = found
+        return Question(name, pick(rng, templates).format(words), getattr(thing, name), "other", [thing.box])
 
     return make
 
@@ -108,8 +108,8 @@ def _texture(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = refer(scene, rng, _ANY, [thing for thing in scene if thing.texture == wanted])
     if found is None:
         return None
-    noun, thing = found
-    return Question("texture", pick(rng, _TEXTURE).format(noun), thing.texture, "other", [thing.box])
+    words, thing = found
+    return Question("texture", pick(rng, _TEXTURE).format(words), thing.texture, "other", [thing.box])
 
 
 def _beside(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -119,10 +119,10 @@ def _beside(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = refer(scene, rng, [("shape",), ("colour", "shape")], [thing for thing in scene if len(beyond[thing]) == 1])
     if found is None:
         return None
-    noun, anchor = found
+    words, anchor = found
     (thing,) = beyond[anchor]
     word, answer = pick(rng, [("color", thing.colour), ("shape", thing.shape)])
-    text = f"What {word} is the object {name} the {noun}?"
+    text = f"What {word} is the object {name} the {words}?"
     return Question("beside", text, answer, "other", [thing.box, anchor.box])
 
 
@@ -165,15 +165,15 @@ def _has(scene: Scene, rng: np.random.Generator) -> Question | None:
     found = refer(scene, rng, forms)
     if found is None:
         return None
-    noun, thing = found
+    words, thing = found
     value = getattr(thing, name)
     if is_true := rng.random() < 0.5:
-        said = value
+        asked = value
     else:
         others = [getattr(other, name) for other in scene if getattr(other, name) != value]
-        said = pick(rng, others if others and rng.random() < 0.7 else [v for v in ATTRIBUTES[name] if v != value])
-    said = f"a {said}" if name == "shape" else said
-    return Question("has", f"Is the {noun} {said}?", "yes" if is_true else "no", "yes/no", [thing.box])
+        asked = pick(rng, others if others and rng.random() < 0.7 else [v for v in ATTRIBUTES[name] if v != value])
+    asked = f"a {asked}" if name == "shape" else asked
+    return Question("has", f"Is the {words} {asked}?", "yes" if is_true else "no", "yes/no", [thing.box])
 
 
 def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -182,7 +182,7 @@ def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
     first, second = refer(scene, rng, forms), refer(scene, rng, forms)
     if first is None or second is None or first[1] is second[1]:
         return None
-    (noun, thing), (other_noun, other) = first, second
+    (words, thing), (other_words, other) = first, second
     dx, dy = thing.x - other.x, thing.y - other.y
     if abs(abs(dx) - abs(dy)) < 8 or max(abs(dx), abs(dy)) < 20:
         return None
@@ -193,7 +193,7 @@ def _related(scene: Scene, rng: np.random.Generator) -> Question | None:
         sides, is_second = ["above", pick(rng, ["below", "under"])], dy > 0
     is_true = rng.random() < 0.5
     side = sides[is_second == is_true]
-    text = f"Is the {noun} {side} the {other_noun}?"
+    text = f"Is the {words} {side} the {other_words}?"
     return Question("related", text, "yes" if is_true else "no", "yes/no", [thing.box, other.box])
 
 
@@ -211,9 +211,9 @@ def _count(scene: Scene, rng: np.random.Generator) -> Question:
     weight = np.array([_COUNT_WEIGHT[len(matching(scene, {name: value}))] for value in options])
     value = options[int(rng.choice(len(options), p=weight / weight.sum()))]
     things = matching(scene, {name: value})
-    noun = PLURALS[value] if name == "shape" else f"{value} objects"
+    plural = PLURALS[value] if name == "shape" else f"{value} objects"
     ending = pick(rng, ["are there", "are in the picture", "do you see", "can you count"])
-    text = f"How many {noun} {ending}?"
+    text = f"How many {plural} {ending}?"
     return Question("count", text, str(len(things)), "number", [thing.box for thing in things])
 
 

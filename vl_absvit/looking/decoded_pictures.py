@@ -22,7 +22,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.linear_decoder import LinearDecoder, decode, decode_signal, to_patches, to_pictures
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.top_down import reconstructions
-from vl_absvit.tasks.checkpoint import HEADS, Preprocessing, VLCheckpoint, load_parts
+from vl_absvit.tasks.vl_checkpoint import HEADS, Preprocessing, VLCheckpoint, load_parts
 from vl_absvit.variants import VARIANTS
 
 
@@ -47,7 +47,7 @@ def load_decodable(folder: str | Path) -> VLCheckpoint:
     checkpoint = load_parts(folder)
     variant = checkpoint.model.vision.variant
     if not variant.feeds_back:
-        known = ", ".join(each.label for each in VARIANTS.values() if each.feeds_back)
+        known = ", ".join(other.label for other in VARIANTS.values() if other.feeds_back)
         raise InputError(
             f"checkpoint {folder}: expected one of {known}, whose decoders reconstruct the first block's input, "
             f"got {variant.label}"
@@ -57,7 +57,9 @@ def load_decodable(folder: str | Path) -> VLCheckpoint:
 
 def to_pixels(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The model's inputs (I, 3, h, w) as RGB in [0, 1]."""
-    mean, std = (images.new_tensor(each).view(3, 1, 1) for each in (preprocessing.image_mean, preprocessing.image_std))
+    mean, std = (
+        images.new_tensor(channels).view(3, 1, 1) for channels in (preprocessing.image_mean, preprocessing.image_std)
+    )
     return images * std + mean
 
 
@@ -108,7 +110,7 @@ def decode_image(
     tokens = grid.patches(first.embedded.tokens).double()  # (1, n, D)
     signal = grid.patches(reconstructed_input(vision, first, prior, index)).double()  # (B, n, D)
     patches = decode(decoder, tokens), decode_signal(decoder, signal), decode(decoder, tokens + signal)
-    if not all(each.isfinite().all() for each in patches):
+    if not all(pixels.isfinite().all() for pixels in patches):
         raise InputError("what the model makes of the picture has numbers that are not finite")
     size = image.shape[-2], image.shape[-1]
     bottom_up, top_down, both = (to_pictures(part, vision.grids()[0], size).cpu().numpy() for part in patches)

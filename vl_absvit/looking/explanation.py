@@ -110,7 +110,7 @@ def explain(
         # The graph begins at the fusion, whatever part of the model is trainable.
         texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
         out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
-    gradients = _gradients_of_what_is_said(out) if need_gradient else None
+    gradients = _gradients_of_predictions(out) if need_gradient else None
 
     grid = vision.token_grid()
 
@@ -141,12 +141,12 @@ def explain(
     return Explanation(logits, {name: makers[name]() for name in choice.names})
 
 
-def _gradients_of_what_is_said(out: VLOutput) -> tuple[Tensor, ...]:
-    """Gradient with respect to the fusion's text-to-image attention, per layer, of what is said of each text.
+def _gradients_of_predictions(out: VLOutput) -> tuple[Tensor, ...]:
+    """Gradient with respect to the fusion's text-to-image attention, per layer, of the prediction for each text.
 
     That is a question's highest logit, or the logit of a caption's "matches", as in Li et al., "Align before Fuse",
     NeurIPS 2021. Texts do not see each other, so that the gradient of the sum is each one's own.
     """
     with torch.enable_grad(), arithmetic("fp32", out.text_to_image[0].device):
-        said = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
-        return torch.autograd.grad(said.sum(), out.text_to_image)
+        chosen = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
+        return torch.autograd.grad(chosen.sum(), out.text_to_image)

@@ -1,4 +1,4 @@
-"""Questions or captions in, an attention export out: every process takes a contiguous part of what is not done yet."""
+"""Texts in, an attention export out: every process takes a contiguous part of what is not done yet."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ from vl_absvit.looking.export_reader import EXPECTED, IMAGE_FROM_HERE
 from vl_absvit.looking.export_writer import ExportFolder
 from vl_absvit.looking.geometry import seen_box
 from vl_absvit.looking.pages import panel
-from vl_absvit.looking.predictions import Answered, Matched, what_is_said
-from vl_absvit.looking.questions import Asked, Questions, batches_by_image
+from vl_absvit.looking.picture_texts import PictureText, PictureTexts, batches_by_image
+from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
 from vl_absvit.looking.report_page import TITLES
-from vl_absvit.tasks.checkpoint import HEADS, PREPROCESSING, VLCheckpoint, load_parts
+from vl_absvit.tasks.vl_checkpoint import HEADS, PREPROCESSING, VLCheckpoint, load_parts
 from vl_absvit.tasks.vqa import ANSWERS, VQACheckpoint, with_answers
 
 
@@ -45,7 +45,7 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
 
 
 def describe_export(
-    checkpoint: str | Path, questions: Questions, choice: MapChoice, colormap: str | None, precision: Precision
+    checkpoint: str | Path, texts: PictureTexts, choice: MapChoice, colormap: str | None, precision: Precision
 ) -> dict[str, Any]:
     """Everything that an export's files depend on, as JSON.
 
@@ -54,10 +54,10 @@ def describe_export(
         colormap: of the panels; None if there are none.
     """
     files = ["config.json", "model.safetensors", "tokenizer.json", PREPROCESSING]
-    files += [ANSWERS] if questions.kind == "question" else []
+    files += [ANSWERS] if texts.kind == "question" else []
     return {
         "checkpoint": {name: fingerprint(Path(checkpoint) / name)["sha256"] for name in files},
-        f"{questions.kind}s": questions.describe(),
+        f"{texts.kind}s": texts.describe(),
         "maps": list(choice.names),
         "block": choice.block,
         "heads": choice.heads,
@@ -68,7 +68,7 @@ def describe_export(
 
 def export_maps(
     checkpoint: VQACheckpoint | VLCheckpoint,
-    questions: Questions,
+    texts: PictureTexts,
     folder: ExportFolder,
     done: set[str],
     choice: MapChoice,
@@ -80,35 +80,37 @@ def export_maps(
 ) -> None:
     """Export every question or caption that is not done, and write the index; all processes call it.
 
-    Batches depend on the questions alone, so that neither the number of processes nor an interruption moves a map.
+    Batches depend on the texts alone, so that neither the number of processes nor an interruption moves a map.
 
     Args:
         checkpoint: its model is on the device to use.
         folder: started.
-        done: ids of the questions that are there, the same on every process.
+        done: ids of the texts that are there, the same on every process.
         colormap: of the panels; None for none.
-        batch_size: questions per forward pass.
+        batch_size: texts per forward pass.
         num_workers: loader processes, and threads that draw and write, per process.
     """
-    batches = batches_by_image(questions.image_ids, batch_size)
-    batches = [batch for batch in batches if any(questions.ids[row] not in done for row in batch)]
-    mine = [batches[k] for k in np.array_split(np.arange(len(batches)), world_size())[rank()]]
+    batches = batches_by_image(texts.image_ids, batch_size)
+    batches = [batch for batch in batches if any(texts.ids[row] not in done for row in batch)]
+    own_batches = [batches[k] for k in np.array_split(np.arange(len(batches)), world_size())[rank()]]
     device = next(checkpoint.model.parameters()).device
     vocabulary = checkpoint.vocabulary.answers if isinstance(checkpoint, VQACheckpoint) else ()
     checkpoint.model.vision.fold()
-    shown = bar.add_task("looking", total=sum(map(len, mine)))
+    bar_task = bar.add_task("looking", total=sum(map(len, own_batches)))
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for rows, batch in zip(mine, batch_loader(questions.samples, mine, num_workers), strict=True):
+        for rows, batch in zip(own_batches, batch_loader(texts.samples, own_batches, num_workers), strict=True):
             explanation = explain(checkpoint.model, send_to_device(batch, device), choice)
-            said, maps = what_is_said(explanation.logits, vocabulary), _per_text(explanation.maps, len(rows))
-            of_image = itertools.groupby(zip(rows, said, maps, strict=True), lambda each: questions.image_ids[each[0]])
-            write = partial(_write, folder, questions, done, checkpoint.preprocessing.image_size, colormap)
+            predictions, maps = predictions_of(explanation.logits, vocabulary), _per_text(explanation.maps, len(rows))
+            of_image = itertools.groupby(
+                zip(rows, predictions, maps, strict=True), lambda looked: texts.image_ids[looked[0]]
+            )
+            write = partial(_write, folder, texts, done, checkpoint.preprocessing.image_size, colormap)
             for entries in pool.map(write, [list(group) for _, group in of_image]):
                 folder.note(entries)
-            bar.advance(shown, len(rows))
+            bar.advance(bar_task, len(rows))
     gather_objects([None])  # the main process waits for the others' notes
     if is_main():
-        folder.complete(questions.ids)
+        folder.complete(texts.ids)
 
 
 def _per_text(maps: Mapping[str, Tensor], texts: int) -> list[dict[str, np.ndarray]]:
@@ -119,32 +121,32 @@ def _per_text(maps: Mapping[str, Tensor], texts: int) -> list[dict[str, np.ndarr
 
 def _write(
     folder: ExportFolder,
-    questions: Questions,
+    texts: PictureTexts,
     done: set[str],
     image_size: int,
     colormap: str | None,
-    looked: Sequence[tuple[int, Answered | Matched, dict[str, np.ndarray]]],
+    looked: Sequence[tuple[int, AnswerPrediction | MatchPrediction, dict[str, np.ndarray]]],
 ) -> list[dict[str, Any]]:
     """Files of the texts on one image, by row; returns the lines of those that were not done."""
-    new = [each for each in looked if questions.ids[each[0]] not in done]
+    new = [(row, *rest) for row, *rest in looked if texts.ids[row] not in done]
     if not new:
         return []
     row = new[0][0]
-    picture = None if colormap is None else questions.open(row)
-    size = questions.image_size(row) if picture is None else picture.size
+    picture = None if colormap is None else texts.open(row)
+    size = texts.image_size(row) if picture is None else picture.size
     entries = []
-    for row, said, maps in new:
-        asked = questions.asked(row)
-        for name, value in said._asdict().items():
+    for row, prediction, maps in new:
+        text = texts.text_at(row)
+        for name, value in prediction._asdict().items():
             if isinstance(value, float) and not isfinite(value):
-                raise InputError(f"{questions.kind} {asked.id}: the model's {name} is {value}")
-        place = folder.place_of(asked.image) if asked.content is None else _kept_picture(folder, asked)
-        entry = _entry(asked, said, place, size, image_size, has_panel=picture is not None)
+                raise InputError(f"{texts.kind} {text.id}: the model's {name} is {value}")
+        place = folder.place_of(text.image) if text.content is None else _kept_picture(folder, text)
+        entry = _entry(text, prediction, place, size, image_size, has_panel=picture is not None)
         drawn = None
         if picture is not None:
             titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
             drawn = panel(
-                picture, titled, entry["box"], text=asked.text, remarks=said.remarks(asked), colormap=colormap
+                picture, titled, entry["box"], text=text.text, remarks=prediction.remarks(text), colormap=colormap
             )
         folder.write(entry, maps, drawn)
         entries.append(entry)
@@ -152,8 +154,8 @@ def _write(
 
 
 def _entry(
-    asked: Asked,
-    said: Answered | Matched,
+    text: PictureText,
+    prediction: AnswerPrediction | MatchPrediction,
     place: dict[str, str],
     size: tuple[int, int],
     image_size: int,
@@ -165,16 +167,16 @@ def _entry(
         place: where readers find the picture.
     """
     entry = {
-        "id": asked.id,
-        "image_id": asked.image_id,
+        "id": text.id,
+        "image_id": text.image_id,
         **place,
-        **said.fields(asked),
+        **prediction.fields(text),
         "image_size": list(size),
         "box": list(seen_box(*size, image_size)),
-        "npz": f"{asked.id}.npz",
-        "png": f"{asked.id}.png" if has_panel else None,
+        "npz": f"{text.id}.npz",
+        "png": f"{text.id}.png" if has_panel else None,
     }
-    return entry | _passed_on(asked.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})
+    return entry | _passed_on(text.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})
 
 
 def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
@@ -188,6 +190,6 @@ def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
     return passed
 
 
-def _kept_picture(folder: ExportFolder, asked: Asked) -> dict[str, str]:
+def _kept_picture(folder: ExportFolder, text: PictureText) -> dict[str, str]:
     """A copy in the export of a picture that the tables hold."""
-    return {"image": folder.keep_picture(f"{asked.image_id}{asked.image.suffix}", asked.content)}
+    return {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}

@@ -1,4 +1,4 @@
-"""What a model says of a text about a picture: an answer to a question, or whether a caption matches.
+"""What a model predicts for a text about a picture: an answer to a question, or whether a caption matches.
 
 Shapes: B texts, A answers.
 """
@@ -11,52 +11,54 @@ from torch import Tensor
 from vl_absvit.data.python2 import round_half_up
 from vl_absvit.evaluation.vqa_accuracy import question_accuracy
 from vl_absvit.looking.pages import remarks_on_answer
-from vl_absvit.looking.questions import Asked
+from vl_absvit.looking.picture_texts import PictureText
 from vl_absvit.looking.sheet import Remark
 from vl_absvit.models.heads import MatchScores
 
 
-class Answered(NamedTuple):
+class AnswerPrediction(NamedTuple):
     """The answer to a question."""
 
     prediction: str
     confidence: float  # sigmoid of the answer's logit: answers are trained with binary cross-entropy
 
-    def fields(self, asked: Asked) -> dict[str, Any]:
+    def fields(self, text: PictureText) -> dict[str, Any]:
         """What the export's index says of the question and its answer."""
         accuracy = None
-        if asked.answers is not None:
-            accuracy = round_half_up(100 * question_accuracy(self.prediction, asked.answers), 2)
+        if text.answers is not None:
+            accuracy = round_half_up(100 * question_accuracy(self.prediction, text.answers), 2)
         return {
-            "question_id": asked.text_id,
-            "question": asked.text,
+            "question_id": text.text_id,
+            "question": text.text,
             **self._asdict(),
-            "answers": asked.answers,
-            "answer_type": asked.answer_type,
+            "answers": text.answers,
+            "answer_type": text.answer_type,
             "accuracy": accuracy,
         }
 
-    def remarks(self, asked: Asked) -> list[Remark]:
+    def remarks(self, text: PictureText) -> list[Remark]:
         """What stands under the picture."""
-        return remarks_on_answer(self.prediction, asked.truth)
+        return remarks_on_answer(self.prediction, text.truth)
 
 
-class Matched(NamedTuple):
+class MatchPrediction(NamedTuple):
     """How well a caption and its picture belong together."""
 
     match: float  # probability that they do, of the two matching logits
     score: float  # by which retrieval ranks
 
-    def fields(self, asked: Asked) -> dict[str, Any]:
+    def fields(self, text: PictureText) -> dict[str, Any]:
         """What the export's index says of the caption and its picture."""
-        return {"caption_id": asked.text_id, "caption": asked.text, **self._asdict()}
+        return {"caption_id": text.text_id, "caption": text.text, **self._asdict()}
 
-    def remarks(self, asked: Asked) -> list[Remark]:
+    def remarks(self, text: PictureText) -> list[Remark]:
         """What stands under the picture."""
         return [Remark("match", f"{100 * self.match:.1f} %"), Remark("ranking score", f"{self.score:.2f}")]
 
 
-def what_is_said(logits: Tensor | MatchScores, vocabulary: Sequence[str]) -> Sequence[Answered | Matched]:
+def predictions_of(
+    logits: Tensor | MatchScores, vocabulary: Sequence[str]
+) -> Sequence[AnswerPrediction | MatchPrediction]:
     """A head's outputs as words and numbers, for each of B texts.
 
     Args:
@@ -65,9 +67,7 @@ def what_is_said(logits: Tensor | MatchScores, vocabulary: Sequence[str]) -> Seq
     """
     if isinstance(logits, MatchScores):
         match, score = logits.itm.float().softmax(dim=1)[:, 1], logits.rank.float()
-        return [Matched(*each) for each in zip(match.tolist(), score.tolist(), strict=True)]
-    label = logits.argmax(dim=1, keepdim=True)
-    confidence = logits.float().gather(1, label).sigmoid()
-    return [
-        Answered(vocabulary[k], each) for k, each in zip(label[:, 0].tolist(), confidence[:, 0].tolist(), strict=True)
-    ]
+        return list(map(MatchPrediction, match.tolist(), score.tolist()))
+    labels = logits.argmax(dim=1)
+    confidence = logits.float().gather(1, labels[:, None])[:, 0].sigmoid()
+    return list(map(AnswerPrediction, [vocabulary[label] for label in labels.tolist()], confidence.tolist()))

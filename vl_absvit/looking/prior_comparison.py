@@ -20,8 +20,8 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
 from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
 from vl_absvit.models.prior import cosines, prior_similarity
-from vl_absvit.tasks.checkpoint import VLCheckpoint, load_parts, priors_of
 from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts, priors_of
 from vl_absvit.variants import VARIANTS, Variant
 
 TEMPERATURE = 0.07
@@ -112,7 +112,7 @@ def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:
     checkpoint = load_classifier(folder) if is_classifier else load_parts(folder)
     variant = checkpoint.model.vision.variant
     if not _is_steerable(variant):
-        known = " or ".join(each.label for each in VARIANTS.values() if _is_steerable(each))
+        known = " or ".join(other.label for other in VARIANTS.values() if _is_steerable(other))
         raise InputError(
             f"checkpoint {folder}: expected {known}, whose second look a prior steers, got {variant.label}"
         )
@@ -180,12 +180,12 @@ def sweep(
     return Sweep(seen_first, prior_mask_map(mask, vision.token_grid()), second)
 
 
-def _view(priors: Priors, look: FirstLook | Look, block: int, where: str) -> View:
+def _view(priors: Priors, look: FirstLook | Look, block: int, name: str) -> View:
     tokens = look.tokens
     maps = norm_map(priors.vision.outputs(look.states), priors.vision.token_grid(block), block)
     view = View(maps, priors.cosines(tokens), priors.logits(tokens), priors.probabilities(tokens))
     if not all(part.isfinite().all() for part in view if part is not None):
-        raise InputError(f"{where} gives numbers that are not finite")
+        raise InputError(f"{name} gives numbers that are not finite")
     return view
 
 

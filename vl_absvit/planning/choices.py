@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from vl_absvit.config import OptimConfig
 from vl_absvit.data.loaders import samples_per_pass
-from vl_absvit.planning.counted import Step
+from vl_absvit.planning.counter import Step
 
 SHOWN = 3
 """Sizes that fit, the largest ones, which are tried and told of."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vl_absvit.config import TaskConfig
-from vl_absvit.tasks.base import Task, leave_at_rest
+from vl_absvit.tasks.base import Task, freeze_zero_rates
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.registry import task_of
 
@@ -25,7 +25,7 @@ def build_model(config: TaskConfig, facts: Facts) -> nn.Module:
     """The model that a run of ``config`` trains, with random weights, in training mode."""
     model = task_of(config).random_model(config, facts)
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
-    leave_at_rest(config, model, bare_task(config, facts, model).lr_of())
+    freeze_zero_rates(config, model, bare_task(config, facts, model).lr_of())
     return model.train()
 
 

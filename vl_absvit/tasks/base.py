@@ -87,7 +87,7 @@ class Task(ABC):
     def lr_of(self) -> dict[str, float]:
         """Peak learning rate per module path of ``model``; together the paths cover every trainable parameter.
 
-        What has a rate of 0 is out of training (``leave_at_rest``).
+        What has a rate of 0 is out of training (``freeze_zero_rates``).
         """
 
     @abstractmethod
@@ -160,7 +160,7 @@ def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
     return f"start a new run from it: {option} {checkpoint} --run.output NEW"
 
 
-def say_what_is_left_out(config: TaskConfig, model: nn.Module, has_prior: bool) -> None:
+def log_left_out_losses(config: TaskConfig, model: nn.Module, has_prior: bool) -> None:
     """Log the losses that the config asks for and the model has nothing to train with, and what no loss trains.
 
     Args:
@@ -176,7 +176,7 @@ def say_what_is_left_out(config: TaskConfig, model: nn.Module, has_prior: bool) 
             log.info("vision.top_down %s feeds nothing back, loss.%s is left out", config.vision.top_down, name)
 
 
-def leave_at_rest(config: TaskConfig, model: Any, lr_of: Mapping[str, float]) -> None:
+def freeze_zero_rates(config: TaskConfig, model: Any, lr_of: Mapping[str, float]) -> None:
     """Take out of training what has a learning rate of 0, and say so.
 
     Args:

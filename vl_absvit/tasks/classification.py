@@ -30,12 +30,11 @@ from vl_absvit.tasks.base import (
     Task,
     decoder_losses_of,
     decoder_terms,
-    leave_at_rest,
+    freeze_zero_rates,
+    log_left_out_losses,
     new_run_from,
-    say_what_is_left_out,
     selection_loader,
 )
-from vl_absvit.tasks.checkpoint import TRAINING, origin_of
 from vl_absvit.tasks.classifier_checkpoint import (
     CONFIG,
     STATISTICS,
@@ -47,8 +46,9 @@ from vl_absvit.tasks.classifier_checkpoint import (
 )
 from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.facts import Facts
-from vl_absvit.tasks.going_on import check_same_data, history, without_start_weights
-from vl_absvit.tasks.sources import fetched_trunk
+from vl_absvit.tasks.fetching import fetched_trunk
+from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
+from vl_absvit.tasks.vl_checkpoint import TRAINING, origin_of
 from vl_absvit.token_grid import TokenGrid
 
 
@@ -100,8 +100,8 @@ class ClassificationTask(Task):
         fit = decoder_fit(self.train_set, plain, seed)
         self.model = build_classifier(config.vision, len(self.train_set.classes), config.pooling, classes, fit)
         _check_cells(config.mosaic, self.model.vision.token_grid())
-        say_what_is_left_out(config, self.model, has_prior=False)
-        leave_at_rest(config, self.model, self.lr_of())
+        log_left_out_losses(config, self.model, has_prior=False)
+        freeze_zero_rates(config, self.model, self.lr_of())
 
     def losses(self, model: nn.Module, batch: ImageBatch, ahead: None = None) -> dict[str, Tensor]:
         with arithmetic(self.config.run.precision, batch.images.device):

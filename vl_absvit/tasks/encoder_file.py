@@ -13,9 +13,9 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.architecture import image_statistics, named_sizes
 from vl_absvit.models.trunks.registry import MODELS
-from vl_absvit.tasks.checkpoint import priors_of
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.registry import open_checkpoint
+from vl_absvit.tasks.vl_checkpoint import priors_of
 
 METADATA = "timm"  # entry of the file's metadata
 

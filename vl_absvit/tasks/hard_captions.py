@@ -62,7 +62,7 @@ def to_read(
 def join(*parts: Texts) -> Texts:
     """Texts one below the other, padded to the longest."""
     length = max(part.is_token.shape[1] for part in parts)
-    return Texts(*(torch.cat(each) for each in zip(*(_pad(part, length) for part in parts), strict=True)))
+    return Texts(*map(torch.cat, zip(*(_pad(part, length) for part in parts), strict=True)))
 
 
 def _pad(texts: Texts, length: int) -> Texts:

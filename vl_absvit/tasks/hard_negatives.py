@@ -17,7 +17,7 @@ from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.prior import Compared, global_similarity, joined
+from vl_absvit.tasks.prior_losses import Compared, global_similarity, joined
 
 LAST_RESORT = -1e30
 """Logit of a false candidate that may well be true: drawn where there is no other."""
@@ -53,18 +53,18 @@ class Chosen(NamedTuple):
 
 def exchange(batches: Sequence[RetrievalBatch]) -> Known:
     """What all ranks know of their passes; ``batches`` are those of this rank's."""
-    mine = [
-        (each.caption_ids.tolist(), each.captioned_ids.tolist(), each.wordings.tolist(), len(each.image_ids),
-         each.token_ids.shape[1])
-        for each in batches
+    own_passes = [
+        (batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.wordings.tolist(), len(batch.image_ids),
+         batch.token_ids.shape[1])
+        for batch in batches
     ]  # fmt: skip
-    ranks = gather_objects([mine])
+    ranks = gather_objects([own_passes])
     # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
     in_order = [passes[number] for number in range(len(batches)) for passes in ranks]
     captions, captioned, wordings, _, lengths = zip(*in_order, strict=True)
     return Known(
-        samples=[sum(len(each[0]) for each in passes) for passes in ranks],
-        images=[sum(each[3] for each in passes) for passes in ranks],
+        samples=[sum(len(captions) for captions, *_ in passes) for passes in ranks],
+        images=[sum(images for *_, images, _ in passes) for passes in ranks],
         caption_ids=sum(captions, []),
         captioned_ids=sum(captioned, []),
         wordings=sum(wordings, []),

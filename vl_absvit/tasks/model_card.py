@@ -14,8 +14,8 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.base import Task
-from vl_absvit.tasks.checkpoint import chain_of
 from vl_absvit.tasks.registry import open_checkpoint, task_of_checkpoint
+from vl_absvit.tasks.vl_checkpoint import chain_of
 
 NOT_KNOWN = "not recorded"
 SELECT = "select/"  # before the names of an evaluation's metrics in metrics.jsonl
@@ -163,8 +163,10 @@ def _metrics(run: Path | None, folder: Path, task: type[Task] | None, config: di
         shown = max(evaluations, key=lambda line: line.get(best, -math.inf))
     rows = [(key.removeprefix(SELECT), f"{value:.2f}") for key, value in shown.items() if key.startswith(SELECT)]
     split = _get(config, "data", "select_split")
-    told = f"On {split}, which selected the checkpoint and is not what should be reported" if split else "As evaluated"
-    return f"{_table('Metrics', rows)}\n\n{told}; after step {shown.get('step')}."
+    origin = (
+        f"On {split}, which selected the checkpoint and is not what should be reported" if split else "As evaluated"
+    )
+    return f"{_table('Metrics', rows)}\n\n{origin}; after step {shown.get('step')}."
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:

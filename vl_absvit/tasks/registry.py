@@ -16,9 +16,9 @@ from vl_absvit.config import TaskConfig
 from vl_absvit.config.shipped import find_config
 from vl_absvit.data.json_files import read_json
 from vl_absvit.tasks.base import Task
-from vl_absvit.tasks.checkpoint import load_parts
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 
 TASKS: dict[str, type[Task]] = {task.kind: task for task in (VQATask, RetrievalTask, ClassificationTask)}

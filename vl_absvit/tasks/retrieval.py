@@ -24,13 +24,13 @@ from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms
-from vl_absvit.tasks.checkpoint import Preprocessing
 from vl_absvit.tasks.facts import Facts, sum_of_counts
 from vl_absvit.tasks.hard_negatives import Draw
-from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
+from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
 from vl_absvit.tasks.retrieval_pairs import HardNegatives, find_hard, make_pairs, step_hard_negatives, take_hard
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
+from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
 
 class StepAhead(NamedTuple):
@@ -108,7 +108,7 @@ class RetrievalTask(VisionLanguageTask):
                     torch.manual_seed(seed)
                     prior = self.model.encode_texts(*self._texts(batch)).prior[self._own_captions(batch)]
                     about = batch.image_index, batch.image_ids
-                    looks = look_as_far_as(look, self.model.vision, batch.images, prior, batch.image_index)
+                    looks = looks_up_to(look, self.model.vision, batch.images, prior, batch.image_index)
                     passes.append(compared(prior, looks, *about, look))
                     first_looks.append(compared(prior, looks, *about, "first"))
         hard = [HardNegatives(None, None)] * len(batches)
@@ -118,7 +118,7 @@ class RetrievalTask(VisionLanguageTask):
                 candidates=1 + self.config.negatives, pad_id=self.model.text.roberta.config.pad_token_id,
             )  # fmt: skip
         priors = step_prior_losses(passes, config) if weights.prior else [None] * len(batches)
-        return [StepAhead(*each) for each in zip(priors, hard, strict=True)]
+        return list(map(StepAhead, priors, hard))
 
     def losses(self, model: nn.Module, batch: RetrievalBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
         weights, prior, how = self.config.loss, self.config.prior, self._draw
@@ -152,8 +152,10 @@ class RetrievalTask(VisionLanguageTask):
             if prior.look == "second":
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
             looks = looks._replace(first=looks.first._replace(tokens=looks.first.tokens[: len(batch.images)]))
-            mine = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
-            terms["prior"] = weights.prior * (global_prior_loss(mine, prior) if ahead is None else ahead.prior.at(mine))
+            own_pass = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
+            terms["prior"] = weights.prior * (
+                global_prior_loss(own_pass, prior) if ahead is None else ahead.prior.at(own_pass)
+            )
         return terms | decoder_terms(self.config, out)
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:

@@ -17,7 +17,7 @@ from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.tasks import hard_captions, hard_images
 from vl_absvit.tasks.hard_captions import HardCaptions
 from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
-from vl_absvit.tasks.prior import Compared
+from vl_absvit.tasks.prior_losses import Compared
 
 
 class HardNegatives(NamedTuple):
@@ -45,7 +45,7 @@ def step_hard_negatives(
         captions = hard_captions.to_read(batches, known, chosen.captions, candidates=candidates, pad_id=pad_id)
     if how.images:
         images = hard_images.to_look_at(batches, known, chosen.images)
-    return [HardNegatives(*each) for each in zip(captions, images, strict=True)]
+    return list(map(HardNegatives, captions, images))
 
 
 class Found(NamedTuple):
@@ -66,8 +66,8 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
     captions = images = None
     if how.captions or how.images:
         known = exchange([batch])
-        mine = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
-        chosen = choose([mine], known, how)
+        own_pass = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
+        chosen = choose([own_pass], known, how)
         if how.captions:
             captions = hard_captions.travelled(own, known, chosen.captions[0])
         if how.images and world_size() == 1:  # all images of the step have been looked at

@@ -8,8 +8,8 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.whole_folder import fingerprint
-from vl_absvit.tasks.checkpoint import VLCheckpoint, chain_of, datasets_trained_on
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, chain_of, datasets_trained_on
 from vl_absvit.variants import Variant
 
 _ON_COCO = ("vqav2", "vqa_v1", "okvqa", "vqacp_v1", "vqacp_v2", "coco", "visual_genome")

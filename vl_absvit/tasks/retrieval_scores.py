@@ -124,21 +124,21 @@ class GalleryScorer:
             if done[chunk] is None or (keep and self.store.get(_name("pairs", chunk)) is None)
         ]
         loader = batch_loader(self.gallery.images, [self._rows(chunk).tolist() for chunk in todo], num_workers)
-        shown = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
+        bar_task = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
         for chunk, images in zip(todo, loader, strict=True):
             first = self.model.vision.look_once(to_device(images, self.device).to(self.dtype))
             done[chunk] = self._similarity(first)
             self.store.put(_name("similarity", chunk), done[chunk])
             if keep:
                 self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
-            self.bar.update(shown, advance=1)
+            self.bar.update(bar_task, advance=1)
         return self._gather([done[chunk] for chunk in self.chunks])
 
     def judge(self, listed: np.ndarray) -> np.ndarray:
         """The whole model's scores of the listed pairs, (I, C) on every process, NaN elsewhere."""
         rows = [listed[self._rows(chunk)] for chunk in self.chunks]
         total = sum(int(part.sum()) for part in rows)
-        shown = self.bar.add_task("pairs", total=total)
+        bar_task = self.bar.add_task("pairs", total=total)
         tables = []
         for chunk, part in zip(self.chunks, rows, strict=True):
             scores = self.store.get(_name("pairs", chunk))
@@ -146,7 +146,7 @@ class GalleryScorer:
                 scores = self._judge_chunk(chunk, part)
                 self.store.put(_name("pairs", chunk), scores)
             tables.append(scores)
-            self.bar.update(shown, advance=int(part.sum()))
+            self.bar.update(bar_task, advance=int(part.sum()))
         return self._gather(tables)
 
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
@@ -158,7 +158,7 @@ class GalleryScorer:
         batches = list(pair_batches(listed, self.gallery.lengths, self.batch_size))
         found = [self._read(first, rows, captions) for rows, captions in batches]
         if batches:
-            pairs = tuple(np.concatenate(each) for each in zip(*batches, strict=True))
+            pairs = tuple(map(np.concatenate, zip(*batches, strict=True)))
             scores[pairs] = torch.cat(found).cpu().numpy()
         return scores
 
@@ -200,7 +200,7 @@ def pair_batches(listed: np.ndarray, lengths: np.ndarray, size: int) -> Iterator
         for start in range(0, whole, size):
             yield np.full(size, row), captions[start : start + size]
         left.append((np.full(len(captions) - whole, row), captions[whole:]))
-    rows, captions = (np.concatenate(each) for each in zip(*left, strict=True))
+    rows, captions = map(np.concatenate, zip(*left, strict=True))
     order = np.argsort(lengths[captions], kind="stable")
     for start in range(0, len(order), size):
         part = order[start : start + size]
@@ -261,13 +261,13 @@ def _encode_texts(
     """Encode every caption once: the processes share the work, and each then has all of it."""
     order = np.argsort(gallery.lengths, kind="stable")  # captions of a length together: little padding
     batches = np.split(order, range(batch_size, len(order), batch_size))
-    mine = np.array_split(np.arange(len(batches)), world_size())[rank()].tolist()
+    own_batches = np.array_split(np.arange(len(batches)), world_size())[rank()].tolist()
     device, dtype = room.device, next(model.text.parameters()).dtype
     # The fusion casts what it reads before it does anything else: so small, tokens hold all that it sees.
     token_dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
     tokens = [torch.empty(0, model.text.width, dtype=token_dtype, device=device)]
     priors = [torch.empty(0, model.vision.width, dtype=dtype, device=device)]
-    for batch in bar.track([batches[k] for k in mine], description="captions"):
+    for batch in bar.track([batches[number] for number in own_batches], description="captions"):
         token_ids, is_token = gallery.texts(batch)
         real = np.flatnonzero(np.arange(is_token.shape[1]) < gallery.lengths[batch, None])
         texts = model.encode_texts(to_device(token_ids, device), to_device(is_token, device))

@@ -76,12 +76,12 @@ def _own_tokenizer(model: str) -> PreTrainedTokenizerBase | None:
         return None
 
 
-def _difference(mine: dict[str, int], expected: dict[str, int]) -> str | None:
+def _difference(found: dict[str, int], expected: dict[str, int]) -> str | None:
     """An example of a token that two vocabularies number differently; None if they are the same."""
-    for token in sorted(mine.keys() | expected.keys(), key=lambda token: expected.get(token, len(expected))):
-        if mine.get(token) != expected.get(token):
-            here, there = (f"token {ids[token]}" if token in ids else "unknown" for ids in (mine, expected))
-            return f"{len(mine):,} against {len(expected):,} tokens, {token!r:.60} is {here} here and {there} there"
+    for token in sorted(found.keys() | expected.keys(), key=lambda token: expected.get(token, len(expected))):
+        if found.get(token) != expected.get(token):
+            here, there = (f"token {ids[token]}" if token in ids else "unknown" for ids in (found, expected))
+            return f"{len(found):,} against {len(expected):,} tokens, {token!r:.60} is {here} here and {there} there"
     return None
 
 

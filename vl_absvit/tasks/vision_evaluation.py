@@ -61,14 +61,14 @@ def subset_synsets(subset: str) -> list[str]:
     return (files("timm.data") / "_info" / SUBSETS[subset].synsets).read_text(encoding="utf-8").split()
 
 
-def judged_classes(classes: Sequence[str], subset: str | None, where: str | Path) -> JudgedClasses:
+def judged_classes(classes: Sequence[str], subset: str | None, checkpoint: str | Path) -> JudgedClasses:
     """The classes of a checkpoint, or a subset of them.
 
     Args:
         classes: of the head's rows. A converted checkpoint numbers them; a thousand numbers are ImageNet's classes in
             their usual order, which no folder of ours gives, since folders are sorted as text.
         subset: a key of ``SUBSETS``.
-        where: the checkpoint, named in errors.
+        checkpoint: named in errors.
 
     Raises:
         InputError: a class is named twice, or the checkpoint does not know the subset's classes.
@@ -77,12 +77,12 @@ def judged_classes(classes: Sequence[str], subset: str | None, where: str | Path
     numbered = list(classes) == [str(number) for number in range(len(synsets))]
     column_of = {name: column for column, name in enumerate(synsets if numbered else classes)}
     if len(column_of) != len(classes):
-        raise InputError(f"{where}: {len(classes) - len(column_of)} of its {len(classes)} classes are named twice")
+        raise InputError(f"{checkpoint}: {len(classes) - len(column_of)} of its {len(classes)} classes are named twice")
     names = list(column_of) if subset is None else subset_synsets(subset)
     unknown = [name for name in names if name not in column_of]
     if unknown:
         raise InputError(
-            f"{where}: expected a classifier that knows the {len(names)} classes of {SUBSETS[subset].name}, but "
+            f"{checkpoint}: expected a classifier that knows the {len(names)} classes of {SUBSETS[subset].name}, but "
             f"{len(unknown)} of them are not among its {len(classes)}, e.g. {unknown[0]}"
         )
     return JudgedClasses(names, np.array([column_of[name] for name in names]))
@@ -99,9 +99,9 @@ def count_images(folder: Path, classes: JudgedClasses) -> dict[str, int]:
         "are no class of the checkpoint": [name for name in found if name not in expected],
         "are missing": sorted(expected.difference(found)),
     }
-    told = [f"{len(names)} {fault}, e.g. {names[0]}" for fault, names in faults.items() if names]
-    if told:
-        raise InputError(f"{folder}: expected a folder for each of {len(expected)} classes: {'; '.join(told)}")
+    wrong = [f"{len(names)} {fault}, e.g. {names[0]}" for fault, names in faults.items() if names]
+    if wrong:
+        raise InputError(f"{folder}: expected a folder for each of {len(expected)} classes: {'; '.join(wrong)}")
     return {name: len(image_files(folder / name)) for name in found}
 
 
@@ -179,7 +179,7 @@ def judge_folder(
         model: in evaluation mode, on its device.
         folder: with one folder per judged class, see ``count_images``.
         batch_size: images per process and forward pass.
-        advance: told how many images this process has done since it was last told.
+        advance: receives how many images this process has done since the last call.
 
     Raises:
         InputError: an image cannot be read, or the model's logits are not finite.
@@ -191,7 +191,7 @@ def judge_folder(
         dataset, batch_size=batch_size, rank=rank(), world_size=world_size(), num_workers=num_workers
     )
     device = next(model.parameters()).device
-    mine: list[tuple[int, int, int]] = []
+    own_records: list[tuple[int, int, int]] = []
     for batch in loader:
         labels = places[batch.labels[:, 0].numpy()]
         out = model(send_to_device(batch.images, device))
@@ -199,9 +199,9 @@ def judge_folder(
         if not torch.isfinite(logits).all():
             raise InputError(f"{folder}: the checkpoint gives logits that are not finite")
         ranks = label_ranks(subset_logits(logits.float().cpu().numpy(), classes.columns), labels)
-        mine += zip(batch.indices.tolist(), labels.tolist(), ranks.tolist(), strict=True)
+        own_records += zip(batch.indices.tolist(), labels.tolist(), ranks.tolist(), strict=True)
         advance(len(labels))
-    records = sorted(gather_objects(mine))
+    records = sorted(gather_objects(own_records))
     assert [index for index, *_ in records] == list(range(len(dataset))), "each image exactly once"
     _, labels, ranks = (np.array(column) for column in zip(*records, strict=True))
     return Outcome(labels, ranks)

@@ -23,8 +23,15 @@ from vl_absvit.models.build import build_model
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.vl_model import VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, leave_at_rest, say_what_is_left_out
-from vl_absvit.tasks.checkpoint import (
+from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, freeze_zero_rates, log_left_out_losses
+from vl_absvit.tasks.changed_use import log_changed_use
+from vl_absvit.tasks.decoder_fit import decoder_fit
+from vl_absvit.tasks.facts import Facts, text_sizes
+from vl_absvit.tasks.fetching import fetched
+from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
+from vl_absvit.tasks.resuming import check_same_data, history, model_as_saved, without_sources
+from vl_absvit.tasks.tokenizers import check_same_tokenizer, tokenizer_of
+from vl_absvit.tasks.vl_checkpoint import (
     Preprocessing,
     VLCheckpoint,
     describe_data,
@@ -33,13 +40,6 @@ from vl_absvit.tasks.checkpoint import (
     load_parts,
     save_parts,
 )
-from vl_absvit.tasks.decoder_fit import decoder_fit
-from vl_absvit.tasks.facts import Facts, text_sizes
-from vl_absvit.tasks.going_on import check_same_data, history, model_as_saved, without_sources
-from vl_absvit.tasks.prior import StepPriorLoss, compared, global_prior_loss, look_as_far_as, step_prior_losses
-from vl_absvit.tasks.sources import fetched
-from vl_absvit.tasks.start_config import say_other_use
-from vl_absvit.tasks.tokenizers import check_same_tokenizer, tokenizer_of
 from vl_absvit.variants import VARIANTS
 
 
@@ -74,8 +74,8 @@ class VisionLanguageTask(Task):
         else:
             self.training, self.model = history(checkpoint, self._data), model_as_saved(config, checkpoint)
         self.leave_untrained(config, self.model)
-        say_what_is_left_out(config, self.model, has_prior=self.model.prior is not None)
-        leave_at_rest(config, self.model, self.lr_of())
+        log_left_out_losses(config, self.model, has_prior=self.model.prior is not None)
+        freeze_zero_rates(config, self.model, self.lr_of())
 
     def _started_model(self) -> VLAbSViT:
         config, labels = self.config, None
@@ -85,7 +85,7 @@ class VisionLanguageTask(Task):
         fit = decoder_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
         head, sentence = self.head(config, self.num_labels), self.sentence(config)
         model = build_model(config, head, sentence, self.tokenizer, labels, fit)
-        say_other_use(config.from_checkpoint, model.architecture)
+        log_changed_use(config.from_checkpoint, model.architecture)
         return model
 
     @abstractmethod
@@ -121,7 +121,7 @@ class VisionLanguageTask(Task):
             for batch, seed in zip(batches, seeds, strict=True):
                 torch.manual_seed(seed)
                 prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior
-                looks = look_as_far_as(config.prior.look, vision, batch.images, prior, batch.image_index)
+                looks = looks_up_to(config.prior.look, vision, batch.images, prior, batch.image_index)
                 passes.append(compared(prior, looks, batch.image_index, batch.image_ids, config.prior.look))
         return step_prior_losses(passes, config.prior)
 
@@ -139,8 +139,8 @@ class VisionLanguageTask(Task):
         """
         config, terms = self.config, {}
         if config.loss.prior and out.prior is not None:
-            mine = compared(out.prior, out.looks, batch.image_index, batch.image_ids, config.prior.look)
-            loss = global_prior_loss(mine, config.prior) if step_prior is None else step_prior.at(mine)
+            own_pass = compared(out.prior, out.looks, batch.image_index, batch.image_ids, config.prior.look)
+            loss = global_prior_loss(own_pass, config.prior) if step_prior is None else step_prior.at(own_pass)
             terms["prior"] = config.loss.prior * loss
         return terms | decoder_terms(config, out)
 

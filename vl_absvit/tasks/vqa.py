@@ -26,10 +26,10 @@ from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, new_run_from, selection_loader
-from vl_absvit.tasks.checkpoint import Preprocessing, VLCheckpoint, head_of, load_parts
 from vl_absvit.tasks.facts import Facts, sum_of_counts
-from vl_absvit.tasks.prior import StepPriorLoss
+from vl_absvit.tasks.prior_losses import StepPriorLoss
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
+from vl_absvit.tasks.vl_checkpoint import Preprocessing, VLCheckpoint, head_of, load_parts
 
 log = logging.getLogger(__name__)
 

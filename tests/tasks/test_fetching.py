@@ -7,8 +7,8 @@ import pytest
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import Found
-from vl_absvit.tasks import sources
-from vl_absvit.tasks.sources import fetched, fetched_trunk
+from vl_absvit.tasks import fetching
+from vl_absvit.tasks.fetching import fetched, fetched_trunk
 
 NAMES = {"vision": tiny_vision(weights="hf-hub:timm/vit"), "from_checkpoint": None}
 
@@ -18,12 +18,12 @@ def asked(monkeypatch) -> dict[str, tuple[str, ...]]:
     """What is asked for, by option, and which files of it; names become ``fetched/NAME``."""
     options = {}
 
-    def find(name, option, *, only=sources.WEIGHTS_AND_TEXTS, is_text=False):
+    def find(name, option, *, only=fetching.WEIGHTS_AND_TEXTS, is_text=False):
         options[option] = only
         return Found(f"fetched/{name}", name)
 
-    monkeypatch.setattr(sources, "find", find)
-    monkeypatch.setattr(sources, "check_start", lambda folder: None)
+    monkeypatch.setattr(fetching, "find", find)
+    monkeypatch.setattr(fetching, "check_start", lambda folder: None)
     return options
 
 
@@ -32,8 +32,8 @@ def test_a_run_fetches_trunk_text_encoder_and_tokenizer(asked, tmp_path):
     config = fetched(replace(config, text=replace(config.text, model="roberta-base", tokenizer="lab/words@v1")))
     assert (config.vision.weights, config.text.model) == ("fetched/hf-hub:timm/vit", "fetched/roberta-base")
     assert config.text.tokenizer == "fetched/lab/words@v1"
-    assert asked == {"vision.weights": sources.WEIGHTS_AND_TEXTS, "text.model": sources.WEIGHTS_AND_TEXTS} | {
-        "tokenizer": sources.TEXTS
+    assert asked == {"vision.weights": fetching.WEIGHTS_AND_TEXTS, "text.model": fetching.WEIGHTS_AND_TEXTS} | {
+        "tokenizer": fetching.TEXTS
     }
 
 
@@ -41,7 +41,7 @@ def test_a_run_from_a_checkpoint_fetches_no_other_weights(asked, tmp_path):
     config = tiny_vqa_config(tmp_path, tmp_path, **NAMES | {"from_checkpoint": "lab/model"})
     config = fetched(replace(config, text=replace(config.text, model="roberta-base", tokenizer=None)))
     assert config.from_checkpoint == "fetched/lab/model" and config.vision.weights == "hf-hub:timm/vit"
-    assert asked == {"from_checkpoint": sources.WEIGHTS_AND_TEXTS, "text.model": sources.TEXTS}
+    assert asked == {"from_checkpoint": fetching.WEIGHTS_AND_TEXTS, "text.model": fetching.TEXTS}
 
 
 @pytest.mark.parametrize("weights", [None, "timm"])

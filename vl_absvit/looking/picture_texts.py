@@ -31,7 +31,7 @@ from vl_absvit.looking.own_texts import Request, TextKind
 log = logging.getLogger(__name__)
 
 
-class Asked(NamedTuple):
+class PictureText(NamedTuple):
     """A text about a picture, and the facts that are known without the model."""
 
     id: str  # names its files
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     more: Mapping[str, Any] = MappingProxyType({})  # further keys of the user's request
 
 
-class Questions(Protocol):
+class PictureTexts(Protocol):
     """What an export needs of its questions or captions. ``row`` counts them from 0."""
 
     kind: TextKind
@@ -55,12 +55,12 @@ class Questions(Protocol):
     image_ids: np.ndarray  # (Q,), equal for texts about one image
 
     def describe(self) -> dict[str, Any]: ...
-    def asked(self, row: int) -> Asked: ...
+    def text_at(self, row: int) -> PictureText: ...
     def image_size(self, row: int) -> tuple[int, int]: ...
     def open(self, row: int) -> Image.Image: ...
 
 
-class _OfSplit:
+class _SplitTexts:
     """The questions or captions of a prepared split that have an image."""
 
     def __init__(
@@ -112,7 +112,7 @@ class _OfSplit:
         return picture
 
 
-class SplitQuestions(_OfSplit):
+class SplitQuestions(_SplitTexts):
     """The questions of a prepared split that have an image."""
 
     kind: TextKind = "question"
@@ -122,16 +122,16 @@ class SplitQuestions(_OfSplit):
         self._table = read_questions(root, split_names(split))
         self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
 
-    def asked(self, row: int) -> Asked:
+    def text_at(self, row: int) -> PictureText:
         """The facts about a question."""
         record = self._table[int(self._rows[row])]
-        return Asked(
+        return PictureText(
             self.ids[row], record["question_id"], record["image_id"], *self._file(row), record["question"],
             record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
         )  # fmt: skip
 
 
-class SplitCaptions(_OfSplit):
+class SplitCaptions(_SplitTexts):
     """The captions of a prepared split that have an image. Each is about its own image."""
 
     kind: TextKind = "caption"
@@ -144,13 +144,13 @@ class SplitCaptions(_OfSplit):
         super().__init__(root, split, samples, samples.caption_ids, images)
         self._captions = samples
 
-    def asked(self, row: int) -> Asked:
+    def text_at(self, row: int) -> PictureText:
         """The facts about a caption."""
         caption_id, image_id = int(self._captions.caption_ids[row]), int(self.image_ids[row])
-        return Asked(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
+        return PictureText(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
 
 
-class OwnQuestions:
+class OwnTexts:
     """The user's own questions or captions as a data set of VQA samples."""
 
     def __init__(
@@ -211,10 +211,10 @@ class OwnQuestions:
             digest.update(f"{picture.size}".encode() + picture.tobytes())
         return {"requests": digest.hexdigest()}
 
-    def asked(self, row: int) -> Asked:
+    def text_at(self, row: int) -> PictureText:
         """The facts about a text."""
         request = self._requests[row]
-        return Asked(request.id, None, None, request.image, None, request.text, more=request.more)
+        return PictureText(request.id, None, None, request.image, None, request.text, more=request.more)
 
     def image_size(self, row: int) -> tuple[int, int]:
         """Width and height of the upright picture."""

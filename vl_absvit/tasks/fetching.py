@@ -6,7 +6,7 @@ from typing import TypeVar
 from vl_absvit.config import TaskConfig, TextConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, WEIGHTS_AND_TEXTS, find
-from vl_absvit.tasks.checkpoint import check_start
+from vl_absvit.tasks.vl_checkpoint import check_start
 
 AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
 WithTexts = TypeVar("WithTexts", bound=VisionLanguageConfig)

@@ -25,7 +25,7 @@ USES = {("vision", name): f"vision.{name}" for name in (*STEERING, "image_statis
 """What training may well change, and the reader of a log should know."""
 
 
-def say_other_use(folder: str | None, now: Mapping[str, Any]) -> None:
+def log_changed_use(folder: str | None, now: Mapping[str, Any]) -> None:
     """Log what ``check_use`` finds for a run that starts from a checkpoint, if it does."""
     if folder is not None and (changed := check_use(read_json(Path(folder) / "config.json", dict), now, folder)):
         log.info(changed)
@@ -43,7 +43,7 @@ def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
         ConfigError: the weights would be read with another number of heads.
     """
     for path, option in HEADS.items():
-        before, after = (_value(_with_heads(each), path) for each in (saved, now))
+        before, after = (_value(_with_heads(architecture), path) for architecture in (saved, now))
         if None not in (before, after) and before != after:
             raise ConfigError(
                 f"{option} is {after}, but the weights of from_checkpoint {folder} were trained with {before!s:.20} "

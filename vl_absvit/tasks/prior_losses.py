@@ -18,7 +18,7 @@ from vl_absvit.models.top_down import MASK_TEMPERATURE
 from vl_absvit.precision import always_fp32, arithmetic, at_least_fp32
 
 
-def look_as_far_as(
+def looks_up_to(
     look: Literal["first", "second"], vision: VisualEncoder, images: Tensor, prior: Tensor, image_index: Tensor
 ) -> TwoLooks:
     """The looks up to the one that is compared; arguments as ``VisualEncoder.look_twice``."""
@@ -59,14 +59,14 @@ def compared(
     return Compared(prior, looks.second.tokens, own, image_ids[image_index], prefix_tokens, threshold)
 
 
-def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
+def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
     """The prior loss of the global batch, the same on every rank; with the calibration of a mask that has a threshold.
 
     Args:
-        mine: what is compared on this rank.
+        own: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
-    scores = global_similarity(*mine[:5], config.pool)
+    scores = global_similarity(*own[:5], config.pool)
     similarity, own_column = scores.similarity, scores.own_column
     if config.look == "first":
         # An image that is there several times is one image: its first column stands for it.
@@ -77,15 +77,15 @@ def global_prior_loss(mine: Compared, config: PriorConfig) -> Tensor:
     text_ids = scores.column_ids[scores.own_column]
     pairs = similarity, text_ids, scores.column_ids, own_column
     loss = prior_loss(*pairs, config.temperature, config.blank_negatives)
-    return loss if mine.threshold is None else loss + calibration_loss(*pairs, mine.threshold, MASK_TEMPERATURE)
+    return loss if own.threshold is None else loss + calibration_loss(*pairs, own.threshold, MASK_TEMPERATURE)
 
 
 def joined(passes: Sequence[Compared]) -> Compared:
     """What several forward passes compare, one below the other."""
-    rows = [len(each.tokens) for each in passes]
-    own_row = torch.cat([each.own_row + sum(rows[:number]) for number, each in enumerate(passes)])
+    rows = [len(one.tokens) for one in passes]
+    own_row = torch.cat([one.own_row + sum(rows[:number]) for number, one in enumerate(passes)])
     prior, tokens, image_ids = (
-        torch.cat([getattr(each, name) for each in passes]) for name in ("prior", "tokens", "image_ids")
+        torch.cat([getattr(one, name) for one in passes]) for name in ("prior", "tokens", "image_ids")
     )
     return passes[0]._replace(prior=prior, tokens=tokens, own_row=own_row, image_ids=image_ids)
 
@@ -98,11 +98,11 @@ class StepPriorLoss(NamedTuple):
     of_tokens: Tensor  # (I, N, D), and tokens
     of_threshold: Tensor | None  # (1,), and the mask's threshold, which all passes share
 
-    def at(self, mine: Compared) -> Tensor:
+    def at(self, own: Compared) -> Tensor:
         """The loss; its gradient is the whole step's, of which the mean over passes is taken."""
-        tangent = (mine.prior * self.of_prior).sum() + (mine.tokens * self.of_tokens).sum()
+        tangent = (own.prior * self.of_prior).sum() + (own.tokens * self.of_tokens).sum()
         if self.of_threshold is not None:
-            tangent = tangent + (mine.threshold * self.of_threshold).sum()
+            tangent = tangent + (own.threshold * self.of_threshold).sum()
         return self.value + tangent - tangent.detach()
 
 
@@ -127,7 +127,7 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
         loss = global_prior_loss(all_passes._replace(**learned), config)
         of_prior, of_tokens, *of_threshold = torch.autograd.grad(loss, list(learned.values()))
         of_prior, of_tokens = len(passes) * of_prior, len(passes) * of_tokens
-    texts, images = [len(each.prior) for each in passes], [len(each.tokens) for each in passes]
+    texts, images = [len(one.prior) for one in passes], [len(one.tokens) for one in passes]
     parts = zip(of_prior.split(texts), of_tokens.split(images), strict=True)
     return [StepPriorLoss(loss.detach(), *part, of_threshold[0] if of_threshold else None) for part in parts]
 

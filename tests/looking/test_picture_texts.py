@@ -18,7 +18,7 @@ from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
 from vl_absvit.looking.geometry import seen_box
 from vl_absvit.looking.own_texts import make_request
-from vl_absvit.looking.questions import OwnQuestions, SplitQuestions, batches_by_image
+from vl_absvit.looking.picture_texts import OwnTexts, SplitQuestions, batches_by_image
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 TRANSFORM = image_transform(16, (0.0,) * 3, (1.0,) * 3)
@@ -47,7 +47,7 @@ def split_questions(root, split, vocabulary_size=4):
 
 def test_a_prepared_question_comes_with_its_file_its_answers_and_its_size(prepared, raw):
     questions = split_questions(prepared, "train")
-    asked = questions.asked(4)
+    asked = questions.text_at(4)
     assert questions.ids[4] == asked.id == "2001" and (asked.text_id, asked.image_id) == (2001, 2)
     assert asked.image == image_path(raw, "train", 2) and asked.content is None
     assert asked.text == "Is thing 2001 red?" and asked.answer_type == "yes/no"
@@ -61,20 +61,20 @@ def test_several_splits_are_asked_together_in_the_order_named(prepared):
     assert questions.ids == apart[0].ids + apart[1].ids and questions.describe()["split"] == "val,minival"
     assert SplitQuestions(prepared, "val , minival", questions.samples).describe() == questions.describe()
     for row, one, place in ((0, apart[0], 0), (-1, apart[1], -1)):
-        assert questions.asked(row) == one.asked(place)
+        assert questions.text_at(row) == one.text_at(place)
 
 
 def test_questions_without_answers_are_about_pictures_too(prepared, tmp_path):
     hat = tmp_path / "hat"
     prepare_hat(write_small_hat(tmp_path / "raw"), hat)
     for root, split, id in ((prepared, "test", "201000"), (hat, "val", "10")):
-        asked = split_questions(root, split).asked(0)
+        asked = split_questions(root, split).text_at(0)
         assert asked.id == id and asked.answers is asked.answer_type is asked.truth is None
         assert asked.image.is_file()
 
 
 def test_pictures_inside_the_tables_come_with_their_bytes(raw, tmp_path):
-    asked = split_questions(prepare(raw, tmp_path / "out", embed_images=True), "train").asked(0)
+    asked = split_questions(prepare(raw, tmp_path / "out", embed_images=True), "train").text_at(0)
     assert asked.content == image_path(raw, "train", 1).read_bytes()
 
 
@@ -84,7 +84,7 @@ def test_questions_whose_image_was_missing_are_left_out_and_the_others_keep_thei
     image_path(copy, "train", 2).unlink()
     questions = split_questions(prepare(copy, tmp_path / "out", allow_missing_images=True), "train")
     assert [id[0] for id in questions.ids] == list("111333444")
-    assert all(questions.asked(row).text == f"Is thing {id} red?" for row, id in enumerate(questions.ids))
+    assert all(questions.text_at(row).text == f"Is thing {id} red?" for row, id in enumerate(questions.ids))
 
 
 def test_a_picture_that_is_another_than_at_preparation_is_refused(tmp_path):
@@ -99,7 +99,7 @@ def own(*requests, max_tokens=64):
     made = [
         make_request(image, question, "test", id)._replace(more=dict(*more)) for id, image, question, *more in requests
     ]
-    return OwnQuestions(made, character_tokenizer(), max_tokens, TRANSFORM)
+    return OwnTexts(made, character_tokenizer(), max_tokens, TRANSFORM)
 
 
 def test_own_questions_are_samples_like_any_other(tmp_path):
@@ -111,7 +111,7 @@ def test_own_questions_are_samples_like_any_other(tmp_path):
     assert batch.token_ids[0, :4].tolist() == [0, ord("H"), ord("i"), 2]
     assert batch.is_token.sum(dim=1).tolist() == [4, 5, 3]
     assert torch.equal(batch.images[1], TRANSFORM(Image.open(tmp_path / "b.png")))
-    asked = questions.asked(1)
+    asked = questions.text_at(1)
     assert asked.id == "y" and asked.image == tmp_path / "b.png" and asked.text == "?"
     assert asked.text_id is asked.image_id is asked.answers is asked.truth is None
 

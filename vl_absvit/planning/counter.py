@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vl_absvit.config import TaskConfig
-from vl_absvit.planning.elsewhere import cuda_kernels, one_of
+from vl_absvit.planning.simulation import cuda_kernels, one_of
 from vl_absvit.planning.step import build_model, look_ahead, make_batch, run_pass
 from vl_absvit.planning.tally import Rehearsed, Tally
 from vl_absvit.tasks.facts import Facts

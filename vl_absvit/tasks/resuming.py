@@ -15,9 +15,9 @@ from vl_absvit.errors import InputError
 from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.base import new_run_from
-from vl_absvit.tasks.checkpoint import TRAINING
-from vl_absvit.tasks.sources import AnyConfig, WithTexts
+from vl_absvit.tasks.fetching import AnyConfig, WithTexts
 from vl_absvit.tasks.tokenizers import load_tokenizer
+from vl_absvit.tasks.vl_checkpoint import TRAINING
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,10 @@ def check_same_data(data: Mapping[str, Any], root: str, checkpoint: Path, option
                     f"bring back the data as it was to go on, or {advice}"
                 )
         return
-    sources, others = (sorted(each["sha256"] for each in of.get("sources", {}).values()) for of in (data, saved))
-    if saved and sources != others:
+    sources, saved_sources = (
+        sorted(file["sha256"] for file in description.get("sources", {}).values()) for description in (data, saved)
+    )
+    if saved and sources != saved_sources:
         raise InputError(
             f"{root}: was prepared from other files than the data that checkpoint {checkpoint} was trained on; "
             f"bring back the data as it was to go on, or {advice}"

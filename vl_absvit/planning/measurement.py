@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from vl_absvit.config import TaskConfig
-from vl_absvit.planning.counted import Counter
+from vl_absvit.planning.counter import Counter
 from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.training.optim import build_optimizer

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from vl_absvit.config import TaskConfig
 from vl_absvit.planning.choices import Choice, Rate, overrides, run_steps, step_seconds
-from vl_absvit.planning.counted import States
+from vl_absvit.planning.counter import States
 from vl_absvit.tasks.facts import Facts
 
 GIB, TERA, DAY = 2**30, 1e12, 24 * 60 * 60
@@ -104,8 +104,8 @@ def show(console: Console, plan: Mapping) -> None:
     else:
         console.print("the run: no prepared data to count samples in; --samples says how many there are")
     chosen = plan["recommended"]
-    told = "nothing fits" if chosen is None else f"recommended: {chosen['overrides']}"
-    console.print(told, highlight=False, soft_wrap=True)
+    advice = "nothing fits" if chosen is None else f"recommended: {chosen['overrides']}"
+    console.print(advice, highlight=False, soft_wrap=True)
 
 
 def _table(rows: Sequence[Mapping]) -> Table:
