@@ -9,7 +9,7 @@ from tests.distributed_helper import run_on_ranks
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, collate_retrieval
 from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.hard_negatives import Draw, choose, describes, draw, exchange
+from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, draw_candidates, exchange_samples, may_describe
 from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval_pairs import step_hard_negatives
 
@@ -19,16 +19,16 @@ NONE = torch.zeros(4, 4, dtype=torch.bool)
 def test_candidates_are_drawn_likelier_the_more_similar_and_barred_ones_never():
     similarity = torch.tensor([[9.0, 9.0, 1.0, 0.0]] * 4)
     is_barred = torch.tensor([[True, True, False, False]] * 4)
-    drawn = torch.stack([draw(similarity, is_barred, NONE, 1, 1.0, seed)[:, 0] for seed in range(3000)])
+    drawn = torch.stack([draw_candidates(similarity, is_barred, NONE, 1, 1.0, seed)[:, 0] for seed in range(3000)])
     assert (drawn >= 2).all()
     share = (drawn[:, 0] == 2).double().mean().item()  # among candidates 2 and 3 with logits 1 and 0
     assert share == pytest.approx(torch.sigmoid(torch.tensor(1.0)).item(), abs=0.03)
-    assert (draw(similarity, is_barred, NONE, 1, 0.01, 0) == 2).all()
+    assert (draw_candidates(similarity, is_barred, NONE, 1, 0.01, 0) == 2).all()
 
 
 def test_several_candidates_are_distinct_and_drawn_one_by_one():
     similarity = torch.tensor([[2.0, 1.0, 0.0, 0.0]] * 4)
-    drawn = torch.stack([draw(similarity, NONE, NONE, 2, 1.0, seed)[0] for seed in range(3000)])
+    drawn = torch.stack([draw_candidates(similarity, NONE, NONE, 2, 1.0, seed)[0] for seed in range(3000)])
     assert (drawn[:, 0] != drawn[:, 1]).all()
     p = similarity[0].softmax(dim=0)
     both = p[0] * p[1] / (1 - p[0]) + p[1] * p[0] / (1 - p[1])  # the two best, in either order
@@ -40,7 +40,7 @@ def test_several_candidates_are_distinct_and_drawn_one_by_one():
 def test_what_may_be_true_is_drawn_only_where_there_is_nothing_else():
     similarity, may_be_true = torch.tensor([[9.0, 5.0, 0.0, 0.0]] * 4), torch.tensor([[True, True, False, False]] * 4)
     is_barred = torch.tensor([[True, False, False, False], [True, False, True, True]] * 2)
-    drawn = torch.stack([draw(similarity, is_barred, may_be_true, 1, 1.0, seed)[:, 0] for seed in range(50)])
+    drawn = torch.stack([draw_candidates(similarity, is_barred, may_be_true, 1, 1.0, seed)[:, 0] for seed in range(50)])
     assert (drawn[:, 0] >= 2).all() and (drawn[:, 1] == 1).all()
 
 
@@ -49,7 +49,7 @@ def test_an_image_is_described_by_the_words_of_any_of_its_captions():
     # Images 7 and 8 share wording 1, images 7 and 9 wording 2; wording 3 is of image 9 alone.
     of_wording = {1: {7, 8}, 2: {7, 9}, 3: {9}}
     expected = [[image in of_wording[words] for image in image_ids.tolist()] for words in wordings.tolist()]
-    assert describes(wordings, image_ids).tolist() == expected
+    assert may_describe(wordings, image_ids).tolist() == expected
 
 
 def test_captions_of_the_same_words_have_the_same_number_in_every_batch():
@@ -120,9 +120,10 @@ def test_an_image_of_several_samples_is_one_image():
 
 def test_an_image_with_a_caption_in_the_same_words_is_not_drawn_nor_is_the_caption():
     division = Division([[[1, 2, 3, 4]]], wordings={1: 7, 2: 7})
-    known = exchange(division.batches)
+    known = exchange_samples(division.batches)
     for seed in range(30):
-        captions, images = choose(division.passes, known, Draw(True, 1, "max", temperature=5.0, seed=seed))
+        wanted = Draw(True, 1, "max", temperature=5.0, seed=seed)
+        captions, images = choose_hard_negatives(division.passes, known, wanted)
         assert captions[0, 0] > 1 and captions[0, 1] > 1 and images[0, 0] > 1 and images[0, 1] > 1
 
 

@@ -19,7 +19,7 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.tasks.base import epoch_batches
-from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
+from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
@@ -70,7 +70,8 @@ def test_image_ranking_loss_is_that_of_every_pair_read_alone(world, tmp_path):
     own = batch.token_ids[::4], batch.is_token[::4]
     first, prior = task.model.vision.look_once(batch.images), task.model.encode_texts(*own).prior
     mine = Compared(prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
-    drawn = choose([mine], exchange([batch]), Draw(True, 2, "max", 0.07, task.config.run.seed)).images[0]
+    wanted = Draw(True, 2, "max", 0.07, task.config.run.seed)
+    drawn = choose_hard_negatives([mine], exchange_samples([batch]), wanted).images[0]
     scores = []
     for row, image in enumerate(batch.image_index.tolist()):
         assert len({image, *drawn[row].tolist()}) == 3

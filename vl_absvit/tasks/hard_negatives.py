@@ -1,4 +1,4 @@
-"""Which caption each image and which images each caption is hard to tell from its own: drawn from the global batch.
+"""Hard negatives, drawn from the global batch: a caption for each image, and images for each caption.
 
 As in ALBEF (Li et al., "Align before Fuse", NeurIPS 2021, section 3.2), by the dual encoder's similarity and in both
 directions, but over the forward passes of all ranks, so that the draw does not depend on how many there are. Shapes: B
@@ -24,7 +24,7 @@ LAST_RESORT = -1e30
 
 
 class Draw(NamedTuple):
-    """What to draw, and how."""
+    """Numbers of hard negatives, and the distribution that they are drawn from."""
 
     captions: bool  # whether every image gets a caption of another
     images: int  # K
@@ -33,8 +33,8 @@ class Draw(NamedTuple):
     seed: int  # of the run
 
 
-class Known(NamedTuple):
-    """What the hosts know of a step's samples, so that nothing of it has to be read from a device."""
+class StepSamples(NamedTuple):
+    """Facts about a step's samples that every host knows without reading from a device."""
 
     samples: list[int]  # of every rank, in all its passes
     images: list[int]  # of every rank, likewise
@@ -51,8 +51,8 @@ class Chosen(NamedTuple):
     images: Tensor | None  # (P, B, K) rows of the images of all ranks, likewise
 
 
-def exchange(batches: Sequence[RetrievalBatch]) -> Known:
-    """What all ranks know of their passes; ``batches`` are those of this rank's."""
+def exchange_samples(batches: Sequence[RetrievalBatch]) -> StepSamples:
+    """Facts about the passes of all ranks; ``batches`` are those of this rank."""
     own_passes = [
         (batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.wordings.tolist(), len(batch.image_ids),
          batch.token_ids.shape[1])
@@ -62,7 +62,7 @@ def exchange(batches: Sequence[RetrievalBatch]) -> Known:
     # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
     in_order = [passes[number] for number in range(len(batches)) for passes in ranks]
     captions, captioned, wordings, _, lengths = zip(*in_order, strict=True)
-    return Known(
+    return StepSamples(
         samples=[sum(len(captions) for captions, *_ in passes) for passes in ranks],
         images=[sum(images for *_, images, _ in passes) for passes in ranks],
         caption_ids=sum(captions, []),
@@ -73,7 +73,7 @@ def exchange(batches: Sequence[RetrievalBatch]) -> Known:
 
 
 @torch.no_grad()
-def choose(passes: Sequence[Compared], known: Known, how: Draw) -> Chosen:
+def choose_hard_negatives(passes: Sequence[Compared], known: StepSamples, wanted: Draw) -> Chosen:
     """Draw hard negatives for all samples, and keep those of this rank's.
 
     Args:
@@ -83,33 +83,34 @@ def choose(passes: Sequence[Compared], known: Known, how: Draw) -> Chosen:
     Raises:
         ConfigError: there are too few images.
     """
-    _require_others(known, how)
-    scores = global_similarity(*joined(passes)[:5], how.pool)
+    _require_others(known, wanted)
+    scores = global_similarity(*joined(passes)[:5], wanted.pool)
     device, columns = scores.similarity.device, scores.own_column
     order = torch.arange(len(columns), device=device)
     order = order.view(world_size(), len(passes), -1).transpose(0, 1).flatten()  # of the batch
     columns = columns[order]
     similarity, image_ids = scores.similarity[order][:, columns], scores.column_ids[columns]
     wordings = to_device(torch.tensor(known.wordings), device)
-    may_be_true = describes(wordings, image_ids)
+    may_be_true = may_describe(wordings, image_ids)
     captions, images = None, None
-    if how.captions:
+    if wanted.captions:
         is_own = image_ids.unsqueeze(1) == image_ids
-        drawn = draw(similarity.T, is_own, may_be_true.T, 1, how.temperature, _seed(how.seed, known.caption_ids))
+        seed = _seed(wanted.seed, known.caption_ids)
+        drawn = draw_candidates(similarity.T, is_own, may_be_true.T, 1, wanted.temperature, seed)
         captions = _of_this_rank(order[drawn[:, 0]], len(passes))
-    if how.images:
+    if wanted.images:
         # An image that several samples have is one image: the first of them stands for it.
         first = _first_like(image_ids)
         is_barred = (image_ids.unsqueeze(1) == image_ids) | (first != torch.arange(len(first), device=device))
-        drawn = draw(
-            similarity, is_barred, may_be_true, how.images, how.temperature,
-            _seed(f"{how.seed} images", known.caption_ids),
+        drawn = draw_candidates(
+            similarity, is_barred, may_be_true, wanted.images, wanted.temperature,
+            _seed(f"{wanted.seed} images", known.caption_ids),
         )  # fmt: skip
         images = _of_this_rank(columns[drawn], len(passes))
     return Chosen(captions, images)
 
 
-def draw(
+def draw_candidates(
     similarity: Tensor, is_barred: Tensor, may_be_true: Tensor, number: int, temperature: float, seed: int
 ) -> Tensor:
     """For every query some distinct candidates, with probability softmax(similarity / temperature), one by one.
@@ -130,7 +131,7 @@ def draw(
     return logits.topk(number, dim=1).indices
 
 
-def describes(wordings: Tensor, image_ids: Tensor) -> Tensor:
+def may_describe(wordings: Tensor, image_ids: Tensor) -> Tensor:
     """Whether an image has, among all samples, a caption in the words of this one, (A captions, A samples' images).
 
     Args:
@@ -153,13 +154,13 @@ def _of_this_rank(rows: Tensor, passes: int) -> Tensor:
     return rows.unflatten(0, (passes, world_size(), -1))[:, rank()]
 
 
-def _require_others(known: Known, how: Draw) -> None:
+def _require_others(known: StepSamples, wanted: Draw) -> None:
     others = len(set(known.captioned_ids)) - 1
-    if how.captions and not others:
+    if wanted.captions and not others:
         raise ConfigError("loss.itm needs captions of another image in every batch; increase optim.batch_size")
-    if how.images > others:
+    if wanted.images > others:
         raise ConfigError(
-            f"negative_images {how.images} needs as many other images in every batch, but one has {others}; "
+            f"negative_images {wanted.images} needs as many other images in every batch, but one has {others}; "
             "increase optim.batch_size or lower negative_images"
         )
 

@@ -34,7 +34,7 @@ from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
 
 class StepAhead(NamedTuple):
-    """What a forward pass has to know of the whole optimizer step, where that has several."""
+    """Facts about the whole optimizer step that a forward pass needs where the step has several."""
 
     prior: StepPriorLoss | None
     hard: HardNegatives
@@ -99,10 +99,10 @@ class RetrievalTask(VisionLanguageTask):
 
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:
-        weights, config, how = self.config.loss, self.config.prior, self._draw
+        weights, config, wanted = self.config.loss, self.config.prior, self._draw
         look = config.look if weights.prior else "first"
         passes, first_looks = [], []
-        if weights.prior or how.captions or how.images:
+        if weights.prior or wanted.captions or wanted.images:
             with arithmetic(self.config.run.precision, batches[0].images.device):
                 for batch, seed in zip(batches, seeds, strict=True):
                     torch.manual_seed(seed)
@@ -112,23 +112,23 @@ class RetrievalTask(VisionLanguageTask):
                     passes.append(compared(prior, looks, *about, look))
                     first_looks.append(compared(prior, looks, *about, "first"))
         hard = [HardNegatives(None, None)] * len(batches)
-        if how.captions or how.images:
+        if wanted.captions or wanted.images:
             hard = step_hard_negatives(
-                first_looks, batches, how,
+                first_looks, batches, wanted,
                 candidates=1 + self.config.negatives, pad_id=self.model.text.roberta.config.pad_token_id,
             )  # fmt: skip
         priors = step_prior_losses(passes, config) if weights.prior else [None] * len(batches)
         return list(map(StepAhead, priors, hard))
 
     def losses(self, model: nn.Module, batch: RetrievalBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
-        weights, prior, how = self.config.loss, self.config.prior, self._draw
+        weights, prior, wanted = self.config.loss, self.config.prior, self._draw
         samples, own = len(batch.image_index), self._own_captions(batch)
         token_ids, is_token = self._texts(batch)
 
         def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
             whole = getattr(model, "module", model)
             if ahead is None:
-                hard = find_hard(whole, texts.take(own), first, batch, how)
+                hard = find_hard(whole, texts.take(own), first, batch, wanted)
             else:
                 hard = take_hard(whole, first, ahead.hard)
             return hard.first, make_pairs(texts, own, batch.image_index, hard)
@@ -136,11 +136,11 @@ class RetrievalTask(VisionLanguageTask):
         with arithmetic(self.config.run.precision, batch.images.device):
             needed = decoder_losses_of(self.config, self.model.vision)
             out = model(batch.images, token_ids, is_token, pair=pair, **needed)
-        terms, candidates, mistaken = {}, len(token_ids), len(out.logits.rank) - samples * how.images
+        terms, candidates, mistaken = {}, len(token_ids), len(out.logits.rank) - samples * wanted.images
         if weights.ranking:
             scores = out.logits.rank[:candidates].unflatten(0, (samples, -1))  # (B, C)
             terms["ranking"] = weights.ranking * ranking_loss(scores)
-            if how.images:
+            if wanted.images:
                 false = out.logits.rank[mistaken:].unflatten(0, (samples, -1))  # (B, K)
                 terms["image_ranking"] = weights.ranking * ranking_loss(torch.cat([scores[:, :1], false], dim=1))
         if weights.itm:

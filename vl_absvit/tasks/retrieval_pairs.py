@@ -1,23 +1,35 @@
 """The pairs of caption and image that a training pass of retrieval reads, hard negatives among them.
 
-Shapes: B samples, C captions of each that are read, the own one first, K hard images per caption, I distinct images,
-T tokens.
+Hard captions travel between ranks, which keeps the work of every rank the same. Of hard images, pixels travel. The pass
+of a caption looks at its hard images again, with gradient. First looks would be larger (base size, 224 px, fp32: 3 MB
+with the first block's projections, against 0.6 MB of pixels). Those of the whole batch would go one way and their
+gradients the other. First looks of other passes have no gradient either: a step in several passes would be another than
+in one. Looking again costs one first look more per hard image, and nothing where one process takes a step in one pass.
+
+Shapes: B samples in a pass of this rank, A in all passes of all ranks; P passes in an optimizer step; C captions of
+each sample that are read, the own one first; K hard images per caption; I distinct images; T tokens.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
-from vl_absvit.distributed import world_size
-from vl_absvit.models.looks import FirstLook
+from vl_absvit.distributed import gather_with_grad, world_size
+from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
-from vl_absvit.tasks import hard_captions, hard_images
-from vl_absvit.tasks.hard_captions import HardCaptions
-from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
+from vl_absvit.tasks.hard_negatives import Draw, StepSamples, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
+
+
+class HardCaptions(NamedTuple):
+    """What a forward pass has to read beside its own captions."""
+
+    token_ids: Tensor  # (B, T)
+    is_token: Tensor  # (B, T)
 
 
 class HardNegatives(NamedTuple):
@@ -28,7 +40,7 @@ class HardNegatives(NamedTuple):
 
 
 def step_hard_negatives(
-    passes: Sequence[Compared], batches: Sequence[RetrievalBatch], how: Draw, *, candidates: int, pad_id: int
+    passes: Sequence[Compared], batches: Sequence[RetrievalBatch], wanted: Draw, *, candidates: int, pad_id: int
 ) -> list[HardNegatives]:
     """For every pass of an optimizer step what would be drawn, had the step one pass alone.
 
@@ -38,13 +50,13 @@ def step_hard_negatives(
         candidates: captions per sample in ``batches``.
         pad_id: fills shorter texts.
     """
-    known = exchange(batches)
-    chosen = choose(passes, known, how)
+    known = exchange_samples(batches)
+    chosen = choose_hard_negatives(passes, known, wanted)
     captions = images = [None] * len(batches)
-    if how.captions:
-        captions = hard_captions.to_read(batches, known, chosen.captions, candidates=candidates, pad_id=pad_id)
-    if how.images:
-        images = hard_images.to_look_at(batches, known, chosen.images)
+    if wanted.captions:
+        captions = _captions_to_read(batches, known, chosen.captions, candidates=candidates, pad_id=pad_id)
+    if wanted.images:
+        images = _images_to_look_at(batches, known, chosen.images)
     return list(map(HardNegatives, captions, images))
 
 
@@ -56,7 +68,7 @@ class Found(NamedTuple):
     images: Tensor | None  # (B * K,) rows of ``first``, of the captions; those of a caption are adjacent
 
 
-def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBatch, how: Draw) -> Found:
+def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBatch, wanted: Draw) -> Found:
     """Draw hard negatives where a step is one pass.
 
     Args:
@@ -64,17 +76,17 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
         first: at the batch's images.
     """
     captions = images = None
-    if how.captions or how.images:
-        known = exchange([batch])
+    if wanted.captions or wanted.images:
+        known = exchange_samples([batch])
         own_pass = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
-        chosen = choose([own_pass], known, how)
-        if how.captions:
-            captions = hard_captions.travelled(own, known, chosen.captions[0])
-        if how.images and world_size() == 1:  # all images of the step have been looked at
+        chosen = choose_hard_negatives([own_pass], known, wanted)
+        if wanted.captions:
+            captions = _gather_captions(own, known, chosen.captions[0])
+        if wanted.images and world_size() == 1:  # all images of the step have been looked at
             images = chosen.images.flatten()
-        elif how.images:
-            (pixels,) = hard_images.to_look_at([batch], known, chosen.images)
-            first, images = hard_images.look_at(model.vision, pixels, first)
+        elif wanted.images:
+            (pixels,) = _images_to_look_at([batch], known, chosen.images)
+            first, images = _look_also_at(model.vision, pixels, first)
     return Found(first, captions, images)
 
 
@@ -91,7 +103,7 @@ def take_hard(model: VLAbSViT, first: FirstLook, known: HardNegatives) -> Found:
         if known.captions is not None:
             captions = model.encode_texts(*known.captions)
         if known.images is not None:
-            first, images = hard_images.look_at(model.vision, known.images, first)
+            first, images = _look_also_at(model.vision, known.images, first)
     return Found(first, captions, images)
 
 
@@ -111,4 +123,68 @@ def make_pairs(texts: Texts, own: Tensor, image_index: Tensor, hard: Found) -> P
     if hard.images is not None:
         parts.append(texts.take(own.repeat_interleave(len(hard.images) // samples)))
         about.append(hard.images)
-    return Pairs(hard_captions.join(*parts), torch.cat(about))
+    return Pairs(_join_texts(*parts), torch.cat(about))
+
+
+def _captions_to_read(
+    batches: Sequence[RetrievalBatch], known: StepSamples, rows: Tensor, *, candidates: int, pad_id: int
+) -> list[HardCaptions]:
+    """The captions that each pass of a step reads once more, so that they have a gradient there.
+
+    Args:
+        batches: of this rank's passes.
+        known: of the same passes.
+        rows: which of all captions, (P, B).
+        candidates: captions per sample in ``batches``.
+        pad_id: fills shorter texts.
+    """
+    padded = []
+    for batch in batches:
+        missing = 0, known.text_length - batch.token_ids.shape[1]
+        own_ids, own_is_token = batch.token_ids[::candidates], batch.is_token[::candidates].long()
+        padded.append((F.pad(own_ids, missing, value=pad_id), F.pad(own_is_token, missing)))
+    token_ids, is_token = (gather_with_grad(torch.cat(parts), known.samples) for parts in zip(*padded, strict=True))
+    return [HardCaptions(token_ids[own], is_token[own].bool()) for own in rows]
+
+
+def _images_to_look_at(batches: Sequence[RetrievalBatch], known: StepSamples, rows: Tensor) -> list[Tensor]:
+    """Pixels of the hard images of each pass, (B * K, 3, height, width); those of a caption are adjacent.
+
+    Args:
+        batches: of this rank's passes.
+        known: of the same passes.
+        rows: which of the images of all ranks, (P, B, K).
+    """
+    images = gather_with_grad(torch.cat([batch.images for batch in batches]), known.images)
+    return [images[own.flatten()] for own in rows]
+
+
+def _gather_captions(own: Texts, known: StepSamples, rows: Tensor) -> Texts:
+    """Encoded captions of all ranks, with gradient, where a step is one pass.
+
+    Args:
+        own: the own captions of this rank's samples, (B, T).
+        known: of the same pass.
+        rows: which of all, (B,).
+    """
+    texts, counts = _pad(own, known.text_length), known.samples
+    is_token = gather_with_grad(texts.is_token.long(), counts).bool()
+    every = Texts(gather_with_grad(texts.tokens, counts), is_token, gather_with_grad(texts.prior, counts))
+    return every.take(rows)
+
+
+def _look_also_at(vision: VisualEncoder, pixels: Tensor, first: FirstLook) -> tuple[FirstLook, Tensor]:
+    """First looks at images behind those that are there, and their rows, (images,)."""
+    rows = len(first.tokens) + torch.arange(len(pixels), device=pixels.device)
+    return first.followed_by(vision.look_once(pixels)), rows
+
+
+def _join_texts(*parts: Texts) -> Texts:
+    """Texts one below the other, padded to the longest."""
+    length = max(part.is_token.shape[1] for part in parts)
+    return Texts(*map(torch.cat, zip(*(_pad(part, length) for part in parts), strict=True)))
+
+
+def _pad(texts: Texts, length: int) -> Texts:
+    missing = length - texts.is_token.shape[1]
+    return Texts(F.pad(texts.tokens, (0, 0, 0, missing)), F.pad(texts.is_token, (0, missing)), texts.prior)

@@ -8,7 +8,7 @@ width, W text width.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
+from vl_absvit.evaluation.chunk_store import FileChunkStore
 from vl_absvit.evaluation.retrieval_metrics import consecutive_folds, listed_pairs
 from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
@@ -38,21 +39,6 @@ class GalleryScores(NamedTuple):
     pairs: np.ndarray | None  # (I, C) float32, the whole model's; NaN where no shortlist asks; None for the first look
 
 
-class ChunkStore(Protocol):
-    """Where finished chunks are kept between two starts of the same evaluation."""
-
-    def get(self, name: str) -> np.ndarray | None: ...
-    def put(self, name: str, array: np.ndarray) -> None: ...
-
-
-class _NoStore:
-    def get(self, name: str) -> None:
-        return None
-
-    def put(self, name: str, array: np.ndarray) -> None:
-        pass
-
-
 @torch.no_grad()
 def score_gallery(
     model: VLAbSViT,
@@ -64,7 +50,7 @@ def score_gallery(
     folds: int = 1,
     batch_size: int | None = None,
     num_workers: int = 0,
-    store: ChunkStore | None = None,
+    store: FileChunkStore | None = None,
 ) -> GalleryScores:
     """Score the gallery's pairs.
 
@@ -102,10 +88,10 @@ class GalleryScorer:
         gallery: CaptionGallery,
         batch_size: int | None,
         bar: Progress,
-        store: ChunkStore | None = None,
+        store: FileChunkStore | None = None,
     ) -> None:
         self.model, self.gallery, self.bar = model, gallery, bar
-        self.store = _NoStore() if store is None else store
+        self.store = store
         parameter = next(model.vision.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.batch_size = batch_size or pairs_at_once(self.device)
@@ -117,18 +103,16 @@ class GalleryScorer:
 
     def compare(self, keep: bool, num_workers: int) -> np.ndarray:
         """The dual encoder's scores, (I, C) on every process; with ``keep`` the first looks stay for ``judge``."""
-        done = {chunk: self.store.get(_name("similarity", chunk)) for chunk in self.chunks}
+        done = {chunk: self._stored("similarity", chunk) for chunk in self.chunks}
         todo = [
-            chunk
-            for chunk in self.chunks
-            if done[chunk] is None or (keep and self.store.get(_name("pairs", chunk)) is None)
+            chunk for chunk in self.chunks if done[chunk] is None or (keep and self._stored("pairs", chunk) is None)
         ]
         loader = batch_loader(self.gallery.images, [self._rows(chunk).tolist() for chunk in todo], num_workers)
         bar_task = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
         for chunk, images in zip(todo, loader, strict=True):
             first = self.model.vision.look_once(to_device(images, self.device).to(self.dtype))
             done[chunk] = self._similarity(first)
-            self.store.put(_name("similarity", chunk), done[chunk])
+            self._store("similarity", chunk, done[chunk])
             if keep:
                 self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
             self.bar.update(bar_task, advance=1)
@@ -141,13 +125,21 @@ class GalleryScorer:
         bar_task = self.bar.add_task("pairs", total=total)
         tables = []
         for chunk, part in zip(self.chunks, rows, strict=True):
-            scores = self.store.get(_name("pairs", chunk))
+            scores = self._stored("pairs", chunk)
             if scores is None:
                 scores = self._judge_chunk(chunk, part)
-                self.store.put(_name("pairs", chunk), scores)
+                self._store("pairs", chunk, scores)
             tables.append(scores)
             self.bar.update(bar_task, advance=int(part.sum()))
         return self._gather(tables)
+
+    def _stored(self, kind: str, chunk: int) -> np.ndarray | None:
+        """A chunk that an interrupted evaluation has finished."""
+        return None if self.store is None else self.store.get(f"{kind}-{chunk:06d}")
+
+    def _store(self, kind: str, chunk: int, scores: np.ndarray) -> None:
+        if self.store is not None:
+            self.store.put(f"{kind}-{chunk:06d}", scores)
 
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
         """Scores of one chunk's images and all captions, (images, C)."""
@@ -222,10 +214,6 @@ class _Room:
             return tensor.cpu()
         self._left -= tensor.nbytes
         return tensor
-
-
-def _name(kind: str, chunk: int) -> str:
-    return f"{kind}-{chunk:06d}"
 
 
 class _EncodedCaptions:
