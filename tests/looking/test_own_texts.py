@@ -103,7 +103,7 @@ def test_a_file_without_lines_of_text_is_refused(folder, content):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="absent.jsonl: No such file"):
+    with pytest.raises(InputError, match="absent.jsonl: no such file"):
         read_requests(tmp_path / "absent.jsonl")
 
 

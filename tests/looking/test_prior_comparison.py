@@ -8,7 +8,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vis
 from vl_absvit.data.collate import pad_texts
 from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
-from vl_absvit.looking.prior_comparison import ClassPriors, TextPriors, load_steerable, strength, sweep
+from vl_absvit.looking.prior_comparison import class_priors, load_steerable, strength, sweep, text_priors
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
@@ -42,7 +42,7 @@ def folders(world, tmp_path_factory):
 @pytest.fixture(params=["vqa", "retrieval", "classifier", "qkv"])
 def priors(request, folders):
     checkpoint = load_steerable(folders[request.param])
-    return ClassPriors(checkpoint, CLASSES) if request.param == "classifier" else TextPriors(checkpoint, TEXTS)
+    return class_priors(checkpoint, CLASSES) if request.param == "classifier" else text_priors(checkpoint, TEXTS)
 
 
 @pytest.fixture
@@ -55,19 +55,19 @@ def test_the_prior_of_a_text_is_the_projection_of_its_sentence(folders):
     ids = checkpoint.tokenizer(TEXTS)["input_ids"]
     with torch.no_grad():
         expected = checkpoint.model.encode_texts(*pad_texts(ids, checkpoint.tokenizer.pad_token_id)).prior
-    torch.testing.assert_close(TextPriors(checkpoint, TEXTS).vectors, expected)
-    one = TextPriors(checkpoint, TEXTS[1:2])
+    torch.testing.assert_close(text_priors(checkpoint, TEXTS).vectors, expected)
+    one = text_priors(checkpoint, TEXTS[1:2])
     torch.testing.assert_close(one.vectors[0], expected[1])
     tokens = torch.randn(5, 5, 16)
     torch.testing.assert_close(one.cosines(tokens)[:, 0], prior_similarity(expected, tokens, "max")[1])
     assert checkpoint.model.pool == "lse"
     torch.testing.assert_close(one.logits(tokens)[:, 0], prior_similarity(expected, tokens, "lse")[1] / 0.07)
-    assert one.probabilities(tokens) is None
+    assert one.probabilities is None
 
 
 def test_the_prior_of_a_class_is_its_row_of_the_head(folders):
     checkpoint = load_steerable(folders["classifier"])
-    priors, vision = ClassPriors(checkpoint, CLASSES), checkpoint.model.vision
+    priors, vision = class_priors(checkpoint, CLASSES), checkpoint.model.vision
     rows = [checkpoint.classes.index(name) for name in CLASSES]
     assert torch.equal(priors.vectors, vision.head.weight[rows])
     tokens = torch.randn(5, 5, 16)
@@ -84,7 +84,7 @@ def test_a_classifier_looks_as_it_did_in_training(folders, images):
     model = load_steerable(folders["classifier"]).model
     with torch.no_grad():
         before = model(images).second_logits
-    priors = ClassPriors(load_steerable(folders["classifier"]), CLASSES)
+    priors = class_priors(load_steerable(folders["classifier"]), CLASSES)
     with torch.no_grad():
         query = priors.vision.look_twice(images)
     assert torch.equal(priors.vision.forward_head(query.second.tokens), before), "the trainable query is untouched"
@@ -146,6 +146,6 @@ def test_what_no_prior_steers_with_a_strength_is_refused(world, tmp_path, top_do
 
 def test_unknown_classes_and_long_texts_are_refused(folders):
     with pytest.raises(InputError, match="prior 'unicorn': expected one of the checkpoint's 127 classes, blue_dotted_"):
-        ClassPriors(load_steerable(folders["classifier"]), ["red_solid_star", "unicorn"])
+        class_priors(load_steerable(folders["classifier"]), ["red_solid_star", "unicorn"])
     with pytest.raises(InputError, match="prior 'why why .*: the checkpoint reads at most 24 tokens"):
-        TextPriors(load_steerable(folders["vqa"]), ["a red star", "why " * 50])
+        text_priors(load_steerable(folders["vqa"]), ["a red star", "why " * 50])

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config
 from vl_absvit.demo.world import write_pairs
-from vl_absvit.looking.prior_comparison import ClassPriors, TextPriors, load_steerable, sweep
+from vl_absvit.looking.prior_comparison import class_priors, load_steerable, sweep, text_priors
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.vqa import VQATask
 
@@ -109,7 +109,7 @@ def test_the_table_is_that_of_every_pair_asked_for_its_left_and_for_its_right_th
     for pair in json.loads((tmp_path / "pairs/pairs.json").read_text()):
         things = pair["left"], pair["right"]
         texts = [f"a {thing.replace('_', ' ')}" for thing in things]
-        priors = TextPriors(checkpoint, texts) if kind == "vqa" else ClassPriors(checkpoint, things)
+        priors = text_priors(checkpoint, texts) if kind == "vqa" else class_priors(checkpoint, things)
         with Image.open(tmp_path / "pairs" / pair["file"]) as picture:
             images = priors.transform(picture)[None]
         result = sweep(priors, images, torch.tensor([0, 1]), torch.tensor([0, 0]), [30.0], block=-1)

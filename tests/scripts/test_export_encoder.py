@@ -11,9 +11,8 @@ from safetensors import safe_open
 import vl_absvit.models  # noqa: F401  (registers the models)
 from tests.run_script import run_script
 from tests.tiny_vqa import tiny_vision, tiny_vqa_config
-from vl_absvit.looking.prior_comparison import TextPriors
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
-from vl_absvit.tasks.vl_checkpoint import load_parts
+from vl_absvit.tasks.vl_checkpoint import load_parts, priors_of
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.variants import VARIANTS
 
@@ -58,7 +57,7 @@ def test_the_encoder_of_a_vqa_model_sees_what_it_saw(world, tmp_path, export, to
 def test_a_text_becomes_the_encoders_own_prior(finetuned, export):
     folder = finetuned / "vqa/checkpoints/best"
     checkpoint, text = load_parts(folder), "Is there a red ring?"
-    prior = TextPriors(checkpoint, [text]).vectors.expand(2, -1)
+    prior = priors_of(checkpoint, [text]).expand(2, -1)
     model = export(folder, "--prior", text)
     assert torch.equal(model.forward_features(IMAGES), checkpoint.model.vision.look_twice(IMAGES, prior).seen(None))
 

@@ -35,7 +35,15 @@ from vl_absvit.hub import find
 from vl_absvit.looking.geometry import Box, cell_centres, seen_box
 from vl_absvit.looking.maps import check_block
 from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS, several_priors
-from vl_absvit.looking.prior_comparison import ClassPriors, Priors, TextPriors, View, load_steerable, sweep, sweep_pairs
+from vl_absvit.looking.prior_comparison import (
+    Priors,
+    View,
+    class_priors,
+    load_steerable,
+    sweep,
+    sweep_pairs,
+    text_priors,
+)
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 
@@ -82,7 +90,7 @@ def main() -> None:
         "block": arguments.block,
         "precision": arguments.precision,
     }
-    name_priors = TextPriors if reads_texts else ClassPriors
+    name_priors = text_priors if reads_texts else class_priors
     with arithmetic(arguments.precision, device):
         if arguments.image is not None:
             picture = open_rgb(arguments.image)

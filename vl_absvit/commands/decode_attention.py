@@ -47,10 +47,9 @@ from vl_absvit.looking.linear_decoder import (
     shared_scale,
 )
 from vl_absvit.looking.pages import MAX_PRIORS, DecodedPrior, decoded_page
-from vl_absvit.looking.prior_comparison import TextPriors
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.trunk_file import images_of_split
-from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, priors_of
 
 NOTE = "Top-down: what the feedback adds to the decoded input, as a change of mid-grey, one factor for all texts."
 DEFINITIONS = {
@@ -92,7 +91,7 @@ def main() -> None:
     pictures = []
     with arithmetic(arguments.precision, device):
         # A text that the model cannot read stops here, before the fit.
-        priors = [TextPriors(checkpoint, subject.texts).vectors if vision.uses_prior else None for subject in subjects]
+        priors = [priors_of(checkpoint, subject.texts) if vision.uses_prior else None for subject in subjects]
         decoder, fit = fit_and_judge(checkpoint, images, fit_ids, held_out_ids, arguments)
         with progress() as bar:
             asked = zip(subjects, priors, strict=True)

@@ -1,4 +1,4 @@
-"""The model's side of ``linear_decoder.py``: z_0 of pictures, and what is fed back to it.
+"""Decoded pictures of a model: of z_0, and of the feedback to it (``linear_decoder.py`` has the decoder).
 
 Per block l, deepest first, AbSViT's feedback makes r_l = R_l r_{l+1} and td_l = T_l r_l [AbS 2.5]. R_l is trained to
 reconstruct the block's input, so that r_1 lives where z_0 does, and it is r_1 that is decoded. T_1 takes it from there
@@ -93,7 +93,7 @@ def reconstructed_input(
 def decode_image(
     checkpoint: VLCheckpoint, decoder: LinearDecoder, picture: Image.Image, prior: Tensor | None
 ) -> Decoded:
-    """Decode the first block's input, what every prior has the feedback bring to it, and their sum.
+    """Decode the first block's input, the feedback of every prior to it, and their sum.
 
     Args:
         picture: RGB, upright.

@@ -1,4 +1,4 @@
-"""Where a model looks: every kind of map, from the forward pass that answers a question or judges a caption.
+"""Every kind of map, from the forward pass that answers a question or judges a caption.
 
 Shapes: B questions or captions, I images, A answers, N image tokens, h x w patches.
 """
@@ -40,13 +40,13 @@ MAPS = (
 )
 """Every kind of map; ``maps.py`` defines them."""
 OF_PRIOR = ("prior_mask",)
-"""Those that an encoder without prior does not have."""
+"""Maps that an encoder without prior does not have."""
 OF_CLS = ("bottom_up_cls", "top_down_cls")
-"""Those that an encoder without CLS token does not have."""
+"""Maps that an encoder without CLS token does not have."""
 OF_SECOND_LOOK = ("top_down", "top_down_cls", "difference")
-"""Those that an encoder that looks once does not have."""
+"""Maps that an encoder that looks once does not have."""
 OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
-"""Those that measure the tokens of a block that can be chosen."""
+"""Maps that measure the tokens of a block that can be chosen."""
 
 
 class MapChoice(NamedTuple):
@@ -58,7 +58,7 @@ class MapChoice(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What the model says and where it looked."""
+    """The model's logits and maps of where it looked."""
 
     logits: Tensor | MatchScores  # (B, A) of answers, or of B captions
     maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for

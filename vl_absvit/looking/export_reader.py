@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vl_absvit.data.bounded import check_ordinary
-from vl_absvit.data.json_files import form_name
 from vl_absvit.data.raw_folder import is_same, size_of
-from vl_absvit.data.strict_json import parse, shown
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.looking.geometry import Box
+from vl_absvit.looking.json_lines import read_json_lines
 from vl_absvit.looking.own_texts import TextKind
 
 IMAGE_FROM_HERE = "image_from_here"
@@ -145,55 +145,32 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
         InputError: the index is missing or empty, a line is not as ``EXPECTED`` says, or an id comes twice.
     """
     path = Path(folder) / "index.jsonl"
-    try:
-        check_ordinary(path)
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; see scripts/export_attention.py") from error
-    except (OSError, UnicodeDecodeError, InputError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+    if not path.exists():
+        raise InputError(f"{path}: no such file; see scripts/export_attention.py")
+    place_of: dict[str, str] = {}
     entries: list[dict[str, Any]] = []
-    first_line: dict[str, int] = {}
-    found: TextKind | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        source = f"{path}:{number}"
-        entry = _parse(line, source)
-        found = found or kind_of(entry)
+    for number, entry in read_json_lines(path):
+        place = f"{path}:{number}"
+        found = kind_of(entries[0] if entries else entry)
         if kind not in (None, found):
             raise InputError(f"{path}: expected an export of {kind}s, got one of {found}s")
-        _check_fields(entry, EXPECTED[found], source)
-        if entry["id"] in first_line:
-            raise InputError(f"{path}:{number}: the id {entry['id']!r} is also on line {first_line[entry['id']]}")
-        first_line[entry["id"]] = number
+        for name, (form, is_right) in EXPECTED[found].items():
+            if name not in entry:
+                raise InputError(f"{place}: expected {form} under {name!r}, got no such key")
+            if not is_right(entry[name]):
+                raise InputError(f"{place}: expected {form} under {name!r}, got {shown(entry[name])}")
+        earlier = place_of.setdefault(entry["id"], place)
+        if earlier != place:
+            raise InputError(f"{place}: the id {entry['id']!r} is also that of {earlier}")
         entries.append(entry)
     if not entries:
         raise InputError(f"{path}: expected a line per question or caption, got none")
     return entries
 
 
-def _parse(line: str, source: str) -> dict[str, Any]:
-    try:
-        entry = parse(line)
-    except ValueError as error:
-        raise InputError(f"{source}: expected JSON: {error}") from error
-    if not isinstance(entry, dict):
-        raise InputError(f"{source}: expected an object, got {form_name(entry)}")
-    return entry
-
-
 def kind_of(entry: dict[str, Any]) -> TextKind:
     """The kind of text that a line of an index is about."""
     return "caption" if "caption" in entry and "prediction" not in entry else "question"
-
-
-def _check_fields(entry: dict[str, Any], expected: Fields, source: str) -> None:
-    for name, (form, is_right) in expected.items():
-        if name not in entry:
-            raise InputError(f"{source}: expected {form} under {name!r}, got no such key")
-        if not is_right(entry[name]):
-            raise InputError(f"{source}: expected {form} under {name!r}, got {shown(entry[name])}")
 
 
 def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
@@ -209,7 +186,8 @@ def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path 
     maps = read_maps(folder, entry)
     image = _find_picture(folder, entry, images)
     record = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
-    values = {name: _as_tuple(entry[name]) for name in record._fields if name in entry}
+    values = {name: entry[name] for name in record._fields if name in entry}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return record(**values | {"image": image, "maps": maps})
 
 
@@ -232,10 +210,6 @@ def _find_picture(folder: Path, entry: dict[str, Any], images: str | Path | None
             f"{folder / 'index.jsonl'}: {kind_of(entry)} {entry['id']}: there is no picture {entry['image']}{hint}"
         )
     return existing[0]
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Texts in, an attention export out: every process takes a contiguous part of what is not done yet."""
+"""Make an attention export of many texts. Every process takes a contiguous part of the texts that are not done yet."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -180,7 +180,7 @@ def _entry(
 
 
 def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
-    """What was said with a text, under its own names; those that the index uses itself get ``given_`` before them."""
+    """Further keys of a request under their own names, with ``given_`` before those that the index uses itself."""
     passed = {}
     for name, value in more.items():
         while name in taken:

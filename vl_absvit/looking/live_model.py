@@ -1,4 +1,4 @@
-"""One question about one picture, answered while a person waits: the answers, and where the model looked.
+"""One question about one picture, answered while a person waits, with maps of where the model looked.
 
 Shapes: h x w patches.
 """
@@ -21,7 +21,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
 from vl_absvit.looking.maps import THIRD_FROM_END
-from vl_absvit.looking.overlay import overlay
+from vl_absvit.looking.overlay import overlay, resized
 from vl_absvit.models.looks import FirstLook
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What the model makes of a question."""
+    """The model's answers to a question and its maps."""
 
     answers: list[Answer]  # the most confident first
     maps: dict[str, np.ndarray]  # name -> (h, w)
@@ -126,9 +126,8 @@ class LiveModel:
         image = self._transform(picture)
         first = self._model.vision.look_once(image[None].to(self._device))
         scale = PICTURE_SIDE / max(picture.size)
-        small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
         box = scaled(seen_box(*picture.size, self._image_size), scale)
-        return _Seen(small, box, image, first)
+        return _Seen(resized(picture, scale), box, image, first)
 
     def _keep(self, content: bytes, seen: _Seen) -> None:
         self._kept[content] = seen

@@ -51,6 +51,11 @@ def spread(grid: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     return whole
 
 
+def resized(picture: Image.Image, factor: float) -> Image.Image:
+    """The picture with ``factor`` times as many pixels along each side, and at least one."""
+    return picture.resize([max(1, round(side * factor)) for side in picture.size], Image.Resampling.LANCZOS)
+
+
 def mark_strongest(picture: Image.Image, grid: np.ndarray, box: Box) -> None:
     """Draw a ring around the centre of every strongest cell into ``picture``, unless all cells are the same."""
     radius = max(3, min(picture.size) // 40)

@@ -6,10 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from vl_absvit.data.bounded import check_ordinary
-from vl_absvit.data.json_files import form_name
-from vl_absvit.data.strict_json import MAX_CHARACTERS, parse, shown
+from vl_absvit.data.strict_json import MAX_CHARACTERS, shown
 from vl_absvit.errors import InputError
+from vl_absvit.looking.json_lines import read_json_lines
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 TextKind = Literal["question", "caption"]
@@ -37,19 +36,7 @@ def read_requests(path: str | Path, kind: TextKind = "question") -> list[Request
         InputError: the file cannot be read, has no line, or has a line of another form; the message names the line.
     """
     path = Path(path)
-    try:
-        check_ordinary(path)
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected JSON Lines in UTF-8: {error}") from error
-    requests: list[Request] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            requests.append(_parse(line, path, number, kind))
+    requests = [_request_of(content, path, number, kind) for number, content in read_json_lines(path)]
     if not requests:
         raise InputError(f'{path}: expected lines such as {{"image": "a.jpg", "{kind}": "{EXAMPLES[kind]}"}}, got none')
     source_of: dict[str, str] = {}
@@ -88,14 +75,9 @@ def make_request(
     return Request(id, Path(image).resolve(), text, source)
 
 
-def _parse(line: str, path: Path, number: int, kind: TextKind) -> Request:
+def _request_of(content: Mapping[str, Any], path: Path, number: int, kind: TextKind) -> Request:
+    """The request of a line of a file."""
     source = f"{path}:{number}"
-    try:
-        content = parse(line)
-    except ValueError as error:
-        raise InputError(f"{source}: expected JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{source}: expected an object, got {form_name(content)}")
     text_key = "question" if kind not in content and "question" in content else kind
     keys = ("image", text_key, "id")
     more = {key: value for key, value in content.items() if key not in keys}

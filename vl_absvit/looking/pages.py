@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vl_absvit.looking.geometry import Box, scaled
-from vl_absvit.looking.overlay import mark_strongest, overlay
+from vl_absvit.looking.overlay import mark_strongest, overlay, resized
 from vl_absvit.looking.sheet import SMALL, Group, Remark, Tile, draw_sheet
 
 RIGHT, WRONG = "#1f7a4d", "#b3372f"
@@ -152,8 +152,7 @@ def _map_tiles(
 ) -> list[Tile]:
     """The picture under each map, by title, or as it is where there is none; at most so wide and high."""
     scale = min(most[0] / picture.width, most[1] / picture.height)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    large, box = picture.resize(size, Image.Resampling.LANCZOS), scaled(box, scale)
+    large, box = resized(picture, scale), scaled(box, scale)
     tiles = []
     for title, grid in maps.items():
         drawn = large if grid is None else overlay(large, grid, box, colormap=colormap)

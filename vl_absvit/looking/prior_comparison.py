@@ -1,14 +1,14 @@
-"""One picture, several priors: how the second look follows what it is asked for, and how strongly.
+"""Second looks at a picture under several priors and strengths of the top-down signal.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023 [AbS], Figures 4, 5 and 8.
 Shapes: P priors, I images, B rows (one prior about one image each), N image tokens, D vision width, h x w patches.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,81 +25,69 @@ from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts, priors_of
 from vl_absvit.variants import VARIANTS, Variant
 
 TEMPERATURE = 0.07
-"""By which the cosines of texts are divided before their softmax, as in the prior loss."""
+"""Divides the cosines of texts before their softmax, as in the prior loss."""
 
 
-class Priors(Protocol):
-    """Named priors and the encoder that they steer."""
+class Priors(NamedTuple):
+    """Named priors, the encoder that they steer, and measures of a look's tokens, (B, N, D) -> (B, P)."""
 
     vision: VisualEncoder
     transform: ImageTransform  # from pictures to the encoder's inputs
     vectors: Tensor  # (P, D)
-
-    def cosines(self, tokens: Tensor) -> Tensor:
-        """Cosine of every prior with what a look has seen as a whole, (B, N, D) -> (B, P)."""
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Numbers whose softmax over some of the priors are their shares in a look, (B, N, D) -> (B, P)."""
-
-    def probabilities(self, tokens: Tensor) -> Tensor | None:
-        """Probability of every prior's class among all classes, (B, N, D) -> (B, P); None without classes."""
+    cosines: Callable[[Tensor], Tensor]  # of every prior with what the look has seen as a whole
+    logits: Callable[[Tensor], Tensor]  # their softmax over some of the priors is the priors' shares in the look
+    probabilities: Callable[[Tensor], Tensor] | None  # of every prior's class among all; None without classes
 
 
-class TextPriors:
-    """Texts, through the text encoder and the prior projection [AbS 2.6]."""
+def text_priors(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Priors:
+    """Texts, through the text encoder and the prior projection [AbS 2.6].
 
-    def __init__(self, checkpoint: VLCheckpoint, texts: Sequence[str]) -> None:
-        """
-        Raises:
-            InputError: a text is longer than the model reads.
-        """
-        self.vision, self._pool = checkpoint.model.vision, checkpoint.model.pool
-        self.transform, self.vectors = checkpoint.preprocessing.transform(), priors_of(checkpoint, texts)
+    Cosines are those with what the dual encoder takes for an image, or with the best patch. Logits are the dual
+    encoder's similarities over the temperature.
 
-    def cosines(self, tokens: Tensor) -> Tensor:
-        """Of priors with what the dual encoder takes for an image, or with the best patch: (B, N, D) -> (B, P)."""
-        pool = "max" if self._pool == "lse" else self._pool
-        return prior_similarity(self.vectors, tokens, pool, self.vision.num_prefix_tokens).T
+    Raises:
+        InputError: a text is longer than the model reads.
+    """
+    vision, pool, vectors = checkpoint.model.vision, checkpoint.model.pool, priors_of(checkpoint, texts)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """As the dual encoder compares texts and images, over the temperature, (B, N, D) -> (B, P)."""
-        return prior_similarity(self.vectors, tokens, self._pool, self.vision.num_prefix_tokens).T / TEMPERATURE
+    def similarity(tokens: Tensor, pool: str) -> Tensor:
+        return prior_similarity(vectors, tokens, pool, vision.num_prefix_tokens).T
 
-    def probabilities(self, tokens: Tensor) -> None:
-        """There are no classes."""
-        return None
+    return Priors(
+        vision,
+        checkpoint.preprocessing.transform(),
+        vectors,
+        cosines=lambda tokens: similarity(tokens, "max" if pool == "lse" else pool),
+        logits=lambda tokens: similarity(tokens, pool) / TEMPERATURE,
+        probabilities=None,
+    )
 
 
-class ClassPriors:
-    """Class prototypes: a class's row of the classification head's weight [AbS, Figures 4 and 5]."""
+def class_priors(checkpoint: ClassifierCheckpoint, classes: Sequence[str]) -> Priors:
+    """Class prototypes: a class's row of the classification head's weight [AbS, Figures 4 and 5].
 
-    def __init__(self, checkpoint: ClassifierCheckpoint, classes: Sequence[str]) -> None:
-        """
-        Raises:
-            InputError: the classifier does not know a class.
-        """
-        for name in classes:
-            if name not in checkpoint.classes:
-                known = f"{', '.join(checkpoint.classes[:3])}{', ...' if len(checkpoint.classes) > 3 else ''}"
-                raise InputError(
-                    f"prior {name!r:.60}: expected one of the checkpoint's {len(checkpoint.classes)} classes, {known}"
-                )
-        self.vision, self.transform = checkpoint.model.vision, checkpoint.transform
-        self._classify = checkpoint.model.classify
-        self._rows = [checkpoint.classes.index(name) for name in classes]
-        self.vectors = self.vision.head.weight.detach()[self._rows]
+    Cosines are those with the features that the head reads. Logits are those of the classes.
 
-    def cosines(self, tokens: Tensor) -> Tensor:
-        """Of prototypes with the features that the head reads, (B, N, D) -> (B, P)."""
-        return cosines(self.vision.forward_head(tokens, pre_logits=True), self.vectors)
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        """Of the classes, (B, N, D) -> (B, P)."""
-        return self._classify(tokens)[:, self._rows]
-
-    def probabilities(self, tokens: Tensor) -> Tensor:
-        """Of the classes among all, (B, N, D) -> (B, P)."""
-        return self._classify(tokens).softmax(dim=-1)[:, self._rows]
+    Raises:
+        InputError: the classifier does not know a class.
+    """
+    for name in classes:
+        if name not in checkpoint.classes:
+            known = f"{', '.join(checkpoint.classes[:3])}{', ...' if len(checkpoint.classes) > 3 else ''}"
+            raise InputError(
+                f"prior {name!r:.60}: expected one of the checkpoint's {len(checkpoint.classes)} classes, {known}"
+            )
+    vision, classify = checkpoint.model.vision, checkpoint.model.classify
+    rows = [checkpoint.classes.index(name) for name in classes]
+    prototypes = vision.head.weight.detach()[rows]
+    return Priors(
+        vision,
+        checkpoint.transform,
+        prototypes,
+        cosines=lambda tokens: cosines(vision.forward_head(tokens, pre_logits=True), prototypes),
+        logits=lambda tokens: classify(tokens)[:, rows],
+        probabilities=lambda tokens: classify(tokens).softmax(dim=-1)[:, rows],
+    )
 
 
 def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:
@@ -120,7 +108,7 @@ def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:
 
 
 def _is_steerable(variant: Variant) -> bool:
-    """Whether the strength counts: it is that of what is fed back, which a prior chooses."""
+    """Whether a prior steers the second look with a strength: the strength is that of the feedback."""
     return variant.uses_prior and variant.feeds_back
 
 
@@ -136,7 +124,7 @@ def strength(vision: VisualEncoder, alpha: float) -> Iterator[None]:
 
 
 class View(NamedTuple):
-    """What a look shows, in B rows."""
+    """Maps and measures of a look, in B rows."""
 
     maps: Tensor  # (B, h, w), lengths of patch tokens
     cosines: Tensor  # (B, P)
@@ -183,14 +171,15 @@ def sweep(
 def _view(priors: Priors, look: FirstLook | Look, block: int, name: str) -> View:
     tokens = look.tokens
     maps = norm_map(priors.vision.outputs(look.states), priors.vision.token_grid(block), block)
-    view = View(maps, priors.cosines(tokens), priors.logits(tokens), priors.probabilities(tokens))
+    probabilities = priors.probabilities and priors.probabilities(tokens)
+    view = View(maps, priors.cosines(tokens), priors.logits(tokens), probabilities)
     if not all(part.isfinite().all() for part in view if part is not None):
         raise InputError(f"{name} gives numbers that are not finite")
     return view
 
 
 class PairViews(NamedTuple):
-    """What a kind of look shows of n pictures of two things, asked for the left and for the right one."""
+    """Maps and logits of n pictures of two things, with the left and the right thing as prior."""
 
     maps: np.ndarray  # (n, 2, h, w)
     logits: np.ndarray | None  # (n, 2, 2), asked for x of the left and of the right thing; None for a map alone

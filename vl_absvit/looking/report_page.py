@@ -24,6 +24,7 @@ from vl_absvit.data.json_files import make_room, write_text
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.looking.export_reader import Exported, ExportedCaption
+from vl_absvit.looking.overlay import resized
 
 TITLES = {
     "prior_mask": "prior mask",
@@ -202,10 +203,10 @@ def _encode_picture(record: Exported) -> str:
     if picture.size != record.image_size:
         got, expected = (" x ".join(map(str, size)) for size in (picture.size, record.image_size))
         raise InputError(f"{_name(record)}: {record.image}: expected {expected} pixels as exported, got {got}")
-    scale = min(1.0, PICTURE_SIDE / max(picture.size))
-    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    resized(picture, min(1.0, PICTURE_SIDE / max(picture.size))).save(
+        stream, "JPEG", quality=JPEG_QUALITY, optimize=True
+    )
     return f"data:image/jpeg;base64,{_base64(stream.getvalue())}"
 
 
