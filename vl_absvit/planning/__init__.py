@@ -1,1 +1,1 @@
-"""What a training run needs, before it starts: memory and operations are counted, time follows from measured rates."""
+"""Plans of training runs: memory and operations are counted, time follows from measured rates."""

@@ -1,4 +1,4 @@
-"""How a step's samples can be divided into passes, what each way needs, and which one to take."""
+"""Ways to divide the samples of a step into passes, the memory and time of each, and the recommended one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from vl_absvit.data.loaders import samples_per_pass
 from vl_absvit.planning.counter import Step
 
 SHOWN = 3
-"""Sizes that fit, the largest ones, which are tried and told of."""
+"""Number of sizes that fit, from the largest on, after which no smaller ones are tried."""
 
 
 class Choice(NamedTuple):
-    """One way to run the configured optimizer step, and what a process needs for it."""
+    """One way to run the configured optimizer step, and the memory and operations of a process."""
 
     precision: str
     checkpointing: bool

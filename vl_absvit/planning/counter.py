@@ -58,7 +58,7 @@ class Counter:
 
     @property
     def states(self) -> States:
-        """What is there all the time."""
+        """Bytes that are allocated all the time."""
         tensors = [*self._model.parameters(), *self._model.buffers()]
         gradients = self.gradient_bytes
         # With several processes gradients are views of these, which are there all the time; else they come and go.

@@ -1,4 +1,4 @@
-"""Memory and time of one real training step on this machine, to hold beside what was counted."""
+"""Memory and time of real training steps on this machine, for comparison with the counted ones."""
 
 import ctypes
 import gc
@@ -80,7 +80,7 @@ def measure_step(config: TaskConfig, facts: Facts, samples: int, device: torch.d
 def hold_against_count(
     config: TaskConfig, facts: Facts, samples: int, device: torch.device, precision: str
 ) -> dict[str, object]:
-    """``measure_step`` in a precision of its own, and what is counted for the same step."""
+    """The result of ``measure_step`` in another precision, and the counts for the same step."""
     counter, checkpointing = Counter(config, facts, device.type), config.vision.gradient_checkpointing
     counted = counter.count(samples, 1, precision=precision, checkpointing=checkpointing)
     step = measure_step(replace(config, run=replace(config.run, precision=precision)), facts, samples, device)

@@ -15,7 +15,7 @@ GIB, TERA, DAY = 2**30, 1e12, 24 * 60 * 60
 
 
 class Setting(NamedTuple):
-    """What is planned for."""
+    """The task and the machine of a plan."""
 
     task: str
     device: str  # whose kernels
@@ -34,7 +34,7 @@ def describe(
     rates: Mapping[str, Rate],
     measured: Sequence[Mapping[str, object]],
 ) -> dict[str, object]:
-    """Everything that is known, as JSON.
+    """The whole plan, as JSON.
 
     Args:
         chosen: the recommended one of ``choices``.

@@ -1,4 +1,4 @@
-"""As if elsewhere: with a GPU's kernels, or among several processes. For tensors without content, on a CPU, alone."""
+"""Simulated settings for tensors without content on a CPU: the kernels of a GPU, or several processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def one_of(processes: int) -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, **names: object) -> Iterator[None]:
-    """Inside, a module or class has other things under these names."""
+    """Inside, attributes of a module or class have these values."""
     real = {name: getattr(owner, name) for name in names}
     try:
         for name, value in names.items():

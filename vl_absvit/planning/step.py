@@ -16,7 +16,7 @@ from vl_absvit.tasks.registry import task_of
 
 
 def find_facts(config: TaskConfig, samples: int | None = None) -> Facts:
-    """What memory and time depend on; see ``Task.find_facts``. ``samples``, if given, replace those in the data."""
+    """Sizes on which memory and time depend, see ``Task.find_facts``; ``samples`` replace those in the data."""
     facts = task_of(config).find_facts(config)
     return facts if samples is None else facts._replace(samples=samples)
 
@@ -30,18 +30,18 @@ def build_model(config: TaskConfig, facts: Facts) -> nn.Module:
 
 
 def make_batch(config: TaskConfig, facts: Facts, samples: int, device: torch.device) -> Any:
-    """A batch of the most that can come, see ``Task.made_up_batch``."""
+    """A batch as large as one can be, see ``Task.made_up_batch``."""
     with torch.device(device):
         return task_of(config).made_up_batch(config, facts, samples)
 
 
 def bare_task(config: TaskConfig, facts: Facts, model: Any) -> Task:
-    """The task of a run without its data: with what ``losses``, ``look_ahead`` and ``lr_of`` use."""
+    """The task of a run without its data: enough for ``losses``, ``look_ahead`` and ``lr_of``."""
     return task_of(config).without_data(config, model, facts)
 
 
 def look_ahead(config: TaskConfig, facts: Facts, model: Any, batches: Sequence[Any]) -> Sequence[Any]:
-    """What the passes of a step need to know of each other; ``model`` has the parts of it that are used."""
+    """Facts that the passes of a step need about each other; ``model`` has the parts that are used."""
     with torch.no_grad():
         return bare_task(config, facts, model).look_ahead(batches, range(len(batches)))
 

@@ -1,4 +1,4 @@
-"""What a computation holds and computes, found out without holding or computing it.
+"""Memory and operations of a computation, counted without computing it.
 
 Everything runs on fake tensors, which have shapes and types and no content, through the same code as a real run.
 """
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 class Tally(TorchDispatchMode):
-    """Counts what runs inside. Asked for the content of a fake tensor, it says 0 or False.
+    """Counts what runs inside. Asked for the content of a fake tensor, it gives 0 or False.
 
     Args:
         resident: tensors that exist already and are not counted.

@@ -1,4 +1,4 @@
-"""What a task owes. The training loop, the planner and the benchmarks know nothing else of data, models or metrics.
+"""The interface of a task. The training loop, the planner and the benchmarks use nothing else of data and models.
 
 A task is one file: the class of its config, its data, losses, evaluation and checkpoint, and batches made up for the
 planner. ``registry.TASKS`` names all tasks.
@@ -38,7 +38,7 @@ _DECODER_LOSSES = ("reconstruction", "transform")
 
 
 class About(NamedTuple):
-    """What to say of a kind of checkpoint to those who find one."""
+    """How a model card describes a kind of checkpoint."""
 
     title: str
     pipeline: str | None  # the hub's name of the task, if it has one
@@ -55,7 +55,7 @@ class Task(ABC):
     select_metric: ClassVar[str]
     """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
     start_option: ClassVar[str] = "--from_checkpoint"
-    """By which another run starts from a checkpoint of this kind."""
+    """Option by which another run starts from a checkpoint of this kind."""
     usual_labels: ClassVar[tuple[int, str] | None] = None
     """Labels of the data that everybody uses, and what they are; None where a head tells no labels apart."""
 
@@ -66,9 +66,10 @@ class Task(ABC):
     """The bare model, whose visual encoder is ``vision``; the loop wraps it and passes the wrapped one on."""
 
     def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
-        """What the losses of each forward pass need to know of the other passes of its optimizer step, on all ranks.
+        """Facts about a whole optimizer step, on all ranks, that the losses of each of its forward passes need.
 
-        Asked, without gradient, where a step has several passes; ``seeds`` are those of their random numbers.
+        The loop calls this without gradient where a step has several passes. ``seeds`` are those of their random
+        numbers.
         """
         return [None] * len(batches)
 
@@ -87,7 +88,7 @@ class Task(ABC):
     def lr_of(self) -> dict[str, float]:
         """Peak learning rate per module path of ``model``; together the paths cover every trainable parameter.
 
-        What has a rate of 0 is out of training (``freeze_zero_rates``).
+        A module with a rate of 0 is not trained (``freeze_zero_rates``).
         """
 
     @abstractmethod
@@ -110,7 +111,7 @@ class Task(ABC):
 
     @classmethod
     def find_facts(cls, config: Any) -> Facts:
-        """What memory and time depend on and the config does not say: read where it is there, assumed where not.
+        """Sizes on which memory and time depend beside the config, read from the data or, without data, assumed.
 
         Raises:
             InputError: the data is there and is not what the config trains on.
@@ -149,19 +150,19 @@ class Task(ABC):
 
     @classmethod
     def without_data(cls, config: Any, model: Any, facts: Facts | None = None) -> Self:
-        """The task as far as its losses, looking ahead and learning rates go; nothing is read."""
+        """A task that can compute losses, look ahead and give learning rates; nothing is read."""
         task = cls.__new__(cls)
         task.config, task.model = config, model
         return task
 
 
 def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
-    """Words that say how to train on from a checkpoint in another way than it was trained."""
+    """Advice for training from a checkpoint in another way than it was trained."""
     return f"start a new run from it: {option} {checkpoint} --run.output NEW"
 
 
 def log_left_out_losses(config: TaskConfig, model: nn.Module, has_prior: bool) -> None:
-    """Log the losses that the config asks for and the model has nothing to train with, and what no loss trains.
+    """Log configured losses that have nothing to train in this model, and parameters that no loss trains.
 
     Args:
         has_prior: whether there is a prior that comes from a text.
@@ -177,7 +178,7 @@ def log_left_out_losses(config: TaskConfig, model: nn.Module, has_prior: bool) -
 
 
 def freeze_zero_rates(config: TaskConfig, model: Any, lr_of: Mapping[str, float]) -> None:
-    """Take out of training what has a learning rate of 0, and say so.
+    """Freeze the modules whose learning rate is 0, and log their names.
 
     Args:
         model: of the task.

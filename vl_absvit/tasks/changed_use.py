@@ -1,6 +1,6 @@
-"""How a checkpoint's weights were used when they were trained, beside how a run that starts from them uses them.
+"""Differences between how a checkpoint's weights were trained and how a run that starts from them uses them.
 
-Shapes tell neither the number of heads nor how strongly a signal is fed back: weights load either way.
+Neither the number of heads nor the strength of the feedback shows in the shapes of weights: they load either way.
 """
 
 import logging
@@ -16,23 +16,23 @@ log = logging.getLogger(__name__)
 
 HEADS = {("vision", "num_heads"): "vision.num_heads", ("fusion", "num_heads"): "fusion.num_heads",
          ("text", "num_attention_heads"): "text.num_heads"}  # fmt: skip
-"""Of attention: with another number, the same rows of queries and keys belong to other heads."""
+"""Numbers of attention heads. With another number, the same rows of queries and keys belong to other heads."""
 STEERING = ("top_down", "modulation", "gain", "mask")
 USES = {("vision", name): f"vision.{name}" for name in (*STEERING, "image_statistics")} | {
     ("sentence",): "prior.sentence", ("pool",): "prior.pool",
     ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
 }  # fmt: skip
-"""What training may well change, and the reader of a log should know."""
+"""Settings that a run may change. Changes are logged."""
 
 
 def log_changed_use(folder: str | None, now: Mapping[str, Any]) -> None:
-    """Log what ``check_use`` finds for a run that starts from a checkpoint, if it does."""
+    """Log what ``check_use`` finds where a run starts from a checkpoint."""
     if folder is not None and (changed := check_use(read_json(Path(folder) / "config.json", dict), now, folder)):
         log.info(changed)
 
 
 def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> str | None:
-    """What a start changes in how the weights are used, in words; None where it changes nothing.
+    """Words on what a start changes in the use of the weights; None where it changes nothing.
 
     Args:
         saved: ``config.json`` of the checkpoint; what it lacks is not compared.

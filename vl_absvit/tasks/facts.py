@@ -1,4 +1,4 @@
-"""What memory and time depend on and a config does not say: sizes of the data, of the head and of the text encoder."""
+"""Sizes on which memory and time depend beside the config: of the data, of the head and of the text encoder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ PUBLISHED = {"roberta-base": (768, 12, 12), "roberta-large": (1024, 24, 16)}
 
 @dataclass(frozen=True)
 class Words:
-    """What a text encoder from scratch takes from its tokenizer; it stands in for one."""
+    """The facts about its tokenizer that a text encoder from scratch needs; stands in for a tokenizer."""
 
     vocab_size: int
     pad_token_id: int | None
@@ -41,7 +41,7 @@ class Facts(NamedTuple):
 
 
 def sum_of_counts(data: DataConfig, kind: str, counted: str, *less: str) -> int:
-    """Over the training splits of prepared data, what its manifest counts under a name, less some of its other counts.
+    """Sum over the training splits of a count in the manifest of prepared data, less some other counts.
 
     Raises:
         InputError: the data is of another kind, a split is not there, or nothing is counted.
@@ -69,7 +69,7 @@ def text_sizes(text: TextConfig) -> tuple[RobertaConfig | Words, tuple[str, ...]
 
 
 def _words(name: str) -> Words:
-    """What a text encoder from scratch needs to know of its tokenizer, which has to be able to pad."""
+    """The facts about a tokenizer, which has to be able to pad."""
     if not Path(name).is_dir():
         roberta = _published_sizes("text.tokenizer", name)
         return Words(roberta.vocab_size, roberta.pad_token_id, roberta.bos_token_id, roberta.eos_token_id)

@@ -1,4 +1,4 @@
-"""What a run starts from, wherever that is: names on the hub become the folders that they are fetched into."""
+"""Configs with folders in place of names on the hub. Weights and tokenizers are fetched into these folders."""
 
 from dataclasses import replace
 from typing import TypeVar
@@ -16,7 +16,7 @@ def fetched_trunk(config: AnyConfig) -> AnyConfig:
     """The config with a folder in place of the name on the hub of ``vision.weights``.
 
     Raises:
-        InputError: it is neither here nor to be had from there.
+        InputError: the weights are neither here nor on the hub.
     """
     if config.vision.weights in (None, "timm"):
         return config
@@ -28,8 +28,8 @@ def fetched(config: WithTexts) -> WithTexts:
     """The config with a folder in place of every name on the hub; nothing is fetched that the run does not read.
 
     Raises:
-        InputError: something is neither here nor to be had from there.
-        ConfigError: the same of ``text.model``.
+        InputError: a part is neither here nor on the hub.
+        ConfigError: the same for ``text.model``.
     """
     start = config.from_checkpoint
     if start is not None:

@@ -1,4 +1,4 @@
-"""The card of a checkpoint folder: what the model is, what it learned from, how good it was, and how to open it."""
+"""The card of a checkpoint folder: the model, its training, its metrics, and how to open it."""
 
 import json
 import math

@@ -29,7 +29,7 @@ def looks_up_to(
 
 
 class Compared(NamedTuple):
-    """What the prior loss compares: the priors of B texts with the tokens of I images."""
+    """The inputs of the prior loss: the priors of B texts and the tokens of I images."""
 
     prior: Tensor  # (B, D)
     tokens: Tensor  # (I, N, D)
@@ -42,7 +42,7 @@ class Compared(NamedTuple):
 def compared(
     prior: Tensor, looks: TwoLooks, image_index: Tensor, image_ids: Tensor, look: Literal["first", "second"]
 ) -> Compared:
-    """What is compared of one forward pass.
+    """The inputs of the prior loss in one forward pass.
 
     Args:
         prior: of texts that are about images of the pass, (B, D).
@@ -81,7 +81,7 @@ def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
 
 
 def joined(passes: Sequence[Compared]) -> Compared:
-    """What several forward passes compare, one below the other."""
+    """The inputs of several forward passes, one below the other."""
     rows = [len(one.tokens) for one in passes]
     own_row = torch.cat([one.own_row + sum(rows[:number]) for number, one in enumerate(passes)])
     prior, tokens, image_ids = (

@@ -1,4 +1,4 @@
-"""What of a checkpoint folder goes to the hub: all that opens it, and a card in place of its README."""
+"""The files of a checkpoint folder that go to the hub: all that opens it, and a card in place of its README."""
 
 import json
 from collections.abc import Mapping

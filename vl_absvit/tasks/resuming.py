@@ -1,6 +1,6 @@
-"""A run that goes on needs nothing that it started from: weights, tokenizer, sizes and history are in its checkpoint.
+"""How a run goes on from its own checkpoint, which holds weights, tokenizer, sizes and history.
 
-Its data is known by its content, wherever it lies now.
+The run's data is recognised by its content, wherever it is now.
 """
 
 import logging
@@ -62,10 +62,10 @@ def model_as_saved(config: TaskConfig, checkpoint: Path) -> VLAbSViT:
 
 
 def history(checkpoint: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``training.json`` of a run that goes on says: what its checkpoint says.
+    """The content of ``training.json`` of a run that goes on: that of its checkpoint.
 
     Args:
-        data: what the run trains on now; an earlier version did not tell its content.
+        data: description of the run's data; checkpoints of earlier versions lack its content.
     """
     path = checkpoint / TRAINING
     saved = read_json(path, dict) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""What a retrieval number means: the protocol in words, and everything that the scores depend on."""
+"""The protocol of a retrieval evaluation in words, and everything that its scores depend on."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,7 +63,7 @@ def describe_protocol(
 
 
 def request_of(checkpoint: str | Path, data: str | Path, split: str, **settings: str | int | None) -> dict[str, Any]:
-    """Everything that scores depend on, wherever it lies, to be compared before an interrupted evaluation goes on."""
+    """Everything that scores depend on, by content. It is compared before an interrupted evaluation goes on."""
     return {
         "weights": fingerprint(Path(checkpoint) / "model.safetensors")["sha256"],
         "architecture": fingerprint(Path(checkpoint) / "config.json")["sha256"],

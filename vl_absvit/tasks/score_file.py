@@ -1,4 +1,4 @@
-"""What an evaluation of retrieval was computed from, in a file from which everybody can compute it again."""
+"""A file of the scores behind an evaluation of retrieval, from which its metrics can be computed again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tokenizer that a run reads texts with, which has to be the one that its text encoder was trained with."""
+"""The tokenizer of a run. It has to be the one that the run's text encoder was trained with."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ def check_same_tokenizer(folder: str, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer that a run reads texts with, which has to be the text encoder's.
+    """The tokenizer of a run, which has to be the text encoder's.
 
     Raises:
         InputError: there is none.
@@ -92,8 +92,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     as RoBERTa's.
 
     Raises:
-        InputError: there is none, it is damaged, it comes as a program, which is never run, or it knows no words:
-            transformers makes such a one where files are missing.
+        InputError: there is no tokenizer, it is damaged, it needs a program, which is never run, or it knows no words.
+            Transformers makes such a one where files are missing.
     """
     folder = find(name, "tokenizer", only=TEXTS, is_text=True).path
     telling = ("tokenizer.json", "tokenizer_config.json", "config.json")

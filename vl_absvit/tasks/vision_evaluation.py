@@ -1,4 +1,4 @@
-"""Evaluation of a pretrained classifier on folders of images: which classes are judged, on what, and by which look.
+"""Evaluation of a pretrained classifier on folders of images.
 
 Shapes: I images, C judged classes.
 """
@@ -106,7 +106,7 @@ def count_images(folder: Path, classes: JudgedClasses) -> dict[str, int]:
 
 
 class CorruptionFolders(NamedTuple):
-    """What of ImageNet-C is there."""
+    """The parts of ImageNet-C in a folder."""
 
     present: dict[str, dict[int, Path]]  # by corruption in the paper's order, then severity
     missing: list[str]  # "frost/3", ...
@@ -156,7 +156,7 @@ def _other_folders(root: Path, present: Mapping[str, Mapping[int, Path]]) -> lis
 
 
 class Outcome(NamedTuple):
-    """How every image of a folder fared, in order of class folder and file name."""
+    """The result for every image of a folder, in order of class folder and file name."""
 
     labels: np.ndarray  # (I,), place of its class among the judged ones
     ranks: np.ndarray  # (I,), how many wrong classes stand before it or level with it

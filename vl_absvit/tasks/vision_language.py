@@ -1,4 +1,4 @@
-"""What the tasks on images with texts share: how they start, go on and save, and what the planner makes up for them.
+"""The base of tasks on images with texts: how they start, go on and save, and the planner's made-up batches.
 
 Shapes: B samples, T tokens.
 """
@@ -44,15 +44,15 @@ from vl_absvit.variants import VARIANTS
 
 
 class VisionLanguageTask(Task):
-    """A task of the whole model. What is left to it: what it reads, its head, losses and evaluation."""
+    """A task of the whole model. Subclasses add the data, the head, losses and evaluation."""
 
     head_kind: ClassVar[str]
-    """Of its head, in ``config.json``."""
+    """Kind of its head in ``config.json``."""
 
     config: Any  # a VisionLanguageConfig
     model: VLAbSViT
     num_labels: int | None = None
-    """That the head tells apart, known once the data is read; None where it tells none."""
+    """Number of labels of the head, known once the data is read; None without labels."""
 
     def __init__(self, config: VisionLanguageConfig, checkpoint: Path | None = None) -> None:
         """
@@ -90,24 +90,24 @@ class VisionLanguageTask(Task):
 
     @abstractmethod
     def read_data(self) -> tuple[TrainingDataset | StreamedQuestions, Any | None]:
-        """What is trained on, and what selects, if anything."""
+        """The training set, and the selection set if there is one."""
 
     @classmethod
     @abstractmethod
     def head(cls, config: Any, labels: int | None) -> dict[str, Any]:
-        """The architecture's part; ``labels`` are those that the head tells apart."""
+        """The head's part of the architecture, for a number of labels."""
 
     @classmethod
     def sentence(cls, config: Any) -> str | None:
-        """Which vector of a text becomes its prior; None where there is none: one that steers nothing is not kept."""
+        """The vector of a text that becomes its prior; None where no prior steers the encoder."""
         return config.prior.sentence if VARIANTS[config.vision.top_down].uses_prior else None
 
     @classmethod
     def leave_untrained(cls, config: Any, model: VLAbSViT) -> None:
-        """Take out of training what none of the configured losses reaches."""
+        """Freeze parameters that none of the configured losses reaches."""
 
     def match_labels(self, folder: str) -> LabelMatch | None:
-        """The head's labels beside those of the checkpoint to start from; None where these are others or none."""
+        """How the head's labels match those of the checkpoint to start from; None where these are of another kind."""
         return None
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class VisionLanguageTask(Task):
             return model(batch.images, batch.token_ids, batch.is_token, batch.image_index, **needed)
 
     def auxiliary_terms(self, out: VLOutput, batch: Any, step_prior: StepPriorLoss | None) -> dict[str, Tensor]:
-        """The weighted losses of what ``read`` gave that need no labels.
+        """The weighted losses of an output of ``read`` that need no labels.
 
         Args:
             step_prior: of this pass, where the step has several.

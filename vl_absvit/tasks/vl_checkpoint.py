@@ -1,4 +1,4 @@
-"""What the checkpoints of all vision-language tasks share: model, tokenizer, preprocessing, and their history."""
+"""Checkpoints of vision-language tasks: model, tokenizer, preprocessing, and the history of trainings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class VLCheckpoint(NamedTuple):
     training: dict[str, Any]  # what it was trained on, see ``describe_training``
 
     def described(self) -> list[tuple[str, str]]:
-        """What there is beside the visual encoder, in words."""
+        """The parts beside the visual encoder, in words."""
         text, fusion = self.model.text.roberta.config, self.model.architecture["fusion"]
         sizes = f"{text.hidden_size} wide, {text.num_hidden_layers} layers, {text.num_attention_heads} heads"
         words = f"{len(self.tokenizer):,} tokens, texts of at most {self.preprocessing.max_tokens}"
@@ -108,7 +108,7 @@ def priors_of(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Tensor:
 
 
 def describe_data(config: VisionLanguageConfig) -> dict[str, Any]:
-    """What a run trains and selects on, by its content."""
+    """A description of the data that a run trains and selects on, by its content."""
     data, manifest = config.data, read_manifest(config.data.root)
     splits = list(data.train_splits) if data.stream is None else []
     content = content_of(data.root, [*splits, *([data.select_split] if data.select_split else [])])
@@ -122,7 +122,7 @@ def describe_data(config: VisionLanguageConfig) -> dict[str, Any]:
 
 
 def describe_training(config: VisionLanguageConfig, task: str, data: dict[str, Any]) -> dict[str, Any]:
-    """What a run trains on, and what its weights come from: the chain that makes a result zero-shot or not.
+    """A description of a training: its data, and the chain of trainings before it, which decides what is zero-shot.
 
     Args:
         task: its kind.
@@ -140,7 +140,7 @@ def describe_training(config: VisionLanguageConfig, task: str, data: dict[str, A
 
 
 def origin_of(source: str | None) -> str | None:
-    """What weights come from, wherever they lie: their name on the hub, else the SHA-256 of their file."""
+    """The origin of weights: their name on the hub, else the SHA-256 of their file."""
     name = name_of(source)
     if source is None or name != source or not Path(source).exists():
         return name
@@ -225,13 +225,13 @@ def head_of(folder: str) -> str | None:
 
 
 def kind_of_head(architecture: Mapping[str, Any]) -> Any:
-    """What the ``config.json`` of a model says its head is, if anything."""
+    """The kind of head that the ``config.json`` of a model states, if any."""
     head = architecture.get("head", {})
     return head.get("kind") if isinstance(head, dict) else head
 
 
 def _check_size(architecture: dict[str, Any], folder: Path) -> None:
-    """Refuse a description of a model far larger than its weights, before memory is taken for it."""
+    """Refuse a description of a model that is far larger than its weights, before memory is allocated for it."""
     with torch.device("meta"):
         model = build_from_architecture(architecture, str(folder / "config.json"))
     described = sum(tensor.numel() for tensor in model.state_dict().values())
