@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vl_absvit.demo.hat import human_map
+from vl_absvit.demo.human_attention import human_map
 from vl_absvit.demo.language import KINDS
 from vl_absvit.demo.scene import COLOURS, generator
 from vl_absvit.demo.world import CLASSES, VQA_SPLITS, make_demo_world

@@ -15,7 +15,7 @@ from torchvision import transforms
 from tests.run_script import run_script
 from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
-from vl_absvit.evaluation.classification import ALEXNET_ERRORS
+from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
 

@@ -15,7 +15,7 @@ from torch import nn
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.classification import ALEXNET_ERRORS
+from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
 from vl_absvit.tasks.vision_evaluation import (

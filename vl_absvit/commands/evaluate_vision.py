@@ -123,7 +123,7 @@ def describe(
     arguments: argparse.Namespace, checkpoint: str, variant, classes, prepared, corruptions, images: int
 ) -> dict:
     """The entries of the result that say what was done."""
-    from vl_absvit.evaluation.classification import clamped
+    from vl_absvit.evaluation.classification_metrics import clamped
     from vl_absvit.tasks.vision_evaluation import SUBSETS, look_in_words
 
     subset, number = SUBSETS.get(arguments.subset), len(classes.names)
@@ -168,7 +168,7 @@ def accuracies(outcomes: dict, names: list[str]) -> dict:
     """Accuracy over all images, and the counts of every class."""
     import numpy as np
 
-    from vl_absvit.evaluation.classification import KS, count_top_k
+    from vl_absvit.evaluation.classification_metrics import KS, count_top_k
 
     ranks, labels = (np.concatenate([getattr(o, field) for o in outcomes.values()]) for field in ("ranks", "labels"))
     counts = count_top_k(ranks, labels, len(names))
@@ -180,7 +180,7 @@ def accuracies(outcomes: dict, names: list[str]) -> dict:
 
 def corruption_errors(outcomes: dict, corruptions) -> dict:
     """Error per corruption and severity, and what follows from them."""
-    from vl_absvit.evaluation.classification import corruption_scores
+    from vl_absvit.evaluation.classification_metrics import corruption_scores
 
     errors: dict[str, dict[int, float]] = {}
     for name, by_severity in corruptions.present.items():

@@ -27,7 +27,7 @@ def main() -> None:
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.planning.choices import micro_batch_sizes, recommend, try_choices
     from vl_absvit.planning.counter import Counter
-    from vl_absvit.planning.plan import Setting, describe, show
+    from vl_absvit.planning.plan_report import Setting, describe, show
     from vl_absvit.planning.step import find_facts
 
     if arguments.output:

@@ -22,7 +22,7 @@ import numpy as np
 
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.demo.captions import WORLDS, write_captions
-from vl_absvit.demo.hat import write_hat
+from vl_absvit.demo.human_attention import write_hat
 from vl_absvit.demo.language import Question, ask, human_answers
 from vl_absvit.demo.scene import (
     CELL,

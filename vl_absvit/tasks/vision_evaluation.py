@@ -19,7 +19,7 @@ from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.classification import ALEXNET_ERRORS, SEVERITIES, label_ranks, subset_logits
+from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS, SEVERITIES, label_ranks, subset_logits
 from vl_absvit.models.heads import Classifier
 from vl_absvit.tasks.classifier_checkpoint import STATISTICS, ClassifierCheckpoint
 from vl_absvit.variants import Variant

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vl_absvit.evaluation.classification import (
+from vl_absvit.evaluation.classification_metrics import (
     ALEXNET_ERRORS,
     SEVERITIES,
     clamped,
