@@ -69,70 +69,56 @@ class ExportedCaption(NamedTuple):
 Exported = ExportedQuestion | ExportedCaption
 
 
-def _is_whole(value: object) -> bool:
-    return type(value) is int
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_file_name(value: object) -> bool:
-    return isinstance(value, str) and "\0" not in value and value not in ("", "..") and value == Path(value).name
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _or_null(is_right: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: value is None or is_right(value)
-
-
-Fields = dict[str, tuple[str, Callable[[Any], bool]]]
-_SHARE = ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
-_OF_BOTH: Fields = {
-    "id": ("a string", _is_text),
-    "image_id": ("an integer or null", _or_null(_is_whole)),
-    "image": ("a string", _is_text),
-    "image_size": (
-        "two positive integers",
-        lambda value: (
-            isinstance(value, list) and len(value) == 2 and all(_is_whole(side) and side > 0 for side in value)
-        ),
+Field = tuple[str, Callable[[Any], bool]]
+"""The expected value, in words and as a test."""
+_INTEGER: Field = ("an integer", lambda value: type(value) is int)
+_TEXT: Field = ("a string", lambda value: isinstance(value, str))
+_NUMBER: Field = ("a number", lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max)
+_FILE_NAME: Field = (
+    "the name of a file beside the index",
+    lambda value: (
+        isinstance(value, str) and "\0" not in value and value not in ("", "..") and value == Path(value).name
     ),
+)
+
+
+def _number_to(most: int) -> Field:
+    return f"a number from 0 to {most}", lambda value: _NUMBER[1](value) and 0 <= value <= most
+
+
+def _or_null(field: Field) -> Field:
+    form, is_right = field
+    return f"{form} or null", lambda value: value is None or is_right(value)
+
+
+def _are(values: object, count: int | None, field: Field) -> bool:
+    """Whether a value is a list of such values, so many or any number above 0."""
+    return isinstance(values, list) and len(values) == (count or len(values) or 1) and all(map(field[1], values))
+
+
+_OF_BOTH = {
+    "id": _TEXT,
+    "image_id": _or_null(_INTEGER),
+    "image": _TEXT,
+    "image_size": ("two positive integers", lambda value: _are(value, 2, _INTEGER) and min(value) > 0),
     "box": (
         "four numbers x0 < x1, y0 < y1",
-        lambda value: (
-            isinstance(value, list)
-            and len(value) == 4
-            and all(map(_is_number, value))
-            and value[0] < value[2]
-            and value[1] < value[3]
-        ),
+        lambda value: _are(value, 4, _NUMBER) and value[0] < value[2] and value[1] < value[3],
     ),
-    "npz": ("the name of a file beside the index", _is_file_name),
+    "npz": _FILE_NAME,
 }
-_OF_QUESTIONS: Fields = {
-    "question_id": ("an integer or null", _or_null(_is_whole)),
-    "question": ("a string", _is_text),
-    "prediction": ("a string", _is_text),
-    "confidence": _SHARE,
-    "answers": (
-        "a list of strings, not empty, or null",
-        _or_null(lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value))),
-    ),
-    "answer_type": ("a string or null", _or_null(_is_text)),
-    "accuracy": ("a number from 0 to 100 or null", _or_null(lambda value: _is_number(value) and 0 <= value <= 100)),
+_OF_QUESTIONS = {
+    "question_id": _or_null(_INTEGER),
+    "question": _TEXT,
+    "prediction": _TEXT,
+    "confidence": _number_to(1),
+    "answers": _or_null(("a list of strings, not empty,", lambda value: _are(value, None, _TEXT))),
+    "answer_type": _or_null(_TEXT),
+    "accuracy": _or_null(_number_to(100)),
 }
-_OF_CAPTIONS: Fields = {
-    "caption_id": ("an integer or null", _or_null(_is_whole)),
-    "caption": ("a string", _is_text),
-    "match": _SHARE,
-    "score": ("a number", _is_number),
-}
-EXPECTED: dict[TextKind, Fields] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
-"""Field of an index line -> the expected value, in words and as a test."""
+_OF_CAPTIONS = {"caption_id": _or_null(_INTEGER), "caption": _TEXT, "match": _number_to(1), "score": _NUMBER}
+EXPECTED: dict[TextKind, dict[str, Field]] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
+"""Fields of an index line."""
 
 
 def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[str, Any]]:

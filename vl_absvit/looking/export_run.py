@@ -140,7 +140,10 @@ def _write(
         for name, value in prediction._asdict().items():
             if isinstance(value, float) and not isfinite(value):
                 raise InputError(f"{texts.kind} {text.id}: the model's {name} is {value}")
-        place = folder.place_of(text.image) if text.content is None else _kept_picture(folder, text)
+        if text.content is None:
+            place = folder.place_of(text.image)
+        else:  # the tables hold the picture; the export gets a copy
+            place = {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}
         entry = _entry(text, prediction, place, size, image_size, has_panel=picture is not None)
         drawn = None
         if picture is not None:
@@ -188,8 +191,3 @@ def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
         taken = taken | {name}
         passed[name] = value
     return passed
-
-
-def _kept_picture(folder: ExportFolder, text: PictureText) -> dict[str, str]:
-    """A copy in the export of a picture that the tables hold."""
-    return {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}

@@ -99,7 +99,9 @@ class LiveModel:
             seen = self._kept.pop(content, None)
             looked_before = seen is not None
             seen = seen or self._look(content)
-            self._keep(content, seen)
+            self._kept[content] = seen
+            while len(self._kept) > KEPT_LOOKS:
+                del self._kept[next(iter(self._kept))]
             sample = VQASample(0, 0, seen.image, token_ids, [], [])
             batch = collate_vqa([sample], pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
             explanation = explain(self._model, send_to_device(batch, self._device), self._choice, seen.first)
@@ -128,11 +130,6 @@ class LiveModel:
         scale = PICTURE_SIDE / max(picture.size)
         box = scaled(seen_box(*picture.size, self._image_size), scale)
         return _Seen(resized(picture, scale), box, image, first)
-
-    def _keep(self, content: bytes, seen: _Seen) -> None:
-        self._kept[content] = seen
-        while len(self._kept) > KEPT_LOOKS:
-            del self._kept[next(iter(self._kept))]
 
     def _best(self, logits: Tensor) -> list[Answer]:
         """The most probable answers; of equal ones, those that come first in the vocabulary."""

@@ -125,7 +125,8 @@ def write_report(
         "kinds": [{"name": kind, "title": TITLES.get(kind, kind)} for kind in kinds],
         "show": choose_shown(kinds, show),
         "human": HUMAN,
-        "colours": _base64(_colours()),
+        # Red, green and blue of 256 colours from weak to strong.
+        "colours": _base64(matplotlib.colormaps[COLORMAP](np.arange(256), bytes=True)[:, :3].tobytes()),
         "pictures": encoded,
         "about": cards[0]["about"],
         "cards": cards,
@@ -214,18 +215,14 @@ def _name(record: Exported) -> str:
     return f"{'caption' if isinstance(record, ExportedCaption) else 'question'} {record.id}"
 
 
-def _colours() -> bytes:
-    """Red, green and blue of 256 colours from weak to strong."""
-    return matplotlib.colormaps[COLORMAP](np.arange(256), bytes=True)[:, :3].tobytes()
-
-
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
 def _fill_template(title: str, content: dict[str, Any]) -> str:
     """The whole page. Its security policy allows our style and script, by their hashes, and embedded pictures."""
-    page, style, script = (_read_part(f"report_page.{suffix}") for suffix in ("html", "css", "js"))
+    here = Path(__file__)
+    page, style, script = (here.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".html", ".css", ".js"))
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'",
@@ -236,10 +233,6 @@ def _fill_template(title: str, content: dict[str, Any]) -> str:
         "script": script,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
-
-
-def _read_part(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -41,7 +41,7 @@ class Tally(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func is aten._local_scalar_dense.default and _is_unknown(args[0]):
+        if func is aten._local_scalar_dense.default and isinstance(args[0], FakeTensor) and args[0].constant is None:
             return 0
         out = func(*args, **kwargs)
         if func is not torch.ops.prim.device.default:
@@ -64,10 +64,6 @@ class Tally(TorchDispatchMode):
         self._known[key] = weakref.ref(storage, forget)
         self.live += size
         self.peak = max(self.peak, self.live)
-
-
-def _is_unknown(tensor: Tensor) -> bool:
-    return isinstance(tensor, FakeTensor) and tensor.constant is None
 
 
 class Rehearsed:

@@ -108,21 +108,13 @@ def _describe_training(checkpoint: Any, config: dict[str, Any]) -> list[tuple[st
             splits = "+".join(link.get("splits", [])) or NOT_KNOWN
             selected = link.get("selected_on") or "nothing"
             starts = [f"{part} from {_short(link[key])}" for part, key in STARTS.items() if link.get(key)]
-            rows += [
-                (
-                    f"{number}. {link.get('task', NOT_KNOWN)}",
-                    f"{link['dataset']}, splits {splits}, selected on {selected}",
-                )
-            ]
+            task = f"{number}. {link.get('task', NOT_KNOWN)}"
+            rows += [(task, f"{link['dataset']}, splits {splits}, selected on {selected}")]
             rows += [("", "; ".join(starts))] if starts else []
     optim, precision = config.get("optim", {}), _get(config, "run", "precision")
     if optim:
-        rows += [
-            (
-                "last run",
-                f"{optim.get('epochs')} epochs of batches of {optim.get('batch_size')}, {precision} forward passes",
-            )
-        ]
+        epochs = f"{optim.get('epochs')} epochs of batches of {optim.get('batch_size')}"
+        rows += [("last run", f"{epochs}, {precision} forward passes")]
     return rows
 
 

@@ -111,7 +111,8 @@ class GalleryScorer:
         bar_task = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
         for chunk, images in zip(todo, loader, strict=True):
             first = self.model.vision.look_once(to_device(images, self.device).to(self.dtype))
-            done[chunk] = self._similarity(first)
+            parts = [self.model.compare(priors, first).T for priors in self.texts.priors.split(TEXTS_PER_COMPARISON)]
+            done[chunk] = torch.cat(parts, dim=1).cpu().numpy()
             self._store("similarity", chunk, done[chunk])
             if keep:
                 self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
@@ -160,11 +161,6 @@ class GalleryScorer:
             first, rows = first.rows(slice(rows[0], rows[0] + 1)), np.zeros_like(rows)
         pairs = Pairs(self.texts.take(captions), to_device(torch.from_numpy(rows), self.device))
         return self.model.read(first, pairs).logits.rank.float()
-
-    def _similarity(self, first: FirstLook) -> np.ndarray:
-        priors = self.texts.priors.split(TEXTS_PER_COMPARISON)
-        parts = [self.model.compare(prior, first).T for prior in priors]
-        return torch.cat(parts, dim=1).cpu().numpy()
 
     def _rows(self, chunk: int) -> np.ndarray:
         return np.arange(chunk * IMAGES_PER_CHUNK, min((chunk + 1) * IMAGES_PER_CHUNK, len(self.gallery.image_ids)))
