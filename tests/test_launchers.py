@@ -68,6 +68,9 @@ def test_every_option_reaches_its_script_through_every_launcher(options_of, scri
     for parser, own in LAUNCHERS.values():
         read = parser().parse_args([*own, script, *words])
         assert (read.training_script, read.training_script_args) == (script, words)
+        command = ["vl_absvit", Path(script).stem.replace("_", "-"), *words]
+        read = parser().parse_args([*own, "-m", *command])
+        assert read.module and [read.training_script, *read.training_script_args] == command
 
 
 def test_this_would_notice_an_option_that_a_launcher_takes():

@@ -12,10 +12,12 @@ from jsonargparse import ArgumentParser
 
 from tests.run_script import ROOT, run_script
 from vl_absvit import cli
+from vl_absvit.__main__ import COMMANDS
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = {"python", "accelerate", "torchrun", "bash", "pip", "source", "python3"}
-TAKE_CONFIGS_TOO = {"plan.py", "fit_decoders.py"}  # what these programs do not know themselves is a config's
+PROGRAMS = {"python", "accelerate", "torchrun", "bash", "pip", "source", "python3", "vl-absvit"}
+OURS = {name for group in COMMANDS.values() for name in group} | {"--help", "--version"}
+TAKE_CONFIGS_TOO = {"plan", "fit-decoders"}  # what these programs do not know themselves is a config's
 
 
 class Parsed(Exception):
@@ -32,7 +34,8 @@ def commands(document: Path) -> Iterator[list[str]]:
     """The words of every command: of fenced code, and of running text where it calls one of our programs."""
     text = "\n".join(block for block in blocks(document) if not block.startswith("vl_absvit/"))
     lines = text.replace("\\\n", " ").splitlines()
-    lines += re.findall(r"`((?:python|bash) (?:scripts|data_prep)/[^`]*)`", document.read_text(encoding="utf-8"))
+    ours = r"`((?:(?:python|bash) (?:scripts|data_prep)/|vl-absvit )[^`]*)`"
+    lines += re.findall(ours, document.read_text(encoding="utf-8"))
     for line in lines:
         words = shlex.split(line, comments=True)
         while words:
@@ -44,14 +47,18 @@ def commands(document: Path) -> Iterator[list[str]]:
 def known_arguments(self, args=None, namespace=None):
     """``parse_known_args`` of a program's own parser, which then stops; parsers of subcommands are given words."""
     found, rest = super(cli.OptionParser, self).parse_known_args(args, namespace)
-    if args is not None or Path(sys.argv[0]).name in TAKE_CONFIGS_TOO:
+    name = Path(sys.argv[0]).stem.removeprefix("vl-absvit ").replace("_", "-")
+    if args is not None or name in TAKE_CONFIGS_TOO:
         return found, rest
     raise Parsed(f"does not know {rest}" if rest else "")
 
 
 def check_program(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Have a program read its command line in a folder with our configs and nothing else."""
-    place = next(place for place, word in enumerate(words) if word.endswith(".py"))
+    place = next(
+        place for place, word in enumerate(words) if word.endswith(".py") or word in ("vl-absvit", "vl_absvit")
+    )
+    program = words[place].replace("vl_absvit", "vl-absvit")
     instantiate = ArgumentParser.instantiate
 
     def read_config(parser, *arguments, **options):
@@ -63,7 +70,7 @@ def check_program(words: list[str], folder: Path, patch: pytest.MonkeyPatch) -> 
         inner.setattr(cli.OptionParser, "parse_known_args", known_arguments, raising=False)
         inner.setattr(ArgumentParser, "instantiate", read_config)
         with pytest.raises(Parsed, match="^$"):
-            run_script(*words[place:])
+            run_script(program, *words[place + 1 :])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
@@ -77,7 +84,9 @@ def test_every_command_is_one_that_its_program_takes(document, tmp_path, monkeyp
         if words[0] == "pip":
             named = re.fullmatch(r"\.(?:\[(\w+)\])?", words[-1])
             assert named and named[1] in {None, *extras}, words
-        if any(word.endswith(".py") for word in files):
+        if words[0] == "vl-absvit":
+            assert words[1] in OURS, words
+        if any(word.endswith(".py") for word in files) or "vl_absvit" in words or words[0] == "vl-absvit" and words[2:]:
             check_program(list(words), tmp_path, monkeypatch)
 
 
