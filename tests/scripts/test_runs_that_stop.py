@@ -117,7 +117,8 @@ def test_two_processes_end_when_their_launcher_is_asked_to_stop_or_one_of_them_i
     optim, data = replace(config.optim, epochs=10_000), replace(config.data, num_workers=1)
     config = replace(config, optim=optim, data=data)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [ROOT / "scripts/finetune_vqa.py", "--config", write_config(config, tmp_path / "vqa.yaml")]
+    command += ["-m", "vl_absvit", "finetune-vqa"] if is_asked else [ROOT / "scripts/finetune_vqa.py"]
+    command += ["--config", write_config(config, tmp_path / "vqa.yaml")]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     last = tmp_path / "run/checkpoints/last"
     with (tmp_path / "output.log").open("w") as log:
