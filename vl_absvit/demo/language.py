@@ -132,7 +132,7 @@ def _beyond(scene: Scene, anchor: Thing, axis: str, sign: int) -> list[Thing]:
 
 
 def _exists(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Existence; what is missing differs from what is there in as little as possible."""
+    """Existence; a missing object differs as little as possible from one that is there."""
     form = pick(rng, [("colour", "shape")] * 4 + [("shape",), ("colour",), ("texture", "shape")])
     is_there = rng.random() < 0.5
     if is_there:
@@ -272,7 +272,7 @@ def human_answers(truth: str, rng: np.random.Generator) -> list[HumanAnswer]:
 
 
 def _variant(truth: str, rng: np.random.Generator) -> str:
-    """What a dissenting annotator writes instead of ``truth``; never ``truth`` itself."""
+    """The answer of a dissenting annotator; never ``truth`` itself."""
     if truth.isdigit():
         near = [str(number) for number in (int(truth) - 1, int(truth) + 1) if number >= 0]
         return pick(rng, [_NUMBERS[int(truth)], _NUMBERS[int(truth)].capitalize(), *near])

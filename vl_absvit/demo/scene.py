@@ -56,7 +56,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """The look of a world: what differs between two worlds that show the same objects."""
+    """The look of a world. Two worlds with the same objects differ in it."""
 
     ground: tuple[int, int]
     """Range of the ground's mean grey value."""

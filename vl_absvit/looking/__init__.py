@@ -1,1 +1,1 @@
-"""Where the model looks: tokens to maps, maps to places in the original picture, and pictures of both."""
+"""Where a model looks: maps of its tokens, their places in the original picture, and pages of both."""

@@ -27,7 +27,7 @@ from vl_absvit.variants import VARIANTS
 
 
 class Decoded(NamedTuple):
-    """A picture and what its tokens show, in pixels of [0, 1]."""
+    """A picture, its decoded tokens and the decoded feedback, in pixels of [0, 1]."""
 
     image: np.ndarray  # (h, w, 3), as the model sees it
     bottom_up: np.ndarray  # (h, w, 3), decoded z_0

@@ -50,7 +50,7 @@ OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
 
 
 class MapChoice(NamedTuple):
-    """Which maps to make, and how."""
+    """A choice of maps, and of how they are made."""
 
     names: tuple[str, ...]  # of ``MAPS``
     block: int = THIRD_FROM_END  # whose tokens the maps of ``OF_ONE_BLOCK`` measure

@@ -92,7 +92,7 @@ def _or_null(field: Field) -> Field:
 
 
 def _are(values: object, count: int | None, field: Field) -> bool:
-    """Whether a value is a list of such values, so many or any number above 0."""
+    """Whether a value is a list of values as ``field`` expects them, of this length or, with None, of any above 0."""
     return isinstance(values, list) and len(values) == (count or len(values) or 1) and all(map(field[1], values))
 
 

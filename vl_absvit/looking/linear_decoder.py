@@ -27,7 +27,7 @@ A large ridge keeps A from amplifying small errors of the feedback in directions
 
 
 class LinearDecoder(NamedTuple):
-    """From tokens of the first block's input to the pixels of their patches."""
+    """A linear map from tokens of the first block's input to the pixels of their patches."""
 
     weight: Tensor  # (D, P), A
     intercept: Tensor  # (n, P), c - A p_i
@@ -35,7 +35,7 @@ class LinearDecoder(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How well a decoder reproduces pictures from their z_0."""
+    """Quality of a decoder on pictures that it decodes from their z_0."""
 
     r2: float | None  # 1 - squared error over that of the mean patch of fitting; None if the latter is 0
     psnr: float | None  # dB, of pixels between 0 and 1; None if there is no error

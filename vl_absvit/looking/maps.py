@@ -20,7 +20,7 @@ Heads = Literal["mean", "max"]
 
 
 def prior_mask_map(mask: Tensor, grid: TokenGrid) -> Tensor:
-    """What the text asks for: clamp(cos(xi, z_i), 0, 1) of the prior and each patch of the first look [AbS 2.5].
+    """What a text asks for: clamp(cos(xi, z_i), 0, 1) of the prior and each patch of the first look [AbS 2.5].
 
     Args:
         mask: the prior mask of all tokens, (B, N).
@@ -33,7 +33,7 @@ def prior_mask_map(mask: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def norm_map(outputs: Sequence[Tensor], grid: TokenGrid, block: int = THIRD_FROM_END) -> Tensor:
-    """How strong each patch is: the length of its token after one block.
+    """Strength of each patch: the length of its token after one block.
 
     The first look's map is *bottom-up* attention, the second look's *top-down* attention [AbS, Figures 4 and 5].
 
@@ -59,12 +59,12 @@ def check_block(block: int, blocks: int) -> None:
 
 
 def difference_map(top_down: Tensor, bottom_up: Tensor) -> Tensor:
-    """What the text changes: the second look's norm map minus the first look's, (B, h, w). Values have either sign."""
+    """The change by the text: the second look's norm map minus the first look's, (B, h, w). Values have either sign."""
     return top_down - bottom_up
 
 
 def cls_map(weights: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
-    """Where the CLS token looks: its attention to each patch.
+    """Attention of the CLS token to each patch.
 
     In the last block, these weights mix the look's summary of the image. AbSViT's top-down signal steers the values
     alone [AbS 2.5]: it changes the attention of later blocks, never that of its own block.
@@ -80,7 +80,7 @@ def cls_map(weights: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
 
 
 def cross_map(weights: Sequence[Tensor], is_token: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
-    """Where the words look: attention of the text to each patch, the mean over fusion layers and real text tokens.
+    """Attention of the text to each patch, the mean over fusion layers and real text tokens.
 
     Args:
         weights: text-to-image attention of every fusion layer, (B, H, T, N) each.

@@ -1,4 +1,4 @@
-"""What is on the pages that the commands write: every page is a sheet (``sheet.py``).
+"""The pages of maps that the commands write. Every page is a sheet (``sheet.py``).
 
 Each map is drawn between its own smallest and largest value and has rings at its largest. A box is the part of a
 picture that the maps cover. Pictures are RGB and upright.

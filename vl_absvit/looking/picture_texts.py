@@ -47,7 +47,7 @@ class PictureText(NamedTuple):
 
 
 class PictureTexts(Protocol):
-    """What an export needs of its questions or captions. ``row`` counts them from 0."""
+    """The questions or captions of an export. ``row`` counts them from 0."""
 
     kind: TextKind
     samples: BatchedDataset

@@ -1,4 +1,4 @@
-"""What a model predicts for a text about a picture: an answer to a question, or whether a caption matches.
+"""Predictions for texts about pictures: an answer to a question, or how well a caption matches.
 
 Shapes: B texts, A answers.
 """
@@ -23,7 +23,7 @@ class AnswerPrediction(NamedTuple):
     confidence: float  # sigmoid of the answer's logit: answers are trained with binary cross-entropy
 
     def fields(self, text: PictureText) -> dict[str, Any]:
-        """What the export's index says of the question and its answer."""
+        """Fields of an export's index line about the question and its answer."""
         accuracy = None
         if text.answers is not None:
             accuracy = round_half_up(100 * question_accuracy(self.prediction, text.answers), 2)
@@ -37,7 +37,7 @@ class AnswerPrediction(NamedTuple):
         }
 
     def remarks(self, text: PictureText) -> list[Remark]:
-        """What stands under the picture."""
+        """Remarks below the text on a panel."""
         return remarks_on_answer(self.prediction, text.truth)
 
 
@@ -48,11 +48,11 @@ class MatchPrediction(NamedTuple):
     score: float  # by which retrieval ranks
 
     def fields(self, text: PictureText) -> dict[str, Any]:
-        """What the export's index says of the caption and its picture."""
+        """Fields of an export's index line about the caption and its picture."""
         return {"caption_id": text.text_id, "caption": text.text, **self._asdict()}
 
     def remarks(self, text: PictureText) -> list[Remark]:
-        """What stands under the picture."""
+        """Remarks below the text on a panel."""
         return [Remark("match", f"{100 * self.match:.1f} %"), Remark("ranking score", f"{self.score:.2f}")]
 
 

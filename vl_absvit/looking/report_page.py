@@ -48,7 +48,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 class WrittenReport(NamedTuple):
-    """What the page holds."""
+    """Numbers of what the page shows, and its size."""
 
     texts: int  # questions or captions
     pictures: int

@@ -1,4 +1,4 @@
-"""Draw a sheet: rows of pictures, a title below each, and texts above them. ``pages.py`` says what is on each page."""
+"""Draw a sheet: rows of pictures, a title below each, and texts above them. ``pages.py`` has the pages."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

@@ -24,7 +24,7 @@ class Choice(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """How fast a process trains."""
+    """The speed of a training process."""
 
     flop_per_second: float  # reached in forward and backward passes
     optimizer_seconds: float  # of one step of the optimizer, gradient clipping included

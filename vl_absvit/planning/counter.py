@@ -66,7 +66,7 @@ class Counter:
 
     @property
     def gradient_bytes(self) -> int:
-        """Of all trainable parameters."""
+        """Bytes of the gradients of all trainable parameters."""
         return sum(p.nbytes for p in self._model.parameters() if p.requires_grad)
 
     def count(self, samples: int, passes: int, *, precision: str, checkpointing: bool) -> Step:
@@ -106,7 +106,7 @@ class Counter:
 
 
 def _rehearsed(model: nn.Module, tally: Tally, calls: int) -> Any:
-    """The model for looking ahead, in which what takes long is called so many times with inputs of the same shapes."""
+    """The model for looking ahead. Its long computations get ``calls`` calls with inputs of the same shapes."""
 
     def rehearsed(owner: Any, *names: str) -> dict[str, Rehearsed]:
         return {name: Rehearsed(getattr(owner, name), tally, calls) for name in names if hasattr(owner, name)}

@@ -30,7 +30,7 @@ class Measured(NamedTuple):
 
 
 class PeakMemory:
-    """The most memory in use since it was made, beyond what was in use then."""
+    """The peak of memory since this object was made, beyond the memory in use then."""
 
     def __init__(self, device: torch.device) -> None:
         self._is_cuda = device.type == "cuda"
@@ -95,7 +95,7 @@ def hold_against_count(
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Whether the C library keeps freed memory to use it again, as it does on its own, or gives it back at once.
+    """Have the C library keep freed memory to use it again, as it does by default, or give it back at once.
 
     Keeping saves time and hides how much is needed.
     """

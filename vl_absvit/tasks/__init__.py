@@ -1,1 +1,1 @@
-"""Tasks: what a batch is, what the losses are, how a model is evaluated."""
+"""Tasks: their batches, losses, evaluation and checkpoints."""

@@ -82,7 +82,7 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
-        """Metrics on the selection split, the same in every process, which all call it; None where nothing selects."""
+        """Metrics on the selection split, the same in every process; None without a split. All processes call this."""
 
     @abstractmethod
     def lr_of(self) -> dict[str, float]:
@@ -200,7 +200,7 @@ def owner_of(name: str, paths: Iterable[str]) -> str | None:
 
 
 def decoder_losses_of(config: TaskConfig, vision: VisualEncoder) -> dict[str, bool]:
-    """Which losses of its decoders a model's forward pass has to compute, as its arguments."""
+    """Arguments for a model's forward pass that name the decoder losses to compute."""
     return {f"need_{name}": getattr(config.loss, name) > 0 and _trains_decoders(vision) for name in _DECODER_LOSSES}
 
 

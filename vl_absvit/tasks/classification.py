@@ -53,7 +53,7 @@ from vl_absvit.token_grid import TokenGrid
 
 
 class ClassificationTask(Task):
-    """Pretraining on an image folder; see ``Task`` for what each method owes."""
+    """Pretraining on an image folder; ``Task`` describes the methods."""
 
     kind = "pretraining"
     about = About(
@@ -197,7 +197,7 @@ class ClassificationTask(Task):
 
 
 def _describe_data(config: PretrainConfig, content: dict[str, str]) -> dict[str, Any]:
-    """What a run trains and selects on, and what its weights come from, as ``training.json`` says it."""
+    """The content of ``training.json``: the data that a run trains and selects on, and the origin of its weights."""
     return {
         "task": "classification",
         "dataset": "images in folders",
@@ -210,7 +210,7 @@ def _describe_data(config: PretrainConfig, content: dict[str, str]) -> dict[str,
 
 
 def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]:
-    """Of training and of evaluation."""
+    """Transforms of training and of evaluation."""
     size, (mean, std) = config.vision.image_size // config.mosaic, image_statistics(config.vision)
     plain = image_transform(size, mean, std, crop_pct=config.crop_pct)
     if config.data.augmentation == "imagenet":

@@ -32,7 +32,7 @@ class ClassifierCheckpoint(NamedTuple):
     classes: list[str]  # of the head's rows
 
     def described(self) -> list[tuple[str, str]]:
-        """What there is beside the visual encoder, in words."""
+        """The parts beside the visual encoder, in words."""
         return [("classes", f"{len(self.classes):,}")]
 
 

@@ -24,7 +24,7 @@ AT_ONCE = 16
 def decoder_fit(
     train_set: TrainingDataset | StreamedQuestions, transform: ImageTransform, seed: int
 ) -> Callable[[VisualEncoder], str]:
-    """A function that fits a trunk's decoders in closed form and says in words on what.
+    """A function that fits a trunk's decoders in closed form and returns words on the images that it used.
 
     All processes call it together: the main one looks at images and fits, the others take over what it found.
 

@@ -21,7 +21,7 @@ METADATA = "timm"  # entry of the file's metadata
 
 
 class Encoder(NamedTuple):
-    """What ``timm.create_model`` needs to make the encoder of a checkpoint again."""
+    """Everything that ``timm.create_model`` needs to make the encoder of a checkpoint."""
 
     name: str  # registered with timm
     arguments: dict[str, Any]  # of ``timm.create_model``

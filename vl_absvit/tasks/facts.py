@@ -57,7 +57,7 @@ def sum_of_counts(data: DataConfig, kind: str, counted: str, *less: str) -> int:
 
 
 def text_sizes(text: TextConfig) -> tuple[RobertaConfig | Words, tuple[str, ...]]:
-    """The text encoder, or the words of one from scratch, and what of it is assumed."""
+    """The text encoder, or the words of one from scratch, and the assumptions behind them."""
     if text.model is not None:
         found, name = _sizes(text.model, text.max_tokens), text.model
     else:

@@ -25,7 +25,7 @@ def fetched_trunk(config: AnyConfig) -> AnyConfig:
 
 
 def fetched(config: WithTexts) -> WithTexts:
-    """The config with a folder in place of every name on the hub; nothing is fetched that the run does not read.
+    """The config with a folder in place of every name on the hub. Only files that the run reads are fetched.
 
     Raises:
         InputError: a part is neither here nor on the hub.

@@ -132,7 +132,7 @@ def draw_candidates(
 
 
 def may_describe(wordings: Tensor, image_ids: Tensor) -> Tensor:
-    """Whether an image has, among all samples, a caption in the words of this one, (A captions, A samples' images).
+    """Whether some sample pairs the image with a caption of the same wording, (A captions, A samples' images).
 
     Args:
         wordings: of the captions, (A,), equal where their texts are.
@@ -150,7 +150,7 @@ def _first_like(ids: Tensor) -> Tensor:
 
 
 def _of_this_rank(rows: Tensor, passes: int) -> Tensor:
-    """Of something about all samples, in the order of the batch, this rank's part: (A, ...) to (P, B, ...)."""
+    """This rank's part of rows about all samples in the order of the batch, (A, ...) to (P, B, ...)."""
     return rows.unflatten(0, (passes, world_size(), -1))[:, rank()]
 
 

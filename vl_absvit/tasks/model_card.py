@@ -57,7 +57,7 @@ def _title_of(task: type[Task] | None) -> str:
 
 
 def _metadata(task: type[Task] | None, vision: VisualEncoder, license_id: str | None) -> dict[str, Any]:
-    """What the hub reads of a card."""
+    """The metadata of a card, which the hub reads."""
     tags = ["vl_absvit", vision.variant.label.lower(), _title_of(task).replace(" ", "-"), "top-down-attention"]
     pipeline = task.about.pipeline if task else None
     content = {"license": license_id, "library_name": "vl_absvit", "pipeline_tag": pipeline, "tags": tags}

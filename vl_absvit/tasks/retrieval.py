@@ -41,7 +41,7 @@ class StepAhead(NamedTuple):
 
 
 class RetrievalTask(VisionLanguageTask):
-    """Finetuning on retrieval; see ``Task`` for what each method owes."""
+    """Finetuning on retrieval; ``Task`` describes the methods."""
 
     kind = "retrieval"
     head_kind = "matching"

@@ -26,14 +26,14 @@ from vl_absvit.tasks.prior_losses import Compared
 
 
 class HardCaptions(NamedTuple):
-    """What a forward pass has to read beside its own captions."""
+    """Captions that a forward pass reads beside its own."""
 
     token_ids: Tensor  # (B, T)
     is_token: Tensor  # (B, T)
 
 
 class HardNegatives(NamedTuple):
-    """What a pass has to read and look at beside its own samples; None where nothing was drawn."""
+    """Captions and images of a pass beside its own samples; None where nothing was drawn."""
 
     captions: HardCaptions | None  # of the images
     images: Tensor | None  # (B * K, 3, height, width), of the captions; those of a caption are adjacent
@@ -42,7 +42,7 @@ class HardNegatives(NamedTuple):
 def step_hard_negatives(
     passes: Sequence[Compared], batches: Sequence[RetrievalBatch], wanted: Draw, *, candidates: int, pad_id: int
 ) -> list[HardNegatives]:
-    """For every pass of an optimizer step what would be drawn, had the step one pass alone.
+    """Hard negatives for every pass of an optimizer step, drawn as if the step had one pass alone.
 
     Args:
         passes: priors of the samples' own captions, and first looks.
@@ -61,7 +61,7 @@ def step_hard_negatives(
 
 
 class Found(NamedTuple):
-    """Hard negatives as pairs are made of them; None where nothing was drawn."""
+    """Encoded hard negatives, ready for pairs; None where nothing was drawn."""
 
     first: FirstLook  # at the pass's own images and, behind them, at others
     captions: Texts | None  # (B, T), of the images

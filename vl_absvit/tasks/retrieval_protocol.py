@@ -31,7 +31,7 @@ def describe_protocol(
     size: int | None,
     folds: int = 1,
 ) -> dict[str, Any]:
-    """The entries of a result file that say what was evaluated.
+    """The entries of a result file about the protocol.
 
     Args:
         size: candidates per query that the whole model judged; None means all pairs.

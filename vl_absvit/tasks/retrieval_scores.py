@@ -33,7 +33,7 @@ KEPT_ON_DEVICE = 4 * 2**30
 
 
 class GalleryScores(NamedTuple):
-    """What was computed, the same on every process."""
+    """The scores of a gallery, the same on every process."""
 
     similarity: np.ndarray  # (I, C) float32, the dual encoder's
     pairs: np.ndarray | None  # (I, C) float32, the whole model's; NaN where no shortlist asks; None for the first look
@@ -196,7 +196,7 @@ def pair_batches(listed: np.ndarray, lengths: np.ndarray, size: int) -> Iterator
 
 
 class _Room:
-    """Where tensors of the device are kept: there while there is room, then in host memory."""
+    """A store of tensors: on the device while there is room, then in host memory."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

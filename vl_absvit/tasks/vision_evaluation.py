@@ -208,7 +208,7 @@ def judge_folder(
 
 
 class Preparation(NamedTuple):
-    """How pictures become inputs."""
+    """The transform from pictures to inputs, and its size."""
 
     transform: ImageTransform
     image_size: int  # pixels a side of the square that is cut out of the middle
@@ -229,7 +229,7 @@ def preparation(folder: str | Path, checkpoint: ClassifierCheckpoint, already_cu
 
 
 def look_in_words(variant: Variant) -> str:
-    """Which look a model of this kind classifies by."""
+    """The look that a model of this kind classifies by, in words."""
     if variant.looks_twice:
         steering = "steered by the trainable query" if variant.uses_prior else "to which all tokens are fed back"
         return f"the second look, {steering}"

@@ -40,7 +40,7 @@ EXPECTED = "expected a folder such as RUN/checkpoints/best, or such a folder's n
 
 
 class Preprocessing(NamedTuple):
-    """How a checkpoint's inputs are made; saved as ``preprocessor_config.json``."""
+    """The preprocessing of a checkpoint's inputs; saved as ``preprocessor_config.json``."""
 
     image_size: int
     image_mean: tuple[float, ...]
@@ -259,7 +259,7 @@ def _refuse_classifier(folder: Path, option: str, advice: str = "") -> None:
 
 
 def _check_training(training: dict, path: Path) -> dict:
-    """What ``describe_training`` wrote, all the way down the chain."""
+    """Check a chain of descriptions that ``describe_training`` wrote."""
     link = training
     while link is not None:
         if not isinstance(link, dict) or not isinstance(link.get("dataset"), str) or "start" not in link:

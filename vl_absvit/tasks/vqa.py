@@ -46,12 +46,12 @@ class VQACheckpoint(NamedTuple):
     vocabulary: AnswerVocabulary
 
     def described(self) -> list[tuple[str, str]]:
-        """What there is beside the visual encoder, in words."""
+        """The parts beside the visual encoder, in words."""
         return [*VLCheckpoint(*self[:4]).described(), ("answers", f"{len(self.vocabulary):,}")]
 
 
 class VQATask(VisionLanguageTask):
-    """Finetuning on VQA; see ``Task`` for what each method owes."""
+    """Finetuning on VQA; ``Task`` describes the methods."""
 
     kind = head_kind = "vqa"
     about = About(
@@ -149,7 +149,7 @@ class VQATask(VisionLanguageTask):
 
 
 def match_answers(folder: str, vocabulary: AnswerVocabulary) -> LabelMatch | None:
-    """A vocabulary beside that of the checkpoint to start from, and a line on what differs.
+    """How a vocabulary matches that of the checkpoint to start from. Differences are logged.
 
     Answers are the same where their texts are, or where the official evaluator takes them for the same.
 
