@@ -69,7 +69,7 @@ def test_answers_are_those_of_an_evaluation(checkpoint, live, world):
     for record in read_questions(root, ["val"]):
         (image,) = images.records([record["image_id"]])
         content = image.content or (world / "demo/vqav2" / image.file).read_bytes()
-        found[record["question_id"]] = live.ask(content, record["question"]).answers[0].text
+        found[record["question_id"]] = live.ask(content, record["question"]).answers[0].prediction
     assert found == expected and len({*found.values()}) > 1
 
 
@@ -80,7 +80,7 @@ def test_confidences_are_sigmoids_of_the_five_highest_logits_in_order(checkpoint
     with torch.no_grad():
         logits = checkpoint.model(image[None], token_ids, torch.ones_like(token_ids, dtype=torch.bool)).logits[0]
     best = logits.sigmoid().topk(5)
-    assert [answer.text for answer in reply.answers] == [checkpoint.vocabulary.answers[k] for k in best.indices]
+    assert [answer.prediction for answer in reply.answers] == [checkpoint.vocabulary.answers[k] for k in best.indices]
     assert [answer.confidence for answer in reply.answers] == pytest.approx(best.values.tolist(), rel=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_bf16_answers_nearly_alike_whatever_thread_asks(checkpoint, live):
     rough = LiveModel(checkpoint, CPU, "bf16")
     with ThreadPoolExecutor(1) as server:
         exact, other = (server.submit(model.ask, png(), RING).result() for model in (live, rough))
-    confidences = {answer.text: answer.confidence for answer in exact.answers}
-    found = {answer.text: answer.confidence for answer in other.answers}
+    confidences = {answer.prediction: answer.confidence for answer in exact.answers}
+    found = {answer.prediction: answer.confidence for answer in other.answers}
     assert found != confidences and found == pytest.approx(confidences, abs=0.05)
     assert all(grid.dtype == np.float32 for grid in other.maps.values())

@@ -290,7 +290,7 @@ def message(text: str) -> str:
 def show_answers(question: str, reply: "Reply") -> str:
     """The answers with their scores, and what they cost."""
     rows = "".join(
-        f"<li><span>{html.escape(answer.text)}</span><b>{answer.confidence:.3f}</b>"
+        f"<li><span>{html.escape(answer.prediction)}</span><b>{answer.confidence:.3f}</b>"
         f'<i style="--score: {answer.confidence}"></i></li>'
         for answer in reply.answers
     )

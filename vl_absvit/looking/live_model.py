@@ -22,6 +22,7 @@ from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
 from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.overlay import overlay, resized
+from vl_absvit.looking.predictions import AnswerPrediction
 from vl_absvit.models.looks import FirstLook
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint
@@ -36,17 +37,10 @@ KEPT_LOOKS = 4
 """Pictures whose first look is kept, the last ones asked about (base size, 384 px, fp32: 30 MB each)."""
 
 
-class Answer(NamedTuple):
-    """One of the vocabulary's answers."""
-
-    text: str
-    confidence: float  # sigmoid of its logit: answers are trained with binary cross-entropy, each on its own
-
-
 class Reply(NamedTuple):
     """The model's answers to a question and its maps."""
 
-    answers: list[Answer]  # the most confident first
+    answers: list[AnswerPrediction]  # the most confident first
     maps: dict[str, np.ndarray]  # name -> (h, w)
     picture: Image.Image  # RGB, upright, its longer side ``PICTURE_SIDE``
     box: Box  # part of ``picture`` that the model saw and the maps cover
@@ -131,10 +125,10 @@ class LiveModel:
         box = scaled(seen_box(*picture.size, self._image_size), scale)
         return _Seen(resized(picture, scale), box, image, first)
 
-    def _best(self, logits: Tensor) -> list[Answer]:
+    def _best(self, logits: Tensor) -> list[AnswerPrediction]:
         """The most probable answers; of equal ones, those that come first in the vocabulary."""
         if not logits.isfinite().all():
             raise InputError("the model's scores are not numbers: the checkpoint's weights are damaged")
         order = logits.argsort(descending=True, stable=True)[:TOP].tolist()
         confidence = logits.sigmoid().tolist()
-        return [Answer(self._answers[label], confidence[label]) for label in order]
+        return [AnswerPrediction(self._answers[label], confidence[label]) for label in order]
