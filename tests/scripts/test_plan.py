@@ -53,6 +53,12 @@ def test_a_plan_tells_memory_time_and_what_to_take(config, tmp_path, capsys, mon
     assert "assumed: 0.1 of 0.5, as given" in shown and "an assumption, see --headroom" in shown
 
 
+def test_measuring_without_a_checkout_is_one_line(config, tmp_path, complaint, monkeypatch):
+    monkeypatch.setattr("vl_absvit.commands.plan.__file__", str(tmp_path / "vl_absvit/commands/plan.py"))
+    line = complaint(2, SCRIPT, "--config", config, "--gpu-memory", 1, "--device", "cpu", "--measure", 1)
+    assert line == "command line: --measure needs a checkout of the repository; --tflops needs none"
+
+
 @pytest.mark.slow
 def test_measured_steps_stand_beside_what_is_counted(world, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")

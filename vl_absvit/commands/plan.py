@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
+from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.registry import TASKS, find_task
 
 GIB, TERA = 2**30, 1e12
@@ -122,7 +123,10 @@ def measure(config, facts, device_name: str, samples: int) -> list[dict]:
     """Real steps in both precisions: what they took, and what is counted for them."""
     from vl_absvit.planning.measurement import hold_against_count
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # benchmarks are no part of the installed package
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "benchmarks").is_dir():
+        raise ConfigError("command line: --measure needs a checkout of the repository; --tflops needs none")
+    sys.path.insert(0, str(checkout))  # benchmarks are no part of the installed package
     machine = importlib.import_module("benchmarks.measure")
     device = machine.pick_device(device_name)
     results = []
