@@ -54,7 +54,7 @@ def random_model(size: Size, head: dict, seed: int = 0, image_size: int = 224) -
         "head": head,
     }
     torch.manual_seed(seed)
-    return build_from_architecture(architecture, where=size).eval()
+    return build_from_architecture(architecture, location=size).eval()
 
 
 def caption_lengths(number: int, generator: np.random.Generator) -> np.ndarray:

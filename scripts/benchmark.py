@@ -35,7 +35,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=command_parser)
+    commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=BenchmarkParser)
     command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
     for name in ("vision", "vqa", "train-vqa", "train-retrieval", "retrieval"):
         add_model_options(command[name], training=name.startswith("train"))
@@ -63,11 +63,12 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def command_parser(*, prog: str, description: str) -> OptionParser:
+class BenchmarkParser(OptionParser):
     """A parser of one benchmark's options, which complains as the script's own does."""
-    parser = OptionParser(description)
-    parser.prog = prog
-    return parser
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(description)
+        self.prog = prog
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, training: bool) -> None:

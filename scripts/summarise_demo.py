@@ -225,10 +225,11 @@ def look(checkpoint: VQACheckpoint, dataset: VQADataset, images: ImageTable, bat
     existing = choose_maps(model.vision, None).names
     choice = choose_maps(model.vision, [name for name in POINTING if name in existing])
     for batch in evaluation_loader(dataset, batch_size=batch_size, rank=0, world_size=1):
-        maps = explain(model, send_to_device(batch, device), choice).maps
-        maps = {name: grids.float().cpu().numpy() for name, grids in maps.items()}
+        explained = explain(model, send_to_device(batch, device), choice).maps
+        maps = {name: grids.float().cpu().numpy() for name, grids in explained.items()}
         image_ids, rows = batch.image_ids.tolist(), batch.image_index.tolist()
-        boxes = [seen_box(*size, checkpoint.preprocessing.image_size) for size in images.sizes(image_ids).tolist()]
+        side = checkpoint.preprocessing.image_size
+        boxes = [seen_box(width, height, side) for width, height in images.sizes(image_ids).tolist()]
         for k, (question, row) in enumerate(zip(batch.question_ids.tolist(), rows, strict=True)):
             yield Seen(question, image_ids[row], {name: grids[k] for name, grids in maps.items()}, boxes[row])
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vl_absvit.cli import OptionParser, run_main
-from vl_absvit.data.json_files import read_json, write_json, write_text
+from vl_absvit.data.files import write_text
+from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import read_steering
 from vl_absvit.evaluation.paired_differences import CONFIDENCE, PairedDifference, paired_difference
@@ -42,7 +43,8 @@ class Row(NamedTuple):
 
     def column(self, name: str) -> dict[int, float]:
         """Seed -> score, where there is one."""
-        return {seed: scores[name] for seed, scores in self.runs.items() if scores[name] is not None}
+        scores_of = {seed: scores[name] for seed, scores in self.runs.items()}
+        return {seed: score for seed, score in scores_of.items() if score is not None}
 
 
 class Spread(NamedTuple):

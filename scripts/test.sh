@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check the code: ruff and all tests, in an environment that is made if need be. Arguments go to pytest: bash scripts/test.sh -k vqa
+# Check the code: ruff, mypy and all tests, in an environment that is made if need be. Arguments go to pytest: bash scripts/test.sh -k vqa
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh test
@@ -12,5 +12,6 @@ fi
 
 python -m ruff check .
 python -m ruff format --check .
+python -m mypy
 # Two at a time, files whole and in the order of tests/conftest.py, each with a thread of its own.
 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -20,8 +20,9 @@ fi
 "$folder/uv/bin/uv" venv --quiet --allow-existing --python "$python" "$folder/environment"
 install=("$folder/uv/bin/uv" pip install --quiet --python "$folder/environment/bin/python")
 "${install[@]}" --resolution lowest-direct --only-binary :all: --no-binary vl_absvit -e '.[evaluate]'
-"${install[@]}" hypothesis pytest pytest-xdist ruff
+"${install[@]}" hypothesis pytest pytest-xdist
 source "$folder/environment/bin/activate"
 python --version
 "$folder/uv/bin/uv" pip list 2>/dev/null | grep -E "^(accelerate|datasets|numpy|pillow|pyarrow|timm|torch|torchvision|transformers) "
-SKIP_SETUP=1 bash scripts/test.sh -m "not slow"
+SKIP_SETUP=1 source scripts/setup.sh test
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import NoReturn, TypeVar, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from rich.console import Console
@@ -25,11 +25,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vl_absvit.config import RENAMED, Precision
+from vl_absvit.config import RENAMED, Precision, TaskConfig
 from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=TaskConfig)
 SECONDS_BETWEEN_LINES = 10.0
 _LARGEST_CONFIG = 1 << 20  # bytes
 _LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
@@ -193,9 +193,9 @@ def config_keys(config_class: type) -> dict[str, bool]:
     hints = get_type_hints(config_class)
     for field in fields(config_class):
         kind = hints[field.name]
-        keys[field.name] = is_dataclass(kind)
-        if is_dataclass(kind):
-            keys |= {f"{field.name}.{key}": is_group for key, is_group in config_keys(kind).items()}
+        is_group = keys[field.name] = is_dataclass(kind)
+        if is_group:
+            keys |= {f"{field.name}.{key}": has_keys for key, has_keys in config_keys(kind).items()}
     return keys
 
 
@@ -260,7 +260,7 @@ def _with_read_files(argv: Sequence[str], keys: Mapping[str, bool]) -> list[str]
 class _PlainLoader(yaml.SafeLoader):
     """YAML without aliases, a few of which stand for billions of values, and without keys that are given twice."""
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"aliases are not read; write out *{self.peek_event().anchor}")
         return super().compose_node(parent, index)
@@ -301,8 +301,9 @@ def _read_file(file: str, keys: Mapping[str, bool]) -> str:
 
 def _renamed(text: str, keys: Container[str]) -> str:
     """A config's text with the keys at its top under the names that they have today, else as it is."""
-    written = [key for key, _ in yaml.compose(text, _PlainLoader).value]
-    for key in reversed(written):
+    root = yaml.compose(text, _PlainLoader)
+    assert isinstance(root, yaml.MappingNode), "the file holds keys and values"
+    for key, _ in reversed(root.value):
         if key.value not in keys and RENAMED.get(key.value) in keys:
             text = text[: key.start_mark.index] + RENAMED[key.value] + text[key.end_mark.index :]
     return text
@@ -346,7 +347,7 @@ class _Lines(Progress):
         self._silent = silent
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
-    def update(self, task_id: TaskID, **changes) -> None:
+    def update(self, task_id: TaskID, **changes: Any) -> None:
         super().update(task_id, **changes)
         self._speak(task_id)
 

@@ -1,7 +1,7 @@
 """Collectives: the only place that talks to ``torch.distributed``.
 
-Without a process group every function is the identity. Numbers and objects of the host travel between hosts and never
-make one wait for its device; how many rows each rank has is such a number.
+Without a process group every function is the identity. Host objects, such as each rank's number of rows, are exchanged
+between hosts, so that no host waits for its device.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for another: the main one may save or score for longer than the libraries' 10 minutes."""
+"""Longest wait for another process. The main one may save or score for longer than the libraries' 10 minutes."""
 
 _HOST_GROUPS: dict["dist.ProcessGroup", "dist.ProcessGroup"] = {}
-"""The group between hosts, beside the one that it belongs to; at most one."""
+"""Default group -> its group between hosts; at most one."""
 
 
 def world_size() -> int:
@@ -30,38 +30,34 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and speaks."""
+    """Whether this is the process that writes files and prints."""
     return rank() == 0
 
 
 class _AllGather(torch.autograd.Function):
-    """Equally shaped tensors of all ranks, one below the other.
-
-    A row's gradient is summed over the ranks that used it.
-    """
+    """Concatenates tensors of one shape from all ranks. A row's gradient is summed over all ranks."""
 
     @staticmethod
-    def forward(ctx, local: Tensor) -> Tensor:
+    def forward(ctx: Any, local: Tensor) -> Tensor:
         parts = [torch.empty_like(local) for _ in range(world_size())]
         dist.all_gather(parts, local.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()]
 
 
 def gather_with_grad(local: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-    """Rows of every rank, in rank order; ranks may hold different numbers of rows.
+    """Rows of every rank, in rank order. Ranks may hold different numbers of rows.
 
-    Gradients flow back to the rank that owns a row, summed over the ranks that used it: where every rank computes the
-    same loss of all rows, DDP's mean over ranks turns the parameters' gradient into that of one process with the full
-    batch.
+    Gradients flow back to the rank that owns a row, summed over all ranks. If every rank computes the same loss of all
+    rows, DDP's mean over ranks makes the parameters' gradient that of one process with the full batch.
 
     Args:
-        rows: that each rank holds, where that is known; None asks the ranks.
+        rows: number of rows of each rank; None asks the ranks.
     """
     if world_size() == 1:
         return local
@@ -82,7 +78,7 @@ def gather_objects(local: list[Any]) -> list[Any]:
 
 
 def take_from_main(tensors: Sequence[Tensor]) -> None:
-    """Give tensors in host memory the content that they have in the main process, in every other one, too."""
+    """Overwrite tensors in host memory with the main process's content, in every process."""
     if world_size() == 1:
         return
     for tensor in tensors:
@@ -90,11 +86,14 @@ def take_from_main(tensors: Sequence[Tensor]) -> None:
 
 
 def _between_hosts() -> "dist.ProcessGroup | None":
-    """A group of all processes that exchanges what is in host memory; None, the usual one, where that does."""
+    """A group of all processes for data in host memory; None if the default group serves."""
     usual = dist.group.WORLD
     if dist.get_backend() == dist.Backend.GLOO:
         return None
+    assert usual is not None, "several processes have a group"
     if usual not in _HOST_GROUPS:
+        group = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(group, dist.ProcessGroup), "every process is a member of the group"
         _HOST_GROUPS.clear()
-        _HOST_GROUPS[usual] = dist.new_group(backend="gloo", timeout=PATIENCE)
+        _HOST_GROUPS[usual] = group
     return _HOST_GROUPS[usual]

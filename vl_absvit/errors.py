@@ -1,6 +1,6 @@
-"""What a user can cause.
+"""Errors that users can cause, and other errors in one line.
 
-Scripts turn these into one line on stderr; anything else is a fault of ours and keeps its traceback.
+Programs print an ``InputError`` as one line on stderr. Any other error is our fault and keeps its traceback.
 """
 
 
@@ -10,3 +10,13 @@ class InputError(ValueError):
 
 class ConfigError(InputError):
     """The run's configuration contradicts itself or names something that does not exist."""
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in one line, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

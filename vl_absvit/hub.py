@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, one_line
 
 TEXTS = ("*.json", "*.txt")  # a tokenizer needs no more
 WEIGHTS_AND_TEXTS = ("*.safetensors", *TEXTS)
@@ -73,12 +73,12 @@ def find(
     return Found(Path(folder), name_of(folder))
 
 
-def name_of(path: str | Path | None) -> str | None:
-    """What results call a folder: a repository with its commit where it is in the hub's cache, else as it is."""
-    parts = Path(path or "").parts[-3:]
+def name_of(path: str | Path) -> str:
+    """A folder's name in results: the repository with its commit for a folder in the hub's cache, else the path."""
+    parts = Path(path).parts[-3:]
     if len(parts) == 3 and parts[0].startswith("models--") and parts[1] == "snapshots":
         return f"{parts[0].removeprefix('models--').replace('--', '/')}@{parts[2]}"
-    return None if path is None else str(path)
+    return str(path)
 
 
 def _reason(error: Exception, repository: str, revision: str) -> str:
@@ -92,7 +92,7 @@ def _reason(error: Exception, repository: str, revision: str) -> str:
     if isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
         cache = constants.HF_HUB_CACHE
         return f"revision {revision} of {repository} is not in the cache {cache}, and HF_HUB_OFFLINE forbids to ask"
-    return f"{where}, revision {revision}: {' '.join(str(error).split())[:300] or type(error).__name__}"
+    return f"{where}, revision {revision}: {one_line(error)[:300]}"
 
 
 def upload(
@@ -141,4 +141,4 @@ def _refusal(error: Exception) -> str:
     code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if code in (401, 403):
         return f"not allowed ({code}); log in by hf auth login, or set HF_TOKEN to one that may write there"
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300]

@@ -1,11 +1,11 @@
-"""What fp32 and bf16 mean, for training and for whatever else runs a model: decided here alone.
+"""The meaning of fp32 and bf16 for everything that runs a model.
 
-Weights, gradients and optimizer states are fp32. In bf16 the forward pass runs under autocast, which takes matrix
-products in bf16. What is compared (similarities, losses, scores) is fp32 either way: of bf16's eight bits many would
-tie.
+Weights, gradients and optimizer states are fp32. In bf16 the forward pass runs under autocast, which computes matrix
+products in bf16. Numbers that are compared (similarities, losses, scores) are fp32 in both, because many would be equal
+in bf16's eight bits.
 
-On a GPU fp32 means fp32: products and convolutions do not round their inputs to TF32's ten bits, unless in bf16, where
-what stays fp32 may do so.
+On a GPU, products and convolutions in fp32 do not round their inputs to TF32's ten bits. In bf16, the operations that
+stay fp32 may do so.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,41 +20,43 @@ from torch import Tensor
 from vl_absvit.config import Precision
 
 DESCRIPTIONS: dict[Precision, str] = {"fp32": "fp32", "bf16": "bf16 over fp32 weights"}
-"""By what the parts of an interrupted evaluation are told apart; once, bf16 was that of the weights."""
-P, R = ParamSpec("P"), TypeVar("R")
+"""Names in the requests of interrupted evaluations. An earlier version had bf16 weights, which these names exclude."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def arithmetic(precision: Precision, device: torch.device) -> AbstractContextManager:
-    """Inside, forward passes on ``device`` compute as ``precision`` says, whatever holds outside.
+    """Inside, forward passes on ``device`` compute in this precision, whatever holds outside.
 
-    Autocast keeps what it casts of a parameter until the outermost of such contexts ends: a context holds passes
-    without gradient or one with gradient, never both, and no optimizer step. Backward passes belong outside, for under
-    autocast they take the products of an fp32 forward pass in bf16.
+    Autocast keeps its casts of parameters until the outermost such context ends. So a context holds passes without
+    gradient, or one with gradient, but not both, and no optimizer step. Backward passes belong outside: under autocast
+    they would compute the products of an fp32 forward pass in bf16.
     """
-    if device.type == "cuda":  # for the backward passes, too, which come after this has ended
+    if device.type == "cuda":  # it holds for the backward passes, too, which come after the context
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
     return _autocast(device.type, enabled=precision == "bf16")
 
 
 def always_fp32(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function of tensors compute in fp32 (or fp64, where that is what comes), under autocast, too."""
+    """Make a function of tensors compute in fp32, or in fp64 for fp64 tensors, even under autocast."""
 
     @wraps(function)
     def exact(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = next(each.device for each in chain(args, kwargs.values()) if isinstance(each, Tensor))
+        device = next(value.device for value in chain(args, kwargs.values()) if isinstance(value, Tensor))
         with _autocast(device.type, enabled=False), _without_tf32(device.type):
-            return function(*map(_widened, args), **{name: _widened(each) for name, each in kwargs.items()})
+            widened = {name: _widened(value) for name, value in kwargs.items()}
+            return function(*map(_widened, args), **widened)
 
     return exact
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
-    """A floating-point tensor in fp32, or in fp64 where that is what comes."""
+    """A floating-point tensor in fp32, or in fp64 if it is fp64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def as_products_take(parameter: Tensor) -> Tensor:
-    """A parameter as autocast gives it to a product: cast once, where its slices would be cast one by one."""
+    """A parameter in autocast's precision. It is cast once, instead of once per slice."""
     device_type = parameter.device.type
     is_cast = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     if not is_cast or parameter.dtype != torch.float32:
@@ -63,18 +65,18 @@ def as_products_take(parameter: Tensor) -> Tensor:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Inside, products are taken in the precision of what comes."""
+    """Inside, products are computed in the precision of their inputs."""
     return _autocast(device.type, enabled=False)
 
 
 def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:
-    if not torch.amp.is_autocast_available(device_type):  # as for tensors without content
+    if not torch.amp.is_autocast_available(device_type):  # for example for meta tensors
         return nullcontext()
     return torch.autocast(device_type, torch.bfloat16, enabled=enabled)
 
 
 def _without_tf32(device_type: str) -> AbstractContextManager:
-    """Products of fp32 tensors on a GPU in whole fp32; compiled code, in which nothing is compared, keeps TF32."""
+    """Inside, a GPU computes products of fp32 tensors in whole fp32. Compiled code compares nothing and keeps TF32."""
     return _whole_products() if device_type == "cuda" and not torch.compiler.is_compiling() else nullcontext()
 
 

@@ -30,7 +30,7 @@ HEADS = {  # released names of METER's heads
 
 
 def convert(state, config):
-    return convert_vision_language(state, config, num_heads=4, text_heads=4, where="tiny.ckpt")
+    return convert_vision_language(state, config, num_heads=4, text_heads=4, location="tiny.ckpt")
 
 
 @pytest.mark.parametrize("feedback", [True, False])

@@ -41,8 +41,11 @@ class Few(Source):
     row_type = "questions"
 
     def __init__(self, raw, more_warnings=("beware",), files=("1.jpg", "2.jpg", "3.jpg", "4.jpg"), **options):
-        self.request = make_request("some", raw, options, [])
+        self.raw, self.options = raw, options
         self.files, self.more_warnings = dict(enumerate(files, start=1)), list(more_warnings)
+
+    def request(self):
+        return make_request("some", self.raw, self.options, [])
 
     def read(self):
         table = pa.table({"question_id": [1, 2, 3, 4], "image_id": list(self.files)})

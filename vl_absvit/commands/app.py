@@ -195,7 +195,7 @@ def find_host(name: str) -> Host:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"command line: --host {name} is no address of this machine: {error}") from error
     in_url = f"[{name}]" if ":" in name else name
-    return Host(name, in_url, family, address, ipaddress.ip_address(address).is_loopback)
+    return Host(name, in_url, family, str(address), ipaddress.ip_address(address).is_loopback)
 
 
 def free_port(wanted: int, host: Host) -> int:

@@ -54,8 +54,8 @@ def main() -> None:
             f"“{TITLES.get(show[0], show[0])}” with them, in the part of the picture that the model sees."
         )
     with progress() as bar:
-        tracked = bar.track(records, description="embedding")
-        report = write_report(tracked, arguments.output, *people, note=" ".join(notes), show=show)
+        embedded = bar.track(records, description="embedding")
+        report = write_report(embedded, arguments.output, *people, note=" ".join(notes), show=show)
     print(f"{report.texts:,} {texts}, {report.pictures:,} pictures, {report.size / 1e6:.1f} MB: {arguments.output}")
     for note in notes:
         print(note)
@@ -89,9 +89,12 @@ def check_same_questions(questions: Sequence[ExportedQuestion], hat: str | Path)
         InputError: an id stands for another question there, or people were asked none of the questions.
     """
     asked = {question.question_id: question for question in read_hat_questions(hat)}
-    shared = [question for question in questions if question.question_id in asked]
-    for ours in shared:
-        theirs = asked[ours.question_id]
+    shared = [
+        (question, asked[question.question_id])
+        for question in questions
+        if question.question_id is not None and question.question_id in asked
+    ]
+    for ours, theirs in shared:
         if (ours.image_id, ours.question) != (theirs.image_id, theirs.question):
             raise InputError(
                 f"{hat}: question {ours.question_id} is {theirs.question!r:.80} about image {theirs.image_id} there, "

@@ -90,11 +90,16 @@ def main() -> None:
         "block": arguments.block,
         "precision": arguments.precision,
     }
-    name_priors = text_priors if reads_texts else class_priors
+
+    def name_priors(names: Sequence[str]) -> Priors:
+        if isinstance(checkpoint, VLCheckpoint):
+            return text_priors(checkpoint, names)
+        return class_priors(checkpoint, names)
+
     with arithmetic(arguments.precision, device):
         if arguments.image is not None:
             picture = open_rgb(arguments.image)
-            content |= compare_on_image(name_priors(checkpoint, arguments.priors), picture, arguments)
+            content |= compare_on_image(name_priors(arguments.priors), picture, arguments)
         else:
             pairs = read_pairs(arguments.pairs)
             names = classes = sorted({thing for pair in pairs for thing in pair.things})
@@ -102,7 +107,7 @@ def main() -> None:
                 content["template"] = arguments.template or TEMPLATE
                 names = [content["template"].replace("{}", name.replace("_", " ")) for name in classes]
             try:
-                priors = name_priors(checkpoint, names)
+                priors = name_priors(names)
             except InputError as error:
                 raise InputError(f"{arguments.pairs / 'pairs.json'}: {error}") from error
             content |= compare_on_pairs(priors, classes, pairs, arguments)
@@ -214,7 +219,7 @@ def read_pairs(folder: Path) -> list[Pair]:
     return pairs
 
 
-def _read_pair(entry: object, folder: Path, where: str) -> Pair:
+def _read_pair(entry: Any, folder: Path, where: str) -> Pair:
     unlike = InputError(f"{where}: expected {PAIR}, got {str(entry):.60}")
     try:
         file, left, right = words = [entry[key] for key in ("file", "left", "right")]
@@ -229,7 +234,7 @@ def _read_pair(entry: object, folder: Path, where: str) -> Pair:
         raise unlike
     if left == right:
         raise InputError(f"{where}: expected two things of different classes, got {left!r:.60} twice")
-    return Pair(folder / file, (left, right), tuple(boxes))
+    return Pair(folder / file, (left, right), (boxes[0], boxes[1]))
 
 
 def compare_on_pairs(

@@ -82,6 +82,7 @@ def match(
         )
     matched = {question.question_id: entries[question.question_id] for question in asked}
     for question, entry in zip(asked, matched.values(), strict=True):
+        assert question.image_size is not None, "the question has an image"
         # An id means another question in VQA v2 than in VQA v1, which VQA-HAT is about.
         expected = (question.image_id, question.question, list(question.image_size))
         found = (entry["image_id"], entry["question"], entry["image_size"])

@@ -11,9 +11,16 @@ file; conversion.json says what became of every one of its keys.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from vl_absvit.data.answers import AnswerVocabulary
+    from vl_absvit.models.released import Conversion, ReleasedFile
 
 
 def main() -> None:
@@ -57,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def check_options(conversion, arguments: argparse.Namespace) -> None:
+def check_options(conversion: "Conversion", arguments: argparse.Namespace) -> None:
     """Stop where an option is missing that this kind of model needs, or given to one that has no use for it."""
     if conversion.kind == "vqa" and arguments.answers is None:
         raise ConfigError(
@@ -70,7 +77,9 @@ def check_options(conversion, arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--tokenizer, --text-heads: this is {describe(conversion)}, which reads no text")
 
 
-def check_answers(conversion, vocabulary, arguments: argparse.Namespace) -> list[str]:
+def check_answers(
+    conversion: "Conversion", vocabulary: "AnswerVocabulary | None", arguments: argparse.Namespace
+) -> list[str]:
     """Raise ``InputError`` where the answers cannot be the model's; what is doubtful about them."""
     if vocabulary is None:
         return []
@@ -85,7 +94,9 @@ def check_answers(conversion, vocabulary, arguments: argparse.Namespace) -> list
     ]
 
 
-def check_tokenizer(conversion, tokenizer, arguments: argparse.Namespace) -> list[str]:
+def check_tokenizer(
+    conversion: "Conversion", tokenizer: "PreTrainedTokenizerBase | None", arguments: argparse.Namespace
+) -> list[str]:
     """Raise ``InputError`` where the tokenizer cannot be the model's; what is doubtful about it."""
     if conversion.kind == "classifier":
         return []
@@ -102,7 +113,14 @@ def check_tokenizer(conversion, tokenizer, arguments: argparse.Namespace) -> lis
     return [] if tokens == text["vocab_size"] else [f"{name}: {sizes}; the model's own has as many"]
 
 
-def write_folder(folder: Path, released, conversion, tokenizer, vocabulary, warnings: list[str]) -> None:
+def write_folder(
+    folder: Path,
+    released: "ReleasedFile",
+    conversion: "Conversion",
+    tokenizer: "PreTrainedTokenizerBase | None",
+    vocabulary: "AnswerVocabulary | None",
+    warnings: list[str],
+) -> None:
     """Write a converted model into an empty folder, as the run of its task would have."""
     import torch
     from safetensors.torch import save_file
@@ -147,7 +165,7 @@ def write_folder(folder: Path, released, conversion, tokenizer, vocabulary, warn
     write_json(folder / "conversion.json", content, indent=1)
 
 
-def report(conversion, released, warnings: list[str]) -> None:
+def report(conversion: "Conversion", released: "ReleasedFile", warnings: list[str]) -> None:
     """What became of the file's tensors, and the settings that equal results need."""
     from rich.console import Console
     from rich.table import Table
@@ -173,7 +191,7 @@ def report(conversion, released, warnings: list[str]) -> None:
         console.print(f"warning: {warning}", soft_wrap=True, markup=False)
 
 
-def describe(conversion) -> str:
+def describe(conversion: "Conversion") -> str:
     """The kind of model, in words."""
     from vl_absvit.tasks.vl_checkpoint import HEADS
 

@@ -185,10 +185,10 @@ def name_subjects(arguments: argparse.Namespace, images: ImageTable, uses_prior:
     if arguments.questions is not None:
         texts_of = questions_by_image(arguments, images)
         return [Subject(str(key), key, texts if uses_prior else []) for key, texts in texts_of.items()]
-    source: Path | int = Path(arguments.image)
-    if source.exists() or not arguments.image.isdecimal():
-        open_picture(source, images)  # what is wrong with it is said before the fit
-        return [Subject(source.stem, source, arguments.text)]
+    file = Path(arguments.image)
+    if file.exists() or not arguments.image.isdecimal():
+        open_picture(file, images)  # what is wrong with it is said before the fit
+        return [Subject(file.stem, file, arguments.text)]
     source = int(arguments.image)
     if source not in images_of_split(arguments.data, arguments.split, images):
         raise InputError(
@@ -205,7 +205,8 @@ def questions_by_image(arguments: argparse.Namespace, images: ImageTable) -> dic
         raise ConfigError(
             f"command line: --questions {wanted:,}, but {arguments.split} has {len(rows):,} questions with an image"
         )
-    asked, texts_of = table[rows[:wanted]], {}
+    asked = table[rows[:wanted]]
+    texts_of: dict[int, list[str]] = {}
     for image_id, text in zip(asked["image_id"], asked["question"], strict=True):
         texts_of.setdefault(image_id, []).append(text)
     return texts_of
@@ -273,7 +274,7 @@ def write_picture(subject: Subject, decoded: Decoded, folder: Path) -> dict[str,
     priors = [DecodedPrior(*pixels) for pixels in zip(titles, decoded.top_down, decoded.sum, strict=True)]
     page = decoded_page(decoded.image, decoded.bottom_up, priors, scale=scale, note=NOTE)
     write_whole(folder / f"{subject.name}.png", lambda stream: page.save(stream, "PNG"))
-    arrays = {name: np.asarray(value, dtype=np.float32) for name, value in decoded._asdict().items()}
+    arrays: dict[str, Any] = {name: np.asarray(value, dtype=np.float32) for name, value in decoded._asdict().items()}
     write_whole(folder / f"{subject.name}.npz", lambda stream: np.savez_compressed(stream, **arrays))
     return {
         "name": subject.name,

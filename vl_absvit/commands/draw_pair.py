@@ -22,7 +22,7 @@ from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.own_texts import make_request
 from vl_absvit.looking.pages import QuestionMaps, two_questions
 from vl_absvit.looking.picture_texts import OwnTexts
-from vl_absvit.looking.predictions import predictions_of
+from vl_absvit.looking.predictions import AnswerPrediction, predictions_of
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import load_checkpoint
 
@@ -54,15 +54,16 @@ def main() -> None:
     batch = send_to_device(asked.collate(asked.__getitems__([0, 1])), device)
     with arithmetic(arguments.precision, device):
         explanation = explain(model.to(device), batch, choice)
-    predictions = predictions_of(explanation.logits, checkpoint.vocabulary.answers)
+    answers = predictions_of(explanation.logits, checkpoint.vocabulary.answers)
+    predictions = [answer.prediction for answer in answers if isinstance(answer, AnswerPrediction)]
     maps = {name: grids.float().cpu().numpy() for name, grids in explanation.maps.items()}
-    questions = tuple(
-        QuestionMaps(question, predictions[row].prediction, maps["prior_mask"][row], maps["top_down"][row])
-        for row, question in enumerate(arguments.questions)
+    first, second = (
+        QuestionMaps(question, prediction, maps["prior_mask"][row], maps["top_down"][row])
+        for row, (question, prediction) in enumerate(zip(arguments.questions, predictions, strict=True))
     )
     picture = asked.open(0)
     box = seen_box(*picture.size, preprocessing.image_size)
-    page = two_questions(picture, maps["bottom_up"][0], questions, box)
+    page = two_questions(picture, maps["bottom_up"][0], (first, second), box)
     page = page.quantize(COLOURS, dither=Image.Dither.NONE)
     write_whole(arguments.output, lambda stream: page.save(stream, "PNG", optimize=True))
     print(arguments.output)

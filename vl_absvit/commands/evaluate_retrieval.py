@@ -89,9 +89,10 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
             batch_size=batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
     if is_main():
-        table = scores.similarity if arguments.look == "first" else scores.pairs
-        shortlists = () if arguments.look == "first" else (scores.similarity, size)
-        ranks = retrieval_ranks(table, gallery.image_of_caption, *shortlists, fold_of_image=fold_of_image)
+        if scores.pairs is None:
+            ranks = retrieval_ranks(scores.similarity, gallery.image_of_caption, fold_of_image=fold_of_image)
+        else:
+            ranks = retrieval_ranks(scores.pairs, gallery.image_of_caption, scores.similarity, size, fold_of_image)
         of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
         measured = mean_measures(of_folds)
         judged = 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum())

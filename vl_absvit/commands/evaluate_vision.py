@@ -18,7 +18,9 @@ from vl_absvit.cli import OptionParser, add_loading_options, check_loading_optio
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
+    from vl_absvit.tasks.vision_evaluation import CorruptionFolders, JudgedClasses, Preparation
     from vl_absvit.training.evaluated import Evaluated
+    from vl_absvit.variants import Variant
 
 IN_WHOLE = ""  # the one folder of data that is not in parts
 
@@ -120,7 +122,13 @@ def check_alike(counts: dict[str, dict[str, int]], data: Path) -> None:
 
 
 def describe(
-    arguments: argparse.Namespace, checkpoint: str, variant, classes, prepared, corruptions, images: int
+    arguments: argparse.Namespace,
+    checkpoint: str,
+    variant: "Variant",
+    classes: "JudgedClasses",
+    prepared: "Preparation",
+    corruptions: "CorruptionFolders | None",
+    images: int,
 ) -> dict:
     """The entries of the result that say what was done."""
     from vl_absvit.evaluation.classification_metrics import clamped
@@ -144,6 +152,7 @@ def describe(
                 "AlexNet's errors are of ImageNet's 1,000 classes; these are others, so no CE compares with it"
             )
     size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(variant)
+    assert resized_to is not None, "evaluation cuts the middle out of a resized picture"
     crop = f"the shorter side resized to {resized_to} px, the middle {size} x {size} px seen"
     if corruptions is not None:
         crop += " (ImageNet-C's images have been cut before)"
@@ -178,7 +187,7 @@ def accuracies(outcomes: dict, names: list[str]) -> dict:
     return {f"top{k}": counts.accuracy(k) for k in KS} | {"per_class": per_class}
 
 
-def corruption_errors(outcomes: dict, corruptions) -> dict:
+def corruption_errors(outcomes: dict, corruptions: "CorruptionFolders") -> dict:
     """Error per corruption and severity, and what follows from them."""
     from vl_absvit.evaluation.classification_metrics import corruption_scores
 

@@ -24,6 +24,7 @@ from vl_absvit.cli import (
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
+    from vl_absvit.evaluation.vqa_accuracy import VQAScores
     from vl_absvit.training.evaluated import Evaluated
 
 
@@ -102,7 +103,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             print(words)
 
 
-def print_scores(scores) -> None:
+def print_scores(scores: "VQAScores") -> None:
     """Accuracy overall and per answer and question type."""
     table = Table("questions", "accuracy (%)")
     table.columns[1].justify = "right"

@@ -43,11 +43,12 @@ def main() -> None:
     choice = choose_maps(checkpoint.model.vision, arguments.maps, arguments.block, arguments.heads)
     questions = open_questions(arguments, checkpoint)
     count = f"{len(questions.ids):,} {questions.kind}s"
-    folder, done = ExportFolder(arguments.output, rank()), []
+    folder = ExportFolder(arguments.output, rank())
+    found_done: list[str] = []
     if is_main():
         description = describe_export(found.path, questions, choice, arguments.colormap, arguments.precision)
-        done = sorted(folder.start(description))
-    done = set(gather_objects(done))  # the other processes wait until the folder is there
+        found_done = sorted(folder.start(description))
+    done = set(gather_objects(found_done))  # the other processes wait until the folder is there
     if is_main() and done:
         print(f"going on: {len(done):,} of {count} are in {arguments.output}")
     checkpoint.model.to(accelerator.device)
@@ -67,12 +68,12 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
     """The questions, or captions for a model that judges those, that the command line names."""
     from vl_absvit.data.captions import CaptionDataset
     from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
-    from vl_absvit.looking.own_texts import make_request, read_requests
+    from vl_absvit.looking.own_texts import TextKind, make_request, read_requests
     from vl_absvit.looking.picture_texts import OwnTexts, SplitCaptions, SplitQuestions
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
 
     tokenizer, preprocessing = checkpoint.tokenizer, checkpoint.preprocessing
-    kind = "question" if isinstance(checkpoint, VQACheckpoint) else "caption"
+    kind: TextKind = "question" if isinstance(checkpoint, VQACheckpoint) else "caption"
     if arguments.caption is not None and kind == "question":
         raise ConfigError(f"checkpoint {arguments.checkpoint} is a VQA model's, which answers a --question")
     if arguments.data is not None and kind == "caption":
@@ -88,6 +89,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
         return SplitCaptions(arguments.data, arguments.split, captions, arguments.images)
     if arguments.data is not None:
         is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
+        assert isinstance(checkpoint, VQACheckpoint), "a model that answers has a vocabulary"
         vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
         samples = make_dataset(
             arguments.data, split_names(arguments.split), tokenizer, len(vocabulary), preprocessing,

@@ -25,10 +25,15 @@ def main() -> None:
     with progress() as bar:
 
         def track(items: Iterable, total: int, description: str) -> Iterator:
-            return bar.track(items, total=total, description=description)
+            return iter(bar.track(items, total=total, description=description))
 
-        options = dict(seed=arguments.seed, scenes=arguments.scenes, workers=os.cpu_count() or 1, track=track)
-        is_new = make_demo_world(arguments.output, **options)
+        is_new = make_demo_world(
+            arguments.output,
+            seed=arguments.seed,
+            scenes=arguments.scenes,
+            workers=os.cpu_count() or 1,
+            track=track,
+        )
     print(f"{arguments.output}: {'made' if is_new else 'was there already'}")
 
 

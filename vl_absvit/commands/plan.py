@@ -9,13 +9,19 @@ download is needed. Time follows from a rate: of real steps on this machine (--m
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.registry import TASKS, find_task
+
+if TYPE_CHECKING:
+    from vl_absvit.config import TaskConfig
+    from vl_absvit.tasks.facts import Facts
 
 GIB, TERA = 2**30, 1e12
 
@@ -109,7 +115,7 @@ def up_to_one(text: str) -> float:
     return _between(text, lambda value: 0 < value <= 1, "in (0, 1]")
 
 
-def _between(text: str, holds, where: str) -> float:
+def _between(text: str, holds: Callable[[float], bool], where: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -119,7 +125,7 @@ def _between(text: str, holds, where: str) -> float:
     return value
 
 
-def measure(config, facts, device_name: str, samples: int) -> list[dict]:
+def measure(config: "TaskConfig", facts: "Facts", device_name: str, samples: int) -> list[dict]:
     """Real steps in both precisions: what they took, and what is counted for them."""
     from vl_absvit.planning.measurement import hold_against_count
 

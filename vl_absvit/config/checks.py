@@ -4,13 +4,13 @@ from vl_absvit.errors import ConfigError
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ``message`` where the condition does not hold."""
+    """Raise ``ConfigError`` with ``message`` unless the condition holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def positive(group: str, **values: float | list[int] | None) -> None:
-    """Refuse values of a group that are 0 or less, or lists with one; None is none."""
+    """Refuse values of a group, or lists of values, that are 0 or less. None is allowed."""
     for name, value in values.items():
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         require(all(number > 0 for number in numbers), f"{group}.{name} must be positive, got {value}")

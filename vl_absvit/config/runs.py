@@ -1,4 +1,4 @@
-"""What the configs of all runs have, and those of all runs on images with texts."""
+"""The configs that all runs share, and those of runs on images with texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,21 +9,21 @@ from vl_absvit.config.model import FusionConfig, PriorConfig, TextConfig, Vision
 from vl_absvit.config.training import DataConfig, LossConfig, OptimConfig, RunConfig
 from vl_absvit.variants import VARIANTS
 
-# Earlier names of keys. torchrun reads abbreviations of its own options even behind a script's name, and ``--start`` is
-# one of ``--start-method``.
+# Earlier names of keys. torchrun reads abbreviations of its own options even after a script's name: ``--start`` is one
+# of ``--start-method``.
 RENAMED = {"start": "from_checkpoint"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """What every task has to be told."""
+    """The config of every task."""
 
     streams: ClassVar[bool] = False
     """Whether the task can train on ``data.stream``."""
     compiles: ClassVar[bool] = False
     """Whether the task can train with ``run.compile``."""
     earlier: ClassVar[Mapping[str, Any]] = {}
-    """What runs did that were started before a key existed, where its default is something else."""
+    """Values for runs that are older than a key, if they differ from its default."""
 
     data: DataConfig
     run: RunConfig
@@ -44,7 +44,7 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionLanguageConfig(TaskConfig):
-    """What every task on images with texts has to be told."""
+    """The config of every task on images with texts."""
 
     earlier: ClassVar[Mapping[str, Any]] = {"vision.mask": "cosine"}
 

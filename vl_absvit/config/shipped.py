@@ -9,7 +9,7 @@ _ENGINES = "accelerate/"  # configs of launchers, not of runs
 
 
 def configs_folder() -> Path:
-    """Where they are: in the package as installed, beside it in a checkout."""
+    """Their folder: in an installed package, or beside the package in a checkout."""
     inside = _PACKAGE / "configs"
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
 
@@ -22,9 +22,9 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(name: str) -> Path:
-    """The file that ``--config`` means: one on disk, otherwise the shipped one of that name; else what is not there."""
-    is_there = os.path.exists(name) and not os.path.isdir(name)
-    return Path(name) if is_there else shipped_configs().get(name.removesuffix(".yaml"), Path(name))
+    """The file of ``--config``: a file on disk, or the shipped config of that name. Other names stay paths."""
+    exists = os.path.exists(name) and not os.path.isdir(name)
+    return Path(name) if exists else shipped_configs().get(name.removesuffix(".yaml"), Path(name))
 
 
 def nearest_configs(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a model is trained, on what, and where the run writes."""
+"""Training of a model: losses, optimizer, data, and the run itself."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from vl_absvit.config.checks import below_one, not_negative, positive, require
 
 Precision = Literal["fp32", "bf16"]
-"""Of the arithmetic of a forward pass; ``precision.py`` says what they mean."""
+"""Precision of a forward pass, as defined in ``precision.py``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class OptimConfig:
     warmup_fraction: float = 0.1
     """Share of all optimizer steps spent on linear warm-up, in [0, 1)."""
     schedule: Literal["linear", "cosine"] = "linear"
-    """How the learning rates fall to zero after the warm-up: along a line, or along half a cosine."""
+    """Fall of the learning rates to zero after the warm-up: along a line, or along half a cosine."""
     max_grad_norm: float | None = 1.0
     """Gradients are clipped to this global norm; None does not clip."""
 
@@ -126,7 +126,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where a run writes, and how it executes."""
+    """Output and execution of a run."""
 
     output: str
     """Run folder: config, metrics, console log and checkpoints."""

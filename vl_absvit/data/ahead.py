@@ -1,4 +1,4 @@
-"""A thread that makes the next items while the last one is used."""
+"""A thread that makes the next items while the present one is in use."""
 
 import queue
 import threading
@@ -10,17 +10,17 @@ _LOOK_UP_SECONDS = 0.1
 
 
 def ahead(items: Iterator[Item], number: int) -> Iterator[Item]:
-    """The same items in the same order, at most ``number`` of them made before they are asked for.
+    """The same items in the same order. At most ``number`` of them are made in advance.
 
-    Only the thread iterates over ``items``. What it raises is raised here; where this is closed, it stops.
+    Only the thread iterates over ``items``. Its exceptions are raised here, and it stops when this iterator is closed.
     """
-    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(number)
+    made: queue.Queue[tuple[Item] | BaseException] = queue.Queue(number)
     is_over = threading.Event()
 
-    def put(item: Item | None, end: BaseException | None = None) -> bool:
+    def put(entry: tuple[Item] | BaseException) -> bool:
         while not is_over.is_set():
             try:
-                made.put((item, end), timeout=_LOOK_UP_SECONDS)
+                made.put(entry, timeout=_LOOK_UP_SECONDS)
                 return True
             except queue.Full:
                 continue
@@ -30,22 +30,22 @@ def ahead(items: Iterator[Item], number: int) -> Iterator[Item]:
         end: BaseException = StopIteration()
         try:
             for item in items:
-                if not put(item):
+                if not put((item,)):
                     return
         except BaseException as error:
             end = error
-        put(None, end)
+        put(end)
 
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
     try:
         while True:
-            item, end = made.get()
-            if isinstance(end, StopIteration):
+            entry = made.get()
+            if isinstance(entry, StopIteration):
                 return
-            if end is not None:
-                raise end
-            yield item
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
     finally:
         is_over.set()
         thread.join()

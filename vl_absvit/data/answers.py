@@ -1,6 +1,6 @@
 """Answers of VQAv2: normalisation, the answer vocabulary, and soft targets.
 
-The normalisation is that of the official evaluator (github.com/GT-Vision-Lab/VQA), a Python 2 program. Its slips are
+The normalisation is that of the official evaluator (github.com/GT-Vision-Lab/VQA), a Python 2 program. Its mistakes are
 kept, named and tested. METER ran the same rules under Python 3, which treats some characters differently.
 """
 
@@ -25,7 +25,7 @@ _NUMBER_WORDS = {"none": "0"} | {
     word: str(number) for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
 }
 _ARTICLES = {"a", "an", "the"}
-# Each is found with any one of its apostrophes left out: "couldnt've" and "couldn'tve" become "couldn't've".
+# A contraction is recognised without one of its apostrophes: "couldnt've" and "couldn'tve" become "couldn't've".
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
     he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've
@@ -41,7 +41,7 @@ _WITH_APOSTROPHE = {
     for place, letter in enumerate(word)
     if letter == "'"
 } | {"somebody'd": "somebodyd"}  # the official table has this one the wrong way round
-# The official code passes a flag of value 32 where the number of replacements belongs.
+# The official code passes a flag of value 32 as the number of replacements.
 _MAX_PERIODS = 32
 
 
@@ -64,23 +64,23 @@ def _process(text: str, *, digit: str, lower: Callable[[str], str], split: Calla
 
 
 def strip_answer(text: str) -> str:
-    """What the official evaluator does to every answer: newlines and tabs become spaces, none are left around it."""
+    """The official evaluator's treatment of every answer: newlines and tabs become spaces, the ends are stripped."""
     return text.replace("\n", " ").replace("\t", " ").strip(WHITESPACE)
 
 
 @functools.lru_cache(maxsize=1 << 17)
 def normalise_answer(text: str) -> str:
-    """The official evaluator's whole processing of one answer (it skips all but ``strip_answer`` where the ten agree).
+    """The official evaluator's whole processing of one answer. It uses only ``strip_answer`` if all ten answers agree.
 
-    "The Two.  cats" -> "2 cats"; "1,000 lb." -> "1000 lb"; "dont know" -> "don't know"; "3.5" stays, as do apostrophes
-    and : $ % &. Contractions that the official table spells with a capital ("Im") never match: the text is lower case.
+    "The Two.  cats" -> "2 cats"; "1,000 lb." -> "1000 lb"; "dont know" -> "don't know". "3.5", apostrophes and : $ % &
+    stay. Contractions with a capital in the official table ("Im") never match, because the text is lower case.
     """
     return _process(strip_answer(text), digit="[0-9]", lower=lower, split=split)
 
 
 @functools.lru_cache(maxsize=1 << 17)
 def meter_normalise(text: str) -> str:
-    """METER's rule for the vocabulary: the same without stripping first, with Python 3's digits and lower case."""
+    """METER's rule for the vocabulary: no stripping first, and Python 3's digits and lower case."""
     return _process(text, digit=r"\d", lower=str.lower, split=str.split)
 
 
@@ -90,20 +90,20 @@ def build_vocabulary(
     """The answers that occur at least ``min_count`` times.
 
     Args:
-        counts: occurrences of each (already normalised) most frequent answer of a question, train and val together.
-        order: ``frequency`` is count descending, then string; ``first_seen`` is the mapping's own order, as in METER.
+        counts: how often each normalised answer is the most frequent one of a question, train and val together.
+        order: ``frequency`` sorts by descending count, then by string; ``first_seen`` keeps the mapping's, as METER.
     """
     kept = [answer for answer, count in counts.items() if count >= min_count]
     return kept if order == "first_seen" else sorted(kept, key=lambda answer: (-counts[answer], answer))
 
 
 def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list[int], list[float]]:
-    """Labels and soft scores of one question, in order of first occurrence; both empty if no answer is known.
+    """Labels and soft scores of one question, in order of first occurrence. Both are empty if no answer is known.
 
-    One human answer alike scores 0.3, two 0.6, three 0.9, four or more 1.
+    An answer of one person scores 0.3, of two 0.6, of three 0.9, of four or more 1.
 
     Args:
-        answers: the ten human answers, normalised as the vocabulary is (METER looks raw ones up).
+        answers: the ten human answers, normalised like the vocabulary (METER looks up raw answers).
         index: answer -> label.
     """
     counts: dict[int, int] = {}
@@ -115,7 +115,7 @@ def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list
 
 @dataclass(frozen=True)
 class AnswerVocabulary:
-    """The answers a model chooses from, in the order of its labels."""
+    """The answers that a model chooses from, in the order of its labels."""
 
     answers: tuple[str, ...]
     min_count: int
@@ -135,7 +135,7 @@ class AnswerVocabulary:
         return hashlib.sha256("\n".join(self.answers).encode("utf-8", "surrogatepass")).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write ``answers.json`` atomically."""
+        """Write ``answers.json``, whole or not at all."""
         content = {
             "format": 1,
             "size": len(self),
@@ -151,7 +151,7 @@ class AnswerVocabulary:
         """Read ``answers.json`` as written by ``save``.
 
         Raises:
-            InputError: the file is missing, of another form, or its size or hash do not fit its answers.
+            InputError: the file is missing or has another form, or its size or hash do not fit its answers.
         """
         content = read_json(path, dict)
         keys = ("format", "size", "min_count", "normaliser", "answers", "sha256")
@@ -174,15 +174,15 @@ class AnswerVocabulary:
 
     @classmethod
     def from_published(cls, path: str | Path, normaliser: Normaliser = "vqa-official-1") -> "AnswerVocabulary":
-        """Read a vocabulary that others published, in any form of ``vocabulary_files``, or our own ``answers.json``.
+        """Read a published vocabulary in any form of ``vocabulary_files``, or our own ``answers.json``.
 
-        How often its answers occur is not known: ``min_count`` is 1.
+        ``min_count`` of a published one is 1, because it does not say how often its answers occur.
 
         Args:
-            normaliser: how per-question answers are normalised before they are looked up in what others published.
+            normaliser: how a question's answers are normalised before they are looked up in a published vocabulary.
 
         Raises:
-            InputError: the file is of none of these forms.
+            InputError: the file has none of these forms.
         """
         if _is_our_own(path):
             return cls.load(path)
@@ -192,6 +192,6 @@ class AnswerVocabulary:
 def _is_our_own(path: str | Path) -> bool:
     try:
         content = read_json(path)
-    except InputError:  # another form, or wrong in a way that its reader names
+    except InputError:  # another form; or a fault that its reader will name
         return False
     return isinstance(content, dict) and isinstance(content.get("answers"), list)

@@ -1,4 +1,4 @@
-"""ImageNet's augmentation, by timm: what happens to one picture, and what happens among the images of a batch."""
+"""ImageNet's augmentation, by timm: of single pictures, and among the images of a batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,11 +20,11 @@ def imagenet_transform(
     color_jitter: float = 0.0,
     random_erasing: float = 0.0,
 ) -> ImageTransform:
-    """A random part of a picture as a tensor of ``image_size`` in both directions, mirrored or not, changed at random.
+    """A random part of a picture as a square tensor of side ``image_size``, randomly mirrored and changed.
 
     Args:
-        mean: of each channel, in [0, 1].
-        std: of each channel.
+        mean: mean of each channel, in [0, 1].
+        std: standard deviation of each channel.
         auto_augment: timm's name of a policy, or ``none``.
         color_jitter: largest relative change of brightness, contrast and saturation.
         random_erasing: probability that a rectangle becomes noise.
@@ -33,8 +33,8 @@ def imagenet_transform(
         image_size,
         interpolation="bicubic",
         auto_augment=None if auto_augment == "none" else auto_augment,
-        color_jitter=color_jitter or None,
-        force_color_jitter=True,  # beside a policy, timm would leave it out without a word
+        color_jitter=color_jitter or None,  # type: ignore[arg-type]  # timm takes None and does not say so
+        force_color_jitter=True,  # with a policy, timm would leave it out silently
         mean=tuple(mean),
         std=tuple(std),
         re_prob=random_erasing,
@@ -46,12 +46,12 @@ def imagenet_transform(
 class MixedDataset(Dataset):
     """Another data set's images, mixed in pairs within each batch by Mixup or CutMix.
 
-    The first image of a batch is mixed with the last, the second with the last but one, and so on. A batch is here what
-    one process sees in one forward pass. What is drawn for it depends on seed, epoch and its images alone.
+    The first image of a batch is mixed with the last, the second with the last but one, and so on. A batch is that of
+    one process and one forward pass. Its random numbers depend only on seed, epoch and its images.
 
     Args:
         mixup: Mixup's alpha, 0 for none.
-        cutmix: CutMix' alpha, 0 for none; with both, a batch gets the one or the other by even chance.
+        cutmix: CutMix' alpha, 0 for none; with both, each batch gets one of them with equal chance.
     """
 
     def __init__(self, images: ImageFolderDataset, *, mixup: float, cutmix: float, seed: int) -> None:
@@ -66,7 +66,7 @@ class MixedDataset(Dataset):
         return self.images[index]
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
-        """Several samples, as a loader asks for them."""
+        """Several samples at once, for a loader."""
         return self.images.__getitems__(indices)
 
     def collate(self, samples: Sequence[ImageSample]) -> ImageBatch:
@@ -77,10 +77,10 @@ class MixedDataset(Dataset):
         return batch._replace(images=images, targets=targets)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """As of the other data set, unmixed."""
+        """Unmixed images of the other data set, see there."""
         return self.images.sample_images(number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw and augment as in this epoch."""
+        """Set the epoch that draws and augmentation depend on."""
         self._epoch = epoch
         self.images.set_epoch(epoch)

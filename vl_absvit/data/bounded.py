@@ -1,4 +1,4 @@
-"""Files from elsewhere, read within bounds: ordinary ones only, of a bounded size, and no gzip bombs."""
+"""Read possibly hostile files within bounds: ordinary files only, of a bounded size, and no gzip bombs."""
 
 import gzip
 import stat
@@ -8,21 +8,21 @@ from pathlib import Path
 from vl_absvit.errors import InputError
 
 MAX_PICTURE_BYTES = 2**30
-"""The largest picture that is decoded, with 16 bits a channel and not compressed, has half of it."""
+"""Twice the size of the largest picture that is decoded, uncompressed with 16 bits a channel."""
 MAX_RATIO = 200
-"""How many times its size a gzip file may unpack to; JSON packs to a fiftieth at best, zeros to a thousandth."""
+"""Largest ratio of unpacked to packed size. JSON reaches 50 at best, zeros reach 1,000."""
 _ALWAYS_ALLOWED = 64 << 20
 MAX_BYTES = 2 << 30
-"""Of a file that is read whole, unpacked; the largest file of a known data set has a fifth of it."""
+"""Largest unpacked size of a file that is read whole; five times the largest file of a known data set."""
 _PIECE = 1 << 20
 
 
 def check_ordinary(path: Path) -> int:
-    """Size of an ordinary file in bytes; links to one are followed.
+    """Size of an ordinary file in bytes. Links are followed.
 
     Raises:
-        OSError: there is nothing, or a folder.
-        InputError: it is a pipe, a device or a socket, whose reading might never end; the message is the reason alone.
+        OSError: there is no such file, or it is a folder.
+        InputError: it is a pipe, a device or a socket, whose reading might never end. The message is the reason alone.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
@@ -37,7 +37,7 @@ def read_picture(path: Path) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        InputError: it is no ordinary file, or too large; the message is the reason alone, the caller knows the file.
+        InputError: it is no ordinary file, or too large. The message is the reason alone; the caller adds the file.
     """
     size = check_ordinary(path)
     if size > MAX_PICTURE_BYTES:
@@ -46,12 +46,12 @@ def read_picture(path: Path) -> bytes:
 
 
 def unpack(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, a megabyte at a time; a file whose name ends in ``.gz`` is unpacked on the way.
+    """The bytes of a file, a megabyte at a time. A file whose name ends in ``.gz`` is unpacked.
 
     Raises:
         OSError, EOFError, zlib.error: it cannot be read, or is not a whole gzip file.
-        InputError: it is no ordinary file, has too many bytes, or unpacks to far more than JSON does; names the
-            file.
+        InputError: it is no ordinary file, has too many bytes, or unpacks to far more than JSON does. The message names
+            the file.
     """
     try:
         size = check_ordinary(path)

@@ -1,4 +1,4 @@
-"""Captions of a prepared folder: samples to train on, and a gallery to rank.
+"""Captions of a prepared folder: samples for training, and a gallery for ranking.
 
 Shapes: C captions, I images, T tokens.
 """
@@ -25,17 +25,16 @@ log = logging.getLogger(__name__)
 
 
 class CaptionDataset(Dataset):
-    """One sample per caption: the caption, its image and false captions, tokenised and decoded when asked for.
+    """One sample per caption: the caption, its image and false captions, tokenised and decoded on access.
 
-    Neither augmentation nor the false captions depend on which process loads a sample or what else is in its batch:
-    an image looks the same for a given (seed, epoch, image id), a caption has the same false ones beside it for a given
-    (seed, epoch, caption id).
+    A sample does not depend on the process that loads it or on the rest of its batch. Seed, epoch and image id
+    determine augmentation; seed, epoch and caption id determine the false captions.
 
     Attributes:
-        caption_ids: of each sample, (samples,).
-        image_ids: of each sample, (samples,).
-        without_image: captions left out because their image was missing at preparation.
-        truncated: captions longer than ``max_tokens``, which are cut.
+        caption_ids: caption id of each sample, (samples,).
+        image_ids: image id of each sample, (samples,).
+        without_image: number of captions left out because their image was missing at preparation.
+        truncated: number of captions longer than ``max_tokens``, which are cut.
     """
 
     def __init__(
@@ -53,11 +52,11 @@ class CaptionDataset(Dataset):
         Args:
             max_tokens: longest text, special tokens included.
             negatives: false captions per sample.
-            seed: of augmentation and of the false captions.
-            images: folder of the raw images; None looks where the manifest says.
+            seed: seed of augmentation and of the false captions.
+            images: folder of the raw images; None takes the manifest's.
 
         Raises:
-            InputError: a split does not exist or has no caption left, or there are too few false captions of an image.
+            InputError: a split does not exist or has no caption left, or an image has too few false captions.
         """
         table = ImageTable(root, images)
         self._captions = _Captions(root, splits, table, tokenizer, max_tokens)
@@ -81,7 +80,7 @@ class CaptionDataset(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[RetrievalSample]:
-        """Several samples at once: texts are tokenised together, and every distinct image is decoded once."""
+        """Several samples at once. Texts are tokenised together, and every distinct image is decoded once."""
         rows = [[index, *self._false.draw(index, self._negatives, self._epoch)] for index in indices]
         texts = self._captions.encode(np.concatenate(rows))
         per_sample = 1 + self._negatives
@@ -99,37 +98,37 @@ class CaptionDataset(Dataset):
         return collate_retrieval(samples, pad_id=self._pad_id)
 
     def caption(self, row: int) -> str:
-        """One sample's own caption as it was written."""
+        """The text of one sample's own caption."""
         return self._captions.texts([row])[0]
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed."""
         return self._images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images and draw false captions as in this epoch."""
+        """Set the epoch that augmentation and false captions depend on."""
         self._epoch = epoch
         self._images.set_epoch(epoch)
 
 
 class FalseCaptions:
-    """For a caption, others that do not describe its image.
+    """Draws captions that do not describe a caption's image.
 
-    A caption may be drawn unless it belongs to the same image or has the text of a caption that does.
+    Captions of the same image cannot be drawn, nor can captions of the same text as one of these.
 
     Attributes:
-        eligible: captions that may be drawn for each caption, (C,).
+        eligible: number of captions that can be drawn for each caption, (C,).
     """
 
     def __init__(self, caption_ids: np.ndarray, image_ids: np.ndarray, texts: pa.ChunkedArray, seed: int) -> None:
         """
         Args:
             caption_ids: (C,).
-            image_ids: of each caption, (C,).
-            texts: of each caption, (C,).
+            image_ids: image of each caption, (C,).
+            texts: text of each caption, (C,).
         """
         self._caption_ids, self._seed = caption_ids, seed
-        # Equal texts have equal numbers; an image's true captions are then those with one of its numbers.
+        # Equal texts have equal numbers. All captions with one of an image's numbers are true of the image.
         self._text = texts.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         distinct, self._image = np.unique(image_ids, return_inverse=True)
         num_texts = self._text.max() + 1
@@ -140,27 +139,27 @@ class FalseCaptions:
         self.eligible = len(self._text) - true_captions[self._image]
 
     def draw(self, caption: int, number: int, epoch: int) -> list[int]:
-        """Rows of ``number`` distinct captions, uniform over the eligible ones; at most so many may be asked for."""
+        """Rows of ``number`` distinct captions, uniform over the eligible ones; ``number`` is at most ``eligible``."""
         image = self._image[caption]
         true_texts = self._true_texts[self._first_text[image] : self._first_text[image + 1]]
         generator = np.random.default_rng([self._seed, epoch, self._caption_ids[caption]])
-        # Even if all true captions are among those drawn, enough are left; the first of them are a uniform draw.
+        # Enough are left even if all true captions are drawn. The first false ones are a uniform draw.
         true_captions = len(self._text) - self.eligible[caption]
         drawn = generator.choice(len(self._text), true_captions + number, replace=False)
         return drawn[~np.isin(self._text[drawn], true_texts)][:number].tolist()
 
 
 class CaptionGallery:
-    """All images of a split that have captions, and all captions of these, in the order of the table.
+    """All images of a split that have captions, and all their captions, in the order of the table.
 
     Attributes:
         image_ids: (I,).
         caption_ids: (C,).
-        image_of_caption: row in ``image_ids`` of the image that each caption describes, (C,).
+        image_of_caption: row in ``image_ids`` of each caption's image, (C,).
         lengths: tokens of each caption, special tokens included, after cutting, (C,).
         images: data set of the images, by row.
-        without_image: captions left out because their image was missing at preparation.
-        truncated: captions longer than ``max_tokens``, which are cut.
+        without_image: number of captions left out because their image was missing at preparation.
+        truncated: number of captions longer than ``max_tokens``, which are cut.
     """
 
     def __init__(
@@ -175,7 +174,7 @@ class CaptionGallery:
         """
         Args:
             max_tokens: longest text, special tokens included.
-            images: folder of the raw images; None looks where the manifest says.
+            images: folder of the raw images; None takes the manifest's.
 
         Raises:
             InputError: the split does not exist or has no caption left.
@@ -198,7 +197,7 @@ class CaptionGallery:
         return pad_texts([self._token_ids[row] for row in rows], self._pad_id)
 
     def caption(self, row: int) -> str:
-        """One caption as it was written."""
+        """The text of one caption."""
         return self._captions.texts([row])[0]
 
 
@@ -215,7 +214,7 @@ class GalleryImages(Dataset):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[Tensor]:
-        """Several images at once, as a loader asks for them."""
+        """Several images at once, for a loader."""
         image_ids = self._image_ids[list(rows)].tolist()
         image_of = self._loader.load(image_ids)
         return [image_of[image_id] for image_id in image_ids]
@@ -226,7 +225,7 @@ class GalleryImages(Dataset):
 
 
 class _Captions:
-    """Captions whose image can be shown, by row; their texts stay on disk."""
+    """Captions with an available image, by row. Their texts stay on disk."""
 
     def __init__(
         self,
@@ -255,10 +254,10 @@ class _Captions:
         """The texts of all rows."""
         return self._table.data.column("caption").filter(pa.array(self._has_image))
 
-    def texts(self, rows: Sequence[int]) -> list[str]:
+    def texts(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         return self._table[self._rows[rows]]["caption"]
 
-    def encode(self, rows: Sequence[int]) -> list[list[int]]:
+    def encode(self, rows: Sequence[int] | np.ndarray) -> list[list[int]]:
         return encode(self.texts(rows), self._tokenizer, self._max_tokens)
 
     def _report(self) -> None:

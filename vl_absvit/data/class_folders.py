@@ -31,9 +31,9 @@ class ImageBatch(NamedTuple):
     """Images and their classes."""
 
     images: Tensor  # (I, 3, H, W)
-    labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order, one cell where there is none
+    labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order; other images have one cell
     indices: Tensor  # (I,) long, place in the data set
-    targets: Tensor | None = None  # (I, classes) shares of the classes where images are mixed, else the labels say it
+    targets: Tensor | None = None  # (I, classes), shares of the classes in mixed images; None if the labels suffice
 
 
 class ImageSample(NamedTuple):
@@ -53,18 +53,18 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     )
 
 
-class ImageFiles(Sequence[tuple[Path, int]]):
-    """Image files with their labels, folder after folder, in order of their names within each.
+class ImageFiles:
+    """Image files with their labels, folder after folder, by name within a folder.
 
-    A million of them are two buffers and not a million objects: small, and shared by all loader processes.
+    A million files take two buffers instead of a million objects. Buffers are small, and loader processes share them.
 
     Args:
-        folders: each with the label of its images.
+        folders: folders and the labels of their images.
     """
 
     def __init__(self, folders: Iterable[tuple[Path, int]]) -> None:
         self._folders, self._firsts = list(folders), array("q")
-        names, self._ends = bytearray(), array("q")  # all names in a row, and where each one ends
+        names, self._ends = bytearray(), array("q")  # all names in a row, and the end of each name
         others: list[Path] = []
         for folder, _ in self._folders:
             self._firsts.append(len(self._ends))
@@ -78,7 +78,7 @@ class ImageFiles(Sequence[tuple[Path, int]]):
             log.warning("%d files are no images by their names and left out, e.g. %s", len(others), others[0])
 
     def content(self) -> str:
-        """SHA-256 of the names and their labels, in order; where the folders lie and what is in the files is not."""
+        """SHA-256 of the names and their labels, in order. It does not depend on paths or the files' content."""
         digest = hashlib.sha256(json.dumps([label for _, label in self._folders]).encode())
         for part in (self._firsts, self._ends, self._names):
             digest.update(bytes(part))
@@ -97,10 +97,10 @@ class ImageFiles(Sequence[tuple[Path, int]]):
 class ImageFolderDataset(Dataset):
     """Images of one or more splits in order of class and name.
 
-    A training image looks the same for a given (seed, epoch, index), whatever process loads it.
+    Seed, epoch and index determine how a training image is augmented.
 
     Args:
-        root: folder of splits, each a folder of class folders; all splits have the same classes.
+        root: folder of splits. A split is a folder of class folders; all splits have the same classes.
         augmented: whether ``transform`` draws random numbers.
     """
 
@@ -134,22 +134,22 @@ class ImageFolderDataset(Dataset):
         return ImageSample(image, [label], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
-        """Several samples, as a loader asks for them."""
+        """Several samples at once, for a loader."""
         return [self[index] for index in indices]
 
     collate = staticmethod(collate_images)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        """At most ``number`` images, (3, H, W) each, made by ``transform`` and chosen by the seed."""
         for place in choose(len(self), number, seed):
             yield self.picture(place, transform)
 
     def picture(self, index: int, transform: ImageTransform) -> Tensor:
-        """An image as another, plain transform makes it, (3, H, W)."""
+        """An image made by another, plain transform, (3, H, W)."""
         return transform(open_rgb(self.files[index][0]))
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images as in this epoch."""
+        """Set the epoch that augmentation depends on."""
         self._epoch = epoch
         self._kept.set_epoch(epoch)
 
@@ -157,11 +157,12 @@ class ImageFolderDataset(Dataset):
 class MosaicDataset(Dataset):
     """n x n mosaics of another data set's images.
 
-    Sample i shows image i in one cell, at random, and random others around it.
+    Sample i shows image i in one random cell, and other random images around it.
 
     Args:
         side: cells per side n.
-        seed: of the draws, which depend on seed, epoch and index alone; None shows image i in all cells (evaluation).
+        seed: seed of the draws, which depend only on seed, epoch and index; None shows image i in all cells
+            (evaluation).
     """
 
     def __init__(self, images: ImageFolderDataset, side: int, seed: int | None) -> None:
@@ -176,18 +177,18 @@ class MosaicDataset(Dataset):
         return ImageSample(self._join([cell.image for cell in cells]), [cell.labels[0] for cell in cells], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
-        """Several samples, as a loader asks for them."""
+        """Several samples at once, for a loader."""
         return [self[index] for index in indices]
 
     collate = staticmethod(collate_images)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` mosaics, (3, H, W) each, of images as ``transform`` makes them; chosen by the seed."""
+        """At most ``number`` mosaics, (3, H, W) each, of images made by ``transform``; chosen by the seed."""
         for place in choose(len(self), number, seed):
             yield self._join([self.images.picture(source, transform) for source in self._sources(place)])
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw and augment as in this epoch."""
+        """Set the epoch that draws and augmentation depend on."""
         self._epoch = epoch
         self.images.set_epoch(epoch)
 
@@ -222,7 +223,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _names(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of one class's image files, and of what else is there but hidden files; both sorted."""
+    """Names of one class's image files, and of all other files that are not hidden; both sorted."""
     images, others = [], []
     for name in sorted(os.listdir(folder)):
         if os.path.splitext(name)[1].lower() in SUFFIXES:

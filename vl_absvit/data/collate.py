@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 PAD_MULTIPLE = 8
-"""Texts are padded to a multiple of this: the widths that matrix kernels like."""
+"""Texts are padded to a multiple of this, because matrix kernels are fast at such widths."""
 
 
 class VQASample(NamedTuple):
@@ -23,15 +23,15 @@ class VQASample(NamedTuple):
     image_id: int
     image: Tensor  # (3, H, W); the same tensor for all questions on an image in a batch
     token_ids: list[int]
-    labels: list[int]  # answers in the vocabulary; empty where unannotated
+    labels: list[int]  # answers in the vocabulary; empty without annotation
     scores: list[float]  # their soft scores
 
 
 class VQABatch(NamedTuple):
-    """Questions of one forward pass; images that several of them share are there once."""
+    """Questions of one forward pass. An image that several questions share occurs once."""
 
     images: Tensor  # (I, 3, H, W) distinct images
-    image_index: Tensor  # (B,) long, row of ``images`` each question is about
+    image_index: Tensor  # (B,) long, row of ``images`` for each question
     image_ids: Tensor  # (I,) long
     token_ids: Tensor  # (B, T) long
     is_token: Tensor  # (B, T) bool, True = real token
@@ -40,7 +40,7 @@ class VQABatch(NamedTuple):
 
 
 class RetrievalSample(NamedTuple):
-    """One image, a caption of it and false ones."""
+    """One image, a caption of it and false captions."""
 
     caption_id: int
     image_id: int
@@ -49,16 +49,17 @@ class RetrievalSample(NamedTuple):
 
 
 class RetrievalBatch(NamedTuple):
-    """Captions of one forward pass, true and false; images that several of them share are there once."""
+    """True and false captions of one forward pass. An image that several samples share occurs once."""
 
     images: Tensor  # (I, 3, H, W) distinct images
-    image_index: Tensor  # (B,) long, row of ``images`` each sample is about
+    image_index: Tensor  # (B,) long, row of ``images`` for each sample
     image_ids: Tensor  # (I,) long
     token_ids: Tensor  # (B * C, T) long; a sample's captions are adjacent, the image's own first
     is_token: Tensor  # (B * C, T) bool, True = real token
-    caption_ids: np.ndarray  # (B,) int64, of the images' own captions, and
-    captioned_ids: np.ndarray  # (B,) int64, of their images, and
-    wordings: np.ndarray  # (B,) int64, equal where the captions are: all stay in host memory, where they are looked at
+    # The rest stays in host memory, where it is used.
+    caption_ids: np.ndarray  # (B,) int64, ids of the images' own captions
+    captioned_ids: np.ndarray  # (B,) int64, ids of their images
+    wordings: np.ndarray  # (B,) int64, equal for captions of the same text
 
 
 class _DistinctImages(NamedTuple):
@@ -68,7 +69,7 @@ class _DistinctImages(NamedTuple):
 
 
 def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: int) -> VQABatch:
-    """One batch, its texts padded with ``pad_id`` to the longest, rounded up to a multiple of eight."""
+    """One batch. Texts are padded with ``pad_id`` to the longest one's length, rounded up to a multiple of eight."""
     token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
     soft_answers = torch.zeros(len(samples), vocabulary_size)
     for row, sample in enumerate(samples):
@@ -83,7 +84,7 @@ def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: i
 
 
 def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> RetrievalBatch:
-    """One batch; all samples have the same number of captions, padded as in ``pad_texts``."""
+    """One batch. All samples have the same number of captions, which are padded as in ``pad_texts``."""
     token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id)
     return RetrievalBatch(
         **_distinct_images(samples)._asdict(),
@@ -96,7 +97,7 @@ def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> Ret
 
 
 def wording(token_ids: Sequence[int]) -> int:
-    """A number that stands for a text, in every process."""
+    """A number that is the same for a text in every process."""
     return int.from_bytes(hashlib.sha256(str(list(token_ids)).encode()).digest()[:7])
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Write files that are whole or absent, even after a crash."""
 
 import contextlib
 import errno
@@ -11,16 +11,15 @@ from vl_absvit.errors import InputError
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file beside its place, flush it to disk and put it there; its folder is made if there is none.
+    """Write a file beside its place, flush it to disk and move it there. Its folder is made if need be.
 
-    After a crash or on a full disk the old file, if any, is still whole. Once this returns, the new one outlives a
-    loss of power.
+    After a crash or on a full disk an old file is still whole. Once this returns, the new file survives a power loss.
 
     Args:
-        write: writes the content into the stream that it is given.
+        write: writes the content into the given stream.
 
     Raises:
-        InputError: the disk is full, or the file cannot be written there; nothing half is left behind.
+        InputError: the disk is full, or the file cannot be written; no part of it is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -48,10 +47,10 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def check_name(path: str | Path) -> None:
-    """Refuse a file or folder whose name tables and manifests, which are in UTF-8, cannot hold.
+    """Refuse a file or folder name that is not in UTF-8, because tables and manifests cannot hold it.
 
     Raises:
-        InputError: it is in another encoding, as old archives have it.
+        InputError: the name is in another encoding; old archives have such names.
     """
     try:
         str(path).encode("utf-8")
@@ -60,12 +59,12 @@ def check_name(path: str | Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have the system put a file's content on the disk, or a folder's list of names."""
+    """Flush a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems keep no list of names that could be flushed, and say so.
+        # Some network file systems cannot flush a folder's list of names.
         if error.errno != errno.EINVAL or not path.is_dir():
             raise
     finally:

@@ -1,14 +1,15 @@
-"""What tells data sets apart: their content, never where they lie or how they were written."""
+"""Fingerprints of data sets. They depend on content, not on paths or on the way files were written."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets import Dataset
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import read_columns
@@ -17,24 +18,25 @@ from vl_absvit.errors import InputError
 
 
 def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
-    """Split -> SHA-256 of what a prepared folder has of it: ids, texts, answers, targets and the sizes of its pictures.
+    """Split -> SHA-256 of its ids, texts, answers, targets and sizes of pictures in a prepared folder.
 
-    Pictures themselves are not read: of two of the same size under the same id, it does not tell which.
+    Pictures are not read. Two pictures of the same id and size are not told apart.
 
     Raises:
         InputError: a split does not exist, or a table cannot be read.
     """
     if read_manifest(root).get("kind") == CAPTIONS:
-        read, columns = read_captions, ("caption_id", "image_id", "caption")
+        read: Callable[[str | Path, list[str]], Dataset] = read_captions
+        columns: tuple[str, ...] = ("caption_id", "image_id", "caption")
     else:
         read, columns = read_questions, (*ASKING, "answers", "labels", "scores")
     sizes = _sizes(root)
     found = {}
     for split in splits:
         table = read(root, [split]).data
-        there = [name for name in columns if name in table.column_names]
-        digest = hashlib.sha256(json.dumps(there).encode())
-        for name in there:
+        present = [name for name in columns if name in table.column_names]
+        digest = hashlib.sha256(json.dumps(present).encode())
+        for name in present:
             _add(digest, table.column(name))
         digest.update(_of_images(table.column("image_id").to_numpy(), *sizes).tobytes())
         found[split] = digest.hexdigest()
@@ -42,7 +44,7 @@ def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
 
 
 def stream_content(folder: str | Path) -> str:
-    """SHA-256 of all that a folder of stream shards holds, pictures included, as its manifest lists it.
+    """SHA-256 of a folder of stream shards, pictures included, out of the manifest's list.
 
     Raises:
         InputError: there is no such manifest.
@@ -65,7 +67,7 @@ def _sizes(root: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_images(asked: np.ndarray, ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Sizes of the images asked for; -1 for those without a file."""
+    """Sizes of the requested images; -1 for images without a file."""
     places = np.searchsorted(ids, asked).clip(max=max(len(ids) - 1, 0))
     if not len(ids):
         return np.full((len(asked), 2), -1, dtype="<i8")
@@ -73,7 +75,7 @@ def _of_images(asked: np.ndarray, ids: np.ndarray, sizes: np.ndarray) -> np.ndar
 
 
 def _add(digest: Any, column: pa.ChunkedArray) -> None:
-    """A column's values in a form that does not depend on chunks, buffers or widths of numbers."""
+    """Add a column's values to a digest, in a form that does not depend on chunks, buffers or widths of numbers."""
     if pa.types.is_list(column.type):
         digest.update(_numbers(pc.list_value_length(column), "<i8"))
         _add(digest, pc.list_flatten(column))

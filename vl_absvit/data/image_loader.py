@@ -1,49 +1,45 @@
-"""Images of a data set as tensors (3, H, W), and the rule that training and selection share none."""
+"""Images of a data set as tensors (3, H, W), and the check that training and selection share none."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from vl_absvit.data.kept import KeptImages
+from vl_absvit.data.loaders import WithImageIds
 from vl_absvit.data.records import ImageTable
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import ConfigError
 
 
 def transformed(picture: Image.Image, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
-    """A picture as a tensor (3, H, W).
-
-    Nothing random is drawn from global generators: an augmented image looks the same for a given (seed, epoch, image
-    id), whatever process loads it and whatever it is loaded with.
-    """
+    """A picture as a tensor (3, H, W). Seed, epoch and image id determine how it is augmented."""
     with seeded(seed, epoch, image_id) if transform.is_random else nullcontext():
         return transform(picture)
 
 
 def choose(total: int, number: int, seed: int) -> list[int]:
-    """At most ``number`` distinct ones of ``total`` places, ascending; decided by the arguments alone."""
+    """At most ``number`` distinct places out of ``total``, ascending. They depend on the arguments alone."""
     chosen = np.random.default_rng(seed).permutation(total)[:number]
     return sorted(chosen.tolist())
 
 
 class ImageLoader:
-    """Images by id, opened and transformed when asked for."""
+    """Images by id, opened and transformed on access."""
 
     def __init__(self, table: ImageTable, transform: ImageTransform, num_images: int, seed: int = 0) -> None:
         """
         Args:
-            num_images: distinct images that will be asked for, which says whether memory can hold them all.
-            seed: of augmentation.
+            num_images: number of distinct images that will be needed; it decides whether memory keeps them.
+            seed: seed of augmentation.
         """
         self._table, self._transform, self._seed, self._epoch = table, transform, seed, 0
         self._kept = KeptImages(num_images, transform.is_random)
 
     def load(self, image_ids: Iterable[int]) -> dict[int, Tensor]:
-        """Tensors of the named images, which are ``available`` in the table; each is decoded once."""
+        """Tensors of the named images, which must be ``available`` in the table. Each is decoded once."""
         image_ids = list(dict.fromkeys(image_ids))
         new = [image_id for image_id in image_ids if image_id not in self._kept]
         made = {
@@ -55,23 +51,19 @@ class ImageLoader:
         return tensors
 
     def sample(self, image_ids: np.ndarray, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` distinct ones of the named images, (3, H, W) each, by another, plain transform."""
+        """At most ``number`` distinct images out of the named ones, (3, H, W) each, by another, plain transform."""
         distinct = np.unique(image_ids)
         for place in choose(len(distinct), number, seed):
             yield transform(self._table.open([distinct[place]])[0])
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images as in this epoch."""
+        """Set the epoch that augmentation depends on."""
         self._epoch = epoch
         self._kept.set_epoch(epoch)
 
 
-class _WithImages(Protocol):
-    image_ids: np.ndarray
-
-
-def check_disjoint(train: _WithImages, select: _WithImages) -> None:
-    """Refuse to select on what is trained on.
+def check_disjoint(train: WithImageIds, select: WithImageIds) -> None:
+    """Refuse a selection split that shares images with the training splits.
 
     Raises:
         ConfigError: an image occurs in both.

@@ -1,4 +1,4 @@
-"""JSON files, plain or gzipped: read with one clear line for whatever is wrong, written whole or not at all."""
+"""JSON files, plain or gzipped. Reading reports any fault in one clear line; writing leaves whole files or none."""
 
 import gzip
 import json
@@ -17,19 +17,19 @@ _FORM_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a bool
 
 
 def form_name(value: object) -> str:
-    """What JSON calls the form of ``value``: "a list", "an object", "a number", and so on."""
+    """JSON's name for the form of ``value``: "a list", "an object", "a number", and so on."""
     return _FORM_NAMES.get(type(value), "a number")
 
 
 def read_json(path: str | Path, form: type[dict] | type[list] | None = None, keep: Set[str] | None = None) -> Any:
-    """The content of a JSON file; a name that ends in ``.gz`` is unpacked on the way.
+    """The content of a JSON file. A file whose name ends in ``.gz`` is unpacked.
 
     Args:
         form: ``dict`` or ``list`` if the top level must be an object or a list; None accepts anything.
-        keep: keys of objects that are asked for; others take no memory. None keeps all.
+        keep: keys of objects to keep; others take no memory. None keeps all.
 
     Raises:
-        InputError: the file is missing, unreadable, not JSON as ``strict_json`` has it, or of another form.
+        InputError: the file is missing, unreadable, not JSON by the rules of ``strict_json``, or of another form.
     """
     text = read_text(path, "expected JSON in UTF-8")
     try:
@@ -42,10 +42,10 @@ def read_json(path: str | Path, form: type[dict] | type[list] | None = None, kee
 
 
 def read_text(path: str | Path, expected: str) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark; a name that ends in ``.gz`` is unpacked.
+    """The text of a file in UTF-8, without a byte-order mark. A file whose name ends in ``.gz`` is unpacked.
 
     Args:
-        expected: what the file should have been, for messages.
+        expected: what the file should be, for messages.
 
     Raises:
         InputError: the file is missing, unreadable, or no such text.
@@ -64,7 +64,7 @@ def read_text(path: str | Path, expected: str) -> str:
 
 
 def read_start(path: Path) -> str:
-    """The first megabyte of a text, by which one may tell what the file is; "" if it cannot be read.
+    """The first megabyte of a text, to recognise the file by; "" if it cannot be read.
 
     Raises:
         InputError: it is no ordinary file.
@@ -76,7 +76,7 @@ def read_start(path: Path) -> str:
 
 
 def make_room(path: str | Path) -> None:
-    """Make the folder that ``path`` will be written into; before a long computation rather than after it.
+    """Make the folder that ``path`` will be written into, and check that it can be, before a long computation.
 
     Raises:
         InputError: ``path`` is a folder, or its folder cannot be made or written.

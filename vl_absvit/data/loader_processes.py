@@ -1,28 +1,28 @@
-"""Loader processes that leave it to the main process to answer signals; it needs them until it stops.
+"""Loader processes that ignore signals from anyone but the main process, which needs them until it stops.
 
-Launchers and schedulers send the signals that ask for the machine to all processes. A loader process that ended by one
-would take the main process with it before it could save.
+Launchers and schedulers send SIGTERM or SIGUSR1 to all processes when they take a machine back. If a loader process
+ended by one, the main process would fail before it could save.
 """
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class SteadyLoader(DataLoader):
-    """A ``DataLoader`` whose processes are ended by nobody but the main process, and end with it."""
+    """A ``DataLoader`` whose processes end with the main process, and by its signals only."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, worker_init_fn=_begin, **options)
+    def __init__(self, dataset: Any, **options: Any) -> None:
+        super().__init__(dataset, worker_init_fn=_begin, **options)
 
-    def __iter__(self) -> Iterator[Any]:
-        # Processes are born with the signals blocked: at no moment could one end them.
+    def __iter__(self) -> _BaseDataLoaderIter:
+        # Processes start with the signals blocked, so that none can end them before ``_begin`` runs.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             return super().__iter__()
@@ -31,13 +31,13 @@ class SteadyLoader(DataLoader):
 
 
 def _begin(_: int) -> None:
-    """In a loader process, before it loads anything."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a start method other than fork may have lost it
+    """Prepare a loader process before it loads anything."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # start methods other than fork may have lost the mask
     threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
 
 
 def _obey(main_process: int) -> None:
-    """End when the main process says so: it does where it ends with an error, and waits. Others are not listened to."""
+    """End by a signal of the main process, which sends one if it ends with an error, and waits. Ignore all others."""
     while signal.sigwaitinfo(SIGNALS).si_pid != main_process:
         pass
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Which samples make a batch, and who loads them: independent of the number of processes and of accumulation steps.
+"""Batches of samples, the same for every number of processes and of accumulation steps, and their loaders.
 
 W processes, A accumulation steps per optimizer step, m samples per process and forward pass: W x A x m samples a step.
 """
@@ -6,7 +6,7 @@ W processes, A accumulation steps per optimizer step, m samples per process and 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class BatchedDataset(Protocol):
-    """What a loader needs of a data set."""
+    """A data set that can be loaded in batches."""
 
     def __len__(self) -> int: ...
     def __getitems__(self, indices: list[int]) -> list: ...
@@ -29,14 +29,21 @@ class BatchedDataset(Protocol):
 
 
 class TrainingDataset(BatchedDataset, Protocol):
-    """What training needs of a data set."""
+    """A data set for training."""
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[torch.Tensor]: ...
     def set_epoch(self, epoch: int) -> None: ...
 
 
+@runtime_checkable
+class WithImageIds(Protocol):
+    """A data set that names its images."""
+
+    image_ids: np.ndarray  # of each sample, or of all images
+
+
 def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one training epoch, in an order that depends on ``seed`` and ``epoch`` alone; no incomplete one.
+    """The complete batches of one training epoch, in an order that depends only on ``seed`` and ``epoch``.
 
     Raises:
         ConfigError: there are fewer samples than one batch holds.
@@ -49,24 +56,24 @@ def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> 
 
 
 def samples_per_pass(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """Samples per process and forward pass, m; None asks for one forward pass per optimizer step.
+    """Samples per process and forward pass, m. None means one forward pass per optimizer step.
 
     Raises:
-        ConfigError: the batch does not divide; the message names sizes that would.
+        ConfigError: the batch does not divide; the message names sizes that do.
     """
     unit = world_size * (micro_batch_size or 1)
     if batch_size % unit:
         below, above = batch_size // unit * unit, (batch_size // unit + 1) * unit
-        each = f" x {micro_batch_size} samples (optim.micro_batch_size)" if micro_batch_size else ""
+        samples = f" x {micro_batch_size} samples (optim.micro_batch_size)" if micro_batch_size else ""
         fitting = f"{below} or {above}" if below else f"{above}"
         raise ConfigError(
-            f"optim.batch_size {batch_size} does not divide into {world_size} processes{each}; {fitting} would fit"
+            f"optim.batch_size {batch_size} does not divide into {world_size} processes{samples}; {fitting} would fit"
         )
     return micro_batch_size or batch_size // world_size
 
 
 def rank_slice(batch: list[int], rank: int, world_size: int, micro_batch_size: int | None) -> list[list[int]]:
-    """The part of one global batch that falls to ``rank``: A micro-batches of m samples.
+    """The part of a global batch for process ``rank``: A micro-batches of m samples.
 
     Accumulation step a is the a-th contiguous part of the batch, and process r takes the r-th contiguous part of that.
     """
@@ -89,24 +96,24 @@ def training_loader(
     num_workers: int = 0,
     samples_per_image: int = 1,
 ) -> DataLoader:
-    """Micro-batches of one or more epochs for one process, A in a row per optimizer step, epoch after epoch.
+    """Micro-batches of one or more epochs for one process, epoch after epoch; A in a row make an optimizer step.
 
-    Loader processes live as long as the iterator, and learn of an epoch with each batch.
+    Loader processes live as long as the iterator. Each batch tells them its epoch.
 
     Args:
-        epoch: the first one.
-        epochs: how many.
-        samples_per_image: that stand together, at most; where it is more than 1, ``dataset`` has ``image_ids``.
-        start_step: optimizer steps of the first epoch that are already done; they are passed over without loading
-            anything.
+        epoch: the first epoch.
+        epochs: number of epochs.
+        samples_per_image: most samples of one image that stand together; above 1, ``dataset`` has ``image_ids``.
+        start_step: finished optimizer steps of the first epoch; their batches are skipped without loading.
 
     Raises:
-        ConfigError: the batch does not divide, or the data set is smaller than it.
+        ConfigError: the batch does not divide, or the data set is smaller than a batch.
     """
     samples_per_pass(batch_size, micro_batch_size, world_size)
     if samples_per_image == 1:
-        batches = partial(global_batches, len(dataset), batch_size, seed)
+        batches: Callable[[int], list[list[int]]] = partial(global_batches, len(dataset), batch_size, seed)
     else:
+        assert isinstance(dataset, WithImageIds), "samples of one image stand together where images have ids"
         batches = partial(same_image_batches, dataset.image_ids, batch_size, samples_per_image, seed)
     steps = len(batches(epoch))
     if epoch == 0 and start_step == 0:
@@ -117,14 +124,14 @@ def training_loader(
 
 
 class EpochRows(NamedTuple):
-    """What a loader process is asked for."""
+    """A micro-batch to load."""
 
     epoch: int
     rows: list[int]  # of the data set
 
 
 class _Order:
-    """The micro-batches of one process, in order; an epoch's are made when it begins."""
+    """The micro-batches of one process, in order. Those of an epoch are made when it begins."""
 
     def __init__(
         self,
@@ -136,10 +143,10 @@ class _Order:
     ) -> None:
         """
         Args:
-            batches: the global batches of an epoch.
-            split: the part of one that falls to the process.
-            steps: in all epochs together.
-            start_step: of the first epoch.
+            batches: makes the global batches of an epoch.
+            split: takes the process's part of a global batch.
+            steps: optimizer steps of all epochs together.
+            start_step: finished optimizer steps of the first epoch.
         """
         self._batches, self._split, self._epochs = batches, split, epochs
         self._steps, self._start_step = steps, start_step
@@ -154,7 +161,7 @@ class _Order:
 
 
 class _Epochs(Dataset):
-    """Another data set, told its epoch with every batch, wherever it is loaded."""
+    """Another data set whose epoch is set with every batch, in every loader process."""
 
     def __init__(self, dataset: TrainingDataset) -> None:
         self._dataset = dataset
@@ -168,7 +175,7 @@ class _Epochs(Dataset):
 
 
 def say_what_is_left_over(num_samples: int, batches: int, batch_size: int) -> None:
-    """Log how many samples no batch of an epoch holds, if there are any."""
+    """Log the number of samples that no batch of an epoch holds, if there are any."""
     if left_over := num_samples - batches * batch_size:
         log.info(
             "%d samples make %d batches of %d; the %d left over in each epoch are dropped, others each time",
@@ -182,18 +189,18 @@ def say_what_is_left_over(num_samples: int, batches: int, batch_size: int) -> No
 def evaluation_loader(
     dataset: BatchedDataset, *, batch_size: int, rank: int, world_size: int, num_workers: int = 0
 ) -> DataLoader:
-    """All samples in order, the r-th contiguous part for process r. None is padded or doubled; parts may differ by one.
+    """All samples in order; process r loads the r-th contiguous part. Parts differ by one sample at most.
 
     Args:
         batch_size: samples per process and forward pass.
     """
-    mine = np.array_split(np.arange(len(dataset)), world_size)[rank].tolist()
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    rows = np.array_split(np.arange(len(dataset)), world_size)[rank].tolist()
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return batch_loader(dataset, batches, num_workers)
 
 
 def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
-    """The named batches, each a list of rows of ``dataset``, in their order."""
+    """The given batches in their order. A batch is a list of rows of ``dataset``."""
     return _loader(dataset, batches, dataset.collate, num_workers)
 
 
@@ -206,6 +213,6 @@ def _loader(
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
-        # A loader draws a number for its workers; spare the global generator.
+        # A loader draws a seed for its workers. It must not come from the global generator.
         generator=torch.Generator().manual_seed(0),
     )

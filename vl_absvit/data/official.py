@@ -1,6 +1,6 @@
-"""VQAv2 as it was published: names and sizes of its parts."""
+"""Official names and sizes of VQAv2's parts."""
 
-# Our name of a split -> (the official subset's name, the folder of its images, its official number of questions).
+# Our name of a split -> (official name, folder of its images, official number of questions).
 OFFICIAL = {
     "train": ("train2014", "train2014", 443_757),
     "val": ("val2014", "val2014", 214_354),

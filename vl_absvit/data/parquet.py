@@ -1,6 +1,6 @@
-"""Parquet files read where they lie: small columns into memory, large values a row group at a time.
+"""Read Parquet files in place: small columns into memory, large values one row group at a time.
 
-Nothing is written anywhere, so that a folder may be read-only and any number of processes read it at once.
+Nothing is written. A folder may be read-only, and any number of processes may read it at once.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
@@ -19,12 +19,12 @@ def read_columns(file: Path, columns: Sequence[str], optional: Sequence[str] = (
     """Columns of a file, in memory.
 
     Args:
-        optional: further columns, read as far as they are there.
+        optional: further columns, which are read if they exist.
 
     Raises:
         InputError: the file is missing or damaged, or lacks one of ``columns``.
     """
-    # Not read_table: of a folder named a=b that makes a column.
+    # read_table would turn a folder named a=b into a column.
     try:
         with pq.ParquetFile(file) as opened:
             names = opened.schema_arrow.names
@@ -37,11 +37,11 @@ def read_columns(file: Path, columns: Sequence[str], optional: Sequence[str] = (
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing") from error
     except _UNREADABLE as error:
-        raise InputError(f"{file}: cannot be read as the table that was prepared: {_one_line(error)}") from error
+        raise InputError(f"{file}: cannot be read as the table that was prepared: {one_line(error)}") from error
 
 
 class LargeValues:
-    """A column of large values in one or more files, by row; the rows of a file follow those of the one before."""
+    """A column of large values in one or more files, by row. Rows are counted through all files."""
 
     def __init__(self, files: Sequence[Path], column: str) -> None:
         """
@@ -53,10 +53,10 @@ class LargeValues:
             (number, group) for number, footer in enumerate(self._footers) for group in range(footer.num_row_groups)
         ]
         sizes = [self._footers[number].row_group(group).num_rows for number, group in self._groups]
-        self._first = np.concatenate([[0], np.cumsum(sizes, dtype=int)])  # row of every group, and the number of rows
+        self._first = np.concatenate([[0], np.cumsum(sizes, dtype=int)])  # first row of every group; number of rows
 
-    def take(self, rows: Sequence[int]) -> list[bytes | None]:
-        """The values of some rows; what lies in one row group is read together.
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[bytes | None]:
+        """The values of some rows. Values of one row group are read together.
 
         Raises:
             InputError: a row group cannot be read.
@@ -73,11 +73,11 @@ class LargeValues:
         number, group_of_file = self._groups[group]
         file = self._files[number]
         try:
-            # Opened anew: loader processes that are forked off share no place in a file, and no threads.
+            # The file is opened anew, because forked loader processes must not share a file position or threads.
             with pq.ParquetFile(file, metadata=self._footers[number]) as opened:
                 return opened.read_row_group(group_of_file, [self._column], use_threads=False).column(0)
         except _UNREADABLE as error:
-            raise InputError(f"{file}: row group {group_of_file} cannot be read: {_one_line(error)}") from error
+            raise InputError(f"{file}: row group {group_of_file} cannot be read: {one_line(error)}") from error
 
 
 def _footer(file: Path) -> pq.FileMetaData:
@@ -85,8 +85,4 @@ def _footer(file: Path) -> pq.FileMetaData:
         with pq.ParquetFile(file) as opened:
             return opened.metadata
     except _UNREADABLE as error:
-        raise InputError(f"{file}: cannot be read as the table that was prepared: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise InputError(f"{file}: cannot be read as the table that was prepared: {one_line(error)}") from error

@@ -1,8 +1,8 @@
-"""Where the raw pictures of a prepared folder are: as they lay beside it, where they were, or where one says.
+"""Find the raw pictures of a prepared folder.
 
-A manifest tells the place twice: from the prepared folder, so that a tree of both can be moved or mounted elsewhere,
-and from the root of the file system, so that the prepared folder alone can. Of two places, pictures of the sizes that
-were prepared tell the right one.
+A manifest holds their place twice. The path relative to the prepared folder stays right when a tree of both is moved or
+mounted elsewhere; the absolute path stays right when the prepared folder alone is moved. The right one of two places
+has pictures of the sizes found at preparation.
 """
 
 import os
@@ -17,18 +17,18 @@ from vl_absvit.data.rgb import FORMATS
 from vl_absvit.errors import InputError
 
 ROOT, FROM_HERE = "root", "root_from_here"
-"""Keys of a manifest; an earlier version wrote the first alone."""
+"""Keys of a manifest. An earlier version wrote only the first."""
 
 
 class Picture(NamedTuple):
-    """A picture as it was prepared."""
+    """A picture and its size at preparation."""
 
     file: str  # relative to the raw folder
     size: tuple[int, int]  # width and height in pixels, upright
 
 
 def place_of(raw: Path, prepared: Path) -> dict[str, str]:
-    """What a manifest tells of the raw folder."""
+    """The manifest's entries about the raw folder."""
     return {ROOT: str(raw.resolve()), FROM_HERE: os.path.relpath(raw.resolve(), prepared.resolve())}
 
 
@@ -38,11 +38,11 @@ def find_raw(
     """The folder that has the pictures.
 
     Args:
-        pictures: some of those that were prepared.
-        given: look there and nowhere else.
+        pictures: some of the prepared pictures.
+        given: the only folder to try, if given.
 
     Raises:
-        InputError: none of the folders has one of them; says what was tried and which option helps.
+        InputError: none of the folders has one of them; the message says what was tried and which option helps.
     """
     if given is not None:
         tried = [Path(given)]
@@ -60,7 +60,7 @@ def find_raw(
 
 
 def size_of(file: Path) -> tuple[int, int] | None:
-    """Width and height that a picture's header tells, in whatever order; None for what is there but cannot be read.
+    """Width and height in a picture's header, in either order; None for a file that cannot be read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -71,17 +71,17 @@ def size_of(file: Path) -> tuple[int, int] | None:
             return picture.size
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(str(file)) from error
-    except Exception:  # a decoder may raise anything on a hostile file; the one who needs the picture will say what
+    except Exception:  # a decoder may raise anything on a hostile file; loading the picture will report it
         return None
 
 
 def is_same(size: tuple[int, int] | None, expected: Sequence[int]) -> bool:
-    """Whether a picture has the expected sides; one that lies on its side in the file has them the other way round."""
+    """Whether a picture has the expected sides, in either order: a file may hold it rotated."""
     return size is not None and sorted(size) == sorted(expected)
 
 
 def _has(folder: Path, pictures: Sequence[Picture]) -> bool:
-    """Whether the folder has one of the pictures; damaged ones count where no other picture is in their place."""
+    """Whether the folder has one of the pictures. Unreadable files count if no file is another picture."""
     is_there, is_other = False, False
     for file, expected in pictures:
         try:

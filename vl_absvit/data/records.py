@@ -1,7 +1,7 @@
-"""A prepared folder as its readers see it: the manifest, the tables of questions, captions and images, one image.
+"""Read a prepared folder: its manifest, its tables of questions, captions and images, and single images.
 
-Of the tables, which are Parquet files, the columns that are asked for are held in memory; embedded pictures are read
-when they are asked for. Nothing is written.
+The tables are Parquet files. Requested columns are held in memory; embedded pictures are read when they are needed.
+Nothing is written.
 """
 
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.errors import ConfigError, InputError
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
-"""What a folder was prepared for: ``kind`` in its manifest. ``VQA`` are VQAv2's relatives, good for all that it is."""
+"""Kinds of prepared folders: ``kind`` in the manifest. ``VQA`` is for relatives of VQAv2, which can stand in for it."""
 ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""
 ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
 """Further columns of a split that has answers."""
-_EXAMPLES = 8  # pictures by which a folder of raw images is recognised
+_EXAMPLES = 8  # pictures that are looked up to recognise a folder of raw images
 
 
 class ImageRecord(NamedTuple):
-    """Where one image is: in a file below the raw data's root, or in the table itself."""
+    """The place of one image: a file below the raw data's root, or the table itself."""
 
     image_id: int
     file: str  # relative to the folder of raw images
-    content: bytes | None  # the file's bytes, if they were embedded
+    content: bytes | None  # the file's bytes if they are embedded
 
 
 def read_manifest(root: str | Path) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
 
 
 def check_kind(root: str | Path, *expected: str) -> None:
-    """Make sure that a folder was prepared for what it is to be used for.
+    """Check that a folder was prepared for the intended use.
 
     Raises:
-        InputError: it was not: captions, say, where questions are expected.
+        InputError: it was prepared for another use, such as captions instead of questions.
     """
     kind = read_manifest(root).get("kind")
     if (VQAV2 if kind == VQA else kind) not in expected:
@@ -68,10 +68,10 @@ def check_kind(root: str | Path, *expected: str) -> None:
 
 
 def read_vocabulary(root: str | Path) -> AnswerVocabulary:
-    """The answers that the labels of a prepared folder stand for.
+    """The answer of each label in a prepared folder.
 
     Raises:
-        InputError: there is none, or it is not the one that the labels were made with.
+        InputError: there is no vocabulary, or the labels were made with another one.
     """
     check_kind(root, VQAV2)
     path, manifest = Path(root) / "answers.json", read_manifest(root)
@@ -86,7 +86,7 @@ def read_vocabulary(root: str | Path) -> AnswerVocabulary:
 
 
 def split_names(text: str) -> list[str]:
-    """The splits that a command line names, such as "val" or "val,minival".
+    """The names of splits in an option's value, such as "val" or "val,minival".
 
     Raises:
         ConfigError: a name is empty or comes twice.
@@ -111,15 +111,15 @@ def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
 
 
 def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[str] = ANSWERING) -> Dataset:
-    """The questions of one or more splits, in the order named, by question id within each.
+    """The questions of one or more splits, in the given order of splits, by question id within each.
 
     Args:
-        columns: to read of those that a split has only where it has answers; ``question_id``, ``image_id`` and
-            ``question`` are always there.
+        columns: columns to read beside ``question_id``, ``image_id`` and ``question``; only splits with answers have
+            them.
 
     Raises:
-        InputError: the data is not VQA's, a split does not exist, two share a question as test and test-dev do, or
-            some have answers and some have not.
+        InputError: the data is not VQA's, a split does not exist, two splits share a question (test and test-dev do),
+            or only some of the splits have answers.
     """
     check_kind(root, VQAV2, VQA_HAT)
     tables = [read_columns(file, ASKING, columns) for file in split_files(root, splits)]
@@ -147,7 +147,7 @@ def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, 
 
 
 def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
-    """``caption_id``, ``image_id`` and ``caption`` of one or more splits, in the order named, then in file order.
+    """``caption_id``, ``image_id`` and ``caption`` of one or more splits, in the given order, then in file order.
 
     Raises:
         InputError: the data is not captions, or a split does not exist.
@@ -158,7 +158,7 @@ def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
 
 
 def _in_memory(tables: Sequence[pa.Table]) -> Dataset:
-    """Tables one after the other; a fingerprint that is given saves the reading of all of them to compute one."""
+    """Tables one after the other. A given fingerprint spares ``datasets`` reading all of them to compute one."""
     return Dataset(pa.concat_tables(tables), fingerprint="prepared")
 
 
@@ -178,8 +178,9 @@ class ImageTable:
     """The images of a prepared folder, by id.
 
     Attributes:
-        available: ids of the images that can be opened, ascending; those missing at preparation are not among them.
-        raw_root: folder that their files are in; where the table holds the pictures, only its name.
+        available: ids of the images that can be opened, ascending. Images that were missing at preparation are left
+            out.
+        raw_root: folder of their files; unused if the table holds the pictures.
     """
 
     def __init__(self, root: str | Path, images: str | Path | None = None) -> None:
@@ -188,7 +189,7 @@ class ImageTable:
             images: folder that the files of images are relative to; None looks where the manifest says.
 
         Raises:
-            InputError: the folder is not prepared data, or the raw images it refers to are nowhere to be found.
+            InputError: the folder is not prepared data, or its raw images are not found.
         """
         manifest = read_manifest(root)
         files = image_files(root)
@@ -208,19 +209,19 @@ class ImageTable:
             self.raw_root = find_raw(Path(root), manifest, self._examples(), images)
 
     def _examples(self) -> list[Picture]:
-        """Some pictures, evenly over the table."""
+        """A few pictures, spread evenly over the table."""
         places = np.unique(np.linspace(0, len(self._rows) - 1, _EXAMPLES).round().astype(int)).tolist()
         return [Picture(self._files[place].as_py(), tuple(self._sizes[place].tolist())) for place in places]
 
     def records(self, image_ids: Sequence[int]) -> list[ImageRecord]:
-        """Where the named images are; each must be ``available``."""
+        """The places of the named images, each of which must be ``available``."""
         places = np.searchsorted(self.available, image_ids)
         contents = self._contents.take(self._rows[places]) if self._contents else [None] * len(places)
         files = [self._files[place].as_py() for place in places.tolist()]
         return [ImageRecord(*row) for row in zip(self.available[places].tolist(), files, contents, strict=True)]
 
     def sizes(self, image_ids: Sequence[int]) -> np.ndarray:
-        """Width and height of the named images, upright, as found at preparation; each must be ``available``.
+        """Width and height of the named images, upright, as found at preparation. Each must be ``available``.
 
         Returns:
             (images, 2), in pixels.
@@ -236,7 +237,7 @@ def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
     """One image as 8-bit RGB, upright.
 
     Raises:
-        InputError: the file is gone or is not what it was at preparation; names the file and the image's id.
+        InputError: the file is gone or has changed since preparation; the message names the file and the image's id.
     """
     content = read_content(record, raw_root)
     try:
@@ -249,7 +250,7 @@ def read_content(record: ImageRecord, raw_root: Path) -> bytes:
     """The bytes of an image's file, embedded or not.
 
     Raises:
-        InputError: the file is gone, or is none to be read; names the file and the image's id.
+        InputError: the file is gone or cannot be read; the message names the file and the image's id.
     """
     if record.content is not None:
         return record.content
@@ -263,7 +264,7 @@ def read_content(record: ImageRecord, raw_root: Path) -> bytes:
 
 
 def _check_inside(names: pa.ChunkedArray, location: Path) -> None:
-    """Refuse a table whose files lead out of the raw data's folder."""
+    """Refuse a table with files outside the raw data's folder."""
     climbing = names.filter(pc.match_substring_regex(names, r"^/|(^|/)\.\.(/|$)|\x00"))
     if len(climbing):
         raise InputError(f"{location}: expected files inside the raw data's folder, got {climbing[0].as_py()!r:.80}")

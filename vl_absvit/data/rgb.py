@@ -1,10 +1,10 @@
 """From the bytes of an image file to 8-bit RGB: one rule for preparation and for loading.
 
 EXIF rotation is applied; transparency is laid over white; 16-bit pixels are scaled, not clipped; an animation is its
-first frame. What cannot be read, or would not survive resizing, is refused.
+first frame. Images that cannot be read or resized are refused.
 
-Files come from elsewhere, and of what Pillow can open some is no picture but a program (EPS is run by Ghostscript) or
-is hardly ever tried: only ``FORMATS`` are read.
+Only ``FORMATS`` are read, because files may be hostile. Pillow's other formats are programs (Ghostscript runs EPS) or
+hardly tested.
 """
 
 import io
@@ -12,26 +12,26 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vl_absvit.data.bounded import read_picture
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""Told by content, whatever a file is called."""
+"""Recognised by a file's content, not by its name."""
 MIN_SIDE = 2
-"""Pixels; a line of pixels is no picture."""
+"""Smallest side in pixels; thinner images are refused."""
 MAX_ASPECT = 100
-"""Longer over shorter side; beyond it, resizing the shorter side to the model's input makes a monster of the longer."""
+"""Largest ratio of the longer to the shorter side. Beyond it, resizing would make the longer side huge."""
 MAX_PIXELS = 89_478_485
-"""Width times height; Pillow's own bound against decompression bombs (a quarter of a gigabyte as RGB)."""
+"""Largest width times height: Pillow's own bound against decompression bombs (a quarter of a gigabyte as RGB)."""
 
 
 def open_rgb(path: Path) -> Image.Image:
     """The picture in a file as 8-bit RGB, upright.
 
     Raises:
-        InputError: the file cannot be read, or its content is refused; names the file.
+        InputError: the file cannot be read, or its content is refused; the message names the file.
     """
     try:
         return decode_rgb(read_picture(path))
@@ -45,24 +45,24 @@ def decode_rgb(content: bytes) -> Image.Image:
     """The picture in ``content`` as 8-bit RGB, upright.
 
     Raises:
-        InputError: not an image, truncated, too small, too long for its width, or too large; the message is the reason
-            alone, the caller knows the file.
+        InputError: the content is not an image, truncated, too small, too long for its width, or too large. The message
+            is the reason alone; the caller adds the file.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are judged below
+            warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are checked below
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_size(*image.size)
             return _to_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         known = f"not an image of a known format ({', '.join(FORMATS)})"
         raise InputError(known if content else "empty file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"more than {2 * MAX_PIXELS:,} pixels, the limit is {MAX_PIXELS:,}") from error
     except Exception as error:  # a decoder may raise anything on a hostile file
-        raise InputError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise InputError(f"cannot be decoded: {one_line(error)}") from error
 
 
 def _check_size(width: int, height: int) -> None:
@@ -83,7 +83,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    image.load()  # convert() returns an unread copy of what is RGB already
+    image.load()  # convert() returns an unread copy of an RGB image
     return image.convert("RGB")
 
 

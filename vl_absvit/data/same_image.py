@@ -1,8 +1,7 @@
-"""Batches in which samples of one image stand together, so that they share its decoding and its first look.
+"""Batches in which samples of one image stand together and share its decoding and its first look.
 
-Every sample is as likely to be in any step of an epoch as any other, and is seen at most once, as without this. What
-changes is the company: samples of one image are no longer independent, so that a batch says less about the data.
-Shapes: S samples, k samples per slot.
+As in other batches, every sample is equally likely in any step of an epoch and is seen at most once. But samples of one
+image are not independent, so a batch tells less about the data. Shapes: S samples, k samples per slot.
 """
 
 import numpy as np
@@ -13,15 +12,15 @@ from vl_absvit.errors import ConfigError
 def same_image_batches(
     image_ids: np.ndarray, batch_size: int, per_image: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """The batches of one training epoch, in an order that depends on ``seed`` and ``epoch`` alone; no incomplete one.
+    """The complete batches of one training epoch, in an order that depends only on ``seed`` and ``epoch``.
 
-    A batch is made of slots of ``per_image`` samples: a slot holds samples of one image, or of a few that have less to
-    give. Slots are shuffled, and the parts of a batch that fall to processes and passes consist of whole slots wherever
-    their size is a multiple of ``per_image``.
+    A batch consists of slots of ``per_image`` samples. A slot holds samples of one image, or of a few images with fewer
+    samples. Slots are shuffled. Parts for processes and passes consist of whole slots if their size is a multiple of
+    ``per_image``.
 
     Args:
-        image_ids: of each sample, (S,).
-        per_image: samples of one image that stand together, at most.
+        image_ids: image of each sample, (S,).
+        per_image: most samples of one image that stand together.
 
     Raises:
         ConfigError: there are fewer samples than one batch holds, or a batch is not made of whole slots.
@@ -32,9 +31,7 @@ def same_image_batches(
         raise ConfigError(f"optim.batch_size {batch_size} is no multiple of data.samples_per_image {per_image}")
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     complete = len(image_ids) // batch_size
-    kept = generator.permutation(len(image_ids))[
-        : complete * batch_size
-    ]  # those left over are any, and others each time
+    kept = generator.permutation(len(image_ids))[: complete * batch_size]  # the rest differs in every epoch
     whole, rest = _groups(kept, image_ids[kept], per_image)
     rest = [rest[row] for row in generator.permutation(len(rest))]
     slots = np.concatenate([whole, np.array(_fill(rest, per_image), dtype=kept.dtype).reshape(-1, per_image)])
@@ -42,11 +39,11 @@ def same_image_batches(
 
 
 def _groups(rows: np.ndarray, image_ids: np.ndarray, size: int) -> tuple[np.ndarray, list[list[int]]]:
-    """Rows of one image each, in the order given: all groups of ``size``, (groups, size), and the smaller ones."""
+    """Groups of rows of one image, in the given order: those of ``size``, (groups, size), and the smaller ones."""
     by_image = np.argsort(image_ids, kind="stable")
     rows, image_ids = rows[by_image], image_ids[by_image]
     is_first = np.r_[True, image_ids[1:] != image_ids[:-1]]
-    first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]  # of the same image, for every row
+    first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]  # for every row, the first of the same image
     starts = np.flatnonzero((np.arange(len(rows)) - first) % size == 0)
     sizes = np.diff(np.r_[starts, len(rows)])
     whole = starts[sizes == size, None] + np.arange(size)
@@ -56,7 +53,7 @@ def _groups(rows: np.ndarray, image_ids: np.ndarray, size: int) -> tuple[np.ndar
 
 
 def _fill(groups: list[list[int]], size: int) -> list[list[int]]:
-    """Slots of ``size`` rows out of groups of fewer, the largest that fits first; one is divided where none fits."""
+    """Slots of ``size`` rows, made of smaller groups: the largest that fits first. If none fits, one is divided."""
     of_size: list[list[list[int]]] = [[] for _ in range(size)]
     for group in groups:
         of_size[len(group)].append(group)

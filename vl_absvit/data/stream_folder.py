@@ -1,7 +1,6 @@
-"""A folder of stream shards as its readers see it: the manifest, and Parquet files of images with their questions.
+"""Read a folder of stream shards: the manifest, and Parquet files of images with their questions.
 
-Nothing is copied and nothing is held: a shard is read through ``datasets``' streaming, a row group at a time, in any
-order, and a row group without what lies before it.
+``datasets`` streams a shard one row group at a time, in any order. Nothing is copied, and nothing else is in memory.
 """
 
 from pathlib import Path
@@ -14,10 +13,10 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import ImageRecord
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 
 KIND = "vqa_stream"
-"""What such a folder is for: ``kind`` in its manifest."""
+"""``kind`` in the manifest of such a folder."""
 SCHEMA = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -29,16 +28,16 @@ SCHEMA = pa.schema(
         ("scores", pa.list_(pa.list_(pa.float32()))),
     ]
 )
-"""A row is an image and the questions about it, at least one, each with its labels and their soft scores."""
-_QUESTION_IDS = SCHEMA.get_field_index("question_ids")  # the columns before it hold one value each
+"""A row holds an image and at least one question about it. A question has labels and their soft scores."""
+_QUESTION_IDS = SCHEMA.get_field_index("question_ids")  # columns before this one hold one value per row
 _UNREADABLE = (pa.ArrowException, OSError, ValueError)
-_AT_ONCE = 1024  # rows of a row group that are taken over together
+_AT_ONCE = 1024  # rows that are converted together
 
 
 class Question(NamedTuple):
-    """A question and all that a sample of it needs."""
+    """A question and everything that its sample needs."""
 
-    image: ImageRecord  # with its content; other questions on it have the same
+    image: ImageRecord  # with its content; questions on one image share it
     question_id: int
     text: str
     labels: list[int]
@@ -49,14 +48,14 @@ class Shard:
     """One file of the folder.
 
     Attributes:
-        path: where it is.
-        questions: how many there are in each row group.
+        path: path of the file.
+        questions: number of questions in each row group.
     """
 
     def __init__(self, path: Path, questions: list[int]) -> None:
         """
         Raises:
-            InputError: it cannot be read.
+            InputError: the file cannot be read.
         """
         self.path, self.questions = path, questions
         self._groups = _open_groups(path)
@@ -65,7 +64,7 @@ class Shard:
         """The questions of one row group, in file order.
 
         Raises:
-            InputError: they cannot be read as they were written.
+            InputError: the row group cannot be read.
         """
         stream = self._groups.shard(num_shards=len(self.questions), index=group).with_format("arrow")
         try:
@@ -77,10 +76,10 @@ class Shard:
         return questions
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of all rows; the others, images above all, are not read.
+        """One column of all rows. Other columns, such as images, are not read.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the column cannot be read.
         """
         try:
             return pq.read_table(self.path, columns=[name], page_checksum_verification=True).column(name)
@@ -89,7 +88,7 @@ class Shard:
 
 
 class StreamFolder(NamedTuple):
-    """Shards, and what they were written from."""
+    """Shards and their origin."""
 
     shards: list[Shard]
     splits: list[str]
@@ -99,11 +98,10 @@ class StreamFolder(NamedTuple):
 
 
 def open_stream(folder: str | Path) -> StreamFolder:
-    """The shards of a folder, each of them whole as far as its size and its footer tell.
+    """The shards of a folder. Their sizes and footers are checked, not their content.
 
     Raises:
-        InputError: the folder holds something else, or a shard is missing, strange, cut short or another one than was
-            written.
+        InputError: the folder holds something else, or a shard is missing, unlisted, cut short or replaced.
     """
     folder = Path(folder)
     path = folder / "manifest.json"
@@ -136,24 +134,24 @@ def open_stream(folder: str | Path) -> StreamFolder:
 
 
 def questions_per_group(file: Path) -> list[int]:
-    """How many questions each row group of a shard has, from its footer.
+    """Number of questions in each row group of a shard, from its footer.
 
     Raises:
-        InputError: it is no shard, or not a whole one.
+        InputError: the file is no shard, or not whole.
     """
     try:
         with pq.ParquetFile(file) as opened:
             schema, footer = opened.schema_arrow, opened.metadata
     except _UNREADABLE as error:
-        raise InputError(f"{file}: cannot be read as a shard: {_one_line(error)}") from error
+        raise InputError(f"{file}: cannot be read as a shard: {one_line(error)}") from error
     if not schema.equals(SCHEMA):
         raise InputError(f"{file}: expected a shard with the columns {SCHEMA.names}, got {schema.names}")
-    # An image has a question at least, so that no value stands for an empty list.
+    # Every image has a question, so that no value stands for an empty list.
     return [footer.row_group(group).column(_QUESTION_IDS).num_values for group in range(footer.num_row_groups)]
 
 
 def _check_files(folder: Path, sizes: dict[Path, int]) -> None:
-    """Exactly the listed shards are there, each of its size."""
+    """Refuse a folder unless it has exactly the listed shards in their sizes."""
     for file, size in sizes.items():
         if file.parent != folder or not file.is_file():
             raise InputError(f"{file}: this shard is missing; manifest.json lists it")
@@ -171,9 +169,9 @@ def _questions_of(row: dict[str, Any]) -> list[Question]:
 
 
 def _open_groups(path: Path) -> IterableDataset:
-    """A shard as a streaming data set, each row group a part of its own."""
+    """A shard as a streaming data set with one part per row group."""
     disable_progress_bars()
-    logging.set_verbosity(logging.CRITICAL)  # it would print a traceback where our one line follows
+    logging.set_verbosity(logging.CRITICAL)  # otherwise it prints a traceback before our one line
     return load_dataset(
         "parquet",
         data_files=[str(path)],
@@ -184,8 +182,4 @@ def _open_groups(path: Path) -> IterableDataset:
 
 
 def _as_written(error: Exception) -> str:
-    return f"cannot be read as it was written: {_one_line(error)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return f"cannot be read as it was written: {one_line(error)}"

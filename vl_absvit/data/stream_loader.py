@@ -1,7 +1,7 @@
-"""Batches of streamed questions: an order that every number of processes shares, and who reads which shard.
+"""Batches of streamed questions: an order that is the same for every number of processes, and readers of shards.
 
-Every batch takes the same number of questions of each shard, in the order of shards. So a process reads only the shards
-that its part of the batch comes from, and each of its loader processes only some of these.
+Every batch takes the same number of questions of each shard, in the order of shards. A process therefore reads only the
+shards of its part of the batch, and a loader process only some of these.
 """
 
 import logging
@@ -23,16 +23,16 @@ from vl_absvit.errors import ConfigError
 log = logging.getLogger(__name__)
 
 _READY = 2
-"""Micro-batches that are put together before they are asked for, where there are loader processes."""
+"""Micro-batches that are put together in advance if there are loader processes."""
 _REACH = 2
-"""A shard's row groups are mixed with so many before and after them: memory holds about twice as many and one more."""
+"""A row group is mixed with this number of groups before and after it. Memory holds about 2 * _REACH + 1 of them."""
 
 
 def questions_per_shard(num_shards: int, batch_size: int) -> int:
-    """How many questions of every shard a batch takes.
+    """Number of questions that a batch takes of every shard.
 
     Raises:
-        ConfigError: the batch does not divide; the message names sizes that would.
+        ConfigError: the batch does not divide; the message names sizes that do.
     """
     if batch_size % num_shards:
         below, above = batch_size // num_shards * num_shards, (batch_size // num_shards + 1) * num_shards
@@ -45,10 +45,10 @@ def questions_per_shard(num_shards: int, batch_size: int) -> int:
 
 
 def shard_order(questions: Sequence[int], seed: int, epoch: int, shard: int) -> np.ndarray:
-    """The questions of a shard, by number, in the order of an epoch; decided by the arguments alone.
+    """The numbers of a shard's questions in the order of an epoch, which depends on the arguments alone.
 
-    The row groups take turns in a random order, and each question falls at random into the turns around its group's.
-    So a few row groups are open at any time, always others together, and each is read once.
+    Row groups take turns in a random order. A question falls at random into one of the turns around its group's turn.
+    Each row group is therefore read once, and a few, which differ in every epoch, are open at any time.
 
     Args:
         questions: number of questions in each row group.
@@ -56,12 +56,12 @@ def shard_order(questions: Sequence[int], seed: int, epoch: int, shard: int) -> 
     generator = np.random.Generator(np.random.PCG64([seed, epoch, shard]))
     turn = generator.permutation(len(questions))  # of each row group
     begin, end = np.maximum(turn - _REACH, 0), np.minimum(turn + _REACH + 1, len(turn))
-    when = begin.repeat(questions) + (end - begin).repeat(questions) * generator.random(sum(questions))
-    return np.argsort(when, kind="stable")
+    times = begin.repeat(questions) + (end - begin).repeat(questions) * generator.random(sum(questions))
+    return np.argsort(times, kind="stable")
 
 
 class _Reader:
-    """Questions of one shard in an epoch's order; holds row groups from their first question to their last."""
+    """Questions of one shard in an epoch's order. Holds a row group from its first question to its last."""
 
     def __init__(self, shard: Shard, order: np.ndarray) -> None:
         self._shard = shard
@@ -73,7 +73,7 @@ class _Reader:
         self._open: dict[int, list[Question]] = {}
 
     def take(self, places: Sequence[int], end: int) -> list[Question]:
-        """The questions at some places of the order, after which nothing before ``end`` is asked for."""
+        """The questions at some places of the order. Later calls ask only for places from ``end`` on."""
         for group in dict.fromkeys(self._group[places].tolist()):
             if group not in self._open:
                 self._open[group] = self._shard.read(group)
@@ -83,7 +83,7 @@ class _Reader:
 
 
 class _Parts(IterableDataset):
-    """Parts of an epoch's batches for one process: one per batch from each loader process, which has its own shards."""
+    """A process's parts of batches. For every batch, each loader process makes one part of its own shards."""
 
     def __init__(
         self,
@@ -95,27 +95,27 @@ class _Parts(IterableDataset):
     ) -> None:
         """
         Args:
-            offsets: shard -> which of the ``per_shard`` questions that a batch takes of it fall to this process.
-            steps_of: epoch -> its batches, by number.
+            offsets: shard -> this process's share of the ``per_shard`` questions that a batch takes, by number.
+            steps_of: epoch -> numbers of its batches.
         """
         self._data, self._offsets, self._per_shard = data, offsets, per_shard
         self._seed, self._steps_of = seed, steps_of
 
     def __iter__(self) -> Iterator[Part]:
         worker = get_worker_info()
-        mine = list(self._offsets) if worker is None else list(self._offsets)[worker.id :: worker.num_workers]
+        shards = list(self._offsets) if worker is None else list(self._offsets)[worker.id :: worker.num_workers]
         for epoch, steps in self._steps_of.items():
             readers = {}
-            for shard in mine:
+            for shard in shards:
                 opened = self._data.shards[shard]
                 readers[shard] = _Reader(opened, shard_order(opened.questions, self._seed, epoch, shard))
             for step in steps:
                 yield self._data.load(self._questions(readers, step), epoch)
 
     def _questions(self, readers: Mapping[int, _Reader], step: int) -> dict[int, Question]:
-        """Those of a batch, by place in it."""
+        """A batch's questions by their places in it."""
         start, end = step * self._per_shard, (step + 1) * self._per_shard
-        questions = {}
+        questions: dict[int, Question] = {}
         for shard, reader in readers.items():
             offsets = self._offsets[shard]
             taken = reader.take([start + offset for offset in offsets], end)
@@ -125,9 +125,9 @@ class _Parts(IterableDataset):
 
 
 class StreamLoader:
-    """Micro-batches of epochs for one process, as ``loaders.training_loader`` gives them of a table.
+    """Micro-batches of epochs for one process, as ``loaders.training_loader`` makes them of a table.
 
-    Loader processes read and decode, each from shards of its own; a thread of this process puts their parts together.
+    Each loader process reads and decodes its own shards. A thread of this process puts their parts together.
     """
 
     def __init__(
@@ -146,13 +146,13 @@ class StreamLoader:
     ) -> None:
         """
         Args:
-            epoch: the first one.
-            epochs: how many.
-            start_step: optimizer steps of the first epoch that are already done; only row groups that reach beyond them
-                are read.
+            epoch: the first epoch.
+            epochs: number of epochs.
+            start_step: finished optimizer steps of the first epoch; row groups of which no question is left are not
+                read.
 
         Raises:
-            ConfigError: the batch does not divide, or a shard has less than a batch takes of it.
+            ConfigError: the batch does not divide, or a shard has fewer questions than a batch takes of it.
         """
         per_shard = questions_per_shard(len(data.shards), batch_size)
         steps = len(data) // batch_size
@@ -173,7 +173,7 @@ class StreamLoader:
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self._workers,
-            # A loader draws a number for its workers; spare the global generator.
+            # A loader draws a seed for its workers. It must not come from the global generator.
             generator=torch.Generator().manual_seed(0),
         )
 
@@ -187,7 +187,7 @@ class StreamLoader:
     def _batches(self, parts: Iterator[Part]) -> Iterator[VQABatch]:
         is_pinned = torch.cuda.is_available()
         for _ in range(self._steps):
-            # They come in the order of loader processes, one of each.
+            # Loader processes take turns, so that the next parts are one of each.
             samples = {place: sample for _ in range(max(self._workers, 1)) for place, sample in next(parts).samples()}
             for places in self._micro_batches:
                 batch = self._data.collate([samples[place] for place in places])

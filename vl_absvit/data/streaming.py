@@ -1,4 +1,4 @@
-"""Questions of stream shards as samples: what ``vqa.VQADataset`` is for tables."""
+"""Questions of stream shards as samples, as ``vqa.VQADataset`` makes them of tables."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class PartSample(NamedTuple):
-    """A sample beside its image."""
+    """A sample without its image."""
 
     place: int  # in the batch
     row: int  # of the image in ``Part.images``
@@ -37,9 +37,9 @@ class PartSample(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Samples of one batch from some of the shards, as a loader process hands them over."""
+    """One loader process's samples of a batch."""
 
-    images: Tensor  # (I, 3, H, W) distinct images: one tensor costs a loader process one open file
+    images: Tensor  # (I, 3, H, W) distinct images in one tensor, because each tensor costs the process an open file
     rows: list[PartSample]
 
     def samples(self) -> Iterator[tuple[int, VQASample]]:
@@ -52,9 +52,9 @@ class StreamedQuestions:
     """The questions of a folder of stream shards.
 
     Attributes:
-        image_ids: of all images, (images,).
+        image_ids: ids of all images, (images,).
         shards: the files.
-        truncated: questions longer than ``max_tokens``, which are cut.
+        truncated: number of questions longer than ``max_tokens``, which are cut.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class StreamedQuestions:
     ) -> None:
         """
         Args:
-            splits: what the shards are expected to hold.
+            splits: the splits that the shards must hold.
             max_tokens: longest text, special tokens included.
-            seed: of augmentation.
+            seed: seed of augmentation.
 
         Raises:
-            InputError: the shards are not whole, or their labels stand for another vocabulary's answers.
+            InputError: the shards are not whole, or their labels were made with another vocabulary.
             ConfigError: they hold other splits.
         """
         stream = open_stream(folder)
@@ -98,7 +98,7 @@ class StreamedQuestions:
         self._report(f"{folder}: {'+'.join(splits)}", stream)
 
     def __len__(self) -> int:
-        """Questions that an epoch can use: of every shard as many as the smallest has."""
+        """Number of questions in an epoch, which takes as many of every shard as the smallest shard has."""
         return len(self.shards) * min(sum(shard.questions) for shard in self.shards)
 
     def collate(self, samples: Sequence[VQASample]) -> VQABatch:
@@ -109,8 +109,8 @@ class StreamedQuestions:
         """Tokenise questions together and decode each of their images once.
 
         Args:
-            questions: by place in the batch.
-            epoch: of augmentation.
+            questions: place in the batch -> question.
+            epoch: the epoch that augmentation depends on.
         """
         texts = encode([question.text for question in questions.values()], self._tokenizer, self._max_tokens)
         records = {question.image.image_id: question.image for question in questions.values()}
@@ -129,9 +129,9 @@ class StreamedQuestions:
         )
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed.
+        """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed.
 
-        Whole row groups are read, of several shards.
+        Whole row groups of several shards are read.
         """
         groups = [(shard, group) for shard in self.shards for group in range(len(shard.questions))]
         order = np.random.default_rng(seed).permutation(len(groups)).tolist()

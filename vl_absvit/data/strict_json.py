@@ -1,7 +1,7 @@
-"""JSON text to values, more strictly than the standard library does it: nothing is lost, nothing is made up.
+"""JSON text to values, stricter than the standard library, because files may be hostile.
 
-Files come from elsewhere. What is refused here: NaN and Infinity, numbers that overflow, a key that is given twice,
-half a surrogate pair, nesting beyond what Python can walk.
+These are refused: NaN and Infinity, numbers that overflow, repeated keys, half surrogate pairs, and nesting too deep
+for Python.
 """
 
 import gc
@@ -14,7 +14,7 @@ from collections.abc import Callable, Set
 from typing import Any, NoReturn
 
 MAX_CHARACTERS = 1_000_000
-"""Longest text to be read or asked about: tokenizers take 0.2 kB of memory and microseconds for every character."""
+"""Longest caption or question. Tokenizers take 0.2 kB of memory and microseconds for every character."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -37,7 +37,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _keeping(keep: Set[str]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """What makes objects of the keys asked for; those of one text, as people's answers, are alike, and then one."""
+    """A function that makes objects of the kept keys. Equal objects of one text, such as answers, share memory."""
     alike: dict[tuple[str, str], dict[str, Any]] = {}
 
     def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -54,18 +54,18 @@ def _keeping(keep: Set[str]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]
 
 
 def parse(text: str, keep: Set[str] | None = None) -> Any:
-    """The value that a whole JSON text stands for.
+    """The value of a whole JSON text.
 
     Args:
-        keep: keys of objects that are asked for; what stands under others is read, and forgotten. None keeps all.
-            Equal objects may then be one.
+        keep: keys of objects to keep; values of other keys are dropped, and equal objects may become one. None keeps
+            all keys.
 
     Raises:
-        ValueError: it is not JSON, or one of the things refused here; the message is the reason alone.
+        ValueError: the text is not JSON, or holds something that is refused here. The message is the reason alone.
     """
     hook = _object if keep is None else _keeping(keep)
     was_collecting = gc.isenabled()
-    gc.disable()  # values have no cycles, and the collector would walk through all of them again and again
+    gc.disable()  # the collector would walk through all values many times, and they have no cycles
     try:
         value = json.loads(text, object_pairs_hook=hook, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:
@@ -81,22 +81,22 @@ _HALF = re.compile(r"\\u(?:[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]
 
 
 def _check_surrogates(text: str) -> None:
-    r"""Refuse half a surrogate pair, which no file and no table can hold.
+    r"""Refuse half a surrogate pair, because files and tables cannot hold it.
 
     Args:
-        text: a JSON text, in which halves can only be escapes: ``\ud83d``.
+        text: a JSON text, in which halves are always escapes: ``\ud83d``.
 
     Raises:
         ValueError: there is one.
     """
     if "\\ud" not in text and "\\uD" not in text:
         return
-    if half := _HALF.search(text.replace(r"\\", "  ")):  # a backslash that is escaped itself begins nothing
+    if half := _HALF.search(text.replace(r"\\", "  ")):  # an escaped backslash begins no escape
         raise ValueError(f"half a surrogate pair, {half[0].lower()}, is no character")
 
 
 def shown(value: object) -> str:
-    """A value in an error message: as ``repr``, but short and quickly made, however large and deep the value is."""
+    """A value for an error message: a short ``repr`` that is quick for large and deep values, too."""
     return _SHOWN.repr(value)
 
 

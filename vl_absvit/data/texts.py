@@ -10,18 +10,18 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.errors import InputError
 
 _AT_ONCE = 10_000
-"""Texts of one call of the tokenizer, which needs kilobytes of memory for each."""
+"""Texts per call of the tokenizer, which needs kilobytes of memory for each."""
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make sure that a tokenizer can pad and that loader processes can use it.
+    """Check that a tokenizer can pad, and make it usable in loader processes.
 
     Raises:
         InputError: it has no pad token.
     """
     if tokenizer.pad_token_id is None:
         raise InputError("the tokenizer has no pad token")
-    # Loader processes are forked after the tokenizer was first used; its own threads do not survive that.
+    # Loader processes are forked after the tokenizer's first use. Its threads do not survive that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -35,9 +35,9 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens:
 
 
 def count_truncated(texts: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
-    """How many texts are longer than ``max_tokens``, special tokens included.
+    """Number of texts longer than ``max_tokens``, special tokens included.
 
-    Byte-level tokenizers make at most one token of a byte, so only texts of many bytes need to be looked at.
+    A byte-level tokenizer makes at most one token per byte, so only texts of many bytes are tokenised.
     """
     special = tokenizer.num_special_tokens_to_add()
     candidates = texts.filter(pc.greater(pc.binary_length(texts), max_tokens - special))

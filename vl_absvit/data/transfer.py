@@ -1,11 +1,11 @@
-"""From host memory to a device."""
+"""Copies from host memory to a device."""
 
 import torch
 from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy of a tensor of the host, which does not wait for what the device is doing."""
+    """Copy a host tensor to a device without waiting for the device's queued work."""
     if device.type == "cuda":
-        tensor = tensor.pin_memory()  # only from there can it be fetched while the host goes on
+        tensor = tensor.pin_memory()  # the host waits for copies from other memory
     return tensor.to(device, non_blocking=True)

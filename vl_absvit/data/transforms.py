@@ -1,4 +1,4 @@
-"""Pictures to tensors, and random numbers that depend on nothing but a seed."""
+"""Pictures to tensors, and random numbers that depend on a seed alone."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ from timm.data.auto_augment import RandAugment, rand_augment_ops
 from torch import Tensor
 from torchvision.transforms import Resize
 
-# The fourteen operations of ViLT and METER: no inversion and no cut-out, since texts speak of colours and small things.
-# Nothing mirrors an image either: texts speak of left and right.
+# The fourteen operations of ViLT and METER. Inversion, cut-out and mirroring are left out, because texts speak of
+# colours, of small things and of left and right.
 _OPERATIONS = (
     "AutoContrast Equalize Rotate Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness ShearX ShearY "
     "TranslateX TranslateY"
@@ -32,9 +32,9 @@ class ImageTransform:
 
     steps: Callable[[Image.Image], Tensor]
     is_random: bool
-    """Whether it draws random numbers; wrap the call in ``seeded`` to repeat them."""
+    """Whether it draws random numbers. Calls inside ``seeded`` can be repeated."""
     resized_to: int | None
-    """Pixels of the shorter side before the centre is cut out; None where a random part is cut out instead."""
+    """Pixels of the shorter side before the centre is cut out; None if a random part is cut out instead."""
 
     def __call__(self, picture: Image.Image) -> Tensor:
         return self.steps(picture)
@@ -48,14 +48,14 @@ def image_transform(
     interpolation: str = "bicubic",
     crop_pct: float = 1.0,
 ) -> ImageTransform:
-    """Pictures to tensors of ``image_size`` in both directions.
+    """Pictures to square tensors of side ``image_size``.
 
     ``none``: the shorter side is resized to ``image_size / crop_pct`` and the centre is cut out, as in evaluation.
     ``randaugment``: two random operations of METER's strength before that.
 
     Args:
-        mean: of each channel, in [0, 1].
-        std: of each channel.
+        mean: mean of each channel, in [0, 1].
+        std: standard deviation of each channel.
         crop_pct: share of the shorter side that is cut out, in (0, 1].
     """
     transform = create_transform(
@@ -74,7 +74,7 @@ def image_transform(
 
 @dataclass(frozen=True)
 class MeterAugment:
-    """Two of METER's operations, each always applied; what moves into the picture has the colour ``mean``.
+    """Two of METER's operations, both always applied. Areas from outside the picture get the colour ``mean``.
 
     A shift is 30 pixels, as in METER, and at most 7.5 % of the shorter side: METER's pictures are photographs.
     """
@@ -85,7 +85,7 @@ class MeterAugment:
         return self.operations(*picture.size)(picture)
 
     def operations(self, width: int, height: int) -> RandAugment:
-        """What is drawn from for a picture of ``width`` x ``height`` pixels."""
+        """The operations for a picture of ``width`` x ``height`` pixels."""
         return _rand_augment(self.mean, min(_LARGEST_SHIFT, _SHIFT_SHARE * min(width, height)))
 
 
@@ -101,7 +101,7 @@ def _rand_augment(mean: tuple[float, ...], largest_shift: float) -> RandAugment:
 
 @contextmanager
 def seeded(*seed: int) -> Iterator[None]:
-    """Make Python's, numpy's and torch's CPU random numbers depend on ``seed`` alone; restore their states afterwards.
+    """Inside, random numbers of Python, numpy and torch's CPU depend on ``seed`` alone. States are restored afterwards.
 
     Args:
         seed: any number of non-negative integers, such as run seed, epoch and image id.

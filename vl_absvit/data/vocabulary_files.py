@@ -1,8 +1,9 @@
-"""Answer vocabularies as other people publish them, read as the list of answers in the order of their labels.
+"""Read answer vocabularies that other people published: the list of answers in the order of their labels.
 
-JSON: a list of answers (LXMERT, ALBEF); an object answer -> label, label -> answer, or both in a list (openvqa); a
-model's ``config.json`` with ``id2label`` (ViLT, BridgeTower). Lines: ``{"answer": ..., "label": ...}`` (VLMo, BEiT-3's
-``answer2label.txt``), or an answer alone, its line being its label (mmf). Any of them gzipped.
+JSON files hold a list of answers (LXMERT, ALBEF), an object answer -> label or label -> answer, both objects in a list
+(openvqa), or ``id2label`` as a model's ``config.json`` (ViLT, BridgeTower). The lines of text files are
+``{"answer": ..., "label": ...}`` (VLMo, BEiT-3's ``answer2label.txt``), or answers alone in the order of their labels
+(mmf). All may be gzipped.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from vl_absvit.errors import InputError
 
 _OF_MODELS = ("id2label", "label2id")
 _OF_DATA = ("label2ans", "ans2label", "label2answer", "answer2label")
-"""Keys under which larger objects hold a vocabulary."""
+"""Keys of vocabularies in larger objects."""
 _PICKLES = (".pkl", ".pickle", ".p")
 
 
@@ -24,7 +25,7 @@ def read_answers(path: str | Path) -> tuple[str, ...]:
     """The answers of a file, by label.
 
     Raises:
-        InputError: the file is of none of the forms above, an answer comes twice, or the labels are not 0 to n - 1.
+        InputError: the file has none of the forms above, an answer occurs twice, or the labels are not 0 to n - 1.
     """
     path = Path(path)
     if path.suffix in _PICKLES and path.is_file():
@@ -37,7 +38,7 @@ def read_answers(path: str | Path) -> tuple[str, ...]:
     if _is_of_records(text):
         return checked_answers(_by_label(_records_by_line(text, path), path), path)
     if ".json" not in path.suffixes and not text.lstrip().startswith(("[", "{")):
-        # What follows the last line break is no line; an empty line between others is the empty answer.
+        # Nothing after the last line break is a line. An empty line between others is the empty answer.
         lines = text.rstrip("\r\n")
         return checked_answers([line.removesuffix("\r") for line in lines.split("\n")] if lines else [], path)
     try:
@@ -51,23 +52,23 @@ def answers_in(content: Any, path: str | Path) -> tuple[str, ...]:
     """The answers of a JSON value, by label.
 
     Args:
-        path: where it is from, for messages.
+        path: its file, for messages.
 
     Raises:
         InputError: see ``read_answers``.
     """
     first, *others = (_answers_of(table, path) for table in _tables(content))
-    for label, said in enumerate(zip_longest(first, *others)):
-        if len(set(said)) > 1:
-            words = " and ".join("nothing" if answer is None else shown(answer) for answer in said)
+    for label, answers in enumerate(zip_longest(first, *others)):
+        if len(set(answers)) > 1:
+            words = " and ".join("nothing" if answer is None else shown(answer) for answer in answers)
             raise InputError(f"{path}: its two tables differ: the answer of label {label} is {words}")
     return first
 
 
 def _tables(content: Any) -> list[Any]:
-    """The vocabulary, twice where a file has it both ways round."""
+    """The vocabulary, twice if a file holds it in both directions."""
     if isinstance(content, dict):
-        # A model's label2id may have been left as it was made; its id2label counts.
+        # Of a model's two tables, only id2label counts. Its label2id may be a leftover.
         of_models, of_data = ([content[key] for key in keys if key in content] for keys in (_OF_MODELS, _OF_DATA))
         return of_models[:1] or of_data or [content]
     if isinstance(content, list) and len(content) == 2 and all(isinstance(part, dict) for part in content):
@@ -87,10 +88,10 @@ def _answers_of(content: Any, path: str | Path) -> tuple[str, ...]:
 
 
 def checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
-    """The answers themselves.
+    """The given answers, checked.
 
     Raises:
-        InputError: they are no list of different strings, or none.
+        InputError: they are not a list of different strings, or the list is empty.
     """
     if not isinstance(answers, list):
         raise InputError(f"{path}: expected a list of answers, got {form_name(answers)}")
@@ -106,7 +107,7 @@ def checked_answers(answers: object, path: str | Path) -> tuple[str, ...]:
 
 
 def _is_of_records(text: str) -> bool:
-    """Whether the first line is a record of its own."""
+    """Whether the first line is a record."""
     try:
         return _is_record(parse(text.lstrip().split("\n", 1)[0]))
     except ValueError:
@@ -134,21 +135,24 @@ def _records_by_line(text: str, path: Path) -> list[tuple[str, Any]]:
 
 
 def _pairs(table: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """Answer and label of every entry: keys that are the numbers from 0 are labels, where their values are texts."""
+    """Answer and label of every entry. Keys are labels if they are the numbers from 0 and all values are texts."""
     if set(table) == {str(label) for label in range(len(table))} and all(isinstance(a, str) for a in table.values()):
         return [(answer, int(label)) for label, answer in table.items()]
     return list(table.items())
 
 
 def _by_label(pairs: list[tuple[Any, Any]], path: str | Path) -> list[Any]:
-    labels = [_label(label) for _, label in pairs]
-    for (answer, given), label in zip(pairs, labels, strict=True):
+    labels: list[int] = []
+    for answer, given in pairs:
+        label = _label(given)
         if label is None:
             found = shown(given) if isinstance(given, str) else form_name(given)
             raise InputError(f"{path}: expected an integer label for the answer {shown(answer)}, got {found}")
+        labels.append(label)
     if sorted(labels) != list(range(len(labels))):
         raise InputError(f"{path}: expected the labels 0 to {len(labels) - 1}, each once")
-    return [answer for _, (answer, _) in sorted(zip(labels, pairs, strict=True), key=lambda each: each[0])]
+    answer_of = {label: answer for label, (answer, _) in zip(labels, pairs, strict=True)}
+    return [answer_of[label] for label in range(len(labels))]
 
 
 def _label(value: object) -> int | None:

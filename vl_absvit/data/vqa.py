@@ -1,8 +1,9 @@
-"""Visual questions of a prepared folder, as samples for a ``DataLoader``."""
+"""Questions of a prepared folder as samples for a ``DataLoader``."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class VQADataset(Dataset):
-    """Questions with their images, tokenised and decoded when asked for.
+    """Questions with their images, tokenised and decoded on access.
 
-    Nothing random is drawn from global generators: an augmented image looks the same for a given (seed, epoch, image
-    id), whatever process loads it and whichever question it belongs to.
+    Seed, epoch and image id determine how an image is augmented, whatever process loads it for whatever question.
 
     Attributes:
-        question_ids: of each sample, (samples,).
-        image_ids: of each sample, (samples,).
+        question_ids: question id of each sample, (samples,).
+        image_ids: image id of each sample, (samples,).
         has_answers: whether the splits are annotated.
-        dropped: training questions left out because none of their answers is in the vocabulary; 0 outside training.
-        without_image: questions left out because their image was missing at preparation.
-        truncated: questions longer than ``max_tokens``, which are cut.
+        dropped: number of training questions left out because none of their answers is in the vocabulary; 0 outside
+            training.
+        without_image: number of questions left out because their image was missing at preparation.
+        truncated: number of questions longer than ``max_tokens``, which are cut.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class VQADataset(Dataset):
         Args:
             max_tokens: longest text, special tokens included.
             training: leave out questions without a target.
-            seed: of augmentation.
-            images: folder of the raw images; None looks where the manifest says.
+            seed: seed of augmentation.
+            images: folder of the raw images; None takes the manifest's.
 
         Raises:
-            InputError: a split does not exist, has no answers to train on or no question left, or its labels are not
-                within the vocabulary.
+            InputError: a split does not exist, has no answers for training or no question left, or has labels outside
+                the vocabulary.
         """
         prepare_tokenizer(tokenizer)
         table = ImageTable(root, images)
@@ -92,19 +93,19 @@ class VQADataset(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
-        """Several samples at once: texts are tokenised together, and every distinct image is decoded once."""
+        """Several samples at once. Texts are tokenised together, and every distinct image is decoded once."""
         rows = self._questions[self._rows[list(indices)]]
         texts = encode(rows["question"], self._tokenizer, self._max_tokens)
         image_of = self._images.load(rows["image_id"])
-        nothing = [[]] * len(texts)
+        unannotated: list[list[Any]] = [[]] * len(texts)
         return [
             VQASample(question_id, image_id, image_of[image_id], text, labels, scores)
             for question_id, image_id, text, labels, scores in zip(
                 rows["question_id"],
                 rows["image_id"],
                 texts,
-                rows["labels"] if self.has_answers else nothing,
-                rows["scores"] if self.has_answers else nothing,
+                rows["labels"] if self.has_answers else unannotated,
+                rows["scores"] if self.has_answers else unannotated,
                 strict=True,
             )
         ]
@@ -114,11 +115,11 @@ class VQADataset(Dataset):
         return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=self._vocabulary_size)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
-        """At most ``number`` distinct images, (3, H, W) each, as ``transform`` makes them; chosen by the seed."""
+        """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed."""
         return self._images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment images as in this epoch."""
+        """Set the epoch that augmentation depends on."""
         self._images.set_epoch(epoch)
 
     def _column(self, name: str) -> np.ndarray:

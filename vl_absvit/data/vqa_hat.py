@@ -1,4 +1,4 @@
-"""A prepared VQA-HAT folder as its readers see it: the questions, and where people looked for each."""
+"""Read a prepared VQA-HAT folder: its questions and the human attention maps of each."""
 
 import io
 import itertools
@@ -10,29 +10,29 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vl_absvit.data.records import VQA_HAT, check_kind, read_manifest
 from vl_absvit.data.rgb import MAX_PIXELS
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 
 _MAPS_PER_BATCH = 64
 
 
 class HATQuestion(NamedTuple):
-    """A question that people were asked."""
+    """A question that people answered."""
 
     question_id: int  # of VQA v1
     image_id: int
     question: str
-    image_size: tuple[int, int] | None  # width and height of the upright picture; None: missing at preparation
+    image_size: tuple[int, int] | None  # width and height of the upright picture; None if missing at preparation
 
 
 class HumanMaps(NamedTuple):
-    """Where people looked for one question, over the whole image."""
+    """Human attention for one question, over the whole image."""
 
     question_id: int
-    maps: list[np.ndarray]  # per person 8-bit, (height, width) of its own
+    maps: list[np.ndarray]  # one per person, 8-bit, (height, width); sizes may differ
 
 
 def read_hat_questions(root: str | Path) -> list[HATQuestion]:
@@ -47,11 +47,13 @@ def read_hat_questions(root: str | Path) -> list[HATQuestion]:
     sizes = {image["image_id"]: (image["width"], image["height"]) for image in images if image["file"] is not None}
     (split,) = read_manifest(root)["splits"]
     rows = _rows(root / f"{split}.parquet", ("question_id", "image_id", "question"))
-    return [HATQuestion(*row.values(), sizes.get(row["image_id"])) for row in rows]
+    return [
+        HATQuestion(row["question_id"], row["image_id"], row["question"], sizes.get(row["image_id"])) for row in rows
+    ]
 
 
 def read_human_maps(root: str | Path) -> Iterator[HumanMaps]:
-    """The maps of every question, by its id; one question's at a time are in memory.
+    """The maps of every question, by question id. Memory holds those of one question at a time.
 
     Raises:
         InputError: the table is missing or damaged.
@@ -73,7 +75,7 @@ def _map(row: dict[str, Any], location: str) -> np.ndarray:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file as objects, keys in the order of ``columns``; a few at a time are in memory."""
+    """The rows of a Parquet file as dicts with the keys ``columns``. Memory holds a few at a time."""
     try:
         with pq.ParquetFile(path) as file:
             missing = [column for column in columns if column not in file.schema_arrow.names]
@@ -85,33 +87,30 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read as the table that was prepared: {' '.join(str(error).split())}"
-        ) from error
+        raise InputError(f"{path}: cannot be read as the table that was prepared: {one_line(error)}") from error
 
 
 def decode_grey(content: bytes) -> np.ndarray:
     """How strongly a person looked at each pixel, from a PNG file: 8-bit, (height, width).
 
-    16-bit grey is scaled. Of a picture with transparency, the opacity counts where all of it has one shade, else its
-    shade laid over black.
+    16-bit grey is scaled. A transparent picture of one shade is read by its opacity, any other one is laid over black.
 
     Raises:
-        InputError: no PNG, damaged, too large, or in colours, whose order is unknown; the message is the reason alone.
+        InputError: the content is no PNG, damaged, too large, or coloured. The message is the reason alone.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large maps are judged here
+            warnings.simplefilter("ignore")  # large maps are checked here
             image = Image.open(io.BytesIO(content), formats=("PNG",))
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
             image.load()
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError("empty file" if not content else "not a PNG image") from error
     except InputError:
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file
-        raise InputError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise InputError(f"cannot be decoded: {one_line(error)}") from error
     if image.mode == "L" and not image.has_transparency_data:
         return np.asarray(image)
     if image.mode.startswith("I"):
@@ -125,7 +124,7 @@ def decode_grey(content: bytes) -> np.ndarray:
 
 
 def encode_grey(grey: np.ndarray) -> bytes:
-    """8-bit grey values, (height, width), as a PNG file; packed quickly rather than tightly."""
+    """8-bit grey values, (height, width), as a PNG file, with fast compression."""
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, format="PNG", compress_level=1)
     return stream.getvalue()

@@ -1,8 +1,8 @@
-"""The folder that a preparation writes: whole or absent, and only ever from one request.
+"""The folder that a preparation writes. It is whole or absent, and always made from one request.
 
-Everything goes into ``OUT.partial``, which becomes ``OUT`` at the end. ``OUT.partial/request.json`` tells whether an
-interrupted run was about the same files and options; ``manifest.json`` tells it of a finished one. Files are the same
-by their content, wherever they lie.
+A preparation writes into ``OUT.partial``, which becomes ``OUT`` at the end. ``OUT.partial/request.json`` holds the
+files and options of an interrupted run, ``manifest.json`` those of a finished one. Files are compared by content, not
+by path.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from vl_absvit.errors import InputError
 log = logging.getLogger(__name__)
 
 CHECKED = "checked.jsonl"
-"""What a preparation found out so far."""
+"""Results of a preparation so far."""
 _REQUEST = "request.json"
 _OF_EARLIER_VERSIONS = ("scratch.sqlite", "scratch.sqlite-journal", "scratch.sqlite-wal")
 
 
 def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Iterable[Path]) -> dict[str, Any]:
-    """What decides the result of a preparation, as its manifest says it.
+    """Everything that decides the result of a preparation, as its manifest holds it.
 
     Args:
         root: folder of the images.
@@ -52,9 +52,7 @@ def make_request(kind: str, root: Path, options: Mapping[str, Any], sources: Ite
 
 
 def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of a finished ``output``; None if there is none yet.
-
-    Where its raw pictures were is not compared.
+    """The manifest of a finished ``output``; None if there is none yet. The place of raw pictures is not compared.
 
     Raises:
         InputError: ``output`` is something else, or was made from another request.
@@ -79,12 +77,12 @@ def finished(output: Path, request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_same(part: str, found: Any, wanted: Any) -> bool:
-    """Whether a part of a request says the same; sources are told apart by their content alone."""
-    if part == "content":  # which an earlier version did not tell
+    """Whether a part of a request is the same. Sources are compared by content alone."""
+    if part == "content":  # an earlier version did not write it
         return found in (wanted, None)
     if part != "sources" or not isinstance(found, dict):
         return found == wanted
-    # An earlier version counted the manifest of the data that shards were written from, which tells paths.
+    # An earlier version listed the manifest of the shards' source, which contains paths.
     sources = {name: content for name, content in found.items() if name != "manifest.json"}
     files, others = (
         sorted(json.dumps(content, sort_keys=True) for content in contents.values()) for contents in (wanted, sources)
@@ -100,16 +98,16 @@ def _difference(found: Any, wanted: Any) -> str:
 
 
 def partial_folder(output: Path) -> Path:
-    """Where ``output`` is written until it is finished: beside it, links followed, so that renaming suffices."""
+    """The folder where ``output`` is written: beside it, with links followed, so that renaming finishes it."""
     output = output.resolve()
     return output.with_name(f"{output.name}.partial")
 
 
 def start_or_continue(partial: Path, request: dict[str, Any], work: str = "preparation") -> bool:
-    """An empty folder, or the one of an interrupted run for the same request; True in the latter case.
+    """Make an empty folder, or keep that of an interrupted run for the same request. Returns whether it was kept.
 
     Args:
-        work: what writes there.
+        work: name of the work, for messages.
 
     Raises:
         InputError: ``partial`` is something else.
@@ -128,7 +126,7 @@ def start_or_continue(partial: Path, request: dict[str, Any], work: str = "prepa
 
 
 def _is_about_the_same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a request is that of an interrupted run, which may have been moved together with its raw pictures."""
+    """Whether an interrupted run had this request. It may have been moved together with its raw pictures."""
     places = {key for key in (ROOT, FROM_HERE) if key in wanted}
     is_there = not places or any(found.get(key) == wanted[key] for key in places)
     parts = {*found, *wanted} - {ROOT, FROM_HERE}
@@ -136,9 +134,9 @@ def _is_about_the_same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest, remove what only the preparation needed, and give the folder its name.
+    """Write the manifest, remove the preparation's own files, and give the folder its name.
 
-    All of it is on the disk by then: whatever happens, a folder of that name is whole.
+    Everything is flushed to disk before, so that a folder of that name is always whole.
     """
     write_json(partial / "manifest.json", manifest, indent=1)
     for name in (CHECKED, _REQUEST, *_OF_EARLIER_VERSIONS):
@@ -153,7 +151,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """SHA-256 and size of a source file.
 
     Raises:
-        InputError: it is no ordinary file, so that reading it might never end.
+        InputError: it is no ordinary file; reading it might never end.
     """
     try:
         size = check_ordinary(path)

@@ -5,12 +5,13 @@ balanced so that the wording alone gives little away. Everything is a pure funct
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from vl_absvit.demo.scene import CELL, COLOURS, SHAPES, SIZES, TEXTURES, Thing
 
+Option = TypeVar("Option")
 Scene = Sequence[Thing]
 ATTRIBUTES = {"colour": tuple(COLOURS), "shape": SHAPES, "texture": TEXTURES, "size": tuple(SIZES)}
 QUESTION_TYPES = (
@@ -53,7 +54,7 @@ def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
     return list(questions.values())
 
 
-def pick(rng: np.random.Generator, options: Sequence):
+def pick(rng: np.random.Generator, options: Sequence[Option]) -> Option:
     """One of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 

@@ -108,10 +108,11 @@ def sample_scene(rng: np.random.Generator, split: str | None = None) -> tuple[Th
 def sample_pair(rng: np.random.Generator) -> tuple[Thing, Thing]:
     """Two objects of different colours and shapes, in the left and in the right cell of the middle row."""
     colours, shapes = rng.permutation(list(COLOURS))[:2], rng.permutation(SHAPES)[:2]
-    return tuple(
+    left, right = (
         _stand(rng, str(shape), str(colour), cell)
         for shape, colour, cell in zip(shapes, colours, MIDDLE_ROW_ENDS, strict=True)
     )
+    return left, right
 
 
 def sample_sheet(rng: np.random.Generator, classes: Sequence[tuple[str, str, str] | None]) -> tuple[Thing, ...]:
@@ -210,7 +211,8 @@ def _masks(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
             for column in range(-1, side // step + 2):
                 x, y = (column + 0.5 * (row % 2)) * step + _FINE, row * step + _FINE
                 pen.ellipse([x - dot, y - dot, x + dot, y + dot], fill=255)
-    return tuple(np.asarray(image.reduce(_FINE), dtype=np.float32) / 255 for image in (mask, texture))
+    covered, darkened = (np.asarray(image.reduce(_FINE), dtype=np.float32) / 255 for image in (mask, texture))
+    return covered, darkened
 
 
 def _corners(shape: str, radius: float, middle: float, angle: float) -> list[tuple[float, float]]:

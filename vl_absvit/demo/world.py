@@ -78,9 +78,10 @@ def make_demo_world(output: Path, *, seed: int, scenes: int, workers: int, track
     unfinished = output.with_name(f"{output.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    # An interrupt ends this process, which ends its workers; they need not each report it.
-    quiet = dict(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), **quiet) as pool:
+    # Workers ignore an interrupt, which ends this process, and with it them. So only one process reports it.
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         vqa, counts = write_vqa(unfinished / "vqav2", seed, scenes, pool, track)
         texts = [question.text for scene in vqa["train2014"] for question in scene.questions]
         for world in WORLDS:
@@ -125,7 +126,9 @@ def write_vqa(
 
     Beside them ``demo_objects.json`` has the boxes and ``demo_kinds.json`` the kind of every question, by its id.
     """
-    vqa, counts, boxes, kinds = {}, {}, {}, {}
+    vqa: dict[str, list[VQAScene]] = {}
+    counts: dict[str, int] = {}
+    boxes, kinds = {}, {}
     for subset, images in zip(VQA_SPLITS, (scenes, max(4, scenes // 8), max(4, scenes // 16)), strict=True):
         (folder / subset).mkdir(parents=True)
         work = pool.map(partial(_make_vqa_image, folder, subset, seed), range(images), chunksize=32)

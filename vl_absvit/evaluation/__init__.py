@@ -1,1 +1,1 @@
-"""What is measured: metrics as pure functions, and the files they are handed in with."""
+"""Metrics as pure functions, and the files of their results."""

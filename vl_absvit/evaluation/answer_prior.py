@@ -1,6 +1,6 @@
 """The score without looking at images: the best constant answer to each type of question."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,13 +27,16 @@ def best_constant_answers(
     Raises:
         InputError: no question has an answer in the vocabulary.
     """
-    totals: dict[str, Counter[int]] = defaultdict(Counter)
+    totals: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for question_type, labels, scores in questions:
         for label, score in zip(labels, scores, strict=True):
             totals[question_type][label] += score
     if not totals:
         raise InputError("no training question has an answer in the vocabulary: there is no constant answer to choose")
-    overall = sum(totals.values(), Counter())
+    overall: dict[int, float] = defaultdict(float)
+    for total in totals.values():
+        for label, score in total.items():
+            overall[label] += score
     return ConstantAnswers(
         {name: vocabulary[_best(total)] for name, total in totals.items()}, vocabulary[_best(overall)]
     )

@@ -119,7 +119,8 @@ class HATComparison:
         human = np.stack(self._human)  # (Q, C)
         vectors = {name: np.stack(of_kind) for name, of_kind in self._vectors.items()}  # (Q, C) each
         values = {name: correlations(of_kind, human) for name, of_kind in vectors.items()}  # (Q,) each
-        donors = choose_donors(*zip(*self._ids, strict=True), SEED)
+        question_ids, image_ids = zip(*self._ids, strict=True)
+        donors = choose_donors(question_ids, image_ids, SEED)
         values["shuffled"] = np.where(
             donors.places < 0, np.nan, correlations(vectors[self._main][donors.places], human)
         )

@@ -91,14 +91,16 @@ def retrieval_ranks(
         size: candidates of each query in the shortlists; None means that all pairs are scored.
         fold_of_image: (I,); None means one fold.
     """
+    assert size is None or similarity is not None, "shortlists are taken from similarities"
     ir, tr = np.empty(len(image_of_caption), dtype=np.int64), np.empty(len(scores), dtype=np.int64)
     for images, captions in _members(scores.shape, image_of_caption, fold_of_image):
         is_match = image_of_caption[captions] == images[:, None]
-        tables = [None if table is None else _part(table, images, captions) for table in (scores, similarity)]
+        pairs = _part(scores, images, captions)
+        similar = None if similarity is None else _part(similarity, images, captions)
         for ranks, queries, by_query in ((ir, captions, np.transpose), (tr, images, np.asarray)):
-            own_scores, own_similarity = (None if table is None else by_query(table) for table in tables)
-            listed = None if size is None else shortlist(own_similarity, size)
-            ranks[queries] = rank_of_first_match(own_scores, by_query(is_match), listed, own_similarity)
+            own_similarity = None if similar is None else by_query(similar)
+            listed = None if size is None or own_similarity is None else shortlist(own_similarity, size)
+            ranks[queries] = rank_of_first_match(by_query(pairs), by_query(is_match), listed, own_similarity)
     return Ranks(ir, tr)
 
 

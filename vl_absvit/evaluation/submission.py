@@ -28,7 +28,7 @@ MAX_CHARACTERS = 200
 _SHOWN = 3
 
 
-def check_submission(predictions: Sequence[Mapping], question_ids: Iterable[int], source: str = "predictions") -> None:
+def check_submission(predictions: object, question_ids: Iterable[int], source: str = "predictions") -> None:
     """Refuse predictions unless each question has exactly one, which is a string.
 
     Args:

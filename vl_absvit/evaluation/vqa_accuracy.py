@@ -5,7 +5,7 @@ An answer's accuracy is min(1, matches / 3), averaged over the subsets that leav
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vl_absvit.data.answers import normalise_answer, strip_answer
 from vl_absvit.data.json_files import form_name
@@ -34,7 +34,10 @@ def question_accuracy(prediction: str, answers: Sequence[str | Mapping]) -> floa
     Args:
         answers: the raw human answers: official records with an ``answer``, or strings, which are numbered.
     """
-    records = [{"answer": a, "answer_id": i} if isinstance(a, str) else dict(a) for i, a in enumerate(answers, start=1)]
+    records: list[dict[str, Any]] = [
+        {"answer": answer, "answer_id": number} if isinstance(answer, str) else dict(answer)
+        for number, answer in enumerate(answers, start=1)
+    ]
     for record in records:
         record["answer"] = strip_answer(record["answer"])
     prediction = strip_answer(prediction)
@@ -81,7 +84,7 @@ def _percent(accuracies: Sequence[float]) -> float:
     return round_half_up(100 * sum_in_order(accuracies) / len(accuracies), 2)
 
 
-def check_annotations(annotations: Sequence[Mapping], source: str = "annotations") -> None:
+def check_annotations(annotations: object, source: str = "annotations") -> None:
     """Refuse anything but a non-empty list of official annotation records, each question once.
 
     Args:

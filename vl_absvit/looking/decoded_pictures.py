@@ -85,7 +85,7 @@ def reconstructed_input(
     An encoder without prior has one row for every image.
     """
     steered = vision.modulate(first.tokens, prior, image_index=image_index)
-    *_, reconstruction = reconstructions(vision.decoders, steered)
+    *_, reconstruction = reconstructions(vision.feedback_decoders, steered)
     return reconstruction.tokens
 
 

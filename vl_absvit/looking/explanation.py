@@ -4,7 +4,7 @@ Shapes: B questions or captions, I images, A answers, N image tokens, h x w patc
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 
+Part = TypeVar("Part")
 MAPS = (
     "prior_mask",
     "bottom_up",
@@ -124,20 +125,25 @@ def explain(
         return per_text(norms(first), index)
 
     def top_down() -> Tensor:
-        return looks.per_text(norms(looks.second), index)
+        return looks.per_text(norms(_present(looks.second)), index)
 
     makers: dict[str, Callable[[], Tensor]] = {
-        "prior_mask": lambda: prior_mask_map(looks.prior_mask, grid),
+        "prior_mask": lambda: prior_mask_map(_present(looks.prior_mask), grid),
         "bottom_up": bottom_up,
         "top_down": top_down,
-        "top_down_cls": lambda: looks.per_text(cls_attention(looks.second, looks.signals), index),
+        "top_down_cls": lambda: looks.per_text(cls_attention(_present(looks.second), looks.signals), index),
         "bottom_up_cls": lambda: per_text(cls_attention(first, None), index),
-        "cross": lambda: cross_map(out.text_to_image, batch.is_token, grid, choice.heads),
+        "cross": lambda: cross_map(_present(out.text_to_image), batch.is_token, grid, choice.heads),
         "difference": lambda: difference_map(top_down(), bottom_up()),
-        "cross_gradient": lambda: cross_gradient_map(out.text_to_image, gradients, batch.is_token, grid, choice.heads),
+        "cross_gradient": lambda: cross_gradient_map(
+            _present(out.text_to_image), _present(gradients), batch.is_token, grid, choice.heads
+        ),
     }
-    is_matching = isinstance(out.logits, MatchScores)
-    logits = MatchScores(*map(Tensor.detach, out.logits)) if is_matching else out.logits.detach()
+    logits = out.logits
+    if isinstance(logits, MatchScores):
+        logits = MatchScores(*map(Tensor.detach, logits))
+    else:
+        logits = logits.detach()
     return Explanation(logits, {name: makers[name]() for name in choice.names})
 
 
@@ -147,6 +153,13 @@ def _gradients_of_predictions(out: VLOutput) -> tuple[Tensor, ...]:
     That is a question's highest logit, or the logit of a caption's "matches", as in Li et al., "Align before Fuse",
     NeurIPS 2021. Texts do not see each other, so that the gradient of the sum is each one's own.
     """
-    with torch.enable_grad(), arithmetic("fp32", out.text_to_image[0].device):
+    attention = _present(out.text_to_image)
+    with torch.enable_grad(), arithmetic("fp32", attention[0].device):
         chosen = out.logits.itm[:, 1] if isinstance(out.logits, MatchScores) else out.logits.max(dim=1).values
-        return torch.autograd.grad(chosen.sum(), out.text_to_image)
+        return torch.autograd.grad(chosen.sum(), attention)
+
+
+def _present(part: Part | None) -> Part:
+    """A part of the result that the chosen maps need, which ``choose_maps`` has made sure of."""
+    assert part is not None, "only maps that the encoder has are chosen"
+    return part

@@ -128,7 +128,7 @@ def _write(
     looked: Sequence[tuple[int, AnswerPrediction | MatchPrediction, dict[str, np.ndarray]]],
 ) -> list[dict[str, Any]]:
     """Files of the texts on one image, by row; returns the lines of those that were not done."""
-    new = [(row, *rest) for row, *rest in looked if texts.ids[row] not in done]
+    new = [result for result in looked if texts.ids[result[0]] not in done]
     if not new:
         return []
     row = new[0][0]
@@ -146,7 +146,7 @@ def _write(
             place = {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}
         entry = _entry(text, prediction, place, size, image_size, has_panel=picture is not None)
         drawn = None
-        if picture is not None:
+        if picture is not None and colormap is not None:
             titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
             drawn = panel(
                 picture, titled, entry["box"], text=text.text, remarks=prediction.remarks(text), colormap=colormap

@@ -88,8 +88,8 @@ class ExportFolder:
         for name, grid in maps.items():
             if not np.isfinite(grid).all():
                 raise InputError(f"question {entry['id']}: the map {name} is not made of finite numbers")
-        arrays = {name: np.asarray(grid, dtype=np.float32) for name, grid in maps.items()}
-        place = {"box": np.array(entry["box"]), "image_size": np.array(entry["image_size"])}
+        arrays: dict[str, Any] = {name: np.asarray(grid, dtype=np.float32) for name, grid in maps.items()}
+        place: dict[str, Any] = {"box": np.array(entry["box"]), "image_size": np.array(entry["image_size"])}
         write_whole(self.folder / entry["npz"], lambda stream: np.savez_compressed(stream, **arrays, **place))
         if panel is not None:
             path = self.folder / entry["png"]

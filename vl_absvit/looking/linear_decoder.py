@@ -67,12 +67,14 @@ def fit_decoder(batches: Iterable[tuple[Tensor, Tensor]], positions: Tensor, rid
     Raises:
         InputError: there are fewer patches than unknowns, all are the same, or something is not finite.
     """
-    positions, gram, cross = positions.double(), 0, 0
+    positions, sums = positions.double(), None
     for tokens, patches in batches:
         content = (tokens.double() - positions).flatten(0, 1)
         content = torch.cat([content, torch.ones_like(content[:, :1])], dim=1)  # (I * n, D + 1)
-        gram = gram + content.T @ content
-        cross = cross + content.T @ patches.double().flatten(0, 1)
+        products = content.T @ content, content.T @ patches.double().flatten(0, 1)
+        sums = products if sums is None else (sums[0] + products[0], sums[1] + products[1])
+    assert sums is not None, "no images"
+    gram, cross = sums
     count, unknowns = int(gram[-1, -1]), len(gram)
     if count < unknowns:
         raise InputError(f"{count:,} patches cannot tell {unknowns:,} unknowns of each pixel; take more pictures")

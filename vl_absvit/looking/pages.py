@@ -82,9 +82,8 @@ def two_questions(
         bottom_up: the first look's map, (h, w).
     """
     rows = []
-    for left, (question, answer, prior_mask, top_down) in zip(
-        ({"image": None}, {"first look (bottom-up)": bottom_up}), asked, strict=True
-    ):
+    beside: tuple[dict[str, np.ndarray | None], ...] = ({"image": None}, {"first look (bottom-up)": bottom_up})
+    for left, (question, answer, prior_mask, top_down) in zip(beside, asked, strict=True):
         maps = {_title_of_mask(prior_mask): prior_mask, "second look (top-down)": top_down}
         first, *second = _map_tiles(picture, left | maps, box, (PAIR_SIDE, PAIR_SIDE))
         rows.append([Group([first]), Group(second, question, [Remark("model", answer)])])

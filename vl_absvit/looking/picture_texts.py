@@ -78,7 +78,8 @@ class _SplitTexts:
             text_ids: of its samples, (Q,).
             images: folder of the raw images; None uses the places that the manifest names.
         """
-        self.samples, self.image_ids = samples, samples.image_ids
+        self.samples: BatchedDataset = samples
+        self.image_ids = samples.image_ids
         self.ids = [str(text_id) for text_id in text_ids.tolist()]
         self._root, self._split = Path(root), split
         self._images = ImageTable(root, images)

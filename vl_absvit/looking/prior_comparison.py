@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform
@@ -50,7 +50,7 @@ def text_priors(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Priors:
     """
     vision, pool, vectors = checkpoint.model.vision, checkpoint.model.pool, priors_of(checkpoint, texts)
 
-    def similarity(tokens: Tensor, pool: str) -> Tensor:
+    def similarity(tokens: Tensor, pool: Literal["lse", "max", "mean", "cls"]) -> Tensor:
         return prior_similarity(vectors, tokens, pool, vision.num_prefix_tokens).T
 
     return Priors(
@@ -79,6 +79,7 @@ def class_priors(checkpoint: ClassifierCheckpoint, classes: Sequence[str]) -> Pr
             )
     vision, classify = checkpoint.model.vision, checkpoint.model.classify
     rows = [checkpoint.classes.index(name) for name in classes]
+    assert isinstance(vision.head, nn.Linear), "a classifier ends in a linear layer"
     prototypes = vision.head.weight.detach()[rows]
     return Priors(
         vision,
@@ -162,6 +163,7 @@ def sweep(
         with strength(vision, alpha):
             looks = vision.look_again(first, priors.vectors[asked], image_index)
         mask = looks.prior_mask
+        assert looks.second is not None, "a prior steers a second look"
         second[alpha] = _view(priors, looks.second, block, f"alpha {alpha:g}: the second look")
     seen_first = _view(priors, first, block, "the first look")
     assert mask is not None, "there is a strength at least, and the encoder uses a prior"
@@ -220,9 +222,10 @@ def _sweep_batch(priors: Priors, images: Tensor, things: Tensor, alphas: Sequenc
 
     def of_pairs(maps: Tensor, logits: Tensor | None) -> PairViews:
         """From rows (2I, ...), left before right, to pairs."""
+        own = None
         if logits is not None:
-            logits = logits.gather(1, things[image_index]).unflatten(0, (-1, 2)).cpu().numpy()
-        return PairViews(maps.unflatten(0, (-1, 2)).cpu().numpy(), logits)
+            own = logits.gather(1, things[image_index]).unflatten(0, (-1, 2)).cpu().numpy()
+        return PairViews(maps.unflatten(0, (-1, 2)).cpu().numpy(), own)
 
     first = result.first
     return PairSweep(

@@ -20,7 +20,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from vl_absvit.data.json_files import make_room, write_text
+from vl_absvit.data.files import write_text
+from vl_absvit.data.json_files import make_room
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.looking.export_reader import Exported, ExportedCaption

@@ -144,7 +144,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int = MAX_LI
 def _parts(word: str, font: ImageFont.FreeTypeFont, width: int) -> Iterator[str]:
     """A word in parts that are no wider than a line, but for a single letter that is."""
     while len(word) > 1 and font.getlength(word) > width:
-        letters = bisect_right(range(len(word)), width, key=lambda count: font.getlength(word[:count])) - 1
+        letters = bisect_right(range(len(word)), float(width), key=lambda count: font.getlength(word[:count])) - 1
         yield word[: max(1, letters)]
         word = word[max(1, letters) :]
     yield word

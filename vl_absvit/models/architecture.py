@@ -1,6 +1,6 @@
 """From a configuration, or a checkpoint's ``config.json``, to modules with random weights.
 
-With ``build.py`` the only part of the model that knows the config's field names.
+In the models, only this file and ``build.py`` know the config's field names.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 
 from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, PretrainingHead, SNLIHead, VQAHead
 from vl_absvit.models.looks import VisualEncoder
@@ -34,9 +34,9 @@ SIZES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "nu
 def architecture_of(
     config: VisionLanguageConfig, text: RobertaConfig, head: Mapping[str, Any], sentence: str | None
 ) -> dict[str, Any]:
-    """What ``config.json`` of a model says; ``head`` and ``sentence`` are those of ``build_model``."""
+    """The content of a model's ``config.json``. ``head`` and ``sentence`` are those of ``build_model``."""
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
-    del vision["decoders"]  # of how training starts
+    del vision["decoders"]  # it matters only for the start of training
     return {
         "format": FORMAT,
         "vision": vision,
@@ -49,16 +49,16 @@ def architecture_of(
     }
 
 
-def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAbSViT:
+def build_from_architecture(architecture: Mapping[str, Any], location: str) -> VLAbSViT:
     """The model that a checkpoint's ``config.json`` describes, with random weights.
 
     Args:
         architecture: content of ``config.json``.
-        where: named in errors.
+        location: the file, for messages.
     """
     if architecture.get("format") != FORMAT or "vision" not in architecture:
         raise InputError(
-            f"{where}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
+            f"{location}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
         )
     vision_config, text_config = VisionConfig(**architecture["vision"]), RobertaConfig.from_dict(architecture["text"])
     fusion = FusionConfig(**architecture["fusion"])
@@ -67,12 +67,12 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         ("text", text_config.num_hidden_layers),
         ("fusion", fusion.num_layers),
     ):
-        check_layers(layers, f"{where}: {part}")
+        check_layers(layers, f"{location}: {part}")
     vision = build_vision(vision_config, num_classes=0)
     text = TextEncoder(text_config)
     sentence = architecture["sentence"]
     if sentence is None and vision.uses_prior:
-        raise InputError(f"{where}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
+        raise InputError(f"{location}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
     if architecture["pool"] == "cls" and not vision.has_cls:
         raise ConfigError(f"prior.pool cls: vision.model {vision_config.model} has no CLS token")
     prior = sentence and PriorProjection(text_width=text.width, vision_width=vision.width, sentence=sentence)
@@ -84,25 +84,25 @@ def build_from_architecture(architecture: Mapping[str, Any], where: str) -> VLAb
         fusion=CoAttentionFusion(
             text_width=text.width, vision_width=vision.width, image_has_cls=vision.has_cls, **asdict(fusion)
         ),
-        head=_build_head(architecture["head"], fusion.width, where),
+        head=_build_head(architecture["head"], fusion.width, location),
         architecture=dict(architecture),
         padded_length=architecture.get("padded_length"),  # older checkpoints do not have it
     )
 
 
-def check_layers(layers: int, where: str) -> None:
-    """Raise ``InputError`` where a foreign ``config.json`` asks for so many layers that building them never ends."""
+def check_layers(layers: int, location: str) -> None:
+    """Raise ``InputError`` for a number of layers in a foreign ``config.json`` that would take forever to build."""
     if layers > MAX_LAYERS:
-        raise InputError(f"{where}: expected at most {MAX_LAYERS:,} layers, got {layers:,}")
+        raise InputError(f"{location}: expected at most {MAX_LAYERS:,} layers, got {layers:,}")
 
 
-def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
+def _build_head(head: Mapping[str, Any], width: int, location: str) -> nn.Module:
     if head["kind"] == "vqa":
         return VQAHead(width=width, num_answers=head["num_answers"])
     if head["kind"] == "matching":
         ranks_by = head.get("ranks_by", "rank")
         if ranks_by not in ("rank", "itm"):
-            raise InputError(f"{where}: expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
+            raise InputError(f"{location}: expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
         return MatchingHead(width=width, ranks_by=ranks_by)
     if head["kind"] == "pretraining":
         return PretrainingHead(width=width, vocab_size=head["vocab_size"])
@@ -111,7 +111,7 @@ def _build_head(head: Mapping[str, Any], width: int, where: str) -> nn.Module:
     if head["kind"] == "snli":
         return SNLIHead(width=width)
     raise InputError(
-        f"{where}: expected a head of kind vqa, matching, pretraining, nlvr2 or snli, got {head['kind']!r}"
+        f"{location}: expected a head of kind vqa, matching, pretraining, nlvr2 or snli, got {head['kind']!r}"
     )
 
 
@@ -120,7 +120,7 @@ def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: 
 
     Args:
         pooling: ``token`` or ``avg``.
-        norm_follows: whether the final norm stands after the pooling.
+        norm_follows: whether the final norm comes after the pooling.
     """
     vision = build_vision(config, num_classes, trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
     if pooling == "token" and not vision.has_cls:
@@ -143,7 +143,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
     for width, heads in zip(per_stage(sizes["embed_dim"]), per_stage(sizes["num_heads"]), strict=True):
         if width % heads:
             raise ConfigError(f"vision.width {width} does not divide into {heads} heads")
-    return timm.create_model(
+    vision = timm.create_model(
         config.model,
         img_size=config.image_size,
         num_classes=num_classes,
@@ -157,10 +157,12 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         **model.options,
         **kwargs,
     )
+    assert isinstance(vision, VisualEncoder), f"{config.model} is registered as a visual encoder"
+    return vision
 
 
 def named_sizes(config: VisionConfig) -> dict[str, Any]:
-    """The sizes that a configuration names, as arguments of ``timm.create_model``; the model has its own for others."""
+    """The sizes in a configuration as arguments of ``timm.create_model``. Other sizes are the model's own."""
     given = {name: getattr(config, field) for field, name in SIZES.items()}
     return {name: size for name, size in given.items() if size is not None}
 
@@ -171,13 +173,14 @@ def per_stage(sizes: int | list[int]) -> list[int]:
 
 
 def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels, per channel, that the visual encoder expects."""
+    """Mean and standard deviation of pixels per channel, as the visual encoder expects them."""
     if config.image_statistics == "clip":
         return CLIP_MEAN, CLIP_STD
     if config.image_statistics == "imagenet":
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     _registered(config)
     backbone = timm.get_pretrained_cfg(config.model)
+    assert backbone is not None, f"{config.model} is registered with its statistics"
     return backbone.mean, backbone.std
 
 
@@ -188,11 +191,11 @@ def _registered(config: VisionConfig) -> TrunkModel:
 
 
 def read_roberta_config(name: str) -> RobertaConfig:
-    """The architecture of ``text.model``, a folder or hub name; ``ConfigError`` where it is no RoBERTa."""
+    """The architecture of ``text.model``, a folder or hub name. Raises ``ConfigError`` unless it is a RoBERTa."""
     try:
         roberta = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except Exception as error:  # the library's checks of single fields raise whatever they like
-        raise ConfigError(f"text.model {name}: no RoBERTa there: {_first_line(error)}") from error
+    except Exception as error:  # the library's checks of single fields raise many kinds of errors
+        raise ConfigError(f"text.model {name}: no RoBERTa there: {first_line(error)}") from error
     if not isinstance(roberta, RobertaConfig):
         raise ConfigError(
             f"text.model {name}: expected a RoBERTa, got {roberta.model_type}; those whose config.json says model_type "
@@ -208,7 +211,7 @@ def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> Ro
     """The text encoder's architecture: that of ``model``, or one from scratch for the tokenizer.
 
     Raises:
-        ConfigError: encoder, tokenizer and ``max_tokens`` do not go together.
+        ConfigError: encoder, tokenizer and ``max_tokens`` do not fit each other.
     """
     if config.model is not None:
         roberta = read_roberta_config(config.model)
@@ -244,7 +247,3 @@ def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> Ro
             f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder"
         )
     return roberta
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

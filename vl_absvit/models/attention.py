@@ -18,7 +18,7 @@ from vl_absvit.variants import TopDown
 
 
 class Projections(NamedTuple):
-    """What an attention layer makes of its input, before the heads are split."""
+    """Projections of an attention layer's input, before the heads are split."""
 
     queries_keys: Tensor  # (B, N, 2D)
     values: Tensor  # (B, N, D)
@@ -62,13 +62,13 @@ class TopDownAttention(Attention):
         q, k = self._queries_and_keys(projections)
         return (q[:, :, queries] @ k.mT * self.scale).softmax(dim=-1)
 
-    def forward(self, x: Tensor, attn_mask: None = None, is_causal: bool = False) -> Tensor:
-        """Bottom-up attention; the arguments are timm's, and masks are not supported."""
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Bottom-up attention. The arguments are timm's; masks are not supported."""
         assert attn_mask is None and not is_causal
         return self.attend(self.project(x))
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor | None]:
-        """Of queries, keys and values, to be sliced."""
+        """Weight and bias of queries, keys and values, ready to be sliced."""
         bias = self.qkv.bias
         return as_products_take(self.qkv.weight), None if bias is None else as_products_take(bias)
 
@@ -87,8 +87,7 @@ class TopDownAttention(Attention):
 class TopDownQKVAttention(TopDownAttention):
     """AbSViT-QKV [AbS 2.6]: queries and keys are steered like the values.
 
-    Each is W x + b + (W td + b): the top-down input takes the same way as the layer's own, so that all three biases
-    count twice.
+    Each is W x + b + (W td + b). All three biases count twice.
     """
 
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
@@ -110,6 +109,7 @@ class ValueMaskAttention(TopDownAttention):
         return bottom_up if top_down is None else self.steer(bottom_up, top_down)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
+        assert top_down.mask is not None, "MaskAtt is steered by a prior mask"
         return bottom_up._replace(values=(top_down.mask.unsqueeze(-1) * bottom_up.values).to(bottom_up.values.dtype))
 
 
@@ -121,7 +121,7 @@ def attention_layer(top_down: TopDown) -> type[TopDownAttention]:
 def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:
     """W z + b of steered tokens z, (B, N, D).
 
-    The scale of a token passes through W, so the product runs on the directions alone: once per image, or text.
+    The product runs on the directions alone, once per image or text, because W is linear in a token's scale.
     """
     product = steered.scale * per_text(F.linear(steered.direction, weight), steered.image_index)
     return product if bias is None else product + bias
@@ -130,21 +130,25 @@ def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:
 class TopDownBlock(Block):
     """timm's pre-norm block around one of the attention layers above."""
 
+    attn: TopDownAttention
+
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
         """Queries, keys and values of the block's input."""
         return self.attn.project(self.norm1(x), top_down)
 
     def value_input(self, x: Tensor) -> Tensor:
-        """Of which the attention's values are a linear map, (B, N, D), of the block's input."""
+        """The input of the attention's values, (B, N, D), made of the block's input."""
         return self.norm1(x)
 
-    def forward(self, x: Tensor, top_down: Steered | None = None, bottom_up: Projections | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # a top-down input in place of timm's attention mask
+        self, x: Tensor, top_down: Steered | None = None, bottom_up: Projections | None = None
+    ) -> Tensor:
         """Run the block.
 
         Args:
             x: block input, (B, N, D).
             top_down: the attention's top-down input.
-            bottom_up: the bottom-up projections of ``x`` where they are known already.
+            bottom_up: the bottom-up projections of ``x`` if they are known already.
 
         Returns:
             The block's output, (B, N, D).

@@ -1,9 +1,10 @@
-"""Models as a configuration has training begin with them: with their start weights."""
+"""Build models with the start weights of a configuration."""
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.config import VisionConfig, VisionLanguageConfig
@@ -15,7 +16,7 @@ from vl_absvit.models.architecture import (
 )
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch
-from vl_absvit.models.load_report import load_table
+from vl_absvit.models.load_report import Entry, load_table
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.start_weights import fit_new_decoders, load_start, load_trunk
 from vl_absvit.models.text_weights import read_roberta
@@ -32,22 +33,23 @@ def build_model(
     labels: LabelMatch | None = None,
     fit: Callable[[VisualEncoder], str] | None = None,
 ) -> VLAbSViT:
-    """A model for finetuning with the start weights that the config names: of all parts, else of vision and text.
+    """A model for finetuning with the config's start weights, for all parts or for vision and text.
 
     Args:
         config: the run's configuration.
-        head: the architecture's part, such as ``{"kind": "vqa", "num_answers": 3129}``.
-        sentence: which vector of a text becomes its prior; None where there is no prior.
+        head: the head in the architecture, such as ``{"kind": "vqa", "num_answers": 3129}``.
+        sentence: the vector of a text that becomes its prior; None if there is no prior.
         tokenizer: the text encoder's tokenizer.
-        labels: the head's labels beside those of the checkpoint to start from; None where that has none.
+        labels: the head's labels, matched with those of the checkpoint to start from; None if that has none.
         fit: see ``fit_new_decoders``; None leaves new decoders random, whatever the configuration says.
     """
     roberta = roberta_config(config.text, tokenizer)
-    text, entries = {}, []
+    text: dict[str, Tensor] = {}
+    entries: list[Entry] = []
     if config.text.model and config.from_checkpoint is None:
-        # Read first: a config.json that does not describe the weights beside it takes no memory this way.
+        # Weights are read first. So a config.json that does not fit them takes no memory.
         text, entries = read_roberta(config.text.model)
-    model = build_from_architecture(architecture_of(config, roberta, head, sentence), where="config")
+    model = build_from_architecture(architecture_of(config, roberta, head, sentence), location="config")
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     if config.from_checkpoint is not None:
         entries = load_start(model, config.from_checkpoint, labels)
@@ -72,10 +74,10 @@ def build_classifier(
 
     Args:
         pooling: ``token`` or ``avg``.
-        classes: the classes beside those of the classifier in ``weights``; None where that names none.
+        classes: the classes, matched with those of the classifier in ``weights``; None if that names none.
         fit: as in ``build_model``.
     """
-    # With average pooling the final norm stays before the pooling, so that the trunk ends alike for every use.
+    # The final norm comes before average pooling, too, so that the trunk's output is the same for every use.
     model = build_random_classifier(config, num_classes, pooling=pooling, norm_follows=False)
     model.vision.set_grad_checkpointing(config.gradient_checkpointing)
     entries = []

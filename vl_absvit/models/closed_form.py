@@ -6,15 +6,14 @@ input z_l. Its minimiser is a linear regression, here with a ridge and block aft
 
     R_l = argmin sum |R r_{l+1} - z_l|^2 + lambda |R|^2,    T_l = argmin sum |T r_l - norm1_l(z_l)|^2 + lambda |T|^2,
 
-with sums over all tokens of some images. The values of block l are W_v norm1_l(z_l), so that what T_l feeds back is
-what the first look had there. Neither map has an intercept, for the decoders have none.
+with sums over all tokens of some images. The values of block l are W_v norm1_l(z_l): T_l learns to feed back what the
+first look had there. Neither map has an intercept, because the decoders have none.
 
-All r_l are linear in x. One pass over the images collects x^T x, x^T z_l and x^T norm1_l(z_l); the rest is algebra of
+All r_l are linear in x. One pass over the images collects x^T x, x^T z_l and x^T norm1_l(z_l). The rest is algebra of
 D x D matrices, in double precision.
 
-Where blocks lie in stages, every stage takes a pass of its own, the last one first: its x is what the decoders found so
-far bring to its end. The way from a stage to the one before, a convolution, is a regression of the tokens there on all
-that the convolution sees.
+Every stage takes its own pass, last stage first. Its x is the reconstruction that the decoders of later stages make at
+its end. The convolution from a stage to the one before is a regression of the tokens there on the convolution's inputs.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043 [AbS].
 Shapes: I images, N tokens of an image, D width, L blocks of a stage, first block first.
@@ -33,8 +32,8 @@ from vl_absvit.models.top_down import Steered, levels, reconstructions
 from vl_absvit.precision import arithmetic
 
 RIDGE = 1e-4
-"""lambda over the mean square of a regressor's number, summed over tokens. Rounding in fp64 is far below it; it bounds
-the maps where tokens do not vary, and costs next to nothing of what they explain elsewhere."""
+"""lambda over the mean square of a regressor's number, summed over tokens. Rounding in fp64 is far below it. It bounds
+the maps in directions in which tokens do not vary, and hardly changes them in others."""
 
 
 class Moments(NamedTuple):
@@ -67,11 +66,11 @@ def token_moments(tokens: Tensor, inputs: list[Tensor], normed: list[Tensor]) ->
         normed: norm1_l(z_l), L x (..., D).
     """
     x = tokens.double().flatten(0, -2)
-    targets = [[target.double().flatten(0, -2) for target in each] for each in (inputs, normed)]
-    crosses = [torch.stack([x.T @ target for target in each]) for each in targets]
-    squares = torch.stack([torch.stack([target.square().sum() for target in each]) for each in targets])
-    totals = torch.stack([torch.stack([target.sum(dim=0) for target in each]) for each in targets])
-    return Moments(x.T @ x, *crosses, squares, totals, x.new_tensor(len(x)))
+    targets = [[target.double().flatten(0, -2) for target in kind] for kind in (inputs, normed)]
+    input_crosses, normed_crosses = (torch.stack([x.T @ target for target in kind]) for kind in targets)
+    squares = torch.stack([torch.stack([target.square().sum() for target in kind]) for kind in targets])
+    totals = torch.stack([torch.stack([target.sum(dim=0) for target in kind]) for kind in targets])
+    return Moments(x.T @ x, input_crosses, normed_crosses, squares, totals, x.new_tensor(len(x)))
 
 
 def fit_to_moments(moments: Moments, ridge: float = RIDGE) -> Fitted:
@@ -95,7 +94,10 @@ def fit_to_moments(moments: Moments, ridge: float = RIDGE) -> Fitted:
             ]
         )
         found.append((reconstruct.T, transform.T, *(1 - errors / spreads[:, depth])))
-    return Fitted(*(torch.stack(part) for part in zip(*reversed(found), strict=True)), tokens=number)
+    weights, transforms, inputs_explained, normed_explained = (
+        torch.stack(part) for part in zip(*reversed(found), strict=True)
+    )
+    return Fitted(weights, transforms, inputs_explained, normed_explained, number)
 
 
 def _ridge_regression(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
@@ -107,18 +109,18 @@ def _ridge_regression(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
 
 
 def _excess(matrix: Tensor, gram: Tensor, cross: Tensor) -> Tensor:
-    """What the squared error |x M - y|^2, summed over tokens, is more than |y|^2."""
+    """The squared error |x M - y|^2, summed over tokens, minus |y|^2."""
     return (matrix * (gram @ matrix - 2 * cross)).sum()
 
 
 def fit_decoders(vision: VisualEncoder, batches: Iterable[Tensor]) -> list[Fitted]:
-    """Give a trunk's decoders fitted weights; what was found of every stage, first stage first.
+    """Give a trunk's decoders fitted weights. Returns the fit of every stage, first stage first.
 
     Args:
-        batches: images (I, 3, height, width); at least one. Those of a trunk with several stages are kept.
+        batches: images (I, 3, height, width); at least one. All are kept in memory if the trunk has several stages.
 
     Raises:
-        InputError: a number of the first look at them is not finite.
+        InputError: the first look at them holds a number that is not finite.
     """
     if len(vision.stages) > 1:
         batches = list(batches)
@@ -133,11 +135,11 @@ def fit_decoders(vision: VisualEncoder, batches: Iterable[Tensor]) -> list[Fitte
 
 @torch.no_grad()
 def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = -1) -> Moments:
-    """The sums of the first looks at some images, which are taken in fp32 and evaluation mode.
+    """The sums over the first looks at some images, in fp32 and evaluation mode.
 
     Args:
         batches: images (I, 3, height, width); at least one.
-        stage: whose blocks' inputs are summed; those after it have their decoders.
+        stage: the stage whose blocks' inputs are summed. Later stages have their decoders already.
 
     Raises:
         InputError: a number is not finite.
@@ -147,7 +149,7 @@ def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = 
     with _in_evaluation(vision) as device:
         for images in batches:
             first = vision.look_once(images.to(device))
-            inputs = [level.input for level in levels(vision.decoders, first.states)][blocks]
+            inputs = [level.input for level in levels(vision.feedback_decoders, first.states)][blocks]
             normed = [block.value_input(x) for block, x in zip(vision.all_blocks[blocks], inputs, strict=True)]
             moments = token_moments(_at_the_end(vision, first, stage).direction, inputs, normed)
             total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
@@ -160,7 +162,7 @@ def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = 
 @torch.no_grad()
 def start_decoders(vision: VisualEncoder, fitted: Fitted, stage: int = -1) -> None:
     """Give the decoders of a stage the fitted weights."""
-    decoders = vision.decoders[vision.blocks_of(stage)]
+    decoders = vision.feedback_decoders[vision.blocks_of(stage)]
     for decoder, reconstruct, transform in zip(decoders, fitted.reconstruct, fitted.transform, strict=True):
         decoder.reconstruct.weight.copy_(reconstruct)
         decoder.transform.weight.copy_(transform)
@@ -168,32 +170,38 @@ def start_decoders(vision: VisualEncoder, fitted: Fitted, stage: int = -1) -> No
 
 @torch.no_grad()
 def _fit_crossing(vision: VisualEncoder, batches: Iterable[Tensor], stage: int) -> None:
-    """The convolution from a stage to the one before: of what it sees of r_1, to the tokens there."""
-    blocks, gram, cross = vision.blocks_of(stage), 0, 0
-    way = vision.decoders[blocks.start].cross
+    """Fit the convolution from a stage to the one before: a regression of the tokens there on its inputs in r_1."""
+    blocks, decoders = vision.blocks_of(stage), vision.feedback_decoders
+    convolution = decoders[blocks.start].cross
+    assert convolution is not None, "the first block of a later stage leads to the stage before"
+    inputs, outputs = 9 * convolution.in_channels, convolution.out_channels
+    gram = convolution.weight.new_zeros(inputs, inputs, dtype=torch.float64)
+    cross = convolution.weight.new_zeros(inputs, outputs, dtype=torch.float64)
     with _in_evaluation(vision) as device:
         for images in batches:
             first = vision.look_once(images.to(device))
-            *_, found = reconstructions(vision.decoders[blocks], _at_the_end(vision, first, stage))
-            seen = way.receptive_fields(found.direction.double()).flatten(0, 1)
-            target = list(levels(vision.decoders, first.states))[blocks.start].before.double().flatten(0, 1)
-            gram, cross = gram + seen.T @ seen, cross + seen.T @ target
-    way.weight.copy_(way.as_kernel(_ridge_regression(gram, cross, RIDGE)))
+            *_, found = reconstructions(decoders[blocks], _at_the_end(vision, first, stage))
+            seen = convolution.receptive_fields(found.direction.double()).flatten(0, 1)
+            before = list(levels(decoders, first.states))[blocks.start].before
+            assert before is not None, "another stage lies before this one"
+            gram += seen.T @ seen
+            cross += seen.T @ before.double().flatten(0, 1)
+    convolution.weight.copy_(convolution.as_kernel(_ridge_regression(gram, cross, RIDGE)))
 
 
 def _at_the_end(vision: VisualEncoder, first: FirstLook, stage: int) -> Steered:
-    """What reaches the end of a stage when all tokens of a first look are fed back."""
-    after = vision.blocks_of(stage).stop
+    """The reconstruction at the end of a stage if all tokens of a first look are fed back."""
+    after, decoders = vision.blocks_of(stage).stop, vision.feedback_decoders
     steered = Steered(None, first.tokens.new_ones(1, 1, 1), first.tokens)
-    if after == len(vision.decoders):
+    if after == len(decoders):
         return steered
-    *_, found = reconstructions(vision.decoders[after:], steered)
-    return vision.decoders[after].cross_over(found)
+    *_, found = reconstructions(decoders[after:], steered)
+    return decoders[after].cross_over(found)
 
 
 @contextmanager
 def _in_evaluation(vision: VisualEncoder) -> Iterator[torch.device]:
-    """Inside, looks are taken in fp32 and evaluation mode, on the device that is given."""
+    """Inside, looks are taken in fp32 and evaluation mode. Gives the encoder's device."""
     device, was_training = next(vision.parameters()).device, vision.training
     vision.eval()
     try:

@@ -17,10 +17,10 @@ TEXT, IMAGE = 0, 1  # token types
 
 
 class Attended(NamedTuple):
-    """What attention gives."""
+    """The result of attention."""
 
     tokens: Tensor  # (B, S, D)
-    weights: Tensor | None  # (B, H, S, C) from the S queries to the C tokens of the context, if asked for
+    weights: Tensor | None  # (B, H, S, C) from the S queries to the C tokens of the context, if requested
 
 
 class Attention(nn.Module):
@@ -41,7 +41,7 @@ class Attention(nn.Module):
     ) -> Attended:
         """Queries ``x`` (B, S, D), keys and values ``context`` (B, C, D), real where ``is_token`` (B, C).
 
-        With ``need_weights`` the softmax is computed in the open, and the tokens follow from the weights returned.
+        With ``need_weights`` the softmax is computed explicitly, and its weights are returned.
         """
         if not need_weights and self._may_fold(x):
             mask = None if is_token is None else is_token[:, None, None, :]
@@ -60,7 +60,7 @@ class Attention(nn.Module):
         return Attended(self.norm(x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))), weights)
 
     def _may_fold(self, x: Tensor) -> bool:
-        """Folding knows no dropout and no gradient of the key's bias, and is worth it where products bound the time."""
+        """Whether folding is possible, without dropout and gradients, and faster: matrix products limit only CPUs."""
         return x.device.type == "cpu" and not self.training and not torch.is_grad_enabled()
 
     def _split_heads(self, x: Tensor) -> Tensor:
@@ -100,10 +100,10 @@ class StreamLayer(nn.Module):
         first_only: bool = False,
         need_weights: bool = False,
     ) -> Attended:
-        """Own state (B, S, D) and the other stream's (B, C, D), real where the masks say so -> (B, S, D).
+        """Own state (B, S, D) and the other stream's (B, C, D), with masks of real tokens -> (B, S, D).
 
-        With ``first_only`` the same for the first token alone, (B, 1, D); with ``need_weights`` also the weights of the
-        attention to the other stream.
+        With ``first_only`` only the first token is computed, (B, 1, D). With ``need_weights`` the result has the
+        weights of the attention to the other stream.
         """
         x = self.self_attention(x[:, :1] if first_only else x, x, is_token).tokens
         x, weights = self.cross_attention(x, other, other_is_token, need_weights)
@@ -125,10 +125,10 @@ class Pooler(nn.Module):
 class FusionOutput(NamedTuple):
     """Both streams after the last layer."""
 
-    text: Tensor  # (B, T, D), or (B, 1, D) where only the pooled tokens were asked for
+    text: Tensor  # (B, T, D), or (B, 1, D) if only the pooled tokens were requested
     image: Tensor  # (B, N, D), or (B, 1, D)
     pooled: Tensor  # (B, 2D), the two pooled first tokens, text first
-    text_to_image: list[Tensor] | None  # per layer (B, H, T, N), attention of text to image tokens, if asked for
+    text_to_image: list[Tensor] | None  # per layer (B, H, T, N), attention of text to image tokens, if requested
 
 
 class CoAttentionFusion(nn.Module):
@@ -137,7 +137,7 @@ class CoAttentionFusion(nn.Module):
     Args:
         text_width: width of the incoming text tokens.
         vision_width: width of the incoming image tokens.
-        image_has_cls: whether the first image token stands for the whole image; else the mean of all does.
+        image_has_cls: whether the first image token is a CLS token, which is pooled; otherwise the mean of all is.
         width: width D of both streams.
         num_layers: layers per stream.
         num_heads: attention heads H per layer.
@@ -159,12 +159,12 @@ class CoAttentionFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.image_has_cls = width, image_has_cls
-        shape = {"width": width, "num_heads": num_heads, "hidden": int(width * mlp_ratio), "dropout": dropout}
+        layer = partial(StreamLayer, width=width, num_heads=num_heads, hidden=int(width * mlp_ratio), dropout=dropout)
         self.text_transform = nn.Linear(text_width, width)
         self.image_transform = nn.Linear(vision_width, width)
         self.token_types = nn.Embedding(2, width)
-        self.text_layers = nn.ModuleList(StreamLayer(**shape) for _ in range(num_layers))
-        self.image_layers = nn.ModuleList(StreamLayer(**shape) for _ in range(num_layers))
+        self.text_layers = nn.ModuleList(layer() for _ in range(num_layers))
+        self.image_layers = nn.ModuleList(layer() for _ in range(num_layers))
         self.text_pooler = Pooler(width=width)
         self.image_pooler = Pooler(width=width)
         self.apply(partial(init_weights, width=width))
@@ -174,8 +174,8 @@ class CoAttentionFusion(nn.Module):
     ) -> FusionOutput:
         """Fuse text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width).
 
-        Pooling reads the first token of each stream, or all image tokens: with ``pooled_only`` the last layer computes
-        no others, except for the text tokens whose attention is asked for with ``need_weights``.
+        Pooling reads the first token of each stream, or all image tokens. With ``pooled_only`` the last layer computes
+        only these, and with ``need_weights`` also the other text tokens.
         """
         text = self.text_transform(text) + self.token_types.weight[TEXT]
         image = self.image_transform(image) + self.token_types.weight[IMAGE]
@@ -197,8 +197,7 @@ class CoAttentionFusion(nn.Module):
 def init_weights(module: nn.Module, width: int) -> None:
     """BERT's initialization, normal with standard deviation 0.02 at width 768, and zero biases.
 
-    The deviation grows as 1 / sqrt(width), so that a narrow model starts with the same signal strength as the base
-    model.
+    The deviation is proportional to 1 / sqrt(width), so that narrow models start with the base model's signal strength.
     """
     std = 0.02 * (768 / width) ** 0.5
     if isinstance(module, nn.Linear | nn.Embedding):

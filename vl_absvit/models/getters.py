@@ -1,31 +1,43 @@
-"""timm's ways to get features out of an encoder, answered by its last look.
+"""timm's functions for features, answered by an encoder's last look.
 
-They choose among the outputs of blocks, or where blocks lie in several stages, among those of the stages, as timm's
-hierarchical models do. Shapes: I images, N tokens, D width.
+They choose among the outputs of blocks, or among those of stages if there are several, as timm's hierarchical models
+do. Shapes: I images, N tokens, D width.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from timm.models._features import feature_take_indices
 from torch import Tensor
 
 from vl_absvit.errors import InputError
+from vl_absvit.models.trunks.base import Trunk
+
+if TYPE_CHECKING:
+    from vl_absvit.models.looks import FirstLook, TwoLooks
 
 
-class Getters:
-    """``forward`` and what stands beside it in timm, for an encoder that looks twice.
+class Getters(Trunk):
+    """``forward`` and timm's functions beside it, for an encoder that looks twice.
 
-    Mixed into a trunk with ``look_once`` and ``look_twice``. All give the last look, steered by the
-    given priors or the trainable query, and the first only where that is asked for by name.
+    All give the last look, steered by the given priors or the trainable query. The first look is given only if it is
+    requested by name.
     """
+
+    def look_once(self, images: Tensor) -> "FirstLook":
+        """The first look at images (I, 3, height, width)."""
+        raise NotImplementedError
+
+    def look_twice(self, images: Tensor, prior: Tensor | None = None) -> "TwoLooks":
+        """Both looks at images (I, 3, height, width), the second with priors (I, D)."""
+        raise NotImplementedError
 
     def forward_features(self, x: Tensor, prior: Tensor | None = None) -> Tensor:
         """Tokens of the last look, (I, N, D), for images (I, 3, height, width) and priors (I, D)."""
         return self.look_twice(x, prior).seen(None)
 
     def forward(self, x: Tensor, prior: Tensor | None = None) -> Tensor:
-        """Class logits, or pooled features where ``num_classes`` is 0, of the last look."""
+        """Class logits of the last look, or pooled features if ``num_classes`` is 0."""
         return self.forward_head(self.forward_features(x, prior))
 
     def forward_intermediates(
@@ -44,14 +56,14 @@ class Getters:
         prior: Tensor | None = None,
         look: Literal["last", "first"] = "last",
     ) -> Any:
-        """What blocks give in one look; arguments and result are timm's, and ``prior`` and ``look``.
+        """Outputs of blocks in one look. Arguments and result are timm's; ``prior`` and ``look`` are added.
 
-        PerceiverIO's trunk runs once: its blocks' outputs are of that pass, and the last tokens alone are reweighted.
+        PerceiverIO's trunk runs once. Its blocks' outputs are those of that pass; only the last tokens are reweighted.
 
         Args:
             x: images, (I, 3, height, width).
-            indices: of blocks, or stages; a number n means the last n, None all.
-            stop_early: has no effect, for a second look needs the whole first.
+            indices: indices of blocks or stages; a number n means the last n, None all.
+            stop_early: has no effect, because a second look needs the whole first one.
             prior: one per image, (I, D); None takes the trainable query.
             look: the last one, or the first, which needs no prior.
 
@@ -61,13 +73,18 @@ class Getters:
         if look not in ("last", "first"):
             raise InputError(f"look: expected 'last' or 'first', got {look!r:.60}")
         assert output_fmt in ("NCHW", "NLC") and attn_mask is None and not is_causal
-        seen = self.look_once(x) if look == "first" else self.look_twice(x, prior)
-        first, second = (seen, None) if look == "first" else (seen.first, seen.second)
+        if look == "first":
+            first, second = self.look_once(x), None
+        else:
+            first, second, *_ = self.look_twice(x, prior)
         states = second.states if second and second.states else first.states
-        levels = self._levels(states, tuple(x.shape[-2:]))
-        chosen = [levels[number] for number in sorted(feature_take_indices(len(levels), indices)[0])]
-        # The norm of the last width alone fits, which is every one's where there is one stage.
-        outputs = [self.final_norm(one) if norm and one.shape[-1] == self.width else one for one, _ in chosen]
+        levels = self._levels(states, (x.shape[-2], x.shape[-1]))
+        wanted = indices if indices is None or isinstance(indices, int) else list(indices)
+        chosen = [levels[number] for number in sorted(feature_take_indices(len(levels), wanted)[0])]
+        # The norm fits the width of the last stage only.
+        outputs = [
+            self.final_norm(output) if norm and output.shape[-1] == self.width else output for output, _ in chosen
+        ]
         prefixes = [output[:, : self.num_prefix_tokens] for output in outputs]
         outputs = [output[:, self.num_prefix_tokens :] for output in outputs]
         if output_fmt == "NCHW":
@@ -78,9 +95,8 @@ class Getters:
             content = {"image_intermediates": outputs}
             content |= {"image_intermediates_prefix": prefixes} if return_prefix_tokens else {}
             return content | ({} if intermediates_only else {"image_features": tokens})
-        if return_prefix_tokens:
-            outputs = list(zip(outputs, prefixes, strict=True))
-        return outputs if intermediates_only else (tokens, outputs)
+        result = list(zip(outputs, prefixes, strict=True)) if return_prefix_tokens else outputs
+        return result if intermediates_only else (tokens, result)
 
     def get_intermediate_layers(
         self,
@@ -93,7 +109,7 @@ class Getters:
         *,
         prior: Tensor | None = None,
         look: Literal["last", "first"] = "last",
-    ) -> list:
+    ) -> list[Any]:
         """DINO's form of ``forward_intermediates``: the outputs of the last n blocks, or of those in ``n``."""
         return self.forward_intermediates(
             x, n, return_prefix_tokens, norm, output_fmt="NCHW" if reshape else "NLC", intermediates_only=True,
@@ -101,7 +117,7 @@ class Getters:
         )  # fmt: skip
 
     def _levels(self, states: list[Tensor], image_size: tuple[int, int]) -> list[tuple[Tensor, tuple[int, int]]]:
-        """What can be chosen of the states of a look, with its rows and columns."""
+        """The outputs to choose from, with their rows and columns, out of the states of a look."""
         outputs, grids = self.outputs(states), self.grids(image_size)
         if len(grids) == 1:
             return [(output, grids[0]) for output in outputs]

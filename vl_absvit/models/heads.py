@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl_absvit.models.fusion import init_weights
-from vl_absvit.models.looks import VisualEncoder
+from vl_absvit.models.looks import VisionModel, VisualEncoder
 from vl_absvit.precision import always_fp32
 
 
@@ -18,6 +18,11 @@ def score(features: Tensor, layer: nn.Linear) -> Tensor:
 
 
 _linear = always_fp32(F.linear)
+
+
+def _as_linear(layer: object) -> nn.Linear:
+    assert isinstance(layer, nn.Linear), f"a head ends in a linear layer, got {type(layer).__name__}"
+    return layer
 
 
 class VQAHead(nn.Sequential):
@@ -34,7 +39,7 @@ class VQAHead(nn.Sequential):
         *hidden, last = self
         for layer in hidden:
             pooled = layer(pooled)
-        return score(pooled, last)
+        return score(pooled, _as_linear(last))
 
 
 class MatchScores(NamedTuple):
@@ -51,7 +56,8 @@ class MatchingHead(nn.Module):
 
     Args:
         width: D.
-        ranks_by: its own score, or where none was trained the matching logits: "matches" over "does not match".
+        ranks_by: its own score, or the difference of the matching logits, "matches" minus "does not match", for
+            weights in which no ranking score was trained.
     """
 
     def __init__(self, *, width: int, ranks_by: Literal["rank", "itm"] = "rank") -> None:
@@ -76,11 +82,11 @@ class ClassifierOutput(NamedTuple):
 
     first_logits: Tensor
     second_logits: Tensor | None  # None for a plain ViT
-    reconstruction: Tensor | None  # (), the reconstruction loss if asked for
-    transform: Tensor | None = None  # (), the transform loss if asked for
+    reconstruction: Tensor | None  # (), the reconstruction loss if requested
+    transform: Tensor | None = None  # (), the transform loss if requested
 
 
-class Classifier(nn.Module):
+class Classifier(VisionModel):
     """A visual encoder with its own head, steered by its trainable query.
 
     Args:
@@ -101,7 +107,7 @@ class Classifier(nn.Module):
         """Images (I, 3, height, width) -> logits of both looks.
 
         Args:
-            mosaic: cells per side; above 1 every cell is classified, by its own patches.
+            mosaic: cells per side; above 1, every cell is classified by its own patches.
         """
         looks = self.vision.look_twice(images)
         first = self.classify(looks.first.tokens, mosaic)
@@ -112,11 +118,12 @@ class Classifier(nn.Module):
 
     def classify(self, tokens: Tensor, mosaic: int = 1) -> Tensor:
         """Class logits of a look's tokens, (I, N, D) -> (I, classes), or (I, cells, classes) of a mosaic's cells."""
+        head = _as_linear(self.vision.head)
         if mosaic == 1:
-            return score(self.vision.forward_head(tokens, pre_logits=True), self.vision.head)
+            return score(self.vision.forward_head(tokens, pre_logits=True), head)
         patches = self.vision.token_grid().on_grid(tokens)  # (I, rows, columns, D)
         pooled = F.adaptive_avg_pool2d(patches.permute(0, 3, 1, 2), mosaic)  # (I, D, mosaic, mosaic)
-        return score(pooled.flatten(2).transpose(1, 2), self.vision.head)
+        return score(pooled.flatten(2).transpose(1, 2), head)
 
 
 class MLMHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Which row of an earlier head stands for each label of a new one: matched by their texts, never by their places."""
+"""Match the labels of a new head with the rows of an earlier one, by their texts and never by their places."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,22 +7,22 @@ EXAMPLES = 3
 
 
 class LabelMatch(NamedTuple):
-    """The labels of a head beside those of the weights that it starts from."""
+    """The labels of a head, matched with those of its start weights."""
 
-    rows: tuple[int | None, ...]  # for every label now, the row of the earlier one; None for a new label
+    rows: tuple[int | None, ...]  # the earlier row of every label; None for a new label
     new: tuple[str, ...]
-    dropped: tuple[str, ...]  # earlier labels that are no longer there
-    before: int  # how many labels there were
+    dropped: tuple[str, ...]  # earlier labels that do not exist any more
+    before: int  # number of earlier labels
 
     @property
     def is_identity(self) -> bool:
         """Whether nothing changed."""
         return self.rows == tuple(range(self.before))
 
-    def describe(self, what: str) -> str:
-        """One line; ``what`` is the plural of what the labels are."""
+    def describe(self, plural: str) -> str:
+        """One line; ``plural`` is the name of the labels, such as "answers"."""
         kept = len(self.rows) - len(self.new)
-        parts = [f"{kept:,} of {len(self.rows):,} {what} known to the start weights, their rows of the head kept"]
+        parts = [f"{kept:,} of {len(self.rows):,} {plural} known to the start weights, their rows of the head kept"]
         for names, fate in ((self.new, "new, their rows random"), (self.dropped, "dropped")):
             examples = ", ".join(repr(name) for name in names[:EXAMPLES])
             rest = ", ..." if len(names) > EXAMPLES else ""
@@ -31,9 +31,9 @@ class LabelMatch(NamedTuple):
 
 
 def match_labels(before: Sequence[str], now: Sequence[str], normalise: Callable[[str], str] = str) -> LabelMatch:
-    """Find each label among the earlier ones: by its very text, else by what ``normalise`` makes of both.
+    """Find each label among the earlier ones, by its text, or else by the normalised text.
 
-    Of several earlier labels that are alike once normalised, the first counts.
+    The first of several earlier labels with the same normalised text counts.
     """
     row_of = {label: row for row, label in enumerate(before)}
     alike = {normalise(label): row for row, label in reversed(list(enumerate(before)))}

@@ -1,4 +1,4 @@
-"""What became of every tensor where a model starts from files: one table, whose numbers add up to the model's."""
+"""The account of all tensors when a model starts from files: a table whose numbers add up to the model's."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -23,14 +23,14 @@ PARTS = {  # the longest prefix that fits names the part
 
 
 class Entry(NamedTuple):
-    """What became of one tensor, or of some rows of one."""
+    """The account of one tensor, or of some rows of one."""
 
     status: Literal["loaded", "resampled", "fitted", "fresh", "dropped"]
-    source: str  # which option read which file, or fitted it to what
-    name: str  # in the model; in the file where it was dropped
+    source: str  # option and file, or the data of a fit
+    name: str  # in the model, or in the file if it was dropped
     numbers: int
     remark: str = ""  # what was done to it, or why it was dropped
-    tensors: int = 1  # 0 for rows of a tensor that is counted elsewhere
+    tensors: int = 1  # 0 for rows of a tensor that another entry counts
 
 
 def part_of(name: str) -> str:
@@ -39,18 +39,18 @@ def part_of(name: str) -> str:
 
 
 def with_the_rest(model: nn.Module, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries, and one for every tensor of the model that none of them names: it stayed as it was made."""
+    """The entries, and one for every other tensor of the model, which kept its initialization."""
     named = {entry.name for entry in entries if entry.status != "dropped"}
     rest = [(name, value.numel()) for name, value in model.state_dict().items() if name not in named]
     return [*entries, *(Entry("fresh", RANDOM, name, numbers) for name, numbers in rest)]
 
 
 def load_table(model: nn.Module, entries: Sequence[Entry]) -> str:
-    """The table, of all that was read and of the whole model.
+    """The table of all tensors that were read and of the whole model.
 
     Args:
-        model: whose tensors the entries name.
-        entries: as the loaders of ``start_weights.py`` give them; what they leave out is random.
+        model: the model with the tensors of the entries.
+        entries: results of the loaders in ``start_weights.py``; other tensors are random.
     """
     entries = with_the_rest(model, entries)
     kept = [entry for entry in entries if entry.status != "dropped"]
@@ -68,7 +68,7 @@ def load_table(model: nn.Module, entries: Sequence[Entry]) -> str:
 
 
 def _groups(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Entries that make one row: alike in what became of them, of which part of the model, and how."""
+    """Groups of entries that make one row: they have the same status, part of the model and remark."""
     groups: dict[tuple[int, str, str], list[Entry]] = {}
     for entry in entries:
         part = "" if entry.status == "dropped" else part_of(entry.name)

@@ -8,7 +8,7 @@ stages after the first N and D are others.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,93 +38,93 @@ from vl_absvit.models.trunks.base import Trunk
 from vl_absvit.variants import VARIANTS, TopDown
 
 OWN = ("decoders.", "prior", "mask.")
-"""How names of parameters begin that a trunk alone does not have."""
+"""Beginnings of the names of parameters that a trunk alone does not have."""
 
 
 class Embedded(NamedTuple):
-    """What both looks start from."""
+    """The start of both looks."""
 
     tokens: Tensor  # (B, N, D), z_0: patches, prefix tokens and positions
-    projections: Projections  # what the first block makes of them bottom-up, before it mixes
+    projections: Projections  # bottom-up projections of the tokens in the first block
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Embedded":
-        """All tensors changed alike."""
-        return Embedded(change(self.tokens), self.projections._make(map(change, self.projections)))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Embedded":
+        """A copy with every tensor changed in the same way."""
+        return Embedded(change(self.tokens), Projections(*map(change, self.projections)))
 
 
 class Look(NamedTuple):
-    """One pass through the trunk, or what came of it."""
+    """The result of one pass through the trunk."""
 
     tokens: Tensor  # (B, N, D), after the final norm
     states: list[Tensor]
-    """z_0, then every block's output, (L + 1) x (B, N, D); between stages also what the pooling makes of it. Empty
-    where no block ran (PerceiverIO)."""
+    """z_0, then every block's output, (L + 1) x (B, N, D); between stages also the pooling's output. Empty if no block
+    ran (PerceiverIO)."""
 
 
 class FirstLook(NamedTuple):
-    """The bottom-up pass, which knows no text: once per image, whatever is asked about it."""
+    """The bottom-up pass. It depends on the image alone and runs once per image, whatever the texts."""
 
-    embedded: Embedded  # where the second look starts as well
+    embedded: Embedded  # the second look starts from it, too
     tokens: Tensor  # (I, N, D), after the final norm
-    states: list[Tensor]  # of I images, as in ``Look``; empty where they were not kept
-    prefix_tokens: int  # of N, those that are no patches
+    states: list[Tensor]  # states of I images, as in ``Look``; empty if they were not kept
+    prefix_tokens: int  # tokens among N that are not patches
 
     def rows(self, rows: slice) -> "FirstLook":
         """Some of the images, without states."""
         return self._replace(
-            embedded=self.embedded.each(lambda tensor: tensor[rows]), tokens=self.tokens[rows], states=[]
+            embedded=self.embedded.map(lambda tensor: tensor[rows]), tokens=self.tokens[rows], states=[]
         )
 
     def followed_by(self, other: "FirstLook") -> "FirstLook":
         """These images and then others, without states."""
         others = iter((other.embedded.tokens, *other.embedded.projections, other.tokens))
-        embedded = self.embedded.each(lambda tensor: torch.cat([tensor, next(others)]))
+        embedded = self.embedded.map(lambda tensor: torch.cat([tensor, next(others)]))
         return self._replace(embedded=embedded, tokens=torch.cat([self.tokens, next(others)]), states=[])
 
 
 class TwoLooks(NamedTuple):
-    """The result of one inference; a plain ViT has a first look only.
+    """The result of one inference. A plain ViT has a first look only.
 
-    PerceiverIO looks once, too: its ``second`` are the reweighted tokens of the first.
+    PerceiverIO looks once, too. Its ``second`` holds the reweighted tokens of the first look.
     """
 
     first: FirstLook  # rows are the I images
-    second: Look | None  # rows are the B texts; without a prior mask no text has a say, and rows are the I images
+    second: Look | None  # rows are the B texts; in variants without a prior mask they are the I images
     prior_mask: Tensor | None  # (B, N): how well the first look's tokens agree with the prior
     signals: list[Steered] | None = None  # L, the top-down input of every block of the second look
     threshold: Tensor | None = None  # (1,), of a calibrated mask, with gradient
 
     def seen(self, image_index: Tensor | None) -> Tensor:
-        """The last look's tokens for B texts, (B, N, D), given the image that each is about, (B,)."""
+        """The last look's tokens for B texts, (B, N, D), given the image of each text, (B,)."""
         return self.per_text((self.second or self.first).tokens, image_index)
 
     def per_text(self, rows: Tensor, image_index: Tensor | None) -> Tensor:
-        """One row per text of anything that has one row per row of the last look."""
+        """Rows for the texts, given rows of the last look."""
         return per_text(rows, image_index) if self.prior_mask is None else rows
 
 
 class DecoderLosses(NamedTuple):
-    """What trains the decoders beside a task; None where it was not asked for or nothing is fed back."""
+    """Losses that train the decoders beside the task's. None if not requested or if nothing is fed back."""
 
     reconstruction: Tensor | None  # ()
     transform: Tensor | None  # ()
 
 
 class VisualEncoder(Getters, Trunk):
-    """A trunk under its own parameter names, with feedback decoders where something is fed back.
+    """A trunk under its own parameter names, with feedback decoders if the variant feeds back.
 
-    Mixed into the class of a trunk, before it. A trainable query is the default prior; an encoder without one, as a
-    vision-language model's, has to be given one per image. timm's ways to get features give those of the last look
-    (``getters.py``).
+    The class of an encoder inherits from this one first and from its trunk second. The default prior is a trainable
+    query. An encoder without one, such as a vision-language model's, needs a prior per image. timm's functions for
+    features give those of the last look (``getters.py``).
 
     Args:
         top_down: AbSViT or one of its baselines, see ``variants.py``.
-        modulation: form of step (ii) where a prior selects, see ``top_down.py``.
-        gain: strength of the top-down signal, alpha (1 on ImageNet); of the output tokens in PerceiverIO. MaskAtt,
-            whose signal is the prior mask itself, does not use it.
-        mask: what the prior mask is made of: the cosine (paper), or how far it is above a threshold that is trained,
-            see ``calibrated_relevance``.
-        trainable_prior: keep a trainable query as the prior where none is given (image classification).
+        modulation: form of step (ii) in variants that use a prior, see ``top_down.py``.
+        gain: strength alpha of the top-down signal (1 on ImageNet), or of the output tokens in PerceiverIO. MaskAtt
+            does not use it: its signal is the prior mask itself.
+        mask: form of the prior mask: the cosine (paper), or its distance above a trained threshold, see
+            ``calibrated_relevance``.
+        trainable_prior: keep a trainable query as the default prior (image classification).
         trunk: arguments of the trunk.
     """
 
@@ -141,10 +141,11 @@ class VisualEncoder(Getters, Trunk):
         super().__init__(top_down=top_down, **trunk)
         self.variant = VARIANTS[top_down]
         self.mask = CalibratedMask() if mask == "calibrated" and self.uses_prior else None
-        self.modulate = partial(keep_all, gain=gain)
+        self.modulate: partial[Steered] = partial(keep_all, gain=gain)
         if self.uses_prior:
             self.modulate = partial(MODULATIONS[modulation], gain=gain, mask_of=self.mask or relevance)
-        self.decoders, self.prior = None, None
+        self.decoders: nn.ModuleList | None = None
+        self.prior: nn.Parameter | None = None
         self._folded: list[FoldedStage] | None = None
         self.grad_checkpointing = False
         if self.feeds_back:
@@ -153,37 +154,41 @@ class VisualEncoder(Getters, Trunk):
             self.prior = nn.Parameter(torch.randn(self.width) * 0.02)
 
     def _make_decoders(self) -> nn.ModuleList:
-        """One per block; the first of a later stage leads to the stage before."""
+        """One decoder per block. The first one of a later stage leads to the stage before."""
         stages, grids, decoders = self.stages, self.grids(), nn.ModuleList()
         for number, stage in enumerate(stages):
             made = [FeedbackDecoder(width=stage.width) for _ in stage.blocks]
             if number:
-                before = {"width_before": stages[number - 1].width, "grid_before": grids[number - 1]}
-                made[0].cross = StageDecoder(width=stage.width, grid=grids[number], **before)
+                made[0].cross = StageDecoder(
+                    width=stage.width,
+                    grid=grids[number],
+                    width_before=stages[number - 1].width,
+                    grid_before=grids[number - 1],
+                )
             for weight in (weight for decoder in made for weight in decoder.parameters()):
                 nn.init.trunc_normal_(weight, std=0.02 * (768 / stage.width) ** 0.5)
             decoders.extend(made)
         return decoders
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As of any module; but all the weights of an encoder without a prior of its own make one without."""
+        """Load as any module does. Whole weights without a prior remove the encoder's own prior."""
         if strict and self.prior is not None and "prior" not in state_dict:
             self.prior = None
         return super().load_state_dict(state_dict, strict, assign)
 
     def fold(self) -> None:
-        """Have the feedback take one product per block, with the decoders' weights as they are now.
+        """Multiply the decoders' present weights, so that the feedback takes one product per block.
 
-        For evaluation: half the products, and no gradient to the decoders. Undone by training (``train()``, or any
-        forward pass with gradients), by loading weights and by moving them; an encoder in training mode stays as it is.
-        Whoever writes into weights otherwise folds again.
+        This is for evaluation: it halves the products and gives the decoders no gradient. Training undoes it
+        (``train()``, or any forward pass with gradients), and so do loading and moving weights. Code that changes
+        weights in another way calls this again. In training mode nothing happens.
         """
         if self.feeds_back and not self.training:
-            with torch.inference_mode(False), torch.no_grad():  # of use in any mode
-                self._folded = fold_stages(self.decoders)
+            with torch.inference_mode(False), torch.no_grad():  # the products are usable in any mode
+                self._folded = fold_stages(self.feedback_decoders)
 
     def train(self, mode: bool = True) -> "VisualEncoder":
-        """As of any module; training undoes ``fold``."""
+        """Set the mode as any module does. Training mode undoes ``fold``."""
         if mode:
             self._folded = None
         return super().train(mode)
@@ -197,7 +202,7 @@ class VisualEncoder(Getters, Trunk):
         super()._load_from_state_dict(*args, **kwargs)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Whether training recomputes what blocks compute instead of keeping it."""
+        """Set whether training recomputes the activations of blocks instead of keeping them."""
         self.grad_checkpointing = enable
 
     @property
@@ -207,8 +212,13 @@ class VisualEncoder(Getters, Trunk):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether there are decoders, which losses of their own train."""
+        """Whether there are decoders, which have losses of their own."""
         return self.variant.feeds_back
+
+    @property
+    def feedback_decoders(self) -> list[FeedbackDecoder]:
+        """The decoders, one per block, first block first; none if nothing is fed back."""
+        return cast("list[FeedbackDecoder]", list(self.decoders or ()))
 
     @property
     def looks_twice(self) -> bool:
@@ -220,9 +230,9 @@ class VisualEncoder(Getters, Trunk):
 
         Args:
             images: (I, 3, height, width).
-            prior: prior vector xi of every text, (B, D); None takes the trainable query for every image. An encoder
-                that uses no prior ignores it.
-            image_index: row of ``images`` each prior is about, (B,); None means B = I in the same order.
+            prior: prior vector xi of every text, (B, D); None takes the trainable query for every image. Variants that
+                use no prior ignore it.
+            image_index: row of ``images`` for each prior, (B,); None means B = I in the same order.
         """
         return self.look_again(self.look_once(images), prior, image_index)
 
@@ -232,14 +242,14 @@ class VisualEncoder(Getters, Trunk):
         return FirstLook(embedded, *self.look(embedded), self.num_prefix_tokens)  # (i) feedforward
 
     def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
-        """Steps (ii) to (iv), or as many as the variant has, after a first look.
+        """Steps (ii) to (iv) after a first look, or as many as the variant has.
 
         The other arguments are those of ``look_twice``.
         """
         if not (self.uses_prior or self.looks_twice):
             return TwoLooks(first, None, None)
         if not self.uses_prior:
-            prior, image_index = None, None  # no text has a say: rows stay images
+            prior, image_index = None, None  # texts change nothing: rows stay images
         elif prior is None:
             prior = self._own_prior().expand(len(first.tokens), -1)
         elif prior.shape != (expected := (len(first.tokens if image_index is None else image_index), self.width)):
@@ -249,26 +259,27 @@ class VisualEncoder(Getters, Trunk):
             only = Look(steered.tokens, states=[])
             return TwoLooks(first, only, steered.mask, threshold=self.threshold)  # PerceiverIO ends here
         signals = self._signals(steered)  # (iii) one signal per block
-        embedded = first.embedded.each(partial(per_text, image_index=image_index))
+        embedded = first.embedded.map(partial(per_text, image_index=image_index))
         second = self.look(embedded, signals)  # (iv) feedforward again, attention steered
         return TwoLooks(first, second, steered.mask, signals, self.threshold)
 
     @property
     def threshold(self) -> Tensor | None:
-        """Of the calibrated mask, (1,), as of now and with gradient; None without one."""
+        """Present threshold of the calibrated mask, (1,), with gradient; None for other masks."""
         return None if self.mask is None else self.mask.threshold.clone()
 
     def decoder_losses(self, states: list[Tensor], need_reconstruction: bool, need_transform: bool) -> DecoderLosses:
-        """Reconstruction and transform loss, as asked for.
+        """Reconstruction and transform loss, if requested.
 
         Args:
-            states: of the second look.
+            states: states of the second look.
         """
         reconstruction = transform = None
         if need_reconstruction and self.feeds_back:
-            reconstruction = reconstruction_loss(self.decoders, states)
+            reconstruction = reconstruction_loss(self.feedback_decoders, states)
         if need_transform and self.feeds_back:
-            transform = transform_loss(self.decoders, [block.value_input for block in self.all_blocks], states)
+            norms = [block.value_input for block in self.all_blocks]
+            transform = transform_loss(self.feedback_decoders, norms, states)
         return DecoderLosses(reconstruction, transform)
 
     def _own_prior(self) -> Tensor:
@@ -287,12 +298,14 @@ class VisualEncoder(Getters, Trunk):
         if torch.is_grad_enabled() and self._folded is not None:
             self._folded = None  # the decoders may learn from this pass
         if self._folded is None or steered.shares_direction:  # one vector costs less than a product of matrices
-            return feed_back(self.decoders, steered)
+            return feed_back(self.feedback_decoders, steered)
         return feed_back_stages(self._folded, steered)
 
     def _masks(self, steered: Steered) -> list[Steered]:
-        """The signal of MaskAtt: every block gets the prior mask; on other grids every token the nearest one's."""
-        signals, grids = [], self.grids()
+        """The signals of MaskAtt: the prior mask for every block. On other grids a token takes the nearest value."""
+        assert steered.mask is not None, "MaskAtt feeds back a prior mask"
+        signals: list[Steered] = []
+        grids = self.grids()
         for stage, grid in zip(self.stages, grids, strict=True):
             mask = steered.mask
             if grid != grids[-1]:
@@ -305,18 +318,25 @@ class VisualEncoder(Getters, Trunk):
         return self.start(self.embed_images(images))
 
     def start(self, tokens: Tensor) -> Embedded:
-        """What both looks start from, given z_0 (I, N, D)."""
+        """The start of both looks, given z_0 (I, N, D)."""
         return Embedded(tokens, self.stages[0].blocks[0].project(tokens))
 
     def look(self, embedded: Embedded, signals: list[Steered] | None = None) -> Look:
         """One pass through all blocks, with one top-down signal per block if given."""
-        states, projections = [embedded.tokens], embedded.projections  # those of the first block
+        states = [embedded.tokens]
+        projections: Projections | None = embedded.projections  # only the first block's are known
         recompute, depth = self.grad_checkpointing and self.training, 0
         for stage in self.stages:
             if stage.entrance is not None:
                 states.append(stage.entrance(states[-1]))
             for block in stage.blocks:
                 run = partial(checkpoint, block, use_reentrant=False) if recompute else block
-                states.append(run(states[-1], signals and signals[depth], projections))
+                states.append(run(states[-1], None if signals is None else signals[depth], projections))
                 projections, depth = None, depth + 1
         return Look(self.final_norm(states[-1]), states)
+
+
+class VisionModel(nn.Module):
+    """A model of a task, whatever it has beside its visual encoder."""
+
+    vision: VisualEncoder

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vl_absvit.precision import always_fp32
 
 POOL_TEMPERATURE = 0.07
-"""Of ``lse`` pooling; that of the contrastive loss by default, in which every patch then is a candidate of its own."""
+"""Temperature of ``lse`` pooling. At this default temperature of the contrastive loss, every patch is a candidate."""
 
 
 def first_token(tokens: Tensor, is_token: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def masked_mean(tokens: Tensor, is_token: Tensor) -> Tensor:
 
 
 def end_token(tokens: Tensor, is_token: Tensor) -> Tensor:
-    """The ``</s>`` token, which is the last real one (released retrieval models): (B, T, D), (B, T) -> (B, D)."""
+    """The ``</s>`` token, the last real one (released retrieval models): (B, T, D), (B, T) -> (B, D)."""
     return tokens[torch.arange(len(tokens), device=tokens.device), is_token.sum(dim=1) - 1]
 
 
@@ -45,7 +45,7 @@ SENTENCE_VECTORS = {"cls": first_token, "masked_mean": masked_mean, "eos": end_t
 
 @always_fp32
 def cosines(some: Tensor, others: Tensor) -> Tensor:
-    """Of every row with every row of the others, (A, D), (B, D) -> (A, B)."""
+    """Cosines of all rows with all other rows, (A, D), (B, D) -> (A, B)."""
     return F.normalize(some, dim=-1) @ F.normalize(others, dim=-1).T
 
 
@@ -58,14 +58,14 @@ def prior_similarity(
     Args:
         prior: prior vectors xi, (B, D).
         tokens: image tokens, (I, N, D).
-        pool: what stands for an image: its best-matching patch, its mean patch, its CLS token, or all patches i by
-            ``lse``, tau log sum_i exp(cos_i / tau): a smooth maximum, by which a prior learns from every patch what it
-            may be about before it knows (as in MIL-NCE, Miech et al., CVPR 2020, arXiv:1912.06430). It lies between
-            the maximum and tau log N above it.
-        prefix_tokens: how many of the tokens come before the patches, CLS first.
+        pool: pooling of an image: its best-matching patch, its mean patch, its CLS token, or ``lse`` over all patches
+            i, tau log sum_i exp(cos_i / tau). This smooth maximum gives a prior gradients from all patches before it
+            knows its own (as in MIL-NCE, Miech et al., CVPR 2020, arXiv:1912.06430). It exceeds the maximum by at most
+            tau log N.
+        prefix_tokens: number of tokens before the patches, CLS first.
 
     Returns:
-        (B, I) in fp32, in [-1, 1] but for ``lse``.
+        (B, I) in fp32, in [-1, 1] except for ``lse``.
     """
     patches = tokens[:, prefix_tokens:]
     if pool in ("lse", "max"):
@@ -83,7 +83,7 @@ class PriorProjection(nn.Module):
     Args:
         text_width: width of the text tokens.
         vision_width: width D of the vision tokens that the prior is compared with.
-        sentence: which sentence vector.
+        sentence: kind of the sentence vector.
     """
 
     def __init__(

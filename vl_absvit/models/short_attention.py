@@ -1,8 +1,8 @@
-"""Cross-attention where one side has few tokens, with the projections of the long side folded into the short one.
+"""Cross-attention with few tokens on one side. The projections of the long side are folded into the short one.
 
-Scores are x_q W_q^T (x_k W_k^T)^T: whichever side is short can carry both matrices. The same holds for values and the
-output projection. The results are those of plain attention; the matrix work on the long side falls from 2 D^2 to
-2 D x (tokens of the short side) x H per token. Shapes: B rows, S queries, C context tokens, H heads, D width.
+Scores are x_q W_q^T (x_k W_k^T)^T, so the short side can be multiplied by both matrices. The same holds for values and
+the output projection. The results are those of plain attention; the matrix work per token of the long side falls from
+2 D^2 to 2 D x (tokens of the short side) x H. Shapes: B rows, S queries, C context tokens, H heads, D width.
 """
 
 from typing import Protocol
@@ -30,11 +30,11 @@ def attend_from_few(layer: Projected, x: Tensor, context: Tensor, mask: Tensor |
     """Attention of few queries ``x`` (B, S, D) to ``context`` (B, C, D): (B, S, D).
 
     Args:
-        mask: True where a context token is real, (B, 1, 1, C); None means all are.
+        mask: True at real context tokens, (B, 1, 1, C); None means that all are real.
     """
     heads = layer.num_heads
     queries = layer.query(x).unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, S, D/H)
-    # The key's bias adds the same to all scores of a query, which the softmax does not see.
+    # The key's bias adds the same number to all scores of a query, which does not change the softmax.
     folded = queries @ layer.key.weight.unflatten(0, (heads, -1)) * queries.shape[-1] ** -0.5  # (B, H, S, D)
     scores = (folded.flatten(1, 2) @ context.mT).unflatten(1, (heads, -1))  # (B, H, S, C)
     weights = _softmax(scores, mask)
@@ -44,7 +44,7 @@ def attend_from_few(layer: Projected, x: Tensor, context: Tensor, mask: Tensor |
 
 
 def attend_to_few(layer: Projected, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of ``x`` (B, S, D) to a ``context`` of few tokens, (B, C, D): (B, S, D); ``mask`` as above."""
+    """Attention of ``x`` (B, S, D) to few tokens of ``context`` (B, C, D): (B, S, D). ``mask`` as above."""
     heads = layer.num_heads
     keys, values = (
         linear(context).unflatten(-1, (heads, -1)).transpose(1, 2) for linear in (layer.key, layer.value)

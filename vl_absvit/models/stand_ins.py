@@ -1,7 +1,7 @@
-"""Empty classes that stand in for those which honest PyTorch files name beside tensors: nothing of theirs is ever run.
+"""Empty classes in place of those that ordinary PyTorch files name beside tensors. None of their code ever runs.
 
 A training run's command line is an ``argparse.Namespace``. Lightning writes the classes of its callbacks as keys, and
-objects of its own in what callbacks and loops remember. A path is what some put into either.
+its own objects in the states of callbacks and loops. Both may contain paths.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from typing import Any
 LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric", "lightning_utilities")
 PATHS = ("PosixPath", "WindowsPath")
 OTHERS = ("argparse.Namespace", *(f"{module}.{path}" for module in ("pathlib", "pathlib._local") for path in PATHS))
-"""Python 3.13 writes paths as ``pathlib._local``'s."""
+"""In Python 3.13, paths are classes of ``pathlib._local``."""
 
 
 class _Nothing:
-    """An object that takes whatever is put into it and keeps nothing."""
+    """An object that accepts any arguments and state and keeps nothing."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -24,16 +24,16 @@ class _Nothing:
 
 
 class _Dict:
-    """What becomes a plain dict."""
+    """A class whose objects are plain dicts."""
 
     def __new__(cls, *arguments: Any) -> Any:
         return {}
 
 
 def stand_ins(names: Iterable[tuple[str, str]]) -> list[Any]:
-    """For ``torch.serialization.safe_globals``: what may stand for those classes, (module, name), that are known.
+    """Replacements of the known classes among (module, name), for ``torch.serialization.safe_globals``.
 
-    An object of a class becomes an empty one, but Lightning's ``AttributeDict``, which holds hyperparameters, a dict.
+    Objects become empty. Lightning's ``AttributeDict``, which holds hyperparameters, becomes a dict.
     """
     return [
         type(name, (_Dict if name == "AttributeDict" else _Nothing,), {"__module__": module})

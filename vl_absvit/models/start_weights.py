@@ -1,19 +1,19 @@
-"""Start weights of trunks and whole models, put where they belong.
+"""Load start weights into trunks and whole models.
 
-Positions and patches are resampled; everything else fits exactly, or is named in the account that every function here
-gives (``load_report.py``). What has no place for a known reason is dropped; all else is an error.
+Positions and patches are resampled; other weights must fit exactly. Every function here returns an account of all
+tensors (``load_report.py``). Weights without a place are dropped for known reasons only; other differences are errors.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import timm
 from torch import Tensor, nn
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, first_line, one_line
 from vl_absvit.models.heads import VQAHead
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import RANDOM, Entry
@@ -25,41 +25,41 @@ log = logging.getLogger(__name__)
 
 NO_PLACE = "this model has none"
 ANSWER_LAYER, CLASS_LAYER = "head.3.", "head."
-"""The last layer of a ``VQAHead``, and the one of a classifier; each of their rows is one label's."""
+"""The last layer of a ``VQAHead``, and that of a classifier. Each of their rows belongs to one label."""
 
 
 class Source(NamedTuple):
-    """Where tensors come from."""
+    """The origin of tensors."""
 
     text: str  # option and file
-    in_model: str = ""  # what stands before their names in the whole model
-    in_file: str = ""  # and in the file
+    in_model: str = ""  # prefix of their names in the whole model
+    in_file: str = ""  # prefix of their names in the file
 
     def entry(self, status: Literal["loaded", "resampled"], name: str, numbers: int, remark: str) -> Entry:
-        """An account of a tensor that the model has."""
+        """The entry of a tensor that the model has."""
         return Entry(status, self.text, self.in_model + name, numbers, remark)
 
     def dropped(self, name: str, numbers: int, reason: str, tensors: int = 1) -> Entry:
-        """An account of a tensor, or of rows of one, that the model has no use for."""
+        """The entry of a tensor, or of rows of one, that the model does not use."""
         return Entry("dropped", self.text, self.in_file + name, numbers, reason, tensors)
 
 
 class Tensors(NamedTuple):
-    """Tensors on their way into a model, by their names there, and how they came about."""
+    """Tensors for a model, by their names in it."""
 
     values: dict[str, Tensor]
-    remarks: dict[str, str]  # what was done to some of them
-    resampled: set[str]  # names of those whose remark is a change of shape
+    remarks: dict[str, str]  # name -> what was done to the tensor
+    resampled: set[str]  # names of tensors whose shape was changed
 
 
 def load_trunk(vision: VisualEncoder, weights: str, model: str, classes: LabelMatch | None = None) -> list[Entry]:
-    """Start weights of the trunk from ``vision.weights``; new parameters stay as they are.
+    """Load start weights of the trunk from ``vision.weights``. New parameters stay as they are.
 
     Args:
         vision: the encoder, whose names begin with ``vision.`` in the account.
         weights: a file, a folder, or ``timm``.
         model: registered name of ``vision``.
-        classes: the classes of a classifier beside those of the weights; None: nobody knows what its rows stand for.
+        classes: the classes of a classifier, matched with those of the weights; None if the weights name none.
 
     Raises:
         InputError: there are no such weights, or they do not fit.
@@ -76,12 +76,13 @@ def load_trunk(vision: VisualEncoder, weights: str, model: str, classes: LabelMa
 
 
 def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) -> list[Entry]:
-    """Start weights of a whole model from the checkpoint folder ``from_checkpoint``.
+    """Load start weights of a whole model from the checkpoint folder ``from_checkpoint``.
 
-    Positions are resampled. A head of another kind, and what only the model has (feedback, prior), stay as they are.
+    Positions are resampled. A head of another kind and parts that only the model has (feedback, prior) stay as they
+    are.
 
     Args:
-        answers: the answers of a VQA head beside the checkpoint's; None where its head is of another kind.
+        answers: the answers of a VQA head, matched with the checkpoint's; None if its head is of another kind.
 
     Raises:
         InputError: there are no such weights, or they do not fit.
@@ -104,14 +105,14 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
 def fit_new_decoders(
     vision: VisualEncoder, entries: Sequence[Entry], fit: Callable[[VisualEncoder], str]
 ) -> list[Entry]:
-    """Have the decoders fitted to the trunk where its weights were loaded and theirs were not.
+    """Fit the decoders to the trunk if its weights were loaded and theirs were not.
 
     Args:
-        entries: the account of what was loaded.
-        fit: fits the decoders and says in words to what.
+        entries: the account of the loaded weights.
+        fit: fits the decoders and returns words for the images that it used.
 
     Returns:
-        An account of the decoders; empty where there was nothing to fit.
+        The entries of the decoders; none if nothing was fitted.
     """
     loaded = [entry.name for entry in entries if entry.status in ("loaded", "resampled")]
     if not vision.feeds_back or any(name.startswith("vision.decoders.") for name in loaded):
@@ -120,8 +121,8 @@ def fit_new_decoders(
         log.info("the trunk starts from random weights, to which no decoders can be fitted: theirs are random, too")
         return []
     source = f"vision.decoders {fit(vision)}"
-    decoders = vision.decoders.named_parameters(prefix="vision.decoders")
-    return [Entry("fitted", source, name, weight.numel()) for name, weight in decoders]
+    weights = [item for item in vision.named_parameters(prefix="vision") if item[0].startswith("vision.decoders.")]
+    return [Entry("fitted", source, name, weight.numel()) for name, weight in weights]
 
 
 def load_pretrained(
@@ -129,7 +130,8 @@ def load_pretrained(
 ) -> None:
     """Load ``state``, allowing only the named differences.
 
-    ``new`` keeps its initialization, ``dropped`` is ignored where unknown.
+    Missing weights that begin with ``new`` keep their initialization. Unknown ones that begin with ``dropped`` are
+    ignored.
     """
     result = module.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.startswith(new)]
@@ -139,7 +141,7 @@ def load_pretrained(
 
 
 def _load(module: nn.Module, tensors: Tensors, source: Source, differing: tuple[str, ...]) -> list[Entry]:
-    """Load tensors into a module; only names that begin like ``differing`` may be on one side alone."""
+    """Load tensors into a module. Only names that begin with one of ``differing`` may be missing on one side."""
     for key, value in tensors.values.items():
         if not value.is_floating_point():
             raise InputError(f"expected real numbers for {key}, got {value.dtype}")
@@ -155,10 +157,10 @@ def _load(module: nn.Module, tensors: Tensors, source: Source, differing: tuple[
 
 
 def _on_grid(tensors: Tensors, vision: VisualEncoder, prefix: str = "") -> Tensors:
-    """What follows the size of the image, such as a position table, in the shapes of ``vision``, where they differ.
+    """Resample weights that follow the size of the image, such as a position table, to the shapes of ``vision``.
 
     Args:
-        prefix: of the encoder's names.
+        prefix: prefix of the encoder's names.
     """
     values, remarks = dict(tensors.values), dict(tensors.remarks)
     inside = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
@@ -173,34 +175,34 @@ def _on_grid(tensors: Tensors, vision: VisualEncoder, prefix: str = "") -> Tenso
 def _with_rows(
     tensors: Tensors, module: nn.Module, layer: str, labels: LabelMatch | None, source: Source
 ) -> tuple[Tensors, list[Entry]]:
-    """The rows of the last layer of a head where their labels stand in ``module``, whose own rows new labels keep.
+    """Load the rows of a head's last layer by their labels. New labels keep the rows of ``module``.
 
     Returns:
-        The tensors without that layer, which is loaded already, and an account of its rows.
+        The tensors without that layer, and the entries of its rows.
     """
     own, values, entries = module.state_dict(), dict(tensors.values), []
     for name in (f"{layer}weight", f"{layer}bias"):
-        value, mine = values.pop(name, None), own.get(name)
+        value, target = values.pop(name, None), own.get(name)
         if value is None:
             continue
-        if mine is None or labels is None:
-            reason = NO_PLACE if mine is None else "nobody knows which labels its rows stand for"
+        if target is None or labels is None:
+            reason = NO_PLACE if target is None else "nobody knows which labels its rows stand for"
             entries.append(source.dropped(name, value.numel(), reason))
             continue
-        if value.ndim == 0 or len(value) != labels.before or value.shape[1:] != mine.shape[1:]:
+        if value.ndim == 0 or len(value) != labels.before or value.shape[1:] != target.shape[1:]:
             raise InputError(
-                f"{name}: expected the shape {(labels.before, *mine.shape[1:])} of {labels.before} labels, "
+                f"{name}: expected the shape {(labels.before, *target.shape[1:])} of {labels.before} labels, "
                 f"got {tuple(value.shape)}"
             )
         kept = {row: before for row, before in enumerate(labels.rows) if before is not None}
         if kept:
-            mine[list(kept)] = value[list(kept.values())].to(mine.dtype)  # the state shares the module's memory
-        entries += _account_of_rows(labels, len(kept), mine[0].numel(), source, name)
+            target[list(kept)] = value[list(kept.values())].to(target.dtype)  # the state shares the module's memory
+        entries += _account_of_rows(labels, len(kept), target[0].numel(), source, name)
     return tensors._replace(values=values), entries
 
 
 def _account_of_rows(labels: LabelMatch, kept: int, width: int, source: Source, name: str) -> list[Entry]:
-    """What became of the rows of one tensor, each of ``width`` numbers."""
+    """The entries of one tensor's rows, of ``width`` numbers each."""
     entries, new, gone = [], len(labels.new), len(labels.dropped)
     if kept:
         remark = "" if labels.is_identity else f"{kept:,} of {kept + new:,} rows, by their labels"
@@ -214,11 +216,13 @@ def _account_of_rows(labels: LabelMatch, kept: int, width: int, source: Source, 
     return entries
 
 
-def _without_another_head(tensors: Tensors, model: VLAbSViT, is_vqa: bool, source: str) -> tuple[Tensors, list[Entry]]:
-    """The tensors without the head, if it is of another kind than the model's, and an account of what is left out.
+def _without_another_head(
+    tensors: Tensors, model: VLAbSViT, is_vqa: bool, source: Source
+) -> tuple[Tensors, list[Entry]]:
+    """The tensors without a head of another kind than the model's, and the entries of that head.
 
     Args:
-        is_vqa: whether it is a VQA head.
+        is_vqa: whether the head is a VQA head.
     """
     own = {key: value.shape for key, value in model.state_dict().items() if key.startswith("head.")}
     head = {key: value.shape for key, value in tensors.values.items() if key.startswith("head.")}
@@ -231,24 +235,21 @@ def _without_another_head(tensors: Tensors, model: VLAbSViT, is_vqa: bool, sourc
 
 
 def _timm_weights(model: str) -> Weights:
-    """ImageNet weights of the plain twin, from where the model's ``pretrained_cfg`` says."""
+    """ImageNet weights of the plain twin, from the source in the model's ``pretrained_cfg``."""
     try:
         twin = timm.create_model(model, pretrained=True, num_classes=0, top_down="none")
     except (OSError, RuntimeError) as error:
-        raise InputError(f"vision.weights timm: no weights for {model} to be had: {_first_line(error)}") from error
-    origin = next(filter(None, map(twin.pretrained_cfg.get, ("file", "hf_hub_id", "url"))), model)
+        raise InputError(f"vision.weights timm: no weights for {model} to be had: {first_line(error)}") from error
+    settings: Any = twin.pretrained_cfg  # timm's dict
+    origin = next(filter(None, map(settings.get, ("file", "hf_hub_id", "url"))), model)
     return Weights(twin.state_dict(), f"timm ({origin})")
 
 
 @contextmanager
-def _named_in_errors(what: str) -> Iterator[None]:
-    """Turn whatever does not fit into one line that begins with ``what``."""
+def _named_in_errors(beginning: str) -> Iterator[None]:
+    """Turn errors about weights that do not fit into one line that begins with ``beginning``."""
     try:
         yield
     except (RuntimeError, InputError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{what}: {reason:.300}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+        reason = one_line(error)
+        raise InputError(f"{beginning}: {reason:.300}") from error

@@ -8,26 +8,26 @@ from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
 
 def longest_text(config: RobertaConfig) -> int:
-    """Tokens of the longest text that has positions: RoBERTa counts them from the padding id + 1."""
+    """Tokens of the longest text. RoBERTa's positions begin at the padding id + 1."""
     return config.max_position_embeddings - config.pad_token_id - 1
 
 
 def unfit(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> str | None:
-    """Why token ids of ``tokenizer`` mean something else to the text encoder; None if its special tokens are the same.
+    """The difference between the special tokens of tokenizer and text encoder, in words; None if there is none.
 
-    The padding id is where RoBERTa's positions begin; ``<s>`` and ``</s>`` stand for the whole text.
+    They matter: RoBERTa's positions begin at the padding id, and ``<s>`` and ``</s>`` stand for the whole text.
 
     Args:
-        config: the encoder's ``RobertaConfig`` as JSON; what it leaves open may be anything.
+        config: the encoder's ``RobertaConfig`` as JSON; ids that it leaves out are not compared.
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    for name, mine, expected in (
+    for name, found, expected in (
         ("<pad>", tokenizer.pad_token_id, config.get("pad_token_id")),
         ("<s>", tokenizer.cls_token_id if begin is None else begin, config.get("bos_token_id")),
         ("</s>", tokenizer.sep_token_id if end is None else end, config.get("eos_token_id")),
     ):
-        if expected is not None and mine != expected:
-            has = "none" if mine is None else f"token {mine}"
+        if expected is not None and found != expected:
+            has = "none" if found is None else f"token {found}"
             return f"{name} is token {expected} of the text encoder, the tokenizer has {has}"
     return None
 
@@ -49,6 +49,6 @@ class TextEncoder(nn.Module):
         """Tokens t_j, (B, T, D), of ids (B, T) whose real positions are True in ``is_token`` (B, T)."""
         mask = is_token.long()
         if not is_token.is_cpu and self.roberta.config._attn_implementation == "sdpa":
-            # transformers would ask a mask of two dimensions whether it masks anything: a host waits for its GPU.
+            # transformers would check on the GPU whether a mask of two dimensions masks anything. The host would wait.
             mask = is_token[:, None, None, :].expand(-1, -1, is_token.shape[1], -1)
         return self.roberta(input_ids=token_ids, attention_mask=mask).last_hidden_state

@@ -11,26 +11,26 @@ from transformers import RobertaModel
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, first_line
 from vl_absvit.models.load_report import Entry
 
 
 def read_roberta(name: str) -> tuple[dict[str, Tensor], list[Entry]]:
-    """Weights of a RoBERTa without pooler and language-model head; transformers would make up missing ones.
+    """Weights of a RoBERTa without pooler and language-model head. Missing ones are errors, not random as elsewhere.
 
     Args:
         name: folder or hub name.
 
     Returns:
-        The state of a ``RobertaModel``, and what became of the file's tensors once that is the text encoder's.
+        The state of a ``RobertaModel``, and the entries of the file's tensors.
     """
     try:
         with _quiet_transformers():
             loaded, report = RobertaModel.from_pretrained(
                 name, add_pooling_layer=False, output_loading_info=True, use_safetensors=True
             )
-    except Exception as error:  # as much as the library raises for a config.json that it half understands
-        raise InputError(f"text.model {name}: its weights cannot be read: {_first_line(error)}") from error
+    except Exception as error:  # the library raises many kinds of errors for a strange config.json
+        raise InputError(f"text.model {name}: its weights cannot be read: {first_line(error)}") from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise InputError(f"text.model {name}: {len(missing)} weights are missing, e.g. {missing[0]}")
@@ -42,13 +42,13 @@ def read_roberta(name: str) -> tuple[dict[str, Tensor], list[Entry]]:
 
 
 def _roberta_name(key: str) -> str:
-    """The name in a ``RobertaModel`` of a key of its files, which may be of a model around it, and old."""
+    """The name in a ``RobertaModel`` of a key in a file, which may be of a larger model and in an older form."""
     name = key.removeprefix("roberta.")
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _sizes_in(name: str) -> dict[str, int]:
-    """How many numbers each tensor has in the safetensors files of a model that transformers has read."""
+    """The size of each tensor in the safetensors files of a model that transformers has read."""
 
     def find(file: str) -> str | None:
         return cached_file(name, file, local_files_only=True, _raise_exceptions_for_missing_entries=False)
@@ -65,7 +65,7 @@ def _sizes_in(name: str) -> dict[str, int]:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Without its progress bar and its own report, whose content the account has."""
+    """Inside, transformers shows no progress bar and no report of its own."""
     verbosity, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error(), transformers_logging.disable_progress_bar()
     try:
@@ -74,7 +74,3 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if has_bar:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

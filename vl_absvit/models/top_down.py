@@ -6,6 +6,7 @@ blocks has a width and a number of tokens of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -19,25 +20,25 @@ MASK_TEMPERATURE = 0.07
 
 
 def per_text(rows: Tensor, image_index: Tensor | None) -> Tensor:
-    """Repeat the rows of I images for the B texts about them; None means that rows are texts already."""
+    """Repeat the rows of I images for the B texts about them. Without an index, rows are texts already."""
     if image_index is None:
         return rows
-    if len(rows) == 1:  # all texts are about one image, as in the evaluation of retrieval: nothing need be copied
+    if len(rows) == 1:  # all texts are about one image, as in the evaluation of retrieval: a view is enough
         return rows.expand(len(image_index), *rows.shape[1:])
     return rows[image_index]
 
 
 class Steered(NamedTuple):
-    """Tokens kept as a product, ``scale_i * direction_i``: all that follows the modulation is linear in ``direction``.
+    """Tokens kept as a product, ``scale_i * direction_i``. The feedback is linear in ``direction``.
 
-    The direction does not depend on the text (``reweight``: one set per image) or is one vector per text
-    (``reweight_project``), so that the feedback runs on it instead of on all tokens of all texts.
+    The direction is one set per image, whatever the text (``reweight``), or one vector per text
+    (``reweight_project``). The feedback runs on it alone, instead of on all tokens of all texts.
     """
 
-    mask: Tensor | None  # (B, N), the prior mask: how well each token agrees with the prior, in [0, 1], at least fp32
+    mask: Tensor | None  # (B, N), the prior mask in [0, 1], at least fp32; None in variants without a prior
     scale: Tensor  # (B, N, 1), or (1, 1, 1) for all
     direction: Tensor  # (I, N, D) per image and token, or (B, 1, D) shared by all tokens
-    image_index: Tensor | None = None  # (B,) row of ``direction`` each text is about; None where rows are texts already
+    image_index: Tensor | None = None  # (B,), row of ``direction`` for each text; None if rows are texts already
 
     @property
     def tokens(self) -> Tensor:
@@ -68,8 +69,8 @@ def relevance(tokens: Tensor, prior: Tensor) -> Tensor:
 def calibrated_relevance(tokens: Tensor, prior: Tensor, threshold: Tensor) -> Tensor:
     """The prior mask clamp(2 p_i - 1, 0, 1), p_i = sigmoid((cos(xi, z_i) - beta) / 0.07) that token i is asked for.
 
-    A contrastive loss orders cosines and leaves open where "not this" begins. Here that is the threshold beta, which
-    ``losses.calibration_loss`` trains: a token that is as likely asked for as not gets 0, a sure one 1.
+    A contrastive loss orders cosines but does not say below which one a token is not meant. Here that is the threshold
+    beta, which ``losses.calibration_loss`` trains. A token gets 0 if p_i is one half or less, and 1 if p_i is 1.
 
     Args:
         tokens, prior: as ``relevance``.
@@ -129,10 +130,10 @@ def reweight_project(
     return Steered(mask, (gain * mask.unsqueeze(-1) * along_prior).to(tokens.dtype), prior.unsqueeze(1))
 
 
-def keep_all(tokens: Tensor, prior: None, gain: float, image_index: None = None) -> Steered:
-    """The Feedback baseline [AbS 2.6]: all tokens as they are, z_i -> alpha * z_i, whatever a text asks for.
+def keep_all(tokens: Tensor, prior: Tensor | None, gain: float, image_index: Tensor | None = None) -> Steered:
+    """The Feedback baseline [AbS 2.6]: z_i -> alpha * z_i for all tokens. Rows stay images.
 
-    Args: as ``reweight``, without a prior; rows stay images.
+    Args: as ``reweight``. Prior and image index are not used.
     """
     return Steered(None, tokens.new_full((1, 1, 1), gain), tokens)
 
@@ -141,45 +142,44 @@ MODULATIONS = {"reweight": reweight, "reweight_project": reweight_project}
 
 
 class StageDecoder(nn.ConvTranspose2d):
-    """The way back from the start of a stage of blocks to the end of the stage before it.
+    """Leads from the start of a stage of blocks back to the end of the stage before it.
 
-    A transposed convolution without bias, the twin in shape of a pooling with kernel 3, stride 2 and padding 1.
+    It is a transposed convolution without bias and inverts the shapes of a pooling with kernel 3, stride 2 and
+    padding 1. All tokens of a trunk with several stages are patches.
 
     Args:
-        width: of the stage's tokens.
-        grid: rows and columns of the stage's tokens; those of a trunk with several stages are all patches.
-        width_before: of the stage before.
-        grid_before: of the stage before.
+        width: width of the stage's tokens.
+        grid: rows and columns of the stage's tokens.
+        width_before: width of the tokens of the stage before.
+        grid_before: rows and columns of the tokens of the stage before.
     """
 
     def __init__(self, *, width: int, grid: tuple[int, int], width_before: int, grid_before: tuple[int, int]) -> None:
         super().__init__(width, width_before, kernel_size=3, stride=2, padding=1, bias=False)
         self.grid, self.grid_before = grid, grid_before
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # tokens in place of maps and their size
         """Tokens (B, N, D) -> tokens of the stage before, (B, N', D')."""
-        return super().forward(tokens.mT.unflatten(-1, self.grid), output_size=self.grid_before).flatten(2).mT
+        return super().forward(tokens.mT.unflatten(-1, self.grid), output_size=list(self.grid_before)).flatten(2).mT
 
     def receptive_fields(self, tokens: Tensor) -> Tensor:
-        """What each token of the stage before is a linear map of, (B, N', 9 D), of tokens (B, N, D)."""
+        """The inputs of each token of the stage before, (B, N', 9 D), out of tokens (B, N, D)."""
         (rows, columns), maps = self.grid_before, tokens.mT.unflatten(-1, self.grid)
         dilated = maps.new_zeros(*maps.shape[:2], rows + 2, columns + 2)
         dilated[:, :, 1 : 2 * self.grid[0] : 2, 1 : 2 * self.grid[1] : 2] = maps
         return F.unfold(dilated, kernel_size=3).mT
 
     def as_kernel(self, matrix: Tensor) -> Tensor:
-        """That linear map, (9 D, D'), as the convolution's weight, (D, D', 3, 3)."""
+        """A linear map of ``receptive_fields``, (9 D, D'), as the convolution's weight, (D, D', 3, 3)."""
         return matrix.unflatten(0, (-1, 3, 3)).flip(1, 2).permute(0, 3, 1, 2)
 
 
 class FeedbackDecoder(nn.Module):
-    """One block's way back.
-
-    R_l reconstructs the block's input, T_l turns the reconstruction into the attention's top-down input.
+    """The feedback decoder of one block: R_l reconstructs the block's input, T_l makes the top-down input of it.
 
     Args:
         width: D.
-        cross: where another stage of blocks lies before this block: takes the reconstruction to the end of that stage.
+        cross: takes the reconstruction to the end of the stage before; only the first block of a later stage has it.
     """
 
     def __init__(self, *, width: int, cross: StageDecoder | None = None) -> None:
@@ -189,29 +189,30 @@ class FeedbackDecoder(nn.Module):
         self.cross = cross
 
     def cross_over(self, reconstruction: Steered) -> Steered:
-        """What the stage before gets; tokens mix, so that from here on they are no product any more."""
+        """The tokens for the end of the stage before. The convolution mixes them, so the product is multiplied out."""
+        assert self.cross is not None, "only the first block of a later stage leads to another stage"
         tokens = self.cross(reconstruction.tokens)
         return Steered(reconstruction.mask, tokens.new_ones(1, 1, 1), tokens)
 
 
-def feed_back(decoders: nn.ModuleList, steered: Steered) -> list[Steered]:
+def feed_back(decoders: Sequence[FeedbackDecoder], steered: Steered) -> list[Steered]:
     """Top-down inputs td_l = T_l r_l with r_l = R_l r_{l+1} [AbS 2.5].
 
     The deepest block comes first and starts from the modulated tokens.
 
     Args:
-        decoders: one ``FeedbackDecoder`` per block, first block first.
+        decoders: one per block, first block first.
         steered: the modulated tokens.
 
     Returns:
         One signal per block, first block first.
     """
-    made = zip(reversed(decoders), reconstructions(decoders, steered), strict=True)
-    return [found._replace(direction=decoder.transform(found.direction)) for decoder, found in made][::-1]
+    pairs = zip(reversed(decoders), reconstructions(decoders, steered), strict=True)
+    return [found._replace(direction=decoder.transform(found.direction)) for decoder, found in pairs][::-1]
 
 
-def reconstructions(decoders: nn.ModuleList, steered: Steered) -> Iterator[Steered]:
-    """r_l = R_l r_{l+1} of every block, the last block's first; arguments as ``feed_back``."""
+def reconstructions(decoders: Sequence[FeedbackDecoder], steered: Steered) -> Iterator[Steered]:
+    """r_l = R_l r_{l+1} of every block, last block first. Arguments are those of ``feed_back``."""
     above: FeedbackDecoder | None = None
     for decoder in reversed(decoders):
         if above is not None and above.cross is not None:
@@ -225,10 +226,10 @@ class FoldedStage(NamedTuple):
     """The decoders of a stage of blocks, as products."""
 
     matrices: Tensor  # see ``fold``
-    first: FeedbackDecoder  # of the stage's first block, which may cross over to another stage
+    first: FeedbackDecoder  # the decoder of the stage's first block, which may lead to another stage
 
 
-def fold_stages(decoders: nn.ModuleList) -> list[FoldedStage]:
+def fold_stages(decoders: Sequence[FeedbackDecoder]) -> list[FoldedStage]:
     """All decoders, folded stage by stage, first stage first."""
     starts = [0, *(number for number, decoder in enumerate(decoders) if decoder.cross is not None)]
     ends = [*starts[1:], len(decoders)]
@@ -247,17 +248,17 @@ def feed_back_stages(stages: Sequence[FoldedStage], steered: Steered) -> list[St
 
 
 def feed_back_folded(matrices: Tensor, steered: Steered) -> list[Steered]:
-    """The signals of ``feed_back`` with one product per block, on the tokens alone that have a signal.
+    """The signals of ``feed_back`` with one product per block. Tokens without a signal are left out on a CPU.
 
     Args:
-        matrices: of the blocks of a stage, first block first, (L, D, D), as ``fold`` gives them.
+        matrices: matrices of the blocks of a stage, first block first, (L, D, D), as ``fold`` gives them.
         steered: the tokens after the stage, with a direction per image and token.
 
     Returns:
-        One signal per matrix, in their order. Where no text gives a token any scale, its direction is 0.
+        One signal per matrix, in their order. The direction of a token is 0 if all texts give it the scale 0.
     """
     directions = steered.direction.flatten(0, 1)  # (I * N, D)
-    # To tell which tokens have a signal, a host would have to wait for its GPU longer than the others' product takes.
+    # On a GPU, the host would wait longer for the list of tokens with a signal than the products of the others take.
     kept = have_signal(steered).flatten().nonzero().squeeze(-1) if directions.is_cpu else slice(None)
     rows, signals = directions[kept], []
     for matrix in matrices:
@@ -271,10 +272,10 @@ def feed_back_folded(matrices: Tensor, steered: Steered) -> list[Steered]:
 def have_signal(steered: Steered) -> Tensor:
     """Whether any text gives a token of an image a scale other than exactly 0, (I, N).
 
-    The clamp of the prior mask makes many that are; their direction does not matter.
+    The clamp of the prior mask gives many tokens the scale 0. Their direction does not matter.
 
     Args:
-        steered: with a direction per image and token.
+        steered: tokens with a direction per image and token.
     """
     images, tokens, _ = steered.direction.shape
     has_scale = (steered.scale != 0).squeeze(-1)  # (B, N), or (1, 1) for all
@@ -284,11 +285,11 @@ def have_signal(steered: Steered) -> Tensor:
     return has_scale.expand(images, tokens)
 
 
-def fold(decoders: nn.ModuleList) -> Tensor:
+def fold(decoders: Sequence[FeedbackDecoder]) -> Tensor:
     """(T_l R_l ... R_L)^T of the blocks of one stage, first block first, (L, D, D).
 
-    Where another stage lies before it, (R_1 ... R_L)^T comes first of all, (L + 1, D, D).
-    The decoders are linear: what they make of the unit vectors are the rows of the matrix.
+    In a later stage (R_1 ... R_L)^T comes before them, (L + 1, D, D). The decoders are linear, so their outputs for the
+    unit vectors are the rows of the matrix.
     """
     weight, found = decoders[0].transform.weight, []
     rows = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
@@ -307,17 +308,17 @@ class Level(NamedTuple):
     decoder: FeedbackDecoder
     input: Tensor  # (B, N, D)
     output: Tensor  # (B, N, D)
-    before: Tensor | None  # (B, N', D'), the end of the stage before, where the block begins a later one
+    before: Tensor | None  # (B, N', D'), the end of the stage before; only for the first block of a later stage
 
 
-def levels(decoders: nn.ModuleList, states: Sequence[Tensor]) -> Iterator[Level]:
+def levels(decoders: Sequence[FeedbackDecoder], states: Sequence[Tensor]) -> Iterator[Level]:
     """The blocks of a look, first block first, without gradient to its states.
 
     The decoders learn to reconstruct, but must not reshape the features they reconstruct from.
 
     Args:
-        decoders: one ``FeedbackDecoder`` per block.
-        states: of the look: z_0, and what every block, and every pooling between stages, made of the one before.
+        decoders: one per block.
+        states: states of the look: z_0, then the outputs of all blocks and of the poolings between stages, in order.
     """
     rest = iter([state.detach() for state in states])
     state = next(rest)
@@ -327,35 +328,38 @@ def levels(decoders: nn.ModuleList, states: Sequence[Tensor]) -> Iterator[Level]
         yield Level(decoder, below, state, before)
 
 
-def reconstruction_loss(decoders: nn.ModuleList, states: Sequence[Tensor]) -> Tensor:
+def reconstruction_loss(decoders: Sequence[FeedbackDecoder], states: Sequence[Tensor]) -> Tensor:
     """L_rec = sum over blocks of MSE(R_l sg(z_{l+1}), sg(z_l)) [AbS Eq. 2.14]; the mean is over elements.
 
     Poolings between stages count like blocks. Arguments are those of ``levels``.
     """
-    total = 0
+    errors = []
     for decoder, below, above, before in levels(decoders, states):
-        total = total + _squared_error(decoder.reconstruct(above), below)
-        if before is not None:
-            total = total + _squared_error(decoder.cross(below), before)
-    return total
+        errors.append(_squared_error(decoder.reconstruct(above), below))
+        if before is not None and decoder.cross is not None:
+            errors.append(_squared_error(decoder.cross(below), before))
+    return reduce(torch.add, errors)
 
 
 def transform_loss(
-    decoders: nn.ModuleList, norms: Iterable[Callable[[Tensor], Tensor]], states: Sequence[Tensor]
+    decoders: Sequence[FeedbackDecoder], norms: Iterable[Callable[[Tensor], Tensor]], states: Sequence[Tensor]
 ) -> Tensor:
     """L_T = sum over blocks of MSE(T_l sg(R_l sg(z_{l+1})), sg(norm1_l(z_l))); the mean is over elements.
 
-    What is fed back to a block's values is held to what they are made of, as L_rec holds R_l to the block's input.
+    T_l learns the input of the block's values, as R_l learns the block's input in L_rec.
 
     Args:
-        norms: what makes of the blocks' inputs that of which their values are a linear map, first block first.
+        norms: the norm before the values of each block, first block first.
 
-    The others are those of ``reconstruction_loss``.
+    The other arguments are those of ``reconstruction_loss``.
     """
-    # Only T_l learns. No torch.no_grad here: what autocast casts inside would have no gradient outside, either.
-    return sum(
-        _squared_error(decoder.transform(decoder.reconstruct(above).detach()), norm(below).detach())
-        for (decoder, below, above, _), norm in zip(levels(decoders, states), norms, strict=True)
+    # Only T_l learns. torch.no_grad would be wrong: weights that autocast casts inside lose their gradient outside.
+    return reduce(
+        torch.add,
+        (
+            _squared_error(decoder.transform(decoder.reconstruct(above).detach()), norm(below).detach())
+            for (decoder, below, above, _), norm in zip(levels(decoders, states), norms, strict=True)
+        ),
     )
 
 

@@ -1,10 +1,10 @@
-"""Reading PyTorch's own files (``.pth``, ``.pt``, ``.bin``, ``.ckpt``): tensors, numbers and texts, never code.
+"""Read PyTorch's own files (``.pth``, ``.pt``, ``.bin``, ``.ckpt``): tensors, numbers and texts, never code.
 
-``torch.load(weights_only=True)`` builds tensors and plain containers only. Empty classes stand in for the few others
-that honest files name, see ``stand_ins.py``.
+``torch.load(weights_only=True)`` builds tensors and plain containers only. Empty classes replace the few others that
+ordinary files name, see ``stand_ins.py``.
 
-Even so a file may be built to do harm: to use tuples as keys that take Python forever to hash or overflow its stack, to
-unpack to far more than its size, or to describe tensors of terabytes by a few numbers. Such files are refused first.
+A hostile file may still hold nested tuples as keys, which take Python forever to hash or overflow its stack; unpack to
+far more than its size; or describe tensors of terabytes by a few numbers. Such files are refused first.
 """
 
 import io
@@ -28,39 +28,39 @@ class ForeignObjects(InputError):
 
 
 MAX_TUPLE_PARTS = 10_000
-"""Of a tuple with all tuples in it; shapes and the like have a few."""
+"""Most parts of a tuple, nested tuples included. Ordinary tuples, such as shapes, have a few."""
 MAX_AMPLIFICATION = 4
-"""How many times the file's size its tensors may take; tied weights, once written, become two."""
+"""Largest ratio of the size of all tensors to the size of the file. Tied weights count twice and are written once."""
 
 
 def load_torch_file(path: Path) -> Any:
-    """What a file of ``torch.save`` holds.
+    """The content of a file of ``torch.save``.
 
     Raises:
-        ForeignObjects: there are objects in it that nothing of this project needs.
-        InputError: it is no such file, is damaged, or made to do harm.
+        ForeignObjects: it holds objects that this project does not need.
+        InputError: it is no such file, is damaged, or hostile.
     """
     try:
         names = _check_pickles(path)
         with torch.serialization.safe_globals(stand_ins(names)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The optimizer's state, twice the size of the weights, stays on disk where the format allows it.
+            # If the format allows it, the optimizer's state stays on disk. It is twice the size of the weights.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except InputError:
         raise
-    except Exception as error:  # bytes that mean nothing make the unpickler fail in every way there is
+    except Exception as error:  # random bytes make the unpickler raise all kinds of errors
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
             reason = f"refused, it holds {foreign[1]}, which is no tensor, number or text; nothing of it was run"
             raise ForeignObjects(f"{path}: {reason}") from error
-        if isinstance(error, pickle.UnpicklingError):  # the library's own words advise to load it unsafely
+        if isinstance(error, pickle.UnpicklingError):  # the library's message advises to load the file unsafely
             reason = "refused, it holds more than tensors, numbers and texts, or is damaged; nothing of it was run"
             raise ForeignObjects(f"{path}: {reason}") from error
         raise InputError(f"{path}: not a PyTorch checkpoint, or cut short") from error
 
 
 def names_and_tensors(state: Any, path: Path) -> dict[str, Tensor]:
-    """Part of what ``load_torch_file`` gave, if it is names and tensors; no two of them share storage afterwards.
+    """Names and tensors out of the result of ``load_torch_file``. No two of the tensors share storage.
 
     Raises ``InputError`` for anything else, and for tensors far larger than their file.
     """
@@ -76,7 +76,7 @@ def names_and_tensors(state: Any, path: Path) -> dict[str, Tensor]:
 
 
 def form(value: object) -> str:
-    """What a part of a file is, for messages."""
+    """A description of a part of a file, for messages."""
     if isinstance(value, dict):
         return f"entries such as {', '.join(f'{key!r:.60}' for key in list(value)[:3])}" if value else "nothing"
     return "nothing" if value is None else f"an object of type {type(value).__name__}"
@@ -88,9 +88,9 @@ def _is_archive(path: Path) -> bool:
 
 
 def _check_pickles(path: Path) -> set[tuple[str, str]]:
-    """Refuse compressed archives, which PyTorch does not write, and pickles with endless tuples.
+    """Refuse compressed archives, which PyTorch does not write, and pickles with deeply nested tuples.
 
-    Returns the classes and functions that the others name, as (module, name).
+    Returns the classes and functions that the pickles name, as (module, name).
     """
     names: set[tuple[str, str]] = set()
     if not _is_archive(path):
@@ -112,8 +112,8 @@ _MARK = pickletools.markobject
 
 
 def _check_tuples(stream: BinaryIO, path: Path, names: set[tuple[str, str]]) -> None:
-    """Follow a pickle without building anything, counting the parts of every tuple and noting what it names."""
-    sizes: list[Any] = []  # what would be on the stack: parts of tuples, 1 for all else
+    """Read a pickle without building anything. Count the parts of every tuple and collect the named classes."""
+    sizes: list[Any] = []  # of the objects that would be on the stack: parts of tuples, 1 for other objects
     memo: dict[Any, Any] = {}
     try:
         for opcode, argument, _ in pickletools.genops(stream):
@@ -125,12 +125,12 @@ def _check_tuples(stream: BinaryIO, path: Path, names: set[tuple[str, str]]) -> 
                 raise InputError(f"{path}: refused, it holds tuples in tuples without end; nothing of it was run")
     except InputError:
         raise
-    except Exception:  # no pickle, or a damaged one: the unpickler refuses it at the same place
+    except Exception:  # no pickle, or a damaged one; the unpickler will refuse it at the same place
         return
 
 
 def _follow(opcode: pickletools.OpcodeInfo, argument: Any, sizes: list[Any], memo: dict[Any, Any]) -> None:
-    """Do to the stack of sizes what the unpickler does to its stack, as far as it knows the operation."""
+    """Apply one operation of the unpickler to the stack of sizes."""
     if opcode.name in ("BINPUT", "LONG_BINPUT"):
         memo[argument] = sizes[-1]
         return
@@ -150,7 +150,7 @@ def _follow(opcode: pickletools.OpcodeInfo, argument: Any, sizes: list[Any], mem
 
 
 def _with_own_storage(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors; ``rank_output`` of the retrieval models, for one, is a row of ``itm_score``."""
+    """Copy tensors that share storage. ``rank_output`` of the retrieval models, for one, is a row of ``itm_score``."""
     own, taken = {}, set()
     for key, value in state.items():
         storage = value.untyped_storage()

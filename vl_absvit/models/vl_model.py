@@ -15,11 +15,11 @@ from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 from vl_absvit.hub import find
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
-from vl_absvit.models.looks import FirstLook, TwoLooks, VisualEncoder
+from vl_absvit.models.looks import FirstLook, TwoLooks, VisionModel, VisualEncoder
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
 
@@ -37,7 +37,7 @@ class Texts(NamedTuple):
 
     tokens: Tensor  # (B, T, text width)
     is_token: Tensor  # (B, T), True at real tokens
-    prior: Tensor | None  # (B, D); None where the vision uses none and nothing is compared with it
+    prior: Tensor | None  # (B, D); None if the vision uses no prior and nothing is compared with it
 
     def take(self, rows: Tensor) -> "Texts":
         """The texts of these rows."""
@@ -45,25 +45,25 @@ class Texts(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Which text is read about which image."""
+    """Pairs of a text and an image."""
 
     texts: Texts  # of B pairs
-    image_index: Tensor | None  # (B,) row of the images each text is about; None means B = I in the same order
+    image_index: Tensor | None  # (B,), row of the image of each text; None means B = I in the same order
 
 
 class VLOutput(NamedTuple):
-    """What one forward pass gives, for B pairs of text and image."""
+    """The result of one forward pass, for B pairs of text and image."""
 
-    logits: Tensor | MatchScores  # the head's: (B, A) for VQA
-    prior: Tensor | None  # (B, D); None where the vision uses none and nothing is compared with it
-    looks: TwoLooks  # the first of I images, the second of B pairs (of I images where no text has a say)
-    reconstruction: Tensor | None  # (), the reconstruction loss if asked for
-    text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if asked for
-    transform: Tensor | None = None  # (), the transform loss if asked for
+    logits: Tensor | MatchScores  # of the head: (B, A) for VQA
+    prior: Tensor | None  # (B, D); None if the vision uses no prior and nothing is compared with it
+    looks: TwoLooks  # the first look at I images; the second for B pairs, or I images if texts do not change it
+    reconstruction: Tensor | None  # (), the reconstruction loss if requested
+    text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if requested
+    transform: Tensor | None = None  # (), the transform loss if requested
 
 
 class VLAbSViT(
-    nn.Module,
+    VisionModel,
     PyTorchModelHubMixin,
     library_name="vl_absvit",
     tags=["visual-question-answering", "image-text-retrieval", "absvit"],
@@ -74,13 +74,13 @@ class VLAbSViT(
     Args:
         vision: the visual encoder, AbSViT or one of its baselines.
         text: the text encoder.
-        prior: sentence vector to prior; a vision that uses none may go without.
-        pool: what stands for an image where priors are compared with first looks.
+        prior: maps sentence vectors to priors; None if the vision uses no prior.
+        pool: pooling of an image's first look where priors are compared with it.
         fusion: the fusion encoder.
-        head: pooled fusion features (B, 2 x fusion width) to logits.
-        padded_length: tokens that every text is padded to before its sentence vector is taken, where that counts
-            padding (``padded_mean``); else None.
-        architecture: everything needed to build the same modules again, as JSON; saved as ``config.json``.
+        head: maps pooled fusion features (B, 2 x fusion width) to logits.
+        padded_length: tokens to which texts are padded if the sentence vector counts padding (``padded_mean``); else
+            None.
+        architecture: everything that is needed to build the same modules, as JSON; saved as ``config.json``.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class VLAbSViT(
             images: distinct images of the batch, (I, 3, height, width).
             token_ids: text ids, (B, T).
             is_token: True at real tokens, (B, T).
-            image_index: row of ``images`` each text is about, (B,); None means B = I in the same order.
-            pair: instead of ``image_index``, chooses the pairs from the encoded texts and the first look, and may add
-                looks at further images to that.
+            image_index: row of ``images`` for each text, (B,); None means B = I in the same order.
+            pair: replaces ``image_index``: makes pairs of the encoded texts and the first look, and may add looks at
+                further images.
             need_reconstruction: also compute the decoders' reconstruction loss, if there are decoders.
-            need_transform: and their transform loss.
+            need_transform: also compute their transform loss.
         """
         texts = self.encode_texts(token_ids, is_token)
         first = self.vision.look_once(images)
@@ -133,20 +133,21 @@ class VLAbSViT(
         out = self.read(first, pairs)
         if not (self.vision.feeds_back and (need_reconstruction or need_transform)):
             return out
+        assert out.looks.second is not None, "variants that feed back look twice"
         states = out.looks.second.states
-        if out.looks.prior_mask is None:  # rows are images: those of the batch, whatever else was looked at
+        if out.looks.prior_mask is None:  # rows are images; those that ``pair`` added do not count
             states = [state[: len(images)] for state in states]
         losses = self.vision.decoder_losses(states, need_reconstruction, need_transform)
         return out._replace(**losses._asdict())
 
     def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
-        """Token vectors and priors of texts (B, T), which no image changes."""
+        """Token vectors and priors of texts (B, T). They do not depend on images."""
         length, missing = token_ids.shape[1], max(0, (self.padded_length or 0) - token_ids.shape[1])
         padded_ids = F.pad(token_ids, (0, missing), value=self.text.roberta.config.pad_token_id)
         padded_is_token = F.pad(is_token, (0, missing))
         tokens = self.text(padded_ids, padded_is_token)
         prior = None
-        if self.prior is not None:  # batches are padded to a multiple of their own, which may be longer, too
+        if self.prior is not None:  # a batch may be padded to more than ``padded_length``
             prior = self.prior(tokens[:, : self.padded_length], padded_is_token[:, : self.padded_length])
         return Texts(tokens[:, :length], is_token, prior)
 
@@ -155,11 +156,11 @@ class VLAbSViT(
         return prior_similarity(prior, first.tokens, self.pool, first.prefix_tokens)
 
     def read(self, first: FirstLook, pairs: Pairs, need_weights: bool = False) -> VLOutput:
-        """Look again with each text in mind, fuse what is seen with what is read, and judge."""
+        """Look again with the prior of each text, fuse the tokens of image and text, and apply the head."""
         return self.judge(self.vision.look_again(first, pairs.texts.prior, pairs.image_index), pairs, need_weights)
 
     def judge(self, looks: TwoLooks, pairs: Pairs, need_weights: bool = False) -> VLOutput:
-        """The part of ``read`` after both looks.
+        """The part of ``read`` after both looks: fusion and head.
 
         With ``need_weights`` the fusion also gives the attention of text to image tokens.
         """
@@ -169,9 +170,9 @@ class VLAbSViT(
         return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
 
     def save_weights(self, folder: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into an existing folder; ``from_pretrained`` reads them.
+        """Write ``config.json`` and ``model.safetensors`` into an existing folder. ``from_pretrained`` reads them.
 
-        Evaluation and finetuning need more, which the run of a task saves beside: tokenizer, preprocessing, answers.
+        Evaluation and finetuning also need tokenizer, preprocessing and answers, which a task saves beside them.
         """
         (folder / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")
         super()._save_pretrained(folder)
@@ -180,14 +181,14 @@ class VLAbSViT(
         self.save_weights(save_directory)
 
     def push_to_hub(self, repo_id: str, **_: object) -> str:
-        """Refuse: a model alone cannot answer; ``scripts/push_to_hub.py`` uploads a whole checkpoint folder."""
+        """Refuse, because a model alone cannot be evaluated. ``push_to_hub.py`` uploads a whole checkpoint folder."""
         raise InputError(
             f"{repo_id}: a model alone has no tokenizer, preprocessing or answers, so that nobody could evaluate it; "
             "python scripts/push_to_hub.py --checkpoint FOLDER uploads all of a run's checkpoint"
         )
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # checkpoints hold all arguments of the constructor
         cls,
         name: str | Path,
         *,
@@ -203,10 +204,10 @@ class VLAbSViT(
 
         Args:
             name: its folder, or its name on the hub, ``lab/absvit-vqa`` or ``lab/absvit-vqa@REVISION``.
-            revision: branch, tag or commit on the hub, where the name has none.
+            revision: branch, tag or commit on the hub, if the name has none.
             map_location: device to load to.
-            strict: whether every weight must be there and known.
-            cache_dir, token, local_files_only, force_download: as ``huggingface_hub.snapshot_download`` takes them.
+            strict: whether missing and unknown weights are errors.
+            cache_dir, token, local_files_only, force_download: as in ``huggingface_hub.snapshot_download``.
 
         Raises:
             InputError: there is no such model, or its weights do not fit its architecture.
@@ -216,8 +217,10 @@ class VLAbSViT(
         )
 
         wanted = name if revision is None else f"{name}@{revision}"
-        hub = dict(cache_dir=cache_dir, token=token, local_files_only=local_files_only, force_download=force_download)
-        folder = find(wanted, "model", only=(CONFIG_NAME, SAFETENSORS_SINGLE_FILE), **hub).path
+        folder = find(
+            wanted, "model", only=(CONFIG_NAME, SAFETENSORS_SINGLE_FILE), cache_dir=cache_dir, token=token,
+            local_files_only=local_files_only, force_download=force_download,
+        ).path  # fmt: skip
         try:
             config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         except OSError as error:
@@ -225,12 +228,12 @@ class VLAbSViT(
             raise InputError(f"{wanted}: no {CONFIG_NAME} there ({error.strerror}); expected {expected}") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{folder / CONFIG_NAME}: expected JSON: {error}") from error
-        model = build_from_architecture(config, where=f"{folder / CONFIG_NAME}")
+        model = build_from_architecture(config, location=f"{folder / CONFIG_NAME}")
         weights = folder / SAFETENSORS_SINGLE_FILE
         try:
             model = cls._load_as_safetensor(model, str(weights), "cpu", strict).eval()
         except (OSError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             raise InputError(
                 f"{weights}: does not fit the architecture in {CONFIG_NAME} beside it: {reason}"
             ) from error

@@ -1,4 +1,4 @@
-"""Named tensors from a file or a folder of weights, whatever program wrote it; nothing is unpickled but tensors."""
+"""Read named tensors from a file or a folder of weights of any program. Only tensors are unpickled."""
 
 import json
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ IN_FOLDERS = (
 )  # fmt: skip
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
-"""Of files of ``torch.save``, whatever their names; a file named ``.safetensors`` has to be one."""
+"""First bytes of files of ``torch.save``, whatever their names. A file named ``.safetensors`` has to be one."""
 ENTRIES = ("model", "state_dict", "model_state_dict", "model_state", "teacher", "student", "module")
-"""Under which training programs keep the weights beside the rest; the first that is there. DINO's own evaluation reads
-the teacher, too."""
+"""Keys under which training programs save weights; the first one that exists counts. As in DINO's own evaluation, the
+teacher comes before the student."""
 MAX_INDEX_BYTES = 16 << 20
 
 
 class Weights(NamedTuple):
-    """What was read."""
+    """Weights that were read."""
 
     state: dict[str, Tensor]
-    source: str  # the file or files, and which entry of them
+    source: str  # the file or files, and the entry in them
 
 
 def read_weights(path: Path, option: str) -> Weights:
-    """The tensors of a file, or of a folder as this project and transformers write them (in parts, too).
+    """The tensors of a file, or of a folder that this project or transformers wrote, whole or in parts.
 
     Args:
-        option: of the config, named in errors.
+        option: option of the config, for messages.
 
     Raises:
-        InputError: there is no such file, or it holds anything but names and tensors.
+        InputError: there is no such file, or it holds other things than names and tensors.
     """
     file = next((path / name for name in IN_FOLDERS if (path / name).is_file()), None) if path.is_dir() else path
     if file is None:
@@ -84,16 +84,16 @@ def _read_torch(file: Path) -> Weights:
 
 
 def _unwrap(content: Any) -> tuple[Any, str]:
-    """The names and tensors among what a training program saved, and in words where they were."""
+    """The names and tensors in a training program's file, and words for the entry that holds them."""
     path: list[str] = []
     others: list[str] = []
     while isinstance(content, dict) and len(path) < len(ENTRIES):
-        there = [key for key in ENTRIES if isinstance(content.get(key), Mapping)]
-        if not there:
+        present = [key for key in ENTRIES if isinstance(content.get(key), Mapping)]
+        if not present:
             break
-        others += there[1:]
-        path.append(there[0])
-        content = content[there[0]]
+        others += present[1:]
+        path.append(present[0])
+        content = content[present[0]]
     if not path:
         return content, ""
     unread = f", not {', '.join(map(repr, others))}" if others else ""
@@ -101,7 +101,7 @@ def _unwrap(content: Any) -> tuple[Any, str]:
 
 
 def _read_parts(index: Path) -> Weights:
-    """Weights in several files, which an index names."""
+    """Weights in several files, which an index lists."""
     names = _part_names(index)
     state: dict[str, Tensor] = {}
     for name in names:
@@ -116,7 +116,7 @@ def _read_parts(index: Path) -> Weights:
 
 
 def _part_names(index: Path) -> list[str]:
-    """The files that an index names, which are beside it."""
+    """The files that an index lists, which must lie beside it."""
     try:
         text = index.read_bytes()[: MAX_INDEX_BYTES + 1]
         content = json.loads(text)

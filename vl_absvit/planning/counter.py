@@ -1,5 +1,6 @@
 """Memory and operations of a run's training steps, counted on fake tensors."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from vl_absvit.config import TaskConfig
+from vl_absvit.config import Precision, TaskConfig
 from vl_absvit.planning.simulation import cuda_kernels, one_of
 from vl_absvit.planning.step import build_model, look_ahead, make_batch, run_pass
 from vl_absvit.planning.tally import Rehearsed, Tally
@@ -69,13 +70,13 @@ class Counter:
         """Bytes of the gradients of all trainable parameters."""
         return sum(p.nbytes for p in self._model.parameters() if p.requires_grad)
 
-    def count(self, samples: int, passes: int, *, precision: str, checkpointing: bool) -> Step:
+    def count(self, samples: int, passes: int, *, precision: Precision, checkpointing: bool) -> Step:
         """One optimizer step.
 
         Args:
             samples: of a micro-batch of the process.
             passes: forward and backward passes, each of a micro-batch.
-            precision: ``fp32`` or ``bf16``, in place of the config's.
+            precision: in place of the config's.
             checkpointing: recompute activations of the vision blocks, in place of the config's.
         """
         config, model = replace(self._config, run=replace(self._config.run, precision=precision)), self._model
@@ -87,7 +88,7 @@ class Counter:
                 resident += self._give_gradients()
         with self._mode, processes, self._kernels(), Tally(resident) as tally:
             batches = [make_batch(config, self._facts, samples, CPU) for _ in range(passes)]
-            ahead = [None]
+            ahead: Sequence[Any] = [None]
             if passes > 1:
                 ahead = look_ahead(config, self._facts, _rehearsed(model, tally, passes), batches)
                 if self._processes == 1:  # all passes but the first find gradients

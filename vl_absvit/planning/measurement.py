@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from vl_absvit.config import TaskConfig
+from vl_absvit.config import Precision, TaskConfig
 from vl_absvit.planning.counter import Counter
 from vl_absvit.planning.step import bare_task, build_model, make_batch, run_pass
 from vl_absvit.tasks.facts import Facts
@@ -78,10 +78,11 @@ def measure_step(config: TaskConfig, facts: Facts, samples: int, device: torch.d
 
 
 def hold_against_count(
-    config: TaskConfig, facts: Facts, samples: int, device: torch.device, precision: str
+    config: TaskConfig, facts: Facts, samples: int, device: torch.device, precision: Precision
 ) -> dict[str, object]:
     """The result of ``measure_step`` in another precision, and the counts for the same step."""
-    counter, checkpointing = Counter(config, facts, device.type), config.vision.gradient_checkpointing
+    counter = Counter(config, facts, "cuda" if device.type == "cuda" else "cpu")
+    checkpointing = config.vision.gradient_checkpointing
     counted = counter.count(samples, 1, precision=precision, checkpointing=checkpointing)
     step = measure_step(replace(config, run=replace(config.run, precision=precision)), facts, samples, device)
     return {
@@ -112,4 +113,6 @@ def _now(device: torch.device) -> float:
 
 def _status(entry: str) -> int:
     """Bytes that the kernel names in the process's status."""
-    return 1024 * int(re.search(rf"{entry}:\s+(\d+) kB", (PROCESS / "status").read_text())[1])
+    found = re.search(rf"{entry}:\s+(\d+) kB", (PROCESS / "status").read_text())
+    assert found is not None, f"Linux names {entry} in {PROCESS / 'status'}"
+    return 1024 * int(found[1])

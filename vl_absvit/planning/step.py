@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vl_absvit.config import TaskConfig
+from vl_absvit.models.looks import VisionModel
 from vl_absvit.tasks.base import Task, freeze_zero_rates
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.registry import task_of
@@ -21,7 +22,7 @@ def find_facts(config: TaskConfig, samples: int | None = None) -> Facts:
     return facts if samples is None else facts._replace(samples=samples)
 
 
-def build_model(config: TaskConfig, facts: Facts) -> nn.Module:
+def build_model(config: TaskConfig, facts: Facts) -> VisionModel:
     """The model that a run of ``config`` trains, with random weights, in training mode."""
     model = task_of(config).random_model(config, facts)
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
@@ -49,4 +50,4 @@ def look_ahead(config: TaskConfig, facts: Facts, model: Any, batches: Sequence[A
 def run_pass(config: TaskConfig, facts: Facts, model: nn.Module, batch: Any, ahead: Any = None) -> None:
     """Forward and backward pass of one micro-batch; gradients are added to those that are there."""
     terms = bare_task(config, facts, model).losses(model, batch, ahead)
-    sum(terms.values()).backward()
+    torch.stack(list(terms.values())).sum().backward()

@@ -37,9 +37,13 @@ class Tally(TorchDispatchMode):
         self.live = self.peak = self.flops = 0
         self._formulas = flop_counter().flop_registry
         self._resident = [tensor.untyped_storage() for tensor in resident]  # kept, so that no other takes their place
-        self._known = {storage._cdata: storage for storage in self._resident}
+        self._known: dict[int, torch.UntypedStorage | weakref.ref[torch.UntypedStorage]] = {
+            storage._cdata: storage for storage in self._resident
+        }
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and isinstance(args[0], FakeTensor) and args[0].constant is None:
             return 0

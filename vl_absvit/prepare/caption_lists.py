@@ -1,12 +1,12 @@
-"""Lists of captions in the forms that go around beside Karpathy's: each caption checked.
+"""Read lists of captions in common forms other than Karpathy's, and check every caption.
 
-- Flickr's own: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``, ``Flickr8k.token.txt``).
-- Tables: ``image_name| comment_number| comment`` (``results.csv``) or ``image,caption`` (``captions.txt``,
-  ``flickr30k_test_karpathy.txt``), with a header; tabs and semicolons divide, too.
-- ALBEF's, BLIP's and LAVIS's: a JSON list of ``{"image": path, "caption": text or list of texts}`` for each split.
-- Lists of a split's images, one name a line (``Flickr_8k.trainImages.txt``).
+- Flickr's form: ``1000092795.jpg#0<TAB>caption`` (``results_20130124.token``, ``Flickr8k.token.txt``).
+- Tables with a header: ``image_name| comment_number| comment`` (``results.csv``) or ``image,caption``
+  (``captions.txt``, ``flickr30k_test_karpathy.txt``); tabs and semicolons may separate cells, too.
+- The form of ALBEF, BLIP and LAVIS: a JSON list of ``{"image": path, "caption": text or list of texts}`` per split.
+- Lists of a split's images, one name per line (``Flickr_8k.trainImages.txt``).
 
-All know an image by its file.
+All of them name an image by its file.
 """
 
 import re
@@ -32,7 +32,7 @@ _FORMS = "1.jpg#0<TAB>caption, or a header image_name| comment_number| comment o
 class ListedCaption(NamedTuple):
     """One caption of a list."""
 
-    file: str  # of the image, as the data set has it: "flickr30k-images/1000092795.jpg"
+    file: str  # the image's official file: "flickr30k-images/1000092795.jpg"
     number: int | None  # see ``CaptionLine``
     caption: str
     is_repaired: bool = False
@@ -42,7 +42,7 @@ def read_captions(path: Path, dataset: str) -> Iterator[ListedCaption]:
     """The captions of a list, in its order.
 
     Raises:
-        InputError: names the file, the line or record, and what is wrong with it.
+        InputError: the list has a fault; the message names file, line or record, and fault.
     """
     is_json = path.name.removesuffix(".gz").endswith(".json")
     read_list = CAPTION_SETS[dataset].read_list or (_of_records if is_json else _of_lines)
@@ -53,10 +53,10 @@ def read_captions(path: Path, dataset: str) -> Iterator[ListedCaption]:
 
 
 def read_splits(paths: Sequence[Path], dataset: str) -> dict[str, str]:
-    """Image file -> split, from lists of the images of one split each; a name without ending is that of a JPEG.
+    """Image file -> split, from one list of images per split. Names without an ending get ``.jpg``.
 
     Raises:
-        InputError: the name of a list does not tell its split, or an image is in two.
+        InputError: the name of a list does not contain its split, or an image is in two lists.
     """
     split_of: dict[str, str] = {}
     for path in paths:
@@ -71,10 +71,10 @@ def read_splits(paths: Sequence[Path], dataset: str) -> dict[str, str]:
 
 
 def split_of_list(path: Path, dataset: str) -> str:
-    """The split that the name of a list tells of.
+    """The split that the name of a list contains.
 
     Raises:
-        InputError: it tells of none or of several, or of one that the data set does not have.
+        InputError: it contains none, several, or one that the data set does not have.
     """
     split, splits = split_in(path.name), CAPTION_SETS[dataset].images
     if split not in splits:
@@ -87,11 +87,13 @@ def split_of_list(path: Path, dataset: str) -> str:
 
 def coco_id(file: str) -> int:
     """The id in the official name of one of COCO's images."""
-    return int(_COCO_FILE.fullmatch(PurePosixPath(file).name)[2])
+    found = _COCO_FILE.fullmatch(PurePosixPath(file).name)
+    assert found is not None, f"{file} is no official name of COCO's"
+    return int(found[2])
 
 
 def _official(name: str, dataset: str, location: str) -> str:
-    """The file of an image as the data set has it, from a name or a path that anybody may have put before it."""
+    """The official file of an image, out of its name or any path to it."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
     if not is_inside(PurePosixPath(path.name)):
         raise InputError(f"{location}: expected the file of an image, got {name!r:.60}")
@@ -120,11 +122,10 @@ def _of_records(path: Path) -> Iterator[CaptionLine]:
 def _of_lines(path: Path) -> Iterator[CaptionLine]:
     lines = read_lines(path)
     location, first = next(lines, (f"{path}: line 1", ""))
-    if _TOKEN.fullmatch(first):
-        read: Callable[[str], tuple | None] = _token
-        yield CaptionLine(location, *_token(first))
-    else:
-        read = _table(first, location)
+    token = _token(first)
+    read = _table(first, location) if token is None else _token
+    if token is not None:
+        yield CaptionLine(location, *token)
     for location, line in lines:
         row = read(line)
         if row is None:
@@ -132,20 +133,24 @@ def _of_lines(path: Path) -> Iterator[CaptionLine]:
         yield CaptionLine(location, *row)
 
 
-def _token(line: str) -> tuple[str, int, str, bool] | None:
+_Row = tuple[str, int | None, str, bool]
+"""Name, number, caption, and whether the line was repaired."""
+
+
+def _token(line: str) -> _Row | None:
     found = _TOKEN.fullmatch(line)
-    return found and (found[1], int(found[2]), found[3], False)
+    return (found[1], int(found[2]), found[3], False) if found else None
 
 
-def _table(header: str, location: str) -> Callable[[str], tuple | None]:
-    """What reads the lines below a header: name, number, caption, whether it was repaired; None if it cannot."""
+def _table(header: str, location: str) -> Callable[[str], _Row | None]:
+    """A function that reads a line below this header, or gives None if the line has another form."""
     mark = next((mark for mark in "|\t;" if mark in header), ",")
     columns = [_unquoted(column).lower() for column in header.split(mark)]
     is_numbered = len(columns) == 3 and columns[1] in _NUMBER_COLUMNS
     if not (columns[0] in _IMAGE_COLUMNS and columns[-1] in _CAPTION_COLUMNS and (is_numbered or len(columns) == 2)):
         raise InputError(f"{location}: expected {_FORMS}; got {header!r:.80}")
 
-    def read(line: str) -> tuple[str, int | None, str, bool] | None:
+    def read(line: str) -> _Row | None:
         name, *cells = line.split(mark, len(columns) - 1)
         name = _unquoted(name)
         if not is_numbered:
@@ -161,7 +166,7 @@ def _table(header: str, location: str) -> Callable[[str], tuple | None]:
 
 
 def _unquoted(cell: str) -> str:
-    """A cell as CSV writes one that holds its own mark; other quotation marks belong to the caption."""
+    """A cell without the quotation marks that CSV puts around cells. Other quotation marks belong to the caption."""
     cell = cell.strip()
     is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
     return cell[1:-1].replace('""', '"') if is_quoted else cell

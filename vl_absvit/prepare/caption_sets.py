@@ -1,4 +1,4 @@
-"""The caption data sets that are known."""
+"""The known caption data sets."""
 
 import re
 
@@ -16,9 +16,9 @@ _WORD = re.compile(r"[A-Z]?[a-z]+")
 
 
 def split_in(name: str) -> str | None:
-    """The split that the name of a file tells of; None if it tells of none or of several.
+    """The split in the name of a file; None if there is none, or several.
 
-    ``flickr30k_train.json``, ``coco_karpathy_val.json``, ``test.json``, ``Flickr_8k.devImages.txt``.
+    Examples: ``flickr30k_train.json``, ``coco_karpathy_val.json``, ``test.json``, ``Flickr_8k.devImages.txt``.
     """
     words = (word.lower() for word in _WORD.findall(name))
     found = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}

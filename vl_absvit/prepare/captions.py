@@ -1,8 +1,7 @@
-"""Captions of Flickr30K, Flickr8k or COCO, in the forms that go around, to the folder that training reads."""
+"""From captions of Flickr30K, Flickr8k or COCO, in their common forms, to the folder that training reads."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,28 @@ _SCHEMA = pa.schema(
         ("caption_id", pa.int64()),
         ("image_id", pa.int64()),
         ("caption", pa.string()),
-        ("is_first", pa.bool_()),  # no earlier caption of the image says the same
+        ("is_first", pa.bool_()),  # no earlier caption of the image has the same text
     ]
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionOptions:
-    """What the prepared folder depends on."""
+    """The options that the prepared folder depends on."""
 
     dataset: str
-    """A name of ``caption_sets.CAPTION_SETS``."""
+    """A key of ``caption_sets.CAPTION_SETS``."""
     root: Path
-    """Folder that the images lie below."""
+    """Folder of the images, at any depth."""
     karpathy: Path | None = None
-    """``dataset_flickr30k.json`` or its like, plain or gzipped: captions and splits, or splits alone beside
-    ``captions``."""
+    """``dataset_flickr30k.json`` or a file like it, plain or gzipped. It holds captions and splits; with ``captions``
+    only its splits count."""
     captions: Sequence[Path] = ()
-    """Lists of captions; the splits come from ``karpathy`` or ``splits``, else from the names of the lists."""
+    """Lists of captions. Splits come from ``karpathy`` or ``splits``, or else from the names of the lists."""
     splits: Sequence[Path] = ()
-    """Lists of the images of one split each."""
+    """Lists of images, one per split."""
     images: Path | None = None
-    """Folder that the images lie below, where that is not ``root``."""
+    """Folder of the images, if it is not ``root``."""
     embed_images: bool = False
     allow_missing_images: bool = False
 
@@ -75,15 +74,15 @@ class CaptionOptions:
 
     @property
     def folder(self) -> Path:
-        """The folder that the images lie below."""
+        """The folder of the images."""
         return self.root if self.images is None else self.images
 
 
 def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dict[str, Any]:
-    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+    """Prepare ``output`` and return its manifest. A finished ``output`` is only compared with the request.
 
     Raises:
-        InputError: something is wrong with the files, or ``output`` is there from other options or other files.
+        InputError: the files have a fault, or ``output`` was made with other options or from other files.
     """
     if not options.folder.is_dir():
         raise InputError(f"{options.folder}: no such folder; expected the images of {options.dataset} there")
@@ -92,7 +91,7 @@ def prepare_captions(options: CaptionOptions, output: Path, workers: int) -> dic
             raise InputError(f"{file}: no such file")
 
     def finder(root: Path, files: Iterable[str]) -> Finder:
-        """COCO's images are found by their ids, others by their names."""
+        """A finder by id for COCO's images, or by name for others."""
         files = list(files)
         by_id = options.described.is_on_coco and all(map(is_named_as_cocos, files))
         return CocoImages(root) if by_id else NamedImages(root, files)
@@ -109,9 +108,8 @@ class CaptionSource(Source):
     def __init__(self, options: CaptionOptions) -> None:
         self._options = options
 
-    @cached_property
     def request(self) -> dict[str, Any]:
-        """Where the images are, the options, the content of the files."""
+        """The folder of images, the options and the content of the files."""
         options = self._options
         settings: dict[str, Any] = {name: asdict(options)[name] for name in ("embed_images", "allow_missing_images")}
         if not options.karpathy:
@@ -121,7 +119,7 @@ class CaptionSource(Source):
         return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
 
     def read(self) -> Records:
-        """The captions of every split in the order of the file, repeated ones among them."""
+        """The captions of every split, repeated ones included, in the order of the file."""
         options, ids, listed = self._options, None, None
         if options.karpathy:
             ids, captioned = read_images(options.karpathy, options.dataset)
@@ -151,10 +149,10 @@ class CaptionSource(Source):
         )
 
     def _oddities(self, listed: ListedImages, divided: Sequence[CaptionedImage]) -> list[str]:
-        """Words for what was mended in lists and what was left out.
+        """Warnings about lines of lists that were mended, and about images that are left out.
 
         Raises:
-            InputError: nothing is left.
+            InputError: no image is left.
         """
         options = self._options
         lists = ", ".join(path.name for path in options.captions)
@@ -173,17 +171,17 @@ class CaptionSource(Source):
         return warnings
 
     def check(self, journal: Journal, images: Images) -> None:
-        """Some image is there.
+        """Refuse a folder without any of the images.
 
         Raises:
-            InputError: none is.
+            InputError: all images are missing.
         """
         if len(images.missing) == len(images.files):
             looked_for = images.finder.looked_for(images.files[images.missing[0]])
             raise InputError(f"none of the images is there: {looked_for}; nothing would be left")
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
-        """One table per split that has captions, without those that repeat another one of the same image."""
+        """Write a table for each split that has captions. Repeated captions of an image are left out."""
         counts = {}
         for split, table in records.splits.items():
             usable = table.filter(pa.array(images.are_usable(table.column("image_id").to_numpy())))
@@ -246,7 +244,7 @@ def _repetitions(splits: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _deviations(splits: dict[str, dict[str, int]], options: CaptionOptions) -> list[str]:
-    """Words for every split that is not as large as the official one."""
+    """Warnings about splits whose size is not the official one."""
     warnings = []
     for split, expected in options.described.images.items():
         images = splits[split]["images"] if split in splits else 0

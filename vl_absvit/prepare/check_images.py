@@ -1,10 +1,10 @@
-"""Decode every image once before training does, in several processes, and say which are missing or bad and why."""
+"""Decode every image once before training, in several processes, and report missing and bad ones with reasons."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -27,19 +27,21 @@ _TOPIC = "image"  # of the journal
 
 
 class Finder(Protocol):
-    """What finds the files of images below a folder."""
+    """Finds the files of images below a folder."""
 
-    has_pictures: bool  # of any name
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is any picture, whatever its name."""
 
     def find(self, file: str) -> str | None:
-        """Where the image of an official name is, relative to the folder; None if it is nowhere."""
+        """Path of the image with an official name, relative to the folder; None if there is none."""
 
     def looked_for(self, file: str) -> str:
-        """Words for where a file that is missing was looked for, and what would have fitted."""
+        """Words about a missing file: the places that were searched, and a folder that would fit."""
 
 
 class CheckedImage(NamedTuple):
-    """What became of one image: it has a size, or a reason why it has none."""
+    """The result for one image: a size, or the reason why the image is bad."""
 
     image_id: int
     size: tuple[int, int] | None  # width and height in pixels
@@ -47,13 +49,13 @@ class CheckedImage(NamedTuple):
 
 
 class Images:
-    """The images of a data set by id, and what became of each.
+    """The images of a data set by id, and the results of checking them.
 
     Attributes:
         files: image id -> file relative to ``raw``; ids ascend.
-        sizes: image id -> width and height in pixels, of the images that were found good.
-        missing: ids of the images that have no file.
-        bad: image id -> reason.
+        sizes: image id of a good image -> width and height in pixels.
+        missing: ids of the images without a file.
+        bad: image id of a bad image -> reason.
     """
 
     def __init__(self, raw: Path, official: Mapping[int, str], finder: Finder, row_type: str) -> None:
@@ -61,7 +63,7 @@ class Images:
         Args:
             raw: folder of the images.
             official: image id -> official file.
-            row_type: what is about images: "questions" or "captions".
+            row_type: "questions" or "captions", for messages.
 
         Raises:
             InputError: the name of a file is not in UTF-8.
@@ -71,21 +73,21 @@ class Images:
         for file in self.files.values():
             if not file.isascii():
                 check_name(raw / file)
-        # Quick, so that nobody waits for the decoding to learn of it.
+        # Missing files are reported before the slow decoding begins.
         self.missing = [image_id for image_id, file in self.files.items() if not (raw / file).exists()]
         self.sizes: dict[int, tuple[int, int]] = {}
         self.bad: dict[int, str] = {}
 
     def are_usable(self, image_ids: np.ndarray) -> np.ndarray:
-        """Which of some images are not bad: (ids,), bool."""
+        """Whether each image is not bad: (ids,), bool."""
         return ~np.isin(image_ids, list(self.bad))
 
     def are_missing(self, image_ids: np.ndarray) -> np.ndarray:
-        """Which of some images have no file: (ids,), bool."""
+        """Whether each image has no file: (ids,), bool."""
         return np.isin(image_ids, self.missing)
 
     def skipped(self, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-        """Split -> reason -> number of the rows about bad images.
+        """Split -> reason -> number of rows about bad images.
 
         Args:
             splits: split -> image id of each row.
@@ -107,13 +109,13 @@ class Images:
 
 
 def judge_missing(images: Images, splits: Mapping[str, np.ndarray], *, allow_missing: bool) -> list[str]:
-    """Refuse or warn of images that are missing; a split without any is told from one that lacks a few.
+    """Refuse missing images, or return warnings about them. Splits without any image are reported on their own.
 
     Args:
         splits: split -> image id of each row.
 
     Raises:
-        InputError: some are missing, and that is not allowed; or pictures are there and none belongs to any split.
+        InputError: images are missing, and that is not allowed; or the folder has pictures, but none of any split.
     """
     warnings = _judge_layout(images, splits, allow_missing=allow_missing)
     if not images.missing:
@@ -126,7 +128,7 @@ def judge_missing(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
 
 
 def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_missing: bool) -> list[str]:
-    """Splits without any image mean that folders are elsewhere, or named otherwise."""
+    """Report splits without any image: their folder is elsewhere or has another name."""
     empty = []
     for split, image_ids in sorted(splits.items()):
         missing = images.are_missing(image_ids)
@@ -142,26 +144,26 @@ def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
 
 
 def check_images(images: Images, journal: Journal, workers: int) -> int:
-    """Decode all images that are neither missing nor were found good before; their number.
+    """Decode all images that are neither missing nor known to be good. Returns their number.
 
     Raises:
-        InputError: images are there, and none can be used.
+        InputError: there are images, and none can be used.
     """
     known = {(image_id, file): (width, height) for image_id, file, width, height in journal.read(_TOPIC)}
     missing = set(images.missing)
-    there = [image for image in images.files.items() if image[0] not in missing]
-    images.sizes.update((image[0], known[image]) for image in there if image in known)
-    unchecked = [image for image in there if image not in known]
+    present = [image for image in images.files.items() if image[0] not in missing]
+    images.sizes.update((image[0], known[image]) for image in present if image in known)
+    unchecked = [image for image in present if image not in known]
     check = partial(check_image, images.raw)
     with _mapper(min(workers, -(-len(unchecked) // _IMAGES_PER_TASK))) as mapper, progress() as bar:
         task = bar.add_task("checking images", total=len(unchecked))
         for start in range(0, len(unchecked), _IMAGES_PER_COMMIT):
             chunk = unchecked[start : start + _IMAGES_PER_COMMIT]
             checked = _checked(mapper, check, chunk)
-            good = [image for image in checked if image.size]
-            images.sizes.update((image.image_id, image.size) for image in good)
-            images.bad.update((image.image_id, image.reason) for image in checked if not image.size)
-            journal.write(_TOPIC, ((image.image_id, images.files[image.image_id], *image.size) for image in good))
+            good = {image.image_id: image.size for image in checked if image.size is not None}
+            images.sizes |= good
+            images.bad |= {image.image_id: image.reason for image in checked if image.reason is not None}
+            journal.write(_TOPIC, ((image_id, images.files[image_id], *size) for image_id, size in good.items()))
             bar.update(task, advance=len(chunk))
     if images.bad and not images.sizes:
         first = min(images.bad)
@@ -200,7 +202,11 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
         return CheckedImage(image_id, None, str(error))
 
 
-def _checked(mapper, check, chunk: Sequence[tuple[int, str]]) -> list[CheckedImage]:
+def _checked(
+    mapper: Callable[..., Iterable[CheckedImage]],
+    check: Callable[[tuple[int, str]], CheckedImage],
+    chunk: Sequence[tuple[int, str]],
+) -> list[CheckedImage]:
     try:
         return list(mapper(check, chunk))
     except BrokenProcessPool as error:
@@ -211,22 +217,24 @@ def _checked(mapper, check, chunk: Sequence[tuple[int, str]]) -> list[CheckedIma
 
 
 @contextmanager
-def _mapper(workers: int) -> Iterator:
+def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
     """``map`` in this process, or over a pool of ``workers``."""
     if workers <= 1:
         yield map
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_live_and_die_with_the_parent) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_leave_signals_to_the_parent) as pool:
         yield partial(pool.map, chunksize=_IMAGES_PER_TASK)
 
 
-def _live_and_die_with_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it when it is killed."""
+def _leave_signals_to_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
 def _end_with_the_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a pool started this process"
+    parent.join()
     os._exit(1)

@@ -1,9 +1,9 @@
-"""COCO's pictures as people keep them: wherever they lie below a folder, the id alone finds one.
+"""Find COCO's pictures by their ids, anywhere below a folder.
 
 Names are ``COCO_train2014_000000000009.jpg`` in ``train2014``, or since 2017 ``000000000009.jpg`` in ``train2017``. The
-release of 2017 has the same pictures under the same ids and divides them otherwise: most of ``val2014`` is in
-``train2017``. The folders may lie in the folder given or some levels below it (``images/``, ``coco/images/``,
-``Images/mscoco/``), or all pictures together in one.
+release of 2017 has the same pictures under the same ids in other splits: most of ``val2014`` is in ``train2017``. The
+folders may lie in the given folder or some levels below it (``images/``, ``coco/images/``, ``Images/mscoco/``), or one
+folder may hold all pictures.
 """
 
 import bisect
@@ -16,18 +16,18 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 DEPTH = 4
-"""Levels below the folder given that are looked into."""
+"""Number of levels below the given folder that are searched."""
 _NAME = re.compile(r"((?:COCO_(train|val|test)20[0-9]{2}_)?)([0-9]{12})(\.(?:jpe?g|png))", re.IGNORECASE)
 _PICTURE = re.compile(r".+\.(?:jpe?g|png|gif|bmp|webp|tiff?)", re.IGNORECASE)
 _USUAL_PLACES = ("", "images", "coco", "coco/images")
 
 
 class _Alike(NamedTuple):
-    """Pictures of one folder whose names differ in their number alone."""
+    """Pictures of one folder whose names differ only in the number."""
 
     folder: str  # relative to the root, "" for the root itself
     prefix: str  # "COCO_train2014_" or ""
-    part: str | None  # which of train, val and test the names say
+    part: str | None  # train, val or test, if the names contain it
     suffix: str
     ids: array  # ascending
 
@@ -43,15 +43,15 @@ class _Alike(NamedTuple):
 class CocoImages:
     """COCO's pictures below a folder, by id.
 
-    Every folder is listed once, without opening a picture; eight bytes are held for each.
+    Every folder is listed once, and no picture is opened. Memory holds eight bytes per picture.
 
     Attributes:
-        has_pictures: whether any picture is below the folder, however it is named.
+        has_pictures: whether any picture is below the folder, whatever its name.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._stranger: str | None = None  # a picture that is not named as COCO's are
+        self._stranger: str | None = None  # a picture without a name of COCO's
         self._groups: list[_Alike] = []
         self._folders = 0
         for folder, names in walk_pictures(root):
@@ -61,13 +61,13 @@ class CocoImages:
         self._in_order_for = functools.cache(self._order)
 
     def find(self, file: str) -> str | None:
-        """Where a picture is, relative to the root; None if it is nowhere.
+        """Path of a picture relative to the root; None if there is none.
 
-        Of several, the one with the official name in the official folder comes first. A name that says another part
-        (val, where train is asked for) is not it.
+        The official name in the official folder comes before others. Names of another part do not count, such as val
+        instead of train.
 
         Args:
-            file: its official name: "train2014/COCO_train2014_000000000009.jpg", see ``official_file``.
+            file: official name: "train2014/COCO_train2014_000000000009.jpg", see ``official_file``.
         """
         folder, prefix, image_id = _parse(file)
         for group in self._in_order_for(folder, prefix):
@@ -76,7 +76,7 @@ class CocoImages:
         return None
 
     def looked_for(self, file: str) -> str:
-        """Words for what was looked for and where, what is there instead, and which folder would have fitted.
+        """Words about a missing picture: the places that were searched, other pictures there, and a fitting folder.
 
         Args:
             file: official name of a picture that was not found.
@@ -101,7 +101,7 @@ class CocoImages:
             self._groups.append(_Alike(folder, prefix, _part(prefix), suffix, array("q", sorted(ids))))
 
     def _order(self, folder: str, prefix: str) -> list[_Alike]:
-        """The groups that may hold a picture of this folder and prefix, those with the official names first."""
+        """The groups that may hold a picture of this folder and prefix. Official names come first."""
 
         def strangeness(group: _Alike) -> tuple[bool, bool, int]:
             return group.prefix != prefix, PurePosixPath(group.folder).name != folder, group.folder.count("/")
@@ -119,7 +119,7 @@ def official_file(folder: str, image_id: int) -> str:
 
 
 def is_named_as_cocos(file: str) -> bool:
-    """Whether a file has the name of one of COCO's pictures, so that it can be found by its id."""
+    """Whether a file has the name of one of COCO's pictures, which contains its id."""
     return _NAME.fullmatch(PurePosixPath(file).name) is not None
 
 
@@ -137,7 +137,7 @@ def _part(prefix: str) -> str | None:
 
 
 def walk_pictures(root: Path, folder: str = "", depth: int = DEPTH) -> Iterator[tuple[str, list[str]]]:
-    """Every folder from the root down, relative to it, and the names of the pictures in it; ordered by name."""
+    """Every folder below the root, relative to it, and the names of its pictures, in order of names."""
     pictures, below = [], []
     try:
         with os.scandir(root / folder) as entries:

@@ -1,4 +1,4 @@
-"""What a preparation found out so far, on disk: it outlives an interruption."""
+"""Results of a preparation so far, on disk, so that they survive an interruption."""
 
 import fcntl
 import json
@@ -10,12 +10,12 @@ from vl_absvit.errors import InputError
 
 
 class Journal:
-    """Lists of values, a line of JSON each; use as a context manager. One process at a time may have it open."""
+    """Lists of values, one line of JSON each. It is a context manager that one process at a time may open."""
 
     def __init__(self, path: Path) -> None:
         """
         Raises:
-            InputError: another process has it open.
+            InputError: another process has the file open.
         """
         self._stream = path.open("a+", encoding="utf-8")
         try:
@@ -31,7 +31,7 @@ class Journal:
         self._stream.close()
 
     def read(self, topic: str) -> Iterator[list[Any]]:
-        """The entries on a topic, in order; one that was cut short by the interruption is passed over."""
+        """The entries on a topic, in order. An entry that an interruption cut short is skipped."""
         self._stream.seek(0)
         for line in self._stream.read().split("\n"):
             try:
@@ -42,7 +42,7 @@ class Journal:
                 yield values
 
     def write(self, topic: str, entries: Iterable[Iterable[Any]]) -> None:
-        """Add entries of JSON values; they are kept whatever happens to this process."""
-        # A line begins with its line feed, so that it does not go on one that was cut short.
+        """Add entries of JSON values. They survive the end of this process."""
+        # A line begins with its line feed, so that it is not joined to a line that was cut short.
         self._stream.write("".join(f"\n{json.dumps([topic, *values])}" for values in entries))
         self._stream.flush()

@@ -1,6 +1,6 @@
-"""Records of JSON files, plain or gzipped, each value checked.
+"""Read records of JSON files, plain or gzipped, and check their values.
 
-``location`` is always the words that a complaint begins with: the file and the record.
+``location`` is always the beginning of an error message: the file and the record.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,25 +15,25 @@ _LARGEST_ID = 2**63 - 1
 
 
 def read_records(path: Path, key: str, keep: Iterable[str]) -> Iterator[tuple[str, dict]]:
-    """The objects of the list under ``key`` at the top level, or of the list that is the top level itself.
+    """The objects of the list under ``key``, or of the list at the top level.
 
     Args:
-        keep: keys that are asked for in a record, and in objects inside it; others take no memory.
+        keep: keys to keep in records and in objects inside them; others take no memory.
 
     Yields:
-        The words that say where a record is, and the record.
+        The words that locate a record, and the record.
 
     Raises:
-        InputError: as ``read_json``; an item that is no object, or no record at all.
+        InputError: as ``read_json``; or an item is no object, or there is no record.
     """
     return records_in(read_json(path, keep={key, *keep}), path, key)
 
 
 def records_in(content: Any, path: Path, key: str) -> Iterator[tuple[str, dict]]:
-    """As ``read_records``, of a file's content.
+    """``read_records`` for the content of a file.
 
     Raises:
-        InputError: an item is no object, or there is none at all.
+        InputError: an item is no object, or there is no record.
     """
     records, place = (content.get(key), f" of {key!r}") if isinstance(content, dict) else (content, "")
     if not isinstance(records, list) or not records:
@@ -52,7 +52,7 @@ def integer(record: dict, key: str, location: str) -> int:
     """The id or count under ``key``.
 
     Raises:
-        InputError: absent, not an integer, negative, or of more than 64 bits.
+        InputError: the value is absent, not an integer, negative, or of more than 64 bits.
     """
     found = value(record, key, location)
     if type(found) is not int or not 0 <= found <= _LARGEST_ID:
@@ -64,7 +64,7 @@ def string(record: dict, key: str, location: str) -> str:
     """The text under ``key``.
 
     Raises:
-        InputError: absent, not a string, or longer than any text should be.
+        InputError: the value is absent, not a string, or too long.
     """
     found = record.get(key)
     if not isinstance(found, str):
@@ -76,10 +76,10 @@ def string(record: dict, key: str, location: str) -> str:
 
 
 def value(record: dict, key: str, location: str) -> Any:
-    """Whatever is under ``key``.
+    """The value under ``key``.
 
     Raises:
-        InputError: nothing is.
+        InputError: the key is absent.
     """
     if key not in record:
         raise InputError(f"{location}: there is no {key!r}")

@@ -1,7 +1,7 @@
-"""Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): images, each checked.
+"""Karpathy's caption files (``dataset_flickr30k.json``, ``dataset_coco.json``): checked images.
 
-A record: ``{"filename", "filepath" (COCO), "imgid" or "cocoid", "split", "sentences": [{"raw", "sentid"}]}``; other
-keys, such as tokens, are not read. The same as a table: ``karpathy_table``.
+A record is ``{"filename", "filepath" (COCO), "imgid" or "cocoid", "split", "sentences": [{"raw", "sentid"}]}``. Other
+keys, such as tokens, are not read. ``karpathy_table`` reads the same as a table.
 """
 
 import itertools
@@ -18,11 +18,11 @@ from vl_absvit.prepare.json_records import integer, records_in, string, value
 from vl_absvit.prepare.karpathy_table import read_table
 
 _KEYS = {"dataset", "images", "filename", "filepath", "split", "sentences", "raw", "sentid"}
-"""Keys that are read, besides that of an image's id."""
+"""Keys that are read, besides the key of an image's id."""
 
 
 class CaptionedImage(NamedTuple):
-    """One image and its captions, as the file has them, but for surrounding white space."""
+    """One image and its captions, without surrounding white space."""
 
     image_id: int
     file: str  # relative to the raw data
@@ -31,17 +31,17 @@ class CaptionedImage(NamedTuple):
 
 
 class Ids(NamedTuple):
-    """Which ids a file has; where it has none, images and captions are numbered in file order from 0."""
+    """Whether a file has ids. Images and captions without ids are numbered from 0 in file order."""
 
     of_images: bool
     of_captions: bool
 
 
 def read_images(path: Path, dataset: str) -> tuple[Ids, Iterator[CaptionedImage]]:
-    """The images of a Karpathy file, in its order; which ids it has, its first record says.
+    """The images of a Karpathy file, in its order. Its first record shows which ids it has.
 
     Raises:
-        InputError: the file is missing or about another data set; or names the image and what is wrong with it.
+        InputError: the file is missing, is about another data set, or an image has a fault, which the message names.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -117,9 +117,9 @@ def _file(folder: str, filename: str, location: str) -> str:
     """The path below the raw data.
 
     Raises:
-        InputError: it would lead out of the folder, or is none.
+        InputError: it leaves the folder, or names no file.
     """
     if not (is_inside(PurePosixPath(folder)) and is_inside(PurePosixPath(filename))):
-        came = f"{folder!r:.60} / {filename!r:.60}"
-        raise InputError(f"{location}: expected a file inside the images' folder, got {came}")
+        path = f"{folder!r:.60} / {filename!r:.60}"
+        raise InputError(f"{location}: expected a file inside the images' folder, got {path}")
     return str(PurePosixPath(folder, filename))

@@ -1,7 +1,7 @@
-"""Karpathy's file as a table, ``flickr_annotations_30k.csv`` on the hub: an image a line, lists in JSON.
+"""Karpathy's file as a table, ``flickr_annotations_30k.csv`` on the hub: one image per line, with lists in JSON.
 
-Columns ``raw`` (captions), ``split`` and ``filename``; ``sentids`` and ``img_id`` where there are ids; others are not
-read.
+It has the columns ``raw`` (captions), ``split`` and ``filename``, and ``sentids`` and ``img_id`` if there are ids.
+Other columns are not read.
 """
 
 import csv
@@ -17,10 +17,10 @@ _NEEDED = ("raw", "split", "filename")
 
 
 def read_table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Records as Karpathy's JSON file has them, each with the words that say where it is.
+    """Records in the form of Karpathy's JSON file, after the words that locate them.
 
     Raises:
-        InputError: there is no such table, or a line is not as its header says.
+        InputError: there is no such table, or a line does not fit its header.
     """
     lines = read_lines(path)
     location, header = next(lines, (f"{path}: line 1", ""))

@@ -1,4 +1,4 @@
-"""Captions from lists, brought together by image and numbered as Karpathy's files are."""
+"""Captions from lists, grouped by image and numbered as in Karpathy's files."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,17 +10,17 @@ from vl_absvit.prepare.caption_source import CaptionSet
 from vl_absvit.prepare.karpathy_source import CaptionedImage
 
 ListedImages = dict[str, tuple[str | None, list[ListedCaption]]]
-"""Image file -> the split of its list, where lists are of one split, and its captions by number; files ascend."""
+"""Image file -> the split of its list (None if lists have several splits), and captions by number; files ascend."""
 
 
 def by_image(lists: Iterable[tuple[str | None, Iterable[ListedCaption]]]) -> ListedImages:
-    """The captions of lists, image by image.
+    """The captions of lists, by image.
 
     Args:
-        lists: the split of all images of a list, where it is of one split, and its captions.
+        lists: the split of each list, or None if it has several, and its captions.
 
     Raises:
-        InputError: the lists have an image in two splits, or a caption twice.
+        InputError: an image is in two splits, or a caption is listed twice.
     """
     images: ListedImages = {}
     for split, captions in lists:
@@ -41,19 +41,19 @@ def by_image(lists: Iterable[tuple[str | None, Iterable[ListedCaption]]]) -> Lis
 def numbered(
     images: ListedImages, described: CaptionSet, split_of: Mapping[str, str] | None
 ) -> Iterator[CaptionedImage]:
-    """The images that are in a split, by name, numbered from 0 like their captions; COCO's have their own ids.
+    """The images that are in a split, by name. Images and captions are numbered from 0; COCO's images have ids.
 
-    Of the whole of Flickr30K these are the ids of Karpathy's file.
+    For all of Flickr30K these numbers are the ids of Karpathy's file.
 
     Args:
-        split_of: image file -> split; None where the lists tell.
+        split_of: image file -> split; None if the lists have splits.
     """
     number = captions = 0
     for file, (split, listed) in images.items():
         if split_of is not None:
             split = split_of.get(file)
         elif described.is_on_coco and split == "train" and file.startswith("val2014/"):
-            split = "restval"  # the lists of others have it in train
+            split = "restval"  # lists of others count it as train
         if split is None:
             continue
         texts = [(captions + place, caption.caption) for place, caption in enumerate(listed)]
@@ -62,10 +62,10 @@ def numbered(
 
 
 def as_in(path: Path, karpathy: Iterable[CaptionedImage], images: ListedImages) -> Iterator[CaptionedImage]:
-    """The images of Karpathy's file that have captions here: its ids, splits and order, the captions of the lists.
+    """The listed images, with ids, splits and order of Karpathy's file and with the captions of the lists.
 
     Raises:
-        InputError: a caption has no counterpart there.
+        InputError: a caption has no counterpart in Karpathy's file.
     """
     for image in karpathy:
         texts = []

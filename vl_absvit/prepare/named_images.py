@@ -1,4 +1,4 @@
-"""The pictures of Flickr's data sets as people keep them: wherever they lie below a folder, by name."""
+"""Find the pictures of Flickr's data sets by their names, anywhere below a folder."""
 
 import functools
 import os
@@ -13,11 +13,11 @@ _USUAL_PLACES = (
 
 
 class NamedImages:
-    """Pictures below a folder, for those that are not in the official place.
+    """Pictures below a folder, in the official place or elsewhere.
 
     Args:
         root: the folder.
-        files: official files of all images that may be asked for: "flickr30k-images/1000092795.jpg".
+        files: official files of all images that may be requested: "flickr30k-images/1000092795.jpg".
     """
 
     def __init__(self, root: Path, files: Iterable[str]) -> None:
@@ -25,27 +25,30 @@ class NamedImages:
         self._names = frozenset(PurePosixPath(file).name for file in self._files)
 
     def find(self, file: str) -> str | None:
-        """Where a picture is, relative to the root: in its official place, else where most others are; None if nowhere.
+        """Path of a picture relative to the root: its official place, or the folder with most pictures that has it.
 
         Args:
             file: its official file.
+
+        Returns:
+            None if there is none.
         """
         if (self._root / file).exists():
             return file
         _, *below = PurePosixPath(file).parts
         if len(below) == 1:
             return next((_join(folder, below[0]) for folder, names in self._folders if below[0] in names), None)
-        # What lies in folders of its own is known by all of its path.
+        # A picture in a subfolder of the official folder is found by its whole path.
         places = (_join(folder, *below) for folder, _ in self._folders)
         return next((place for place in places if (self._root / place).exists()), None)
 
     @property
     def has_pictures(self) -> bool:
-        """Whether any picture is below the folder, or a folder nearby has those asked for."""
+        """Whether any picture is below the folder, or a folder nearby has requested ones."""
         return self._example is not None or self._fitting is not None
 
     def looked_for(self, file: str) -> str:
-        """Words for what was looked for and where, what is there instead, and which folder would have fitted.
+        """Words about a missing picture: the places that were searched, other pictures there, and a fitting folder.
 
         Args:
             file: official file of a picture that was not found.
@@ -59,7 +62,7 @@ class NamedImages:
 
     @functools.cached_property
     def _walked(self) -> list[tuple[str, frozenset[str], str | None]]:
-        """Folders, the names in them that may be asked for, and one of a picture that may not."""
+        """Folders, the requested names in each, and the name of one other picture."""
         return [
             (folder, self._names.intersection(names), next((name for name in names if name not in self._names), None))
             for folder, names in walk_pictures(self._root)
@@ -67,7 +70,7 @@ class NamedImages:
 
     @functools.cached_property
     def _folders(self) -> list[tuple[str, frozenset[str]]]:
-        """The folders with pictures that may be asked for, that with most of them first."""
+        """The folders with requested pictures, in descending order of their number."""
         found = [(folder, names) for folder, names, _ in self._walked if names]
         return sorted(found, key=lambda folder: (-len(folder[1]), len(PurePosixPath(folder[0]).parts), folder[0]))
 
@@ -81,7 +84,7 @@ class NamedImages:
 
     @functools.cached_property
     def _fitting(self) -> Path | None:
-        """A folder beside or above the root that has pictures that are not below it, in one of the usual places."""
+        """A folder beside or above the root with missing pictures in one of the usual places."""
         absent = self._names.difference(*(names for _, names in self._folders))
         above = self._root.resolve().parent
         official = {str(PurePosixPath(file).parent) for file in self._files}
@@ -103,5 +106,5 @@ def _folders_in(folder: Path) -> list[Path]:
 def _names_in(folder: Path) -> list[str]:
     try:
         return sorted(os.listdir(folder))
-    except OSError:  # it is not there, or closed to us
+    except OSError:  # it does not exist or cannot be read
         return []

@@ -1,7 +1,7 @@
 """From any data set's raw files to the folder that training reads.
 
-A source tells what its files hold. ``prepare`` finds and checks the images, and writes tables, skip list and manifest:
-the folder is whole or absent, and an interrupted run goes on with the images that it has not checked.
+A source reads its files. ``prepare`` finds and checks the images, and writes tables, skip list and manifest. The folder
+is whole or absent. An interrupted run goes on with the images that it has not checked.
 """
 
 import logging
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 
 class Records(NamedTuple):
-    """What the files of a data set hold."""
+    """The content of a data set's files."""
 
-    splits: dict[str, pa.Table]  # rows in the order to write them; among their columns is ``image_id``
+    splits: dict[str, pa.Table]  # rows in the order of writing; one column is ``image_id``
     files: dict[int, str]  # image id -> the image's official file
     warnings: list[str]
 
@@ -46,18 +46,18 @@ class Records(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What was put into the folder, as its manifest says it."""
+    """The manifest's entries about the tables that were written."""
 
     splits: dict[str, dict[str, Any]]  # split -> counts, among them that of questions or captions
     warnings: list[str]
-    more: dict[str, Any]  # whatever else there is to say
+    more: dict[str, Any]  # further entries
 
 
 class ImageFolder(NamedTuple):
-    """Where the images of a data set are, and what to do with them."""
+    """The images of a data set, and how to treat them."""
 
     root: Path
-    finder: Callable[[Path, Iterable[str]], Finder]  # of the folder and the official files of all images
+    finder: Callable[[Path, Iterable[str]], Finder]  # takes the folder and the official files of all images
     embed: bool = False
     allow_missing: bool = False
 
@@ -66,31 +66,33 @@ class Source(ABC):
     """The raw files of a data set.
 
     Attributes:
-        row_type: what is about images: "questions" or "captions".
-        request: what decides the result, see ``whole_folder.make_request``.
+        row_type: "questions" or "captions", for names and messages.
     """
 
     row_type: str
-    request: dict[str, Any]
+
+    @abstractmethod
+    def request(self) -> dict[str, Any]:
+        """Everything that decides the result, see ``whole_folder.make_request``."""
 
     @abstractmethod
     def read(self) -> Records:
-        """What the files hold.
+        """Read the files.
 
         Raises:
-            InputError: something is wrong with a file.
+            InputError: a file has a fault.
         """
 
     def check(self, journal: Journal, images: Images) -> None:  # noqa: B027 (most sources have nothing else)
-        """Whatever is to be checked besides images; they are known to be there or missing, and not decoded yet.
+        """Check other things than images. Missing images are known by then; the others are not decoded yet.
 
         Raises:
-            InputError: something is wrong.
+            InputError: something has a fault.
         """
 
     @abstractmethod
     def write(self, folder: Path, records: Records, images: Images) -> Content:
-        """Write a table for each split that has rows; those about bad images are left out."""
+        """Write a table for each split that has rows. Rows about bad images are left out."""
 
 
 def count_rows(row_type: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
@@ -103,16 +105,16 @@ def count_rows(row_type: str, image_ids: np.ndarray, images: Images) -> dict[str
 
 
 def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: int) -> dict[str, Any]:
-    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+    """Prepare ``output`` and return its manifest. A finished ``output`` is only compared with the request.
 
     Args:
         workers: processes that check images.
 
     Raises:
-        InputError: ``output`` is there from another request, or something is wrong with the files or the images.
+        InputError: ``output`` was made from another request, or the files or the images have a fault.
     """
     root, row_type = image_folder.root, source.row_type
-    request = source.request | place_of(root, output)
+    request = source.request() | place_of(root, output)
     manifest = finished(output, request)
     if manifest is not None:
         return _with_pictures(manifest, output, root)
@@ -141,7 +143,7 @@ def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: in
         "skipped_images": images.skipped_images(),
         f"skipped_{row_type}": skipped,
         "versions": versions(),
-        # They may name files that are beside the point, in any encoding.
+        # Warnings may name other files, in any encoding.
         "warnings": [words.encode("utf-8", "backslashreplace").decode("utf-8") for words in warnings],
     }
     finish(folder, output, manifest)
@@ -153,10 +155,10 @@ def prepare(source: Source, image_folder: ImageFolder, output: Path, workers: in
 
 
 def _with_pictures(manifest: dict[str, Any], output: Path, root: Path) -> dict[str, Any]:
-    """The manifest of a finished folder, which tells from now on where its pictures are if they were moved to ``root``.
+    """The manifest of a finished folder. If its pictures were moved to ``root``, the manifest gets the new place.
 
     Raises:
-        InputError: they are neither where it says nor there.
+        InputError: the pictures are neither in the manifest's place nor in ``root``.
     """
     place = place_of(root, output)
     if all(manifest.get(key) in (value, None) for key, value in place.items()):
@@ -164,7 +166,7 @@ def _with_pictures(manifest: dict[str, Any], output: Path, root: Path) -> dict[s
     try:
         found = ImageTable(output).raw_root
     except InputError:
-        ImageTable(output, root)  # complains if they are not there either
+        ImageTable(output, root)  # raises if they are not there either
         manifest = manifest | place
         write_json(output / "manifest.json", manifest, indent=1)
         log.info("%s: its pictures are looked for in %s from now on", output, root)

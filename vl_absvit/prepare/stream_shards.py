@@ -1,8 +1,7 @@
-"""A prepared folder's training questions to shards that hold all a sample needs: images with their questions.
+"""From a prepared folder's training questions to shards of images with their questions, all that samples need.
 
-Images are dealt to the shards in a random order that the seed decides, each to the shard with the fewest questions so
-far: a shard is a fair sample of all, and nearly as many questions are in each. An interrupted run goes on after its
-last whole shard.
+Images are dealt in random order, by a seed, to the shard with the fewest questions so far. A shard is therefore a fair
+sample, and all have nearly the same number of questions. An interrupted run goes on after its last whole shard.
 """
 
 import heapq
@@ -35,29 +34,29 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.tables import batch_of, by_size
 
 BYTES_PER_GROUP = 2 << 20
-"""Images of a row group, which is read at once: enough for a disk to be quick, few enough for several to be open."""
+"""Bytes of images in a row group, which is read at once: large enough for fast reads, small enough to hold several."""
 Track = Callable[[Iterable, int, str], Iterator]
-"""Shows progress: items, their number, description -> the items."""
+"""A function that shows progress: items, their number, description -> the items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions:
-    """What the shards depend on."""
+    """The options that the shards depend on."""
 
     data: Path
     """Prepared VQA data, with or without embedded images."""
     images: Path | None = None
-    """Folder of the raw images; None looks where the data's manifest says."""
+    """Folder of the raw images; None takes the manifest's."""
     splits: Sequence[str] = ("train",)
-    """Whose questions to write."""
+    """Splits whose questions are written."""
     shards: int = 64
-    """Files. A batch takes as many questions of each: its size is a multiple of their number."""
+    """Number of files. A batch takes equally many questions of each, so its size is a multiple of this number."""
     seed: int = 0
-    """Deals images to shards."""
+    """Seed of the order in which images are dealt to shards."""
 
 
 class Written(NamedTuple):
-    """What is there now, and how much of it this run wrote."""
+    """The finished folder's manifest, and the numbers that this run wrote."""
 
     manifest: dict[str, Any]
     images: int
@@ -65,11 +64,11 @@ class Written(NamedTuple):
 
 
 def write_stream_shards(options: StreamOptions, output: Path, track: Track) -> Written:
-    """Write the shards and their manifest into ``output``; if that is finished already, only check that it is the same.
+    """Write the shards and their manifest into ``output``. A finished ``output`` is only compared with the request.
 
     Raises:
         ConfigError: there are more shards than images.
-        InputError: the data cannot be trained on, an image is gone, or ``output`` holds something else.
+        InputError: the data is not for training, an image is gone, or ``output`` holds something else.
     """
     vocabulary = read_vocabulary(options.data)
     request = _request(options)
@@ -88,7 +87,7 @@ def write_stream_shards(options: StreamOptions, output: Path, track: Track) -> W
     rows = track(questions.rows(chain.from_iterable(missing.values())), number, "writing images")
     for path, images in missing.items():
         _write_shard(path, islice(rows, len(images)))
-    assert next(rows, None) is None  # and progress has come to its end
+    assert next(rows, None) is None  # this also ends the progress bar
     manifest = {
         "format": 1,
         **request,
@@ -104,7 +103,7 @@ def write_stream_shards(options: StreamOptions, output: Path, track: Track) -> W
 
 
 def deal(questions_per_image: np.ndarray, shards: int, seed: int) -> list[np.ndarray]:
-    """The images of every shard, by position, in the order in which they are written.
+    """The images of every shard, by position, in the order of writing.
 
     Raises:
         ConfigError: there are more shards than images.
@@ -121,12 +120,12 @@ def deal(questions_per_image: np.ndarray, shards: int, seed: int) -> list[np.nda
 
 
 class _Questions:
-    """The questions to train on, by image; texts and answers stay on disk.
+    """The training questions, by image. Texts and answers stay on disk.
 
     Attributes:
         per_image: number of questions on each image, in ascending order of image ids, (images,).
-        dropped: questions without an answer in the vocabulary.
-        without_image: questions whose image was missing at preparation.
+        dropped: number of questions without an answer in the vocabulary.
+        without_image: number of questions whose image was missing at preparation.
     """
 
     def __init__(self, options: StreamOptions) -> None:
@@ -158,19 +157,18 @@ class _Questions:
 
 
 def _request(options: StreamOptions) -> dict[str, Any]:
-    """What decides the result, wherever the data lies; of the pictures, their sizes."""
+    """Everything that decides the result: options and content, whatever their paths. Of pictures, only sizes count."""
     settings = {"splits": list(options.splits), "shards": options.shards, "seed": options.seed}
     request = make_request(KIND, options.data, settings, split_files(options.data, options.splits))
     return {"content": content_of(options.data, options.splits), **request}
 
 
 def _write_shard(path: Path, rows: Iterable[tuple]) -> None:
-    """A shard, whole under its name or not there."""
+    """Write a shard. It gets its name when it is whole."""
     unfinished = path.with_suffix(".unfinished")
-    # Images are compressed already, and statistics would repeat two of them in every header. Checksums tell a damaged
-    # page from one that was written so.
-    how = dict(compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True)
-    with pq.ParquetWriter(unfinished, SCHEMA, **how) as writer:
+    # Images are compressed already. Statistics would repeat two of them in every header. Checksums reveal damage.
+    settings = dict(compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True)
+    with pq.ParquetWriter(unfinished, SCHEMA, **settings) as writer:
         for group, _ in by_size(rows, SCHEMA.get_field_index("bytes"), BYTES_PER_GROUP):
             writer.write_batch(batch_of(SCHEMA, group))
     flush_to_disk(unfinished)
@@ -178,7 +176,7 @@ def _write_shard(path: Path, rows: Iterable[tuple]) -> None:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """A finished shard as the manifest lists it."""
+    """The manifest's entry for a finished shard."""
     return {
         "file": path.name,
         **fingerprint(path),

@@ -1,4 +1,4 @@
-"""Rows to tables and Parquet files; the table of images, which every prepared folder has."""
+"""Tables and Parquet files of rows; and the table of images of a prepared folder."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.prepare.check_images import Images
 
 _ROWS_PER_GROUP = 8_192
-_BYTES_PER_GROUP = 1 << 20  # of pictures: for one of them, its whole group is read
+_BYTES_PER_GROUP = 1 << 20  # of pictures; reading one picture reads its whole group
 _BYTES_PER_FILE = 512 << 20
 
 QUESTION_SCHEMA = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
@@ -30,10 +30,10 @@ _IMAGE_SCHEMA = pa.schema(
 
 
 def table_of(rows: Iterable[Sequence[Any]], schema: pa.Schema, description: str) -> pa.Table:
-    """A table of rows, values in the order of the schema's columns; a few thousand rows at a time are Python's.
+    """A table of rows. Values are in the order of the schema's columns; memory holds a few thousand rows at a time.
 
     Args:
-        description: of the rows, to show progress.
+        description: name of the rows in the progress bar.
     """
     rows, batches = iter(rows), []
     with progress() as bar:
@@ -48,7 +48,7 @@ def sorted_by_id(table: pa.Table, path: Path, row_type: str) -> pa.Table:
     """A table in the order of its first column, an id.
 
     Args:
-        path, row_type: the file that the rows are from and what a row is, for the message.
+        path, row_type: file of the rows and name of a row, for the message.
 
     Raises:
         InputError: an id occurs twice.
@@ -62,7 +62,7 @@ def sorted_by_id(table: pa.Table, path: Path, row_type: str) -> pa.Table:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """A Parquet file of a table."""
+    """Write a table into a Parquet file."""
     with pq.ParquetWriter(path, table.schema, compression="snappy") as writer:
         for start in range(0, len(table), _ROWS_PER_GROUP):
             writer.write_table(table.slice(start, _ROWS_PER_GROUP))
@@ -76,7 +76,7 @@ def write_rows(
     rows_per_group: int = _ROWS_PER_GROUP,
     compression: str = "snappy",
 ) -> None:
-    """A Parquet file of any number of large rows, of which one row group at a time is in memory."""
+    """Write any number of large rows into a Parquet file. Memory holds one row group at a time."""
     rows = iter(rows)
     with pq.ParquetWriter(path, schema, compression=compression) as writer:
         while group := list(itertools.islice(rows, rows_per_group)):
@@ -84,7 +84,7 @@ def write_rows(
 
 
 def write_images(folder: Path, images: Images, *, embed: bool) -> None:
-    """The table of images: ``images.parquet``, or ``images-00000.parquet`` and so on if it holds the files' bytes."""
+    """Write the table of images: ``images.parquet``, or ``images-00000.parquet`` and so on with the files' bytes."""
     listed = [image_id for image_id in images.files if image_id not in images.bad]
     rows = (_image_row(images, image_id, embed) for image_id in listed)
     if not embed:
@@ -95,7 +95,7 @@ def write_images(folder: Path, images: Images, *, embed: bool) -> None:
 
 
 def _image_row(images: Images, image_id: int, embed: bool) -> tuple:
-    """Id, file, bytes, width and height; of a missing image the id alone."""
+    """Id, file, bytes, width and height; only the id of a missing image."""
     if image_id not in images.sizes:
         return image_id, None, None, None, None
     file = images.files[image_id]
@@ -103,11 +103,11 @@ def _image_row(images: Images, image_id: int, embed: bool) -> tuple:
 
 
 def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
-    """Take rows until the file is large enough, a row group for every megabyte."""
+    """Write rows until the file is large enough, with a row group for every megabyte."""
     written = 0
-    # Images are compressed already; statistics and dictionaries would repeat some of them.
-    how = dict(compression="none", use_dictionary=False, write_statistics=False)
-    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **how) as writer:
+    # Images are compressed already. Statistics and dictionaries would repeat some of them.
+    settings = dict(compression="none", use_dictionary=False, write_statistics=False)
+    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **settings) as writer:
         for group, size in by_size(rows, _IMAGE_SCHEMA.get_field_index("bytes"), _BYTES_PER_GROUP):
             writer.write_batch(batch_of(_IMAGE_SCHEMA, group))
             written += size
@@ -116,7 +116,7 @@ def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
 
 
 def by_size(rows: Iterable[tuple], column: int, enough: int) -> Iterator[tuple[list[tuple], int]]:
-    """Groups of rows that have enough bytes in a column, but for the last; and how many they have."""
+    """Groups of rows with enough bytes in a column, and their numbers of bytes. The last group may have fewer."""
     group, size = [], 0
     for row in rows:
         group.append(row)
@@ -129,6 +129,6 @@ def by_size(rows: Iterable[tuple], column: int, enough: int) -> Iterator[tuple[l
 
 
 def batch_of(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
-    """Rows as columns, values in the order of the schema's."""
+    """Rows as columns. Values are in the order of the schema's columns."""
     columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

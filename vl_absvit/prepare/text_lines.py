@@ -1,4 +1,4 @@
-"""Lines of text files from elsewhere, plain or gzipped: one at a time, each with its number."""
+"""Read possibly hostile text files, plain or gzipped, line by line."""
 
 import codecs
 import zlib
@@ -11,13 +11,13 @@ from vl_absvit.errors import InputError
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, without their ends; only line feeds, with or without a return, end a line.
+    """The lines that are not blank, without their ends. A line ends with a line feed, or with a return before it.
 
     Yields:
-        The words that say where a line is, and the line.
+        The words that locate a line (file and number), and the line.
 
     Raises:
-        InputError: there is no such file, it is not text in UTF-8 or not gzip, or a line has no end.
+        InputError: there is no such file, it is not text in UTF-8 or not gzip, or a line is too long.
     """
     rest, number = "", 0
     try:

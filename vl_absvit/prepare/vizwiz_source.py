@@ -1,8 +1,8 @@
-"""VizWiz's files: one list per split, each record a picture, its question and ten answers; test has no answers.
+"""VizWiz's files: one list per split. A record holds a picture, its question and ten answers; test has no answers.
 
 ``{"image": "VizWiz_train_00000000.jpg", "question": ..., "answers": [{"answer": ..., "answer_confidence": ...}, ...],
-"answer_type": ..., "answerable": 0 or 1}`` (Gurari et al., "VizWiz Grand Challenge", CVPR 2018). There are no ids: a
-picture has one question, and both take theirs from its name.
+"answer_type": ..., "answerable": 0 or 1}`` (Gurari et al., "VizWiz Grand Challenge", CVPR 2018). There are no ids. A
+picture has one question, and the number in the picture's name gives the ids of both.
 """
 
 import re
@@ -19,7 +19,7 @@ from vl_absvit.prepare.vqav2_source import checked_question, most_frequent, ten_
 
 _NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")
 _FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
-"""Each part counts its pictures from 0; what is added keeps the ids of all parts apart."""
+"""Added to the numbers of pictures, which begin at 0 in each part, so that ids of all parts differ."""
 
 _NOT_SAID = "not said"
 _KEYS = ("image", "question", "answers", "answer", "answer_type", "answerable")
@@ -30,7 +30,7 @@ def read_questions(path: Path) -> Iterator[Question]:
     """The questions of a file, in its order.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record in read_records(path, "annotations", _KEYS):
         image, number = _image(record, location)
@@ -38,10 +38,10 @@ def read_questions(path: Path) -> Iterator[Question]:
 
 
 def read_annotations(path: Path) -> Iterator[Annotation]:
-    """The answers of a file, in its order; the type of a question is whether it could be answered, where that is said.
+    """The answers of a file, in its order. A question's type says whether it is answerable, if the file tells.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record in read_records(path, "annotations", _KEYS):
         number, answers = _image(record, location)[1], ten_answers(record, location)
@@ -56,7 +56,7 @@ def _question_type(record: dict, location: str) -> str:
 
 
 def _image(record: dict, location: str) -> tuple[str, int]:
-    """File of a record's picture in the official folder, and the id."""
+    """The file of a record's picture in the official folder, and its id."""
     name = string(record, "image", location)
     found = _NAME.fullmatch(name)
     if not found:

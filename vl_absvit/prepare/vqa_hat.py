@@ -1,11 +1,10 @@
-"""The published VQA-HAT maps, VQA v1's questions and COCO's images to a folder that exports and comparisons read.
+"""From published VQA-HAT maps, VQA v1's questions and COCO's images to a folder that exports and comparisons read.
 
 An interrupted run goes on with the maps and images that it has not checked.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ _TOPIC = "map"  # of the journal
 
 @dataclass(frozen=True, kw_only=True)
 class HATOptions:
-    """What the prepared folder depends on."""
+    """The options that the prepared folder depends on."""
 
     maps: Path
     questions: Path
@@ -52,10 +51,10 @@ class HATOptions:
 
 
 def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str, Any]:
-    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+    """Prepare ``output`` and return its manifest. A finished ``output`` is only compared with the request.
 
     Raises:
-        InputError: something is wrong with maps, questions or images, or ``output`` is there from others.
+        InputError: maps, questions or images have a fault, or ``output`` was made from others.
     """
     hat = HATSource(options)
     if not options.images.is_dir():
@@ -65,9 +64,9 @@ def prepare_vqa_hat(options: HATOptions, output: Path, workers: int) -> dict[str
 
 
 class HATSource(Source):
-    """Questions of VQA v1 that there are maps of.
+    """Questions of VQA v1 that have maps.
 
-    A map is usable unless all of it has one shade; a question is if it has a usable map and no bad image.
+    A map is usable unless it has one shade only. A question is usable if it has a usable map and no bad image.
     """
 
     row_type = "questions"
@@ -75,16 +74,15 @@ class HATSource(Source):
     def __init__(self, options: HATOptions) -> None:
         """
         Raises:
-            InputError: the questions are another data set's, or the folder of maps holds something else.
+            InputError: the questions are of another data set, or the folder of maps holds something else.
         """
         self._options = options
         self.subset = source.subset_of(options.questions)
         self._names, self._passed_over = source.list_maps(options.maps, self.subset)
         self._shapes: dict[MapName, tuple[int, int] | None] = {}  # height and width of the maps; None if constant
 
-    @cached_property
     def request(self) -> dict[str, Any]:
-        """What decides the result; the folder of maps is a source like any file."""
+        """The folders, the options and the content of questions and maps."""
         options = self._options
         settings = {"allow_missing_images": options.allow_missing_images}
         request = make_request(VQA_HAT, options.images, settings, [options.questions])
@@ -110,10 +108,10 @@ class HATSource(Source):
         return Records({self.subset.split: table}, files, [])
 
     def check(self, journal: Journal, images: Images) -> None:
-        """Decode every map that was not looked at before.
+        """Decode every map that was not checked before.
 
         Raises:
-            InputError: some cannot be used; names the first.
+            InputError: a map cannot be used; the message names the first.
         """
         folder, bad = self._options.maps, {}
         known = {MapName(question_id, n): shape and tuple(shape) for question_id, n, shape in journal.read(_TOPIC)}
@@ -137,7 +135,7 @@ class HATSource(Source):
             raise InputError(f"{folder / first.file}: {bad[first]}{more}; get it again or take it away")
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
-        """The table of questions and that of maps.
+        """Write the tables of questions and of maps.
 
         Raises:
             InputError: no map is left.
@@ -171,10 +169,10 @@ class HATSource(Source):
         return Content({self.subset.split: counts}, warnings, {"vocabulary": None})
 
     def _oddities(self, counts: dict[str, Any], sizes: dict[MapName, tuple[int, int]]) -> list[str]:
-        """Words for what differs from the published set, and for maps that cannot be a picture of their image.
+        """Warnings about differences from the published set, and about maps with other proportions than their image.
 
         Args:
-            sizes: map -> width and height of its image, where that is there and good.
+            sizes: map -> width and height of its image, for good images.
         """
         subset, files, warnings = self.subset, len(self._names), []
         if files != subset.maps:
@@ -184,18 +182,22 @@ class HATSource(Source):
                 f"{counts['constant_maps']} human maps are constant and left out; "
                 f"{counts['questions_without_map']} questions have no other and are left out, too"
             )
-        others = [name for name, size in sizes.items() if _is_of_other_proportions(self._shapes[name], size)]
+        others = [
+            (name, shape, size)
+            for name, size in sizes.items()
+            if (shape := self._shapes[name]) is not None and _is_of_other_proportions(shape, size)
+        ]
         if others:
-            (height, width), (image_width, image_height) = self._shapes[others[0]], sizes[others[0]]
+            first, (height, width), (image_width, image_height) = others[0]
             warnings.append(
-                f"{len(others)} human maps have other proportions than their image, the first is {others[0].file} of "
+                f"{len(others)} human maps have other proportions than their image, the first is {first.file} of "
                 f"{width} x {height} on an image of {image_width} x {image_height}; they are taken to cover all of it"
             )
         return warnings
 
 
 def _is_of_other_proportions(shape: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a map is not its image scaled down and rounded to whole pixels, which is off by less than one pixel."""
+    """Whether a map's proportions differ from its image's by more than rounding to whole pixels explains."""
     (height, width), (image_width, image_height) = shape, size
     return abs(width * image_height - height * image_width) > max(size)
 
@@ -205,7 +207,7 @@ def _question_ids(table: pa.Table) -> np.ndarray:
 
 
 def _shape_of(file: Path) -> tuple[int, int] | None:
-    """Height and width; None if all of the map has one shade."""
+    """Height and width; None if the map has one shade only."""
     grey = decode_grey(file.read_bytes())
     return None if grey.min() == grey.max() else grey.shape
 
@@ -217,7 +219,7 @@ def _decoded(names: list[MapName], folder: Path) -> Iterator[tuple[int, int, int
 
 
 def _passed_over(names: list[str]) -> list[str]:
-    """Words for what lies beside the maps."""
+    """A warning about files beside the maps."""
     if not names:
         return []
     what = "1 file or folder" if len(names) == 1 else f"{len(names)} files or folders"

@@ -1,8 +1,8 @@
-"""The published VQA-HAT maps and the VQA v1 questions they are about: names and records, each checked.
+"""The published VQA-HAT maps and their VQA v1 questions: checked names and records.
 
-Das et al., "Human Attention in Visual Question Answering", EMNLP 2016. A map is a PNG file ``{question_id}_{n}.png``, n
-counting the people asked. Question ids are those of VQA *v1*, ``image_id * 10 + k``. VQA v2 counts
-``image_id * 1000 + k``, so that a number may be an id in both, of questions about different images.
+Das et al., "Human Attention in Visual Question Answering", EMNLP 2016. A map is a PNG file ``{question_id}_{n}.png``;
+n numbers the people. Question ids are those of VQA *v1*, ``image_id * 10 + k``. Those of VQA v2 are
+``image_id * 1000 + k``, so that one number may be an id in both, for questions about different images.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ _RULE = "VQA-HAT goes with VQA v1, whose question ids are image_id * 10 + k"
 
 
 class Subset(NamedTuple):
-    """One half of VQA-HAT as it was published."""
+    """One published half of VQA-HAT."""
 
     split: str
-    name: str  # COCO's, in the names of images
+    name: str  # COCO's name, which is part of its image names
     people: int  # maps per question
     maps: int  # in all
 
@@ -42,22 +42,22 @@ class Question(NamedTuple):
 
 
 class MapName(NamedTuple):
-    """What a map's file name says."""
+    """The content of a map's file name."""
 
     question_id: int
     n: int
 
     @property
     def file(self) -> str:
-        """The name itself."""
+        """The file name."""
         return f"{self.question_id}_{self.n}.png"
 
 
 def subset_of(questions: Path) -> Subset:
-    """Which half of VQA-HAT a question file belongs to, by its official name.
+    """The half of VQA-HAT to which a question file belongs, by its official name.
 
     Raises:
-        InputError: the name is another one, perhaps VQA v2's.
+        InputError: the file has another name, such as VQA v2's.
     """
     if not questions.is_file():
         raise InputError(f"{questions}: no such file")
@@ -76,7 +76,7 @@ def read_questions(path: Path) -> Iterator[Question]:
     """The records of a VQA v1 question file, in its order.
 
     Raises:
-        InputError: names the file and the record; the ids may be those of VQA v2.
+        InputError: a record has a fault, or ids are those of VQA v2; the message names the record.
     """
     for location, record in read_records(path, "questions", ("question_id", "image_id", "question")):
         question = Question(
@@ -94,18 +94,18 @@ def read_questions(path: Path) -> Iterator[Question]:
 
 
 class MapFolder(NamedTuple):
-    """What a folder of maps holds."""
+    """The content of a folder of maps."""
 
     maps: list[MapName]  # by question and person
-    passed_over: list[str]  # names of what cannot be meant as a map
+    passed_over: list[str]  # names of files and folders that cannot be maps
 
 
 def list_maps(folder: Path, subset: Subset) -> MapFolder:
-    """The maps of a folder; hidden files, other systems' litter and folders are passed over.
+    """The maps of a folder. Hidden files, system files and folders are passed over.
 
     Raises:
-        InputError: the folder is missing, has no map, or holds something else or maps of too many people; one line
-            with the first and how many there are.
+        InputError: the folder is missing, has no map, or holds other files or maps of too many people. The message
+            names the first and their number.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected the maps {{question_id}}_{{n}}.png there")
@@ -132,13 +132,13 @@ def list_maps(folder: Path, subset: Subset) -> MapFolder:
 
 
 def _is_beside_the_point(path: Path) -> bool:
-    """Whether nobody can have put this there as a map: what a file manager or an archive leaves behind, and folders."""
+    """Whether this cannot be meant as a map: a folder, or a file that a file manager or an archive leaves behind."""
     name = path.name.lower()
     return name.startswith(".") or name in _LITTER or path.is_dir()
 
 
 def _below(folder: Path, names: Iterable[str]) -> str:
-    """Words for the first folder below that does hold maps."""
+    """Words for the first folder below that holds maps."""
     for name in names:
         if (folder / name).is_dir() and any(_MAP_FILE.fullmatch(entry.name) for entry in (folder / name).iterdir()):
             return f"; there are some in {folder / name}"
@@ -146,12 +146,12 @@ def _below(folder: Path, names: Iterable[str]) -> str:
 
 
 def first_of(names: list[str]) -> str:
-    """The first name, and how many more there are."""
+    """The first name, and the number of others."""
     return names[0] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def fingerprint_of(folder: Path, maps: Iterable[MapName]) -> dict[str, Any]:
-    """Number of maps, and one SHA-256 over the name and the SHA-256 of each."""
+    """Number of maps, and one SHA-256 over the names and the SHA-256 of all."""
     total, files = hashlib.sha256(), 0
     for name in maps:
         content = hashlib.sha256((folder / name.file).read_bytes()).hexdigest()

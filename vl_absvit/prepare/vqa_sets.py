@@ -1,4 +1,4 @@
-"""VQAv2 and its relatives: what their files are called, where they lie, and which data set a folder holds."""
+"""VQAv2 and its relatives: find their files, and recognise the data set in a folder."""
 
 import os
 import re
@@ -14,26 +14,26 @@ from vl_absvit.prepare.vqa_source import VQASet
 
 _JSON_DEPTH = 3
 _JSON_FOLDER = re.compile(r".*(annotation|question).*|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*|train|val|test", re.IGNORECASE)
-"""Folders that JSON files may lie in, and levels of them: ``coco/annotations/``, ``VQAv2/Questions/``."""
+"""Folders that may hold JSON files, such as ``coco/annotations/`` and ``VQAv2/Questions/``; and their largest depth."""
 _IMAGE_FOLDER = re.compile(r"(train|val|test)20[0-9]{2}|\..*")
 
 
 class SplitFiles(NamedTuple):
-    """The files of one split that are there."""
+    """The existing files of one split."""
 
     split: str
-    folder: str | None  # of its images; None where each question names its own
+    folder: str | None  # of its images; None if each question names its image
     questions: Path
     annotations: Path | None
-    official: int | None  # number of questions, as published
+    official: int | None  # published number of questions
 
 
 class Files(NamedTuple):
-    """What a folder holds."""
+    """The files of a data set in a folder."""
 
-    dataset: str  # of DATA_SETS
+    dataset: str  # a key of DATA_SETS
     splits: list[SplitFiles]  # train first
-    left_alone: list[str]  # words about other files that are there
+    left_alone: list[str]  # warnings about files that are not used
 
     @property
     def described(self) -> VQASet:
@@ -52,10 +52,11 @@ DATA_SETS: dict[str, VQASet] = {
 
 
 def find_files(raw: Path, dataset: str | None = None) -> Files:
-    """The files of a data set in a folder, or below it in folders of the usual names; of two, the one above.
+    """The files of a data set in a folder, or below it in folders of the usual names. Higher folders come first.
 
     Args:
-        dataset: which one; None finds out by names and, where data sets share names, by content. VQAv2's come first.
+        dataset: a key of ``DATA_SETS``; None recognises it by file names and, if these are shared, by content. VQAv2
+            comes before others.
 
     Raises:
         InputError: the folder is missing, holds no data set or several, or an annotation file has no question file.
@@ -73,11 +74,12 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
     if len(held) > 1:
         names = " and of ".join(DATA_SETS[name].title for name in held)
         raise InputError(f"{raw}: holds files of {names}; say by --dataset {' or '.join(held)} which to prepare")
-    chosen = held[0] if held else dataset
-    if chosen:
-        _check_once(DATA_SETS[chosen], folders)
     if not held:
+        if dataset:
+            _check_once(DATA_SETS[dataset], folders)
         raise InputError(f"{raw}: {_nothing_found(dataset)}{_fitting(raw, dataset, folders)}")
+    (chosen,) = held
+    _check_once(DATA_SETS[chosen], folders)
     _check_complete(DATA_SETS[chosen], named[chosen], folders)
     left = [DATA_SETS[name].title for name in named if name != chosen] if chosen == "vqav2" else []
     words = [f"files named as those of {' and '.join(left)} are there, too; see --dataset"] if left else []
@@ -85,7 +87,7 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
 
 
 def _folders(folder: Path, is_looked_into: Callable[[str], Any]) -> Iterator[Path]:
-    """The folder and those below it whose names are fitting, level by level."""
+    """The folder, and the folders below it whose names fit, level by level."""
     level = [folder]
     for _ in range(_JSON_DEPTH + 1):
         yield from level
@@ -101,7 +103,7 @@ def _folders_in(folder: Path) -> list[tuple[str, str]]:
 
 
 def _fitting(raw: Path, dataset: str | None, searched: list[Path]) -> str:
-    """Words for the folder below that has what was not found; none of those that were searched."""
+    """Words for a folder below, not searched before, that has the missing files."""
     names = [subset.questions for subset in DATA_SETS[dataset or "vqav2"].subsets.values()]
     for folder in _folders(raw, lambda name: not _IMAGE_FOLDER.fullmatch(name)):
         if folder not in searched and any(_find(name, [folder]) for name in names):
@@ -115,10 +117,10 @@ def _find_all(name: str | None, folders: list[Path]) -> list[Path]:
 
 
 def _plain_or_gzip(path: Path) -> Path | None:
-    """``path`` or ``path.gz``, whichever is there.
+    """``path`` or ``path.gz``, if one exists.
 
     Raises:
-        InputError: both are there.
+        InputError: both exist.
     """
     both = [file for file in (path, path.with_name(f"{path.name}.gz")) if file.exists()]
     if len(both) > 1:
@@ -131,23 +133,23 @@ def _find(name: str | None, folders: list[Path]) -> Path | None:
 
 
 def _check_once(described: VQASet, folders: list[Path]) -> None:
-    """Refuse files of one name in two folders: what is in the first folder itself comes before those, but no other."""
+    """Refuse files of one name in two folders. The first folder is an exception: it comes before all others."""
     for name in [name for subset in described.subsets.values() for name in subset[:2]]:
-        first, *others = _find_all(name, folders) or [None]
-        if others and first.parent != folders[0]:
+        found = _find_all(name, folders)
+        if len(found) > 1 and found[0].parent != folders[0]:
             raise InputError(
-                f"{first}: is there a second time as {others[0]}; give the folder of one of them as --root"
+                f"{found[0]}: is there a second time as {found[1]}; give the folder of one of them as --root"
             )
 
 
 def _there(datasets: Iterable[str], folders: list[Path]) -> dict[str, list[SplitFiles]]:
-    """Those of some data sets that have files, and their splits."""
+    """The data sets that have files here, with their splits."""
     splits_of = {name: _splits_of(DATA_SETS[name], folders) for name in datasets}
     return {name: splits for name, splits in splits_of.items() if splits}
 
 
 def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
-    """The splits of a data set that are there."""
+    """The existing splits of a data set."""
     splits = []
     for split, subset in described.subsets.items():
         questions, annotations = _find(subset.questions, folders), _find(subset.annotations, folders)
@@ -159,7 +161,7 @@ def _splits_of(described: VQASet, folders: list[Path]) -> list[SplitFiles]:
 
 
 def _is_of(dataset: str, splits: list[SplitFiles]) -> bool:
-    """Whether files named as a data set's are its own: VQA v1 and OK-VQA share names, VizWiz's are anyone's."""
+    """Whether files with a data set's names belong to it. VQA v1 and OK-VQA share names; VizWiz's are common words."""
     annotated = next((files.annotations for files in splits if files.annotations), None)
     return DATA_SETS[dataset].is_its(splits[0].questions, annotated)
 
@@ -182,21 +184,21 @@ def _nothing_found(dataset: str | None) -> str:
 
 def _check_complete(described: VQASet, splits: list[SplitFiles], folders: list[Path]) -> None:
     """Refuse annotations without questions, and a train split without annotations."""
-    there = {files.split: files for files in splits}
+    present = {files.split: files for files in splits}
     for split, subset in described.subsets.items():
         annotations = _find(subset.annotations, folders)
-        if annotations and split not in there:
+        if annotations and split not in present:
             raise InputError(f"{annotations}: there is no {subset.questions} beside it")
-        if split == "train" and split in there and not there[split].annotations:
+        if split == "train" and split in present and not present[split].annotations:
             is_one = subset.annotations == subset.questions
             lacks = "its questions have no answers" if is_one else f"there is no {subset.annotations} beside it"
-            raise InputError(f"{there[split].questions}: {lacks}")
+            raise InputError(f"{present[split].questions}: {lacks}")
 
 
 def _multiple_choice(folders: list[Path], dataset: str) -> list[str]:
-    """Words about VQA v1's second form of the same questions."""
+    """A warning about VQA v1's multiple-choice form of the same questions."""
     if dataset != "vqa_v1":
         return []
     names = (f"MultipleChoice_mscoco_{subset}_questions.json" for subset, _, _ in OFFICIAL.values())
-    there = [name for name in names if _find(name, folders)]
-    return [f"{', '.join(there)}: left alone, the open-ended questions are prepared"] if there else []
+    found = [name for name in names if _find(name, folders)]
+    return [f"{', '.join(found)}: left alone, the open-ended questions are prepared"] if found else []

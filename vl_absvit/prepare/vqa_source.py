@@ -1,4 +1,4 @@
-"""What a source of visual questions is: its parts, their files, and what reads them."""
+"""The description of a data set of visual questions: its parts, their files and their readers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ class Question(NamedTuple):
     question_id: int
     image_id: int
     question: str
-    image: str | None = None  # its file's official name, where the split alone does not tell
+    image: str | None = None  # official name of the image's file; None if the split determines it
 
 
 class Annotation(NamedTuple):
@@ -32,30 +32,30 @@ class Subset(NamedTuple):
     """One official part of a data set."""
 
     questions: str  # file name
-    annotations: str | None  # file name; that of the questions where one file has both
-    folder: str | None  # of its images; None where each question names its own
-    official: int | None  # number of questions, as published
+    annotations: str | None  # file name; equal to ``questions`` if one file has both
+    folder: str | None  # of its images; None if each question names its image
+    official: int | None  # published number of questions
 
 
 def by_id(root: Path, _: Iterable[str]) -> Finder:
-    """What finds COCO's images."""
+    """A finder of COCO's images by id."""
     return CocoImages(root)
 
 
 class VQASet(NamedTuple):
-    """A data set: its parts, and how they are read."""
+    """A data set: its parts and its readers."""
 
     title: str
-    subsets: dict[str, Subset]  # by our name of the split
+    subsets: dict[str, Subset]  # our name of the split -> part
     read_questions: Callable[[Path], Iterator[Question]]
     read_annotations: Callable[[Path], Iterator[Annotation]]
     finder: Callable[[Path, Iterable[str]], Finder] = by_id
-    """Of the folder of images, and the official files of all of them."""
+    """Takes the folder of images and the official files of all images."""
     has_own_names: bool = True
-    """Whether its files have names of their own; a ``train.json`` may be anyone's."""
+    """Whether its file names are unique to it. A name such as ``train.json`` is not."""
     is_its: Callable[[Path, Path | None], bool] = lambda questions, annotations: True
-    """Whether files of these names are its own, by their beginning; annotations may be absent."""
+    """Whether files of these names belong to it, by the beginning of their content. Annotations may be absent."""
     has_answers: Callable[[Path], bool] = lambda questions: True
     """Whether a file that may hold both questions and annotations holds annotations."""
     told_by: str = ""
-    """Words for what ``is_its`` looks at."""
+    """Words for the property that ``is_its`` checks."""

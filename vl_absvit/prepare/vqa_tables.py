@@ -1,4 +1,4 @@
-"""Questions and annotations of VQA to tables: checked against each other, with labels and soft scores."""
+"""Questions and annotations of VQA as tables, checked against each other, with labels and soft scores."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,10 +29,10 @@ _ANSWERS_AT_ONCE = 8_192
 
 
 def questions_table(questions: Iterable[Question], path: Path, named: dict[int, str]) -> pa.Table:
-    """The questions of a file by id.
+    """The questions of a file, by id.
 
     Args:
-        named: image id -> official file; those of images that questions name themselves are added.
+        named: image id -> official file; images that questions name are added.
 
     Raises:
         InputError: an id occurs twice, or an image has two names.
@@ -51,12 +51,13 @@ def questions_table(questions: Iterable[Question], path: Path, named: dict[int, 
 def annotated(
     questions: pa.Table, annotations: Iterable[Annotation], files: SplitFiles
 ) -> tuple[pa.Table, Counter[str]]:
-    """Questions by id with their annotations; how often each ``multiple_choice_answer`` occurs, by first occurrence.
+    """Questions with their annotations, by id; and counts of each ``multiple_choice_answer``, by first occurrence.
 
     Raises:
-        InputError: an annotation occurs twice, or has no question, or the other way round, or another image; names the
-            file and the first question that does not fit, and how many there are.
+        InputError: an annotation occurs twice or has no question, a question has no annotation, or their images differ.
+            The message names the file, the first such question and their number.
     """
+    assert files.annotations is not None, "annotations come from a file"
     table = table_of(annotations, _ANNOTATION_SCHEMA, files.annotations.name)
     common_answers = Counter(table.column("multiple_choice_answer").to_pylist())
     table = sorted_by_id(table, files.annotations, "annotation of question")
@@ -84,7 +85,7 @@ def with_labels(table: pa.Table, index: Mapping[str, int], normalise: Callable[[
         normalise: applied to each of the ten answers before it is looked up.
     """
     answers = table.column("answers")
-    # People's answers repeat themselves: each is normalised once.
+    # Many answers are equal. Each distinct one is normalised once.
     normalised = {answer: normalise(answer) for answer in pc.unique(pc.list_flatten(answers)).to_pylist()}
     tens = (ten for part in answers.chunks for ten in _pieces(part))
     rows = (soft_targets([normalised[answer] for answer in ten], index) for ten in tens)
@@ -95,6 +96,6 @@ def with_labels(table: pa.Table, index: Mapping[str, int], normalise: Callable[[
 
 
 def _pieces(answers: pa.Array) -> Iterator[list[str]]:
-    """The values of an array, some thousands of which are Python's at a time."""
+    """The values of an array. A few thousand at a time become Python objects."""
     for start in range(0, len(answers), _ANSWERS_AT_ONCE):
         yield from answers.slice(start, _ANSWERS_AT_ONCE).to_pylist()

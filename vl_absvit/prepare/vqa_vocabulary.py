@@ -1,9 +1,9 @@
-"""The vocabulary that questions are prepared with: read or counted, and how much of it the answers ever reach."""
+"""The vocabulary of prepared questions: read or counted, and checked against their answers."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,15 +14,15 @@ from vl_absvit.errors import InputError
 
 
 class Rule(NamedTuple):
-    """How answers become labels: the official evaluator's way, or METER's."""
+    """How answers become labels, by the official evaluator's rule or METER's."""
 
     normaliser: Normaliser
-    normalise: Callable[[str], str]  # of answers that are counted
-    order: str  # of the vocabulary, see ``build_vocabulary``
-    lookup: Callable[[str], str]  # of each of a question's answers, before it is looked up
+    normalise: Callable[[str], str]  # applied to answers that are counted
+    order: Literal["frequency", "first_seen"]  # of the vocabulary, see ``build_vocabulary``
+    lookup: Callable[[str], str]  # applied to a question's answers before they are looked up
 
     def read(self, path: Path) -> AnswerVocabulary:
-        """A vocabulary of others, or of our own.
+        """Read a published vocabulary, or our own.
 
         Raises:
             InputError: it cannot be read, or was normalised by the other rule.
@@ -36,18 +36,18 @@ class Rule(NamedTuple):
         return vocabulary
 
     def counts(self, answers: Iterable[tuple[str, int]]) -> Counter[str]:
-        """How often each answer occurs once they are normalised, in order of first occurrence."""
+        """Counts of normalised answers, in order of first occurrence."""
         counts: Counter[str] = Counter()
         for answer, count in answers:
             counts[self.normalise(answer)] += count
         return counts
 
     def frequent(self, counts: Mapping[str, int], min_count: int, root: Path) -> AnswerVocabulary | None:
-        """The vocabulary of the frequent answers; None if there are no answers at all.
+        """The vocabulary of the frequent answers; None if there are no answers.
 
         Args:
             counts: as ``counts`` returns them.
-            root: of the raw data, for the message.
+            root: folder of the raw data, for the message.
 
         Raises:
             InputError: no answer is frequent enough.
@@ -67,18 +67,18 @@ RULES = {
     False: Rule("vqa-official-1", normalise_answer, "frequency", normalise_answer),
     True: Rule("meter-1", meter_normalise, "first_seen", str),
 }
-"""Whether METER's rule is followed -> the rule."""
+"""Whether METER's rule applies -> the rule."""
 
 
 def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], path: Path) -> None:
-    """Refuse a vocabulary that shares nothing with the questions' most frequent answers: foreign, or written otherwise.
+    """Refuse a vocabulary that shares no answer with the questions' most frequent answers.
 
     Args:
-        counts: of those answers, normalised.
-        path: of the vocabulary, for the message.
+        counts: counts of these answers, normalised.
+        path: file of the vocabulary, for the message.
 
     Raises:
-        InputError: names a frequent answer and one of the vocabulary.
+        InputError: it shares none; the message names a frequent answer and one of the vocabulary.
     """
     if vocabulary.index.keys().isdisjoint(counts):
         frequent = max(counts, key=counts.__getitem__)
@@ -89,7 +89,7 @@ def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], pa
 
 
 def never_targets(vocabulary: AnswerVocabulary, annotated: Mapping[str, pa.Table], rule: Rule) -> list[str]:
-    """Words for answers of the vocabulary that are no target of any question, and why.
+    """A warning about answers of the vocabulary that are no question's target, with the reasons.
 
     Args:
         annotated: split -> its table.

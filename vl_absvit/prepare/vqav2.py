@@ -5,7 +5,6 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,19 @@ _MOST_MINIVAL_IMAGES = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What the prepared folder depends on, besides the downloads."""
+    """The options that the prepared folder depends on, besides the downloads."""
 
     root: Path
     images: Path | None = None
     """Folder of the images, or of their folders, if it is not the root."""
     dataset: str | None = None
-    """A name of ``vqa_sets.DATA_SETS``; None finds out by the files."""
+    """A key of ``vqa_sets.DATA_SETS``; None recognises it by the files."""
     vocabulary: Path | None = None
-    """Take this vocabulary instead of counting answers."""
+    """Vocabulary to take instead of counting answers."""
     min_count: int = 9
     embed_images: bool = False
     meter_compatible: bool = False
-    """METER's vocabulary rule and label order, and per-question answers looked up as they are."""
+    """METER's vocabulary rule and label order; a question's answers are looked up as they are."""
     allow_missing_images: bool = False
     minival_images: int | None = None
     """None means a tenth of val's images, at most 2,000."""
@@ -56,10 +55,10 @@ class PrepareOptions:
 
 
 def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[str, Any]:
-    """Prepare ``output`` and return its manifest; if it is finished already, only check that it is what was asked for.
+    """Prepare ``output`` and return its manifest. A finished ``output`` is only compared with the request.
 
     Raises:
-        InputError: something is wrong with the downloads, or ``output`` is there from other options or other files.
+        InputError: the downloads have a fault, or ``output`` was made with other options or from other files.
     """
     files = find_files(options.root, options.dataset)
     root = options.images or options.root
@@ -70,22 +69,21 @@ def prepare_vqav2(options: PrepareOptions, output: Path, workers: int) -> dict[s
 
 
 class VQASource(Source):
-    """Questions, and answers where a split has some."""
+    """Questions, with answers in splits that have them."""
 
     row_type = "questions"
 
     def __init__(self, options: PrepareOptions, files: Files) -> None:
         """
         Raises:
-            InputError: the vocabulary that was given cannot be used.
+            InputError: the given vocabulary cannot be used.
         """
         self._options, self._files = options, files
         self._rule = RULES[options.meter_compatible]
         self._vocabulary = self._rule.read(options.vocabulary) if options.vocabulary else None
 
-    @cached_property
     def request(self) -> dict[str, Any]:
-        """Where the images are, the options, the content of the source files."""
+        """The folder of images, the options and the content of the source files."""
         options = self._options
         sources = [file for split in self._files.splits for file in (split.questions, split.annotations) if file]
         sources += [options.vocabulary] if options.vocabulary else []
@@ -96,8 +94,10 @@ class VQASource(Source):
         return make_request(kind, options.images or options.root, settings, dict.fromkeys(sources))
 
     def read(self) -> Records:
-        """The questions of every split by id, ``minival`` still in ``val``, and all that can be wrong with them."""
-        splits, named, counts = {}, {}, Counter()
+        """The checked questions of every split, by id. ``minival`` is still part of ``val``."""
+        splits: dict[str, pa.Table] = {}
+        named: dict[int, str] = {}
+        counts: Counter[str] = Counter()
         for files in self._files.splits:
             table = questions_table(self._files.described.read_questions(files.questions), files.questions, named)
             if files.annotations:
@@ -117,13 +117,13 @@ class VQASource(Source):
         return Records(splits, images, self._files.left_alone)
 
     def _choose_vocabulary(self, common_answers: Mapping[str, int]) -> None:
-        """The vocabulary that was given, or that of the frequent answers of train and val.
+        """Take the given vocabulary, or that of the frequent answers of train and val.
 
         Args:
-            common_answers: how often each raw ``multiple_choice_answer`` occurs, by first occurrence, train first.
+            common_answers: counts of each raw ``multiple_choice_answer``, by first occurrence, train first.
         """
         options, counts = self._options, self._rule.counts(common_answers.items())
-        if self._vocabulary and counts:
+        if self._vocabulary and options.vocabulary and counts:
             check_any_occurs(self._vocabulary, counts, options.vocabulary)
         self._vocabulary = self._vocabulary or self._rule.frequent(counts, options.min_count, options.root)
         if not self._vocabulary and any(files.annotations for files in self._files.splits):
@@ -132,10 +132,10 @@ class VQASource(Source):
             )
 
     def _count_to_hold_out(self, val_images: int) -> int:
-        """How many of val's images become ``minival``.
+        """Number of val's images that become ``minival``.
 
         Raises:
-            InputError: val has no more than were asked for.
+            InputError: the requested number leaves no image in val.
         """
         number = self._options.minival_images
         if number is None:
@@ -185,7 +185,7 @@ class VQASource(Source):
     def _hold_out(self, val: pa.Table | None) -> np.ndarray:
         """The val images whose questions become ``minival``.
 
-        They are taken in the order of a hash of seed and id: a choice outlives new libraries and other images.
+        They are taken in the order of a hash of seed and id, which does not depend on libraries or on other images.
         """
         image_ids = np.unique(_image_ids(val))
         number = self._count_to_hold_out(len(image_ids))
@@ -203,10 +203,10 @@ def _image_ids(table: pa.Table | None) -> np.ndarray:
 
 
 def _check_ids_between(splits: Mapping[str, pa.Table]) -> None:
-    """No question is in two splits, test-dev excepted, which is a part of test.
+    """Refuse a question in two splits, except for test-dev, which is a part of test.
 
     Raises:
-        InputError: names the first one.
+        InputError: there is one; the message names the first.
     """
     ids = {split: table.column("question_id").to_numpy() for split, table in splits.items() if split != "test-dev"}
     for first, second in itertools.combinations(sorted(ids), 2):
@@ -218,10 +218,10 @@ def _check_ids_between(splits: Mapping[str, pa.Table]) -> None:
 def _official_files(
     files: list[SplitFiles], splits: Mapping[str, pa.Table], named: Mapping[int, str]
 ) -> dict[int, str]:
-    """Image id -> official file, of the images that questions name and of those that their split tells.
+    """Image id -> official file, named by the questions or determined by their split.
 
     Raises:
-        InputError: one image id belongs to two folders, so that splits would share it.
+        InputError: one image id belongs to two folders; their splits would share it.
     """
     for earlier, later in itertools.combinations(files, 2):
         if earlier.folder and later.folder and earlier.folder != later.folder:
@@ -240,7 +240,7 @@ def _official_files(
 
 
 def _counts(table: pa.Table, images: Images) -> dict[str, Any]:
-    """What a split's table holds; a target is an answer in the vocabulary, training wants it and an image."""
+    """Counts of a split's table. A target is an answer in the vocabulary; training needs a target and an image."""
     image_ids, is_annotated = _image_ids(table), "labels" in table.column_names
     lengths = pc.list_value_length(table.column("labels")).to_numpy() if is_annotated else np.zeros(len(table))
     counts, has_target = count_rows("questions", image_ids, images), lengths > 0
@@ -255,7 +255,7 @@ def _counts(table: pa.Table, images: Images) -> dict[str, Any]:
 
 
 def _deviations(found: Files, counts: dict[str, dict[str, Any]]) -> list[str]:
-    """Words for every split that is not as large as the official one, or not annotated where it could be."""
+    """Warnings about splits whose size is not the official one, and about a val split without annotations."""
     warnings = []
     for files in found.splits:
         parts = ("minival", "val") if files.split == "val" else (files.split,)

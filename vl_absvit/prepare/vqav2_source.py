@@ -1,4 +1,4 @@
-"""VQAv2 and its relatives on COCO (VQA v1, OK-VQA, VQA-CP): their files, and their records, each checked."""
+"""VQAv2 and its relatives on COCO (VQA v1, OK-VQA, VQA-CP): their files and their checked records."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,17 +27,17 @@ def read_questions(path: Path) -> Iterator[Question]:
     """The records of a question file, in its order.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record in read_records(path, "questions", _ASKED):
         yield _question(record, location, path)
 
 
 def read_questions_with_split(path: Path) -> Iterator[Question]:
-    """As ``read_questions``, of VQA-CP: each record says in ``coco_split`` where its image is.
+    """``read_questions`` for VQA-CP, whose records name the folder of their image in ``coco_split``.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record in read_records(path, "questions", _ASKED):
         folder = string(record, "coco_split", location)
@@ -55,10 +55,10 @@ def _question(record: dict, location: str, path: Path) -> Question:
 
 
 def checked_question(question: Question, path: Path) -> Question:
-    """The question itself.
+    """The given question.
 
     Raises:
-        InputError: it is empty.
+        InputError: its text is empty.
     """
     if not question.question.strip():
         raise InputError(f"{path}: question {question.question_id} is empty")
@@ -69,7 +69,7 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     """The records of an annotation file, in its order.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record, question_id in _annotations(path):
         yield Annotation(
@@ -83,10 +83,10 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
 
 
 def read_annotations_without_choice(path: Path) -> Iterator[Annotation]:
-    """As ``read_annotations``, of OK-VQA: the most frequent answer stands for the ``multiple_choice_answer`` it lacks.
+    """``read_annotations`` for OK-VQA. The most frequent answer replaces the missing ``multiple_choice_answer``.
 
     Raises:
-        InputError: names the file and the record.
+        InputError: a record has a fault; the message names it.
     """
     for location, record, question_id in _annotations(path):
         answers = ten_answers(record, location)
@@ -101,7 +101,7 @@ def read_annotations_without_choice(path: Path) -> Iterator[Annotation]:
 
 
 def most_frequent(answers: list[str]) -> str:
-    """The answer that most people gave; of several, the one that comes first."""
+    """The answer that most people gave. The first one wins ties."""
     return Counter(answers).most_common(1)[0][0]
 
 
@@ -109,7 +109,7 @@ def ten_answers(record: dict, location: str) -> list[str]:
     """The texts of the ten answers of a record.
 
     Raises:
-        InputError: they are not ten, or not of the form ``{"answer": text}``.
+        InputError: there are not ten, or one has another form than ``{"answer": text}``.
     """
     answers = value(record, "answers", location)
     if not isinstance(answers, list):
@@ -129,7 +129,7 @@ def _annotations(path: Path) -> Iterator[tuple[str, dict, int]]:
 
 
 def _parts(version: str, counts: dict[str, int]) -> dict[str, Subset]:
-    """The official parts on COCO, with names that begin with ``version``."""
+    """The official parts on COCO, whose file names begin with ``version``."""
     return {
         split: Subset(
             f"{version}OpenEnded_mscoco_{OFFICIAL[split][0]}_questions.json",

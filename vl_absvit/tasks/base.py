@@ -6,7 +6,7 @@ planner. ``registry.TASKS`` names all tasks.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.distributed import rank, world_size
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import ClassifierOutput
-from vl_absvit.models.looks import VisualEncoder
+from vl_absvit.models.looks import VisionModel, VisualEncoder
 from vl_absvit.models.vl_model import VLOutput
 from vl_absvit.tasks.facts import Facts
 
@@ -62,7 +62,7 @@ class Task(ABC):
     config: Any  # of ``config_class``
     train_set: TrainingDataset | StreamedQuestions
     """Samples to train on."""
-    model: nn.Module
+    model: VisionModel
     """The bare model, whose visual encoder is ``vision``; the loop wraps it and passes the wrapped one on."""
 
     def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
@@ -81,7 +81,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, model: nn.Module) -> dict[str, float] | None:
+    def evaluate(self, model: Any) -> dict[str, float] | None:
         """Metrics on the selection split, the same in every process; None without a split. All processes call this."""
 
     @abstractmethod
@@ -117,7 +117,9 @@ class Task(ABC):
             InputError: the data is there and is not what the config trains on.
             ConfigError: sizes can neither be read nor are they known.
         """
-        samples, labels, assumed = None, None, ()
+        samples: int | None = None
+        labels: int | None = None
+        assumed: tuple[str, ...] = ()
         if Path(config.data.root).is_dir():
             samples, labels = cls.data_sizes(config)
         elif cls.usual_labels is not None:
@@ -132,7 +134,7 @@ class Task(ABC):
 
     @classmethod
     @abstractmethod
-    def random_model(cls, config: Any, facts: Facts) -> nn.Module:
+    def random_model(cls, config: Any, facts: Facts) -> VisionModel:
         """The model that a run trains, with random weights; nothing is read."""
 
     @classmethod
@@ -161,7 +163,7 @@ def new_run_from(checkpoint: Path, option: str = "--from_checkpoint") -> str:
     return f"start a new run from it: {option} {checkpoint} --run.output NEW"
 
 
-def log_left_out_losses(config: TaskConfig, model: nn.Module, has_prior: bool) -> None:
+def log_left_out_losses(config: TaskConfig, model: VisionModel, has_prior: bool) -> None:
     """Log configured losses that have nothing to train in this model, and parameters that no loss trains.
 
     Args:
@@ -185,7 +187,8 @@ def freeze_zero_rates(config: TaskConfig, model: Any, lr_of: Mapping[str, float]
         lr_of: rate per module path; where paths nest, the longest one that contains a parameter counts.
     """
     for name, parameter in model.named_parameters():
-        if lr_of.get(owner_of(name, lr_of)) == 0:
+        owner = owner_of(name, lr_of)
+        if owner is not None and lr_of[owner] == 0:
             parameter.requires_grad_(False)
     if resting := [path for path, rate in lr_of.items() if rate == 0]:
         log.info("the learning rate of %s is 0: out of training", ", ".join(resting))
@@ -211,7 +214,8 @@ def decoder_terms(config: TaskConfig, out: VLOutput | ClassifierOutput) -> dict[
 
 
 def _trains_decoders(vision: VisualEncoder) -> bool:
-    return vision.feeds_back and all(weight.requires_grad for weight in vision.decoders.parameters())
+    weights = (weight for decoder in vision.feedback_decoders for weight in decoder.parameters())
+    return vision.feeds_back and all(weight.requires_grad for weight in weights)
 
 
 def steps_per_epoch(optim: OptimConfig, train_set: Sized) -> int:
@@ -236,7 +240,7 @@ def epoch_batches(
     epochs: int = 1,
 ) -> DataLoader | StreamLoader:
     """This process's micro-batches of ``epochs`` epochs in order, from step ``start_step`` of the first one on."""
-    loader = StreamLoader
+    loader: Callable[..., DataLoader | StreamLoader] = StreamLoader
     if config.data.stream is None:
         loader = partial(training_loader, samples_per_image=config.data.samples_per_image)
     return loader(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Self
 
 import safetensors.torch
@@ -66,6 +65,10 @@ class ClassificationTask(Task):
     start_option = "--vision.weights"
     usual_labels = (1000, "classes, ImageNet's")
 
+    model: Classifier
+    train_set: ImageFolderDataset | MosaicDataset | MixedDataset
+    num_classes: int
+
     def __init__(self, config: PretrainConfig, checkpoint: Path | None = None) -> None:
         """
         Args:
@@ -76,29 +79,28 @@ class ClassificationTask(Task):
         if mixing.mixes:
             _check_pairs(config.optim)
         transform, plain = _transforms(config)
-        self.train_set = images = ImageFolderDataset(
-            data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed
-        )
+        images = ImageFolderDataset(data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed)
+        self.train_set, self.num_classes = images, len(images.classes)
         content = {"+".join(data.train_splits): images.files.content()}
         if config.mosaic > 1:
-            self.train_set = MosaicDataset(self.train_set, config.mosaic, seed)
+            self.train_set = MosaicDataset(images, config.mosaic, seed)
         if mixing.mixes:
-            self.train_set = MixedDataset(self.train_set, mixup=mixing.mixup, cutmix=mixing.cutmix, seed=seed)
-        self.select_set = None
+            self.train_set = MixedDataset(images, mixup=mixing.mixup, cutmix=mixing.cutmix, seed=seed)
+        self.select_set: ImageFolderDataset | MosaicDataset | None = None
         if data.select_split is not None:
-            self.select_set = ImageFolderDataset(data.root, [data.select_split], plain)
-            content[data.select_split] = self.select_set.files.content()
-            if self.select_set.classes != self.train_set.classes:
+            self.select_set = selected = ImageFolderDataset(data.root, [data.select_split], plain)
+            content[data.select_split] = selected.files.content()
+            if selected.classes != images.classes:
                 raise InputError(f"{data.root}: {data.select_split} has other classes than {data.train_splits[0]}")
             if config.mosaic > 1:
-                self.select_set = MosaicDataset(self.select_set, config.mosaic, seed=None)
+                self.select_set = MosaicDataset(selected, config.mosaic, seed=None)
         self._data = _describe_data(config, content)
         self.training = self._data if checkpoint is None else history(checkpoint, self._data)
         torch.manual_seed(seed)
         classes = match_classes(config.vision.weights, self.train_set.classes)
         # A run that goes on has no start weights, so that nothing is fitted.
         fit = decoder_fit(self.train_set, plain, seed)
-        self.model = build_classifier(config.vision, len(self.train_set.classes), config.pooling, classes, fit)
+        self.model = build_classifier(config.vision, self.num_classes, config.pooling, classes, fit)
         _check_cells(config.mosaic, self.model.vision.token_grid())
         log_left_out_losses(config, self.model, has_prior=False)
         freeze_zero_rates(config, self.model, self.lr_of())
@@ -108,7 +110,7 @@ class ClassificationTask(Task):
             out = model(batch.images, mosaic=self.config.mosaic, **decoder_losses_of(self.config, self.model.vision))
         targets = batch.targets  # (I, classes), of mixed images
         if targets is None:
-            targets = F.one_hot(batch.labels, len(self.train_set.classes)).float()  # (I, cells, classes)
+            targets = F.one_hot(batch.labels, self.num_classes).float()  # (I, cells, classes)
         smoothing = self.config.augmentation.label_smoothing
         return {"classification": classification_loss(out, targets, smoothing)} | decoder_terms(self.config, out)
 
@@ -182,17 +184,20 @@ class ClassificationTask(Task):
 
     @classmethod
     def random_model(cls, config: PretrainConfig, facts: Facts) -> Classifier:
+        assert facts.labels is not None, "a classifier has classes"
         return build_random_classifier(config.vision, facts.labels, pooling=config.pooling, norm_follows=False)
 
     @classmethod
     def made_up_batch(cls, config: PretrainConfig, facts: Facts, samples: int) -> ImageBatch:
+        assert facts.labels is not None, "a classifier has classes"
         size, labels = config.vision.image_size, torch.randint(facts.labels, (samples, config.mosaic**2))
         return ImageBatch(torch.rand(samples, 3, size, size), labels, torch.arange(samples))
 
     @classmethod
     def without_data(cls, config: PretrainConfig, model: Classifier, facts: Facts | None = None) -> Self:
         task = super().without_data(config, model, facts)
-        task.train_set = SimpleNamespace(classes=range(facts.labels))
+        assert facts is not None and facts.labels is not None, "a classifier has classes"
+        task.num_classes = facts.labels
         return task
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from vl_absvit.config import VisionConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform, image_transform
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.architecture import build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch, match_labels
@@ -59,7 +59,7 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
         state = safetensors.torch.load_file(folder / WEIGHTS)
         model.load_state_dict(named_for_pooling(state, content["pooling"]))
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error
     crop_pct = _read_crop_pct(folder / STATISTICS, config)
     transform = image_transform(config.image_size, *image_statistics(config), crop_pct=crop_pct)

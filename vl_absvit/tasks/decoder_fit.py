@@ -36,7 +36,7 @@ def decoder_fit(
 
     def fit(vision: VisualEncoder) -> str:
         words = in_main_process(lambda: fit_decoders(vision, train_set.sample_images(IMAGES, seed, transform)))
-        take_from_main([weight.data for weight in vision.decoders.parameters()])
+        take_from_main([weight.data for decoder in vision.feedback_decoders for weight in decoder.parameters()])
         return f"{words} of the training set"
 
     return fit

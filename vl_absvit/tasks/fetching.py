@@ -33,8 +33,9 @@ def fetched(config: WithTexts) -> WithTexts:
     """
     start = config.from_checkpoint
     if start is not None:
-        config = replace(config, from_checkpoint=str(find(start, "from_checkpoint").path))
-        check_start(config.from_checkpoint)
+        folder = str(find(start, "from_checkpoint").path)
+        config = replace(config, from_checkpoint=folder)
+        check_start(folder)
     else:
         config = fetched_trunk(config)
     return replace(config, text=_fetched_text(config.text, reads_weights=start is None))

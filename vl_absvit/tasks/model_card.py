@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from vl_absvit.data.json_files import read_json
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.registry import open_checkpoint, task_of_checkpoint
@@ -138,7 +138,7 @@ def _read_config(run: Path | None) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{file}: is not a run's config: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file}: is not a run's config: {one_line(error)}") from error
     return content if isinstance(content, dict) else {}
 
 

@@ -54,6 +54,7 @@ def compared(
     prefix_tokens, threshold = looks.first.prefix_tokens, looks.threshold
     if look == "first":
         return Compared(prior, looks.first.tokens, image_index, image_ids, prefix_tokens, threshold)
+    assert looks.second is not None, "the second look is compared"
     # Every text has an image of its own, looked at through that text.
     own = torch.arange(len(prior), device=prior.device)
     return Compared(prior, looks.second.tokens, own, image_ids[image_index], prefix_tokens, threshold)
@@ -102,6 +103,7 @@ class StepPriorLoss(NamedTuple):
         """The loss; its gradient is the whole step's, of which the mean over passes is taken."""
         tangent = (own.prior * self.of_prior).sum() + (own.tokens * self.of_tokens).sum()
         if self.of_threshold is not None:
+            assert own.threshold is not None, "all passes share the mask"
             tangent = tangent + (own.threshold * self.of_threshold).sum()
         return self.value + tangent - tangent.detach()
 
@@ -119,13 +121,16 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
     # A backward pass under autocast would take the products of an fp32 forward pass in bf16.
     with torch.enable_grad(), arithmetic("fp32", passes[0].prior.device):
         all_passes = joined(passes)
-        learned = {
-            name: at_least_fp32(tensor).detach().requires_grad_()
-            for name in ("prior", "tokens", "threshold")
-            if (tensor := getattr(all_passes, name)) is not None
-        }
-        loss = global_prior_loss(all_passes._replace(**learned), config)
-        of_prior, of_tokens, *of_threshold = torch.autograd.grad(loss, list(learned.values()))
+        learned = [
+            at_least_fp32(tensor).detach().requires_grad_()
+            for tensor in (all_passes.prior, all_passes.tokens, all_passes.threshold)
+            if tensor is not None
+        ]
+        prior, tokens, *threshold = learned
+        loss = global_prior_loss(
+            all_passes._replace(prior=prior, tokens=tokens, threshold=threshold[0] if threshold else None), config
+        )
+        of_prior, of_tokens, *of_threshold = torch.autograd.grad(loss, learned)
         of_prior, of_tokens = len(passes) * of_prior, len(passes) * of_tokens
     texts, images = [len(one.prior) for one in passes], [len(one.tokens) for one in passes]
     parts = zip(of_prior.split(texts), of_tokens.split(images), strict=True)

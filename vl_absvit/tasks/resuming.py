@@ -40,6 +40,7 @@ def without_sources(config: WithTexts, checkpoint: Path) -> WithTexts:
 
 def _check_tokenizer(text: TextConfig, checkpoint: Path) -> None:
     name = text.tokenizer or text.model
+    assert name is not None, "a config names a text encoder or a tokenizer"
     if not Path(name).is_dir():
         return
     try:

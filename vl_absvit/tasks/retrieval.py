@@ -6,7 +6,7 @@ caption, I distinct images, T tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class RetrievalTask(VisionLanguageTask):
         return train_set, make_gallery(data.root, data.select_split, self.tokenizer, self.preprocessing, data.images)
 
     @classmethod
-    def head(cls, config: RetrievalConfig, labels: None) -> dict[str, Any]:
+    def head(cls, config: RetrievalConfig, labels: int | None) -> dict[str, Any]:
         # Where nothing trains a score to rank by, the matching logits rank, as in ALBEF.
         return {"kind": "matching"} | ({} if config.loss.ranking else {"ranks_by": "itm"})
 
@@ -100,13 +100,15 @@ class RetrievalTask(VisionLanguageTask):
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:
         weights, config, wanted = self.config.loss, self.config.prior, self._draw
-        look = config.look if weights.prior else "first"
+        look: Literal["first", "second"] = config.look if weights.prior else "first"
         passes, first_looks = [], []
         if weights.prior or wanted.captions or wanted.images:
             with arithmetic(self.config.run.precision, batches[0].images.device):
                 for batch, seed in zip(batches, seeds, strict=True):
                     torch.manual_seed(seed)
-                    prior = self.model.encode_texts(*self._texts(batch)).prior[self._own_captions(batch)]
+                    priors = self.model.encode_texts(*self._texts(batch)).prior
+                    assert priors is not None, "the dual encoder compares priors"
+                    prior = priors[self._own_captions(batch)]
                     about = batch.image_index, batch.image_ids
                     looks = looks_up_to(look, self.model.vision, batch.images, prior, batch.image_index)
                     passes.append(compared(prior, looks, *about, look))
@@ -117,8 +119,10 @@ class RetrievalTask(VisionLanguageTask):
                 first_looks, batches, wanted,
                 candidates=1 + self.config.negatives, pad_id=self.model.text.roberta.config.pad_token_id,
             )  # fmt: skip
-        priors = step_prior_losses(passes, config) if weights.prior else [None] * len(batches)
-        return list(map(StepAhead, priors, hard))
+        losses: Sequence[StepPriorLoss | None] = [None] * len(batches)
+        if weights.prior:
+            losses = step_prior_losses(passes, config)
+        return list(map(StepAhead, losses, hard))
 
     def losses(self, model: nn.Module, batch: RetrievalBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
         weights, prior, wanted = self.config.loss, self.config.prior, self._draw
@@ -126,7 +130,7 @@ class RetrievalTask(VisionLanguageTask):
         token_ids, is_token = self._texts(batch)
 
         def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
-            whole = getattr(model, "module", model)
+            whole: Any = getattr(model, "module", model)  # without a wrapper such as DDP
             if ahead is None:
                 hard = find_hard(whole, texts.take(own), first, batch, wanted)
             else:
@@ -153,12 +157,12 @@ class RetrievalTask(VisionLanguageTask):
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
             looks = looks._replace(first=looks.first._replace(tokens=looks.first.tokens[: len(batch.images)]))
             own_pass = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
-            terms["prior"] = weights.prior * (
-                global_prior_loss(own_pass, prior) if ahead is None else ahead.prior.at(own_pass)
-            )
+            step = None if ahead is None else ahead.prior
+            loss = global_prior_loss(own_pass, prior) if step is None else step.at(own_pass)
+            terms["prior"] = weights.prior * loss
         return terms | decoder_terms(self.config, out)
 
-    def evaluate(self, model: nn.Module) -> dict[str, float] | None:
+    def evaluate(self, model: VLAbSViT) -> dict[str, float] | None:
         """Recalls on the selection split in percent, the whole model ranking the dual encoder's shortlist."""
         if self.select_set is None:
             return None
@@ -167,6 +171,7 @@ class RetrievalTask(VisionLanguageTask):
             scores = score_gallery(
                 model, self.select_set, look="second", size=size, num_workers=self.config.data.num_workers, bar=bar
             )
+        assert scores.pairs is not None, "a second look judges pairs"
         recalls = retrieval_recalls(scores.pairs, self.select_set.image_of_caption, scores.similarity, size)
         return {"mean_recall": sum(recalls.values()) / len(recalls)} | recalls
 

@@ -52,10 +52,11 @@ def step_hard_negatives(
     """
     known = exchange_samples(batches)
     chosen = choose_hard_negatives(passes, known, wanted)
-    captions = images = [None] * len(batches)
-    if wanted.captions:
+    captions: Sequence[HardCaptions | None] = [None] * len(batches)
+    images: Sequence[Tensor | None] = [None] * len(batches)
+    if chosen.captions is not None:
         captions = _captions_to_read(batches, known, chosen.captions, candidates=candidates, pad_id=pad_id)
-    if wanted.images:
+    if chosen.images is not None:
         images = _images_to_look_at(batches, known, chosen.images)
     return list(map(HardNegatives, captions, images))
 
@@ -78,13 +79,14 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
     captions = images = None
     if wanted.captions or wanted.images:
         known = exchange_samples([batch])
+        assert own.prior is not None, "the dual encoder compares priors"
         own_pass = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
         chosen = choose_hard_negatives([own_pass], known, wanted)
-        if wanted.captions:
+        if chosen.captions is not None:
             captions = _gather_captions(own, known, chosen.captions[0])
-        if wanted.images and world_size() == 1:  # all images of the step have been looked at
+        if chosen.images is not None and world_size() == 1:  # all images of the step have been looked at
             images = chosen.images.flatten()
-        elif wanted.images:
+        elif chosen.images is not None:
             (pixels,) = _images_to_look_at([batch], known, chosen.images)
             first, images = _look_also_at(model.vision, pixels, first)
     return Found(first, captions, images)
@@ -168,6 +170,7 @@ def _gather_captions(own: Texts, known: StepSamples, rows: Tensor) -> Texts:
         rows: which of all, (B,).
     """
     texts, counts = _pad(own, known.text_length), known.samples
+    assert texts.prior is not None, "the dual encoder compares priors"
     is_token = gather_with_grad(texts.is_token.long(), counts).bool()
     every = Texts(gather_with_grad(texts.tokens, counts), is_token, gather_with_grad(texts.prior, counts))
     return every.take(rows)

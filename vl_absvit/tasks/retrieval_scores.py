@@ -21,6 +21,7 @@ from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
 from vl_absvit.evaluation.chunk_store import FileChunkStore
 from vl_absvit.evaluation.retrieval_metrics import consecutive_folds, listed_pairs
+from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.looks import FirstLook
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 
@@ -103,17 +104,16 @@ class GalleryScorer:
 
     def compare(self, keep: bool, num_workers: int) -> np.ndarray:
         """The dual encoder's scores, (I, C) on every process; with ``keep`` the first looks stay for ``judge``."""
-        done = {chunk: self._stored("similarity", chunk) for chunk in self.chunks}
-        todo = [
-            chunk for chunk in self.chunks if done[chunk] is None or (keep and self._stored("pairs", chunk) is None)
-        ]
+        stored = ((chunk, self._stored("similarity", chunk)) for chunk in self.chunks)
+        done = {chunk: similarity for chunk, similarity in stored if similarity is not None}
+        todo = [chunk for chunk in self.chunks if chunk not in done or (keep and self._stored("pairs", chunk) is None)]
         loader = batch_loader(self.gallery.images, [self._rows(chunk).tolist() for chunk in todo], num_workers)
         bar_task = self.bar.add_task("first looks", total=len(self.chunks), completed=len(self.chunks) - len(todo))
         for chunk, images in zip(todo, loader, strict=True):
             first = self.model.vision.look_once(to_device(images, self.device).to(self.dtype))
             parts = [self.model.compare(priors, first).T for priors in self.texts.priors.split(TEXTS_PER_COMPARISON)]
-            done[chunk] = torch.cat(parts, dim=1).cpu().numpy()
-            self._store("similarity", chunk, done[chunk])
+            done[chunk] = similarity = torch.cat(parts, dim=1).cpu().numpy()
+            self._store("similarity", chunk, similarity)
             if keep:
                 self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
             self.bar.update(bar_task, advance=1)
@@ -160,7 +160,9 @@ class GalleryScorer:
         if (rows == rows[0]).all():  # of one image alone, which then need not be copied for every caption
             first, rows = first.rows(slice(rows[0], rows[0] + 1)), np.zeros_like(rows)
         pairs = Pairs(self.texts.take(captions), to_device(torch.from_numpy(rows), self.device))
-        return self.model.read(first, pairs).logits.rank.float()
+        scores = self.model.read(first, pairs).logits
+        assert isinstance(scores, MatchScores), "the head matches texts and images"
+        return scores.rank.float()
 
     def _rows(self, chunk: int) -> np.ndarray:
         return np.arange(chunk * IMAGES_PER_CHUNK, min((chunk + 1) * IMAGES_PER_CHUNK, len(self.gallery.image_ids)))
@@ -256,6 +258,7 @@ def _encode_texts(
         real = np.flatnonzero(np.arange(is_token.shape[1]) < gallery.lengths[batch, None])
         texts = model.encode_texts(to_device(token_ids, device), to_device(is_token, device))
         tokens.append(texts.tokens.flatten(0, 1)[to_device(torch.from_numpy(real), device)].to(token_dtype))
+        assert texts.prior is not None, "the dual encoder compares priors"
         priors.append(texts.prior.to(dtype))
     gathered = gather_with_grad(torch.cat(priors))
     in_place = torch.empty_like(gathered)

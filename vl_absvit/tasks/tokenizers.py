@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, RobertaTokenize
 
 from vl_absvit.config import TextConfig
 from vl_absvit.data.json_files import read_json
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.hub import TEXTS, find
 from vl_absvit.models.architecture import read_roberta_config
 from vl_absvit.models.text_encoder import unfit
@@ -38,10 +38,12 @@ def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
         InputError: there is none.
         ConfigError: ``text.model`` is no RoBERTa, or was trained with another tokenizer.
     """
-    tokenizer = load_tokenizer(text.tokenizer or text.model)
+    name = text.tokenizer or text.model
+    assert name is not None, "a config names a text encoder or a tokenizer"
+    tokenizer = load_tokenizer(name)
     if text.model is None:
         return tokenizer
-    roberta, pair = read_roberta_config(text.model), f"text.tokenizer {text.tokenizer or text.model}"
+    roberta, pair = read_roberta_config(text.model), f"text.tokenizer {name}"
     own = _own_tokenizer(text.model) if text.tokenizer not in (None, text.model) else tokenizer
     if own is None:
         spare = roberta.vocab_size - len(tokenizer)
@@ -104,7 +106,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         )
     except Exception as error:  # the tokenizers library raises nothing more specific
         lacking = "no tokenizer there" if folder.is_dir() else "no such folder"
-        raise InputError(f"tokenizer {name}: {lacking}: {_first_line(error)}") from error
+        raise InputError(f"tokenizer {name}: {lacking}: {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise InputError(
             f"tokenizer {name}: nothing but special tokens there; expected tokenizer.json, or vocab.json and merges.txt"
@@ -114,9 +116,5 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library is no Exception
-        raise InputError(f"tokenizer {name}: cannot read a question: {_first_line(error)}") from error
+        raise InputError(f"tokenizer {name}: cannot read a question: {first_line(error)}") from error
     return tokenizer
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -81,6 +81,7 @@ def judged_classes(classes: Sequence[str], subset: str | None, checkpoint: str |
     names = list(column_of) if subset is None else subset_synsets(subset)
     unknown = [name for name in names if name not in column_of]
     if unknown:
+        assert subset is not None, "a checkpoint knows its own classes"
         raise InputError(
             f"{checkpoint}: expected a classifier that knows the {len(names)} classes of {SUBSETS[subset].name}, but "
             f"{len(unknown)} of them are not among its {len(classes)}, e.g. {unknown[0]}"

@@ -16,7 +16,7 @@ from transformers import RobertaConfig
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.collate import PAD_MULTIPLE
 from vl_absvit.data.image_loader import check_disjoint
-from vl_absvit.data.loaders import TrainingDataset
+from vl_absvit.data.loaders import TrainingDataset, WithImageIds
 from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.models.architecture import architecture_of, build_from_architecture, image_statistics, roberta_config
 from vl_absvit.models.build import build_model
@@ -65,6 +65,7 @@ class VisionLanguageTask(Task):
         self.preprocessing = Preprocessing(config.vision.image_size, *statistics, config.text.max_tokens)
         self.train_set, self.select_set = self.read_data()
         if self.select_set is not None:
+            assert isinstance(self.train_set, WithImageIds), "questions and captions are about images with ids"
             check_disjoint(self.train_set, self.select_set)
         self._data = describe_data(config)
         torch.manual_seed(config.run.seed)
@@ -121,6 +122,7 @@ class VisionLanguageTask(Task):
             for batch, seed in zip(batches, seeds, strict=True):
                 torch.manual_seed(seed)
                 prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior
+                assert prior is not None, "the model makes priors of texts"
                 looks = looks_up_to(config.prior.look, vision, batch.images, prior, batch.image_index)
                 passes.append(compared(prior, looks, batch.image_index, batch.image_ids, config.prior.look))
         return step_prior_losses(passes, config.prior)
@@ -166,7 +168,7 @@ class VisionLanguageTask(Task):
         return kind_of_head(content) == cls.head_kind
 
     @classmethod
-    def load(cls, folder: Path) -> VLCheckpoint:
+    def load(cls, folder: Path) -> Any:
         return load_parts(folder, cls.head_kind)
 
     @classmethod
@@ -181,7 +183,7 @@ class VisionLanguageTask(Task):
         if not isinstance(text, RobertaConfig):
             text = roberta_config(replace(config.text, model=None, tokenizer="none"), text)
         architecture = architecture_of(config, text, cls.head(config, facts.labels), cls.sentence(config))
-        model = build_from_architecture(architecture, where="config")
+        model = build_from_architecture(architecture, location="config")
         cls.leave_untrained(config, model)
         return model
 
@@ -191,5 +193,7 @@ def made_up_texts(config: VisionLanguageConfig, facts: Facts, number: int) -> tu
     most = config.text.max_tokens
     length = -(-most // PAD_MULTIPLE) * PAD_MULTIPLE
     is_token = (torch.arange(length) < min(most, length - 1)).expand(number, -1)
-    pad, words = facts.text.pad_token_id, torch.randint(facts.text.vocab_size - 1, (number, length))
-    return torch.where(is_token, words + (words >= pad), pad), is_token
+    text = facts.text
+    assert text is not None and text.pad_token_id is not None, "a text encoder reads padded words"
+    words = torch.randint(text.vocab_size - 1, (number, length))
+    return torch.where(is_token, words + (words >= text.pad_token_id), text.pad_token_id), is_token

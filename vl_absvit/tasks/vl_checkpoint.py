@@ -19,7 +19,7 @@ from vl_absvit.data.records import read_manifest
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.data.whole_folder import fingerprint
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
 from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.text_encoder import unfit
@@ -104,7 +104,9 @@ def priors_of(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Tensor:
             raise InputError(f"prior {text!r:.60}: the checkpoint reads at most {longest} tokens")
     token_ids, is_token = pad_texts(encode(texts, tokenizer, longest), tokenizer.pad_token_id)
     device = next(checkpoint.model.parameters()).device
-    return checkpoint.model.encode_texts(token_ids.to(device), is_token.to(device)).prior
+    priors = checkpoint.model.encode_texts(token_ids.to(device), is_token.to(device)).prior
+    assert priors is not None, "the model makes priors of texts"
+    return priors
 
 
 def describe_data(config: VisionLanguageConfig) -> dict[str, Any]:
@@ -141,8 +143,10 @@ def describe_training(config: VisionLanguageConfig, task: str, data: dict[str, A
 
 def origin_of(source: str | None) -> str | None:
     """The origin of weights: their name on the hub, else the SHA-256 of their file."""
+    if source is None:
+        return None
     name = name_of(source)
-    if source is None or name != source or not Path(source).exists():
+    if name != source or not Path(source).exists():
         return name
     file = Path(source) / "model.safetensors" if Path(source).is_dir() else Path(source)
     return f"sha256:{fingerprint(file)['sha256']}" if file.is_file() else Path(source).name
@@ -196,7 +200,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     except InputError:
         raise
     except Exception as error:  # as much as the libraries raise for a config.json that only looks like one
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"checkpoint {folder} is not {HEADS[head]} of this architecture: {reason:.300}") from error
     size = model.architecture["vision"]["image_size"]
     if size != preprocessing.image_size:
@@ -213,8 +217,8 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
         raise InputError(
             f"checkpoint {folder}: the tokenizer has the token id {largest}, the model knows {known} tokens"
         )
-    if reason := unfit(tokenizer, architecture["text"]):
-        raise InputError(f"checkpoint {folder}: {reason}")
+    if difference := unfit(tokenizer, architecture["text"]):
+        raise InputError(f"checkpoint {folder}: {difference}")
     return VLCheckpoint(model.eval(), tokenizer, preprocessing, training)
 
 
@@ -260,7 +264,7 @@ def _refuse_classifier(folder: Path, option: str, advice: str = "") -> None:
 
 def _check_training(training: dict, path: Path) -> dict:
     """Check a chain of descriptions that ``describe_training`` wrote."""
-    link = training
+    link: Any = training
     while link is not None:
         if not isinstance(link, dict) or not isinstance(link.get("dataset"), str) or "start" not in link:
             raise InputError(f"{path}: expected the data set and the start of every training, got {link!r:.60}")

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
@@ -100,6 +100,7 @@ class VQATask(VisionLanguageTask):
 
     def losses(self, model: nn.Module, batch: VQABatch, step_prior: StepPriorLoss | None = None) -> dict[str, Tensor]:
         out = self.read(model, batch)
+        assert isinstance(out.logits, Tensor), "the head gives a logit per answer"
         return {"vqa": vqa_loss(out.logits, batch.soft_answers)} | self.auxiliary_terms(out, batch, step_prior)
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
@@ -143,6 +144,7 @@ class VQATask(VisionLanguageTask):
     def made_up_batch(cls, config: VQAConfig, facts: Facts, samples: int) -> VQABatch:
         rows, size = torch.arange(samples), config.vision.image_size
         texts = made_up_texts(config, facts, samples)
+        assert facts.labels is not None, "the head tells answers apart"
         return VQABatch(
             torch.rand(samples, 3, size, size), rows, rows, *texts, torch.zeros(samples, facts.labels), rows
         )
@@ -196,7 +198,7 @@ def make_dataset(
     vocabulary_size: int,
     preprocessing: Preprocessing,
     *,
-    augmentation: str = "none",
+    augmentation: Literal["none", "randaugment"] = "none",
     training: bool = False,
     seed: int = 0,
     images: str | Path | None = None,

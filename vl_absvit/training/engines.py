@@ -135,7 +135,8 @@ def prepare(
     """Hand model and optimizer to the engine. The groups of ``optimizer`` still hold the learning rates."""
     if accelerator.distributed_type == DistributedType.FSDP:
         present = {type(module).__name__ for module in model.modules()}
-        model._no_split_modules = [name for name in GATHERED_ALONE if name in present]
+        alone = [name for name in GATHERED_ALONE if name in present]
+        model._no_split_modules = alone  # type: ignore[assignment]  # torch's stubs know parts and tensors alone
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         passes = accelerator.gradient_accumulation_steps
         settings = accelerator.state.deepspeed_plugin.deepspeed_config
@@ -162,8 +163,8 @@ def gather_weights(accelerator: Accelerator, model: nn.Module, whole: nn.Module)
     trained = accelerator.unwrap_model(model)
     for parameter, target in zip(trained.parameters(), whole.parameters(), strict=True):
         target.copy_(_gathered(parameter))
-    for buffer, target in zip(trained.buffers(), whole.buffers(), strict=True):
-        target.copy_(buffer)
+    for buffer, copied in zip(trained.buffers(), whole.buffers(), strict=True):
+        copied.copy_(buffer)
 
 
 @torch.no_grad()
@@ -227,8 +228,9 @@ def _divided(value: Tensor, parameter: nn.Parameter) -> Tensor:
     """This process's part of a whole optimizer entry if FSDP2 divides ``parameter``, else the entry."""
     if value.ndim == 0 or not hasattr(parameter, "full_tensor"):
         return value
-    whole = parameter.from_local(value.to(parameter.device), parameter.device_mesh)
-    return whole.redistribute(placements=parameter.placements)
+    divided: Any = parameter  # a DTensor
+    whole = divided.from_local(value.to(divided.device), divided.device_mesh)
+    return whole.redistribute(placements=divided.placements)
 
 
 def _optimizer_state_of(
@@ -242,7 +244,7 @@ def _optimizer_state_of(
     from deepspeed.utils import safe_get_full_optimizer_state
 
     # ZeRO's optimizer holds flat parts of many parameters. All have the same entries and the same number of steps.
-    flat = next(iter(optimizer.state.values()), {})
+    flat: Mapping[str, Tensor] = next(iter(optimizer.state.values()), {})
     return {
         entry: value.clone() if value.ndim == 0 else safe_get_full_optimizer_state(parameter, entry)
         for entry, value in flat.items()
@@ -265,7 +267,7 @@ def _link_states(engine: nn.Module) -> None:
 
     DeepSpeed itself does this only once, when the first of several parameter groups has entries.
     """
-    zero = engine.optimizer
+    zero: Any = engine.optimizer  # DeepSpeed's
     if hasattr(zero, "_lazy_init_hp_params_optimizer_state"):
         zero._hp_optimizer_states_linked = False
         zero._lazy_init_hp_params_optimizer_state()
@@ -281,7 +283,8 @@ def _fill_deepspeed(
     """Make the state of ZeRO's optimizer as its first step would, then fill it parameter by parameter."""
     from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
-    zero, is_stage_3 = engine.optimizer, accelerator.state.deepspeed_plugin.zero_stage == 3
+    zero: Any = engine.optimizer  # DeepSpeed's
+    is_stage_3 = accelerator.state.deepspeed_plugin.zero_stage == 3
     example = next(iter(states.values()))
     for flat in zero.fp32_partitioned_groups_flat if is_stage_3 else zero.single_partition_of_fp32_groups:
         optimizer.state[flat] = {
@@ -293,7 +296,8 @@ def _fill_deepspeed(
         for entry, value in entries.items():
             if value.ndim == 0:
                 continue
-            parameter, value = parameters[name], value.to(accelerator.device)
+            value = value.to(accelerator.device)
+            parameter: Any = parameters[name]  # with DeepSpeed's attributes
             if is_stage_3:
                 size = parameter.ds_tensor.numel()  # of every process's part; the last part is padded
                 filled_up = F.pad(value.flatten(), (0, size * accelerator.num_processes - value.numel()))

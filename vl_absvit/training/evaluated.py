@@ -1,4 +1,4 @@
-"""How the programs that evaluate a checkpoint begin and end, in every process that was launched."""
+"""Beginning and end of the programs that evaluate a checkpoint, in every launched process."""
 
 import argparse
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from vl_absvit.training.loop import make_accelerator
 
 
 class Evaluated(NamedTuple):
-    """What is evaluated, and where."""
+    """The checkpoint to evaluate, and its device."""
 
-    checkpoint: Any  # as it was loaded, its model on the device
+    checkpoint: Any  # as it was loaded, with its model on the device
     folder: Path
-    name: str  # of the folder, or on the hub with the revision
+    name: str  # name of the folder, or on the hub with the revision
     device: torch.device
 
 
@@ -29,9 +29,9 @@ def evaluate_checkpoint(
     """A whole evaluation of the checkpoint that ``--checkpoint`` names.
 
     Args:
-        arguments: of the program.
+        arguments: arguments of the program.
         load: reads a checkpoint folder, such as ``Task.load``.
-        evaluate: the program's own part, which writes ``--output``: whether it can is known before anything takes long.
+        evaluate: the program's own part, which writes ``--output``. It begins only if ``--output`` can be written.
 
     Raises:
         InputError: there is no such checkpoint, or nothing can be written.

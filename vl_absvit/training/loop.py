@@ -43,7 +43,7 @@ from vl_absvit.training.engines import (
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
 from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, open_run
-from vl_absvit.training.state import RunState, find_last, go_on, save_last
+from vl_absvit.training.state import OptimizerState, RunState, find_last, go_on, save_last
 from vl_absvit.training.trackers import start_trackers
 
 
@@ -57,7 +57,8 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
     total_steps = optim.epochs * epoch_steps
     accelerator.gradient_accumulation_steps = passes_per_step(optim, world_size)
 
-    state, optimizer_state = RunState(step=0, total_steps=total_steps, best=None), {}
+    state = RunState(step=0, total_steps=total_steps, best=None)
+    optimizer_state: OptimizerState = {}
     if config.run.resume:
         state, optimizer_state = go_on(run, task, state)
     trained = model_to_train(accelerator, task.model.to(device), config.run.precision)

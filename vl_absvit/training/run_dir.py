@@ -157,6 +157,7 @@ def _claim(log: logging.FileHandler) -> None:
     An interrupted launcher may leave its run alive, and a scheduler may start the next run early. Forked processes do
     not hold this kind of lock, so that it ends with the run itself.
     """
+    assert log.stream is not None, "an open log file has a stream"
     try:
         fcntl.lockf(log.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

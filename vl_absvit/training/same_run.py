@@ -69,7 +69,7 @@ def config_as_dict(config: TaskConfig) -> dict[str, Any]:
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted keys and values of nested mappings."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

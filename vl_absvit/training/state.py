@@ -73,15 +73,17 @@ def go_on(run: RunFolder, task: Task, fresh: RunState) -> tuple[RunState, Optimi
     Without a checkpoint these are ``fresh`` and no tensors. Raises ``InputError`` if all checkpoints are broken or of
     another run.
     """
-    checkpoint, state, optimizer_state = find_last(run), fresh, {}
+    checkpoint, state = find_last(run), fresh
+    optimizer_state: OptimizerState = {}
     if checkpoint is not None:
         task.check_saved(checkpoint)
         state, optimizer_state = read_training_state(checkpoint, task.model)
-    if state.total_steps != fresh.total_steps:
-        raise InputError(
-            f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has {fresh.total_steps}: "
-            f"has the data changed? Bring it back as it was to go on, or {new_run_from(checkpoint)}"
-        )
+        if state.total_steps != fresh.total_steps:
+            raise InputError(
+                f"checkpoint {checkpoint} belongs to a run of {state.total_steps} steps, this one has "
+                f"{fresh.total_steps}: has the data changed? Bring it back as it was to go on, or "
+                f"{new_run_from(checkpoint)}"
+            )
     in_main_process(lambda: run.forget_metrics_after(state.step))
     LOGGER.info(f"going on from {checkpoint or 'the beginning'} at step {state.step} of {state.total_steps}")
     return state, optimizer_state

@@ -3,6 +3,7 @@
 import os
 import re
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
 from vl_absvit.config import RunConfig, TaskConfig
 from vl_absvit.data.files import write_text
-from vl_absvit.errors import InputError
+from vl_absvit.errors import InputError, one_line
 from vl_absvit.main_process import in_main_process
 from vl_absvit.training.same_run import config_as_dict, flatten
 
@@ -26,13 +27,13 @@ class OneWandBRun(WandBTracker):
     charts. Steps that a resumed run repeats appear twice.
     """
 
-    @on_main_process
+    @on_main_process  # type: ignore[untyped-decorator]  # accelerate has no types
     def start(self) -> None:
         super().start()
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
-    @on_main_process
+    @on_main_process  # type: ignore[untyped-decorator]  # accelerate has no types
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
         super().log({**values, "step": step}, **kwargs)
 
@@ -45,7 +46,7 @@ def start_trackers(accelerator: Accelerator, config: TaskConfig, step: int) -> N
     """
     trackers = [_tracker(name, config.run, step) for name in config.run.trackers]
     for tracker in trackers:
-        in_main_process(lambda tracker=tracker: _start(tracker))
+        in_main_process(partial(_start, tracker))
         tracker.store_init_configuration(_plain(config))
     accelerator.trackers = trackers
 
@@ -66,7 +67,7 @@ def _start(tracker: GeneralTracker) -> None:
         tracker.start()
     except (wandb.Error, ValueError) as error:
         raise InputError(
-            f"run.trackers: W&B does not start: {' '.join(str(error).split())}; WANDB_MODE=offline needs no account"
+            f"run.trackers: W&B does not start: {one_line(error)}; WANDB_MODE=offline needs no account"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The authors' checkpoints as checkpoints of this project: every key used, ignored for a reason, or named as new."""
+"""Convert the authors' checkpoints. Every key is used, ignored for a stated reason, or listed as new."""
 
 from vl_absvit.models.released.files import ReleasedFile, read_released
 from vl_absvit.models.released.imagenet import convert_imagenet, rebuild_classifier
@@ -12,14 +12,14 @@ def convert(released: ReleasedFile, num_heads: int | None = None, text_heads: in
     """A released file in our names.
 
     Args:
-        num_heads: attention heads of the visual encoder; None takes 64 wide ones where the width is a standard one.
-        text_heads: the same of the text encoder.
+        num_heads: attention heads of the visual encoder; None takes heads of width 64 at standard widths.
+        text_heads: the same for the text encoder.
 
     Raises:
-        InputError: it is not a model of the releases, or not all of one.
+        InputError: it is not a whole model of the releases.
         ConfigError: a number of heads is missing or impossible.
     """
-    where = str(released.path)
+    location = str(released.path)
     if released.form == "imagenet":
-        return convert_imagenet(released.state, num_heads, where)
-    return convert_vision_language(released.state, released.config, num_heads, text_heads, where)
+        return convert_imagenet(released.state, num_heads, location)
+    return convert_vision_language(released.state, released.config, num_heads, text_heads, location)

@@ -1,4 +1,4 @@
-"""Reading the authors' files: an ImageNet ``.pth`` or a Lightning ``.ckpt``, as far as they are of use."""
+"""Read the useful parts of the authors' files: an ImageNet ``.pth`` or a Lightning ``.ckpt``."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from vl_absvit.models.torch_files import form, load_torch_file, names_and_tensor
 
 
 class ReleasedFile(NamedTuple):
-    """What a released file holds of use."""
+    """The useful content of a released file."""
 
     path: Path
     sha256: str
@@ -24,8 +24,7 @@ def read_released(path: str | Path) -> ReleasedFile:
     """Read a ``.pth`` of the ImageNet release or a Lightning ``.ckpt`` of the vision-language release.
 
     Raises:
-        InputError: there is no such file, it is damaged, holds objects that the released files do not hold, or has
-            another form.
+        InputError: there is no such file, it is damaged, holds unknown objects, or has another form.
     """
     path = Path(path)
     try:
@@ -37,10 +36,9 @@ def read_released(path: str | Path) -> ReleasedFile:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a checkpoint of the authors, got {form(content)}")
     if "state_dict" in content:
-        state, kind, config = content["state_dict"], "lightning", _lightning_config(content, path)
-    else:
-        state, kind, config = content.get("model", content), "imagenet", {}
-    return ReleasedFile(path, sha256, kind, names_and_tensors(state, path), config)
+        state, config = content["state_dict"], _lightning_config(content, path)
+        return ReleasedFile(path, sha256, "lightning", names_and_tensors(state, path), config)
+    return ReleasedFile(path, sha256, "imagenet", names_and_tensors(content.get("model", content), path), {})
 
 
 def _lightning_config(content: dict, path: Path) -> dict[str, Any]:

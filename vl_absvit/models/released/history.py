@@ -1,4 +1,4 @@
-"""What METER's configuration tells of how a model was trained: the chain that makes a result zero-shot or not."""
+"""A model's training history from METER's configuration. It decides whether a result is zero-shot."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 class _Trained(NamedTuple):
     dataset: str  # our name
-    splits: list[str]  # METER's own choice for training
+    splits: list[str]  # METER's training splits
     selected_on: str | None
 
 
@@ -24,25 +24,26 @@ DATASETS = {
 
 
 def describe_history(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Content of ``training.json``: one link per data set, the model that this one started from before them.
+    """Content of ``training.json``: a chain with a link for the model that this one started from and for each data set.
 
     Args:
         config: METER's configuration of the run.
-        task: what the model was trained for.
+        task: task of the run.
     """
     names = config.get("datasets")
     names = [str(name) for name in names] if isinstance(names, list) and names else ["unknown"]
-    start = None
+    last: dict[str, Any] | None = None
     load_path = config.get("load_path")
     if load_path:
-        start = _link(task="unknown", trained=_Trained(f"unknown, {PurePath(str(load_path)).name}", [], None))
+        last = _link(task="unknown", trained=_Trained(f"unknown, {PurePath(str(load_path)).name}", [], None))
     for name in names:
         together = f" of {', '.join(names)} together" if len(names) > 1 else ""
-        start = _link(task + together, DATASETS.get(name, _Trained(name, [], None)), start)
+        last = _link(task + together, DATASETS.get(name, _Trained(name, [], None)), last)
+    assert last is not None, "there is at least one data set"
     vit_path = config.get("vit_path")
-    start["vision_weights"] = PurePath(str(vit_path)).name if vit_path else None
-    start["text_model"] = str(config.get("tokenizer"))
-    return start
+    last["vision_weights"] = PurePath(str(vit_path)).name if vit_path else None
+    last["text_model"] = str(config.get("tokenizer"))
+    return last
 
 
 def _link(task: str, trained: _Trained, start: dict[str, Any] | None = None) -> dict[str, Any]:

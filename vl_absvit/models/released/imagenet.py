@@ -1,8 +1,8 @@
 """The ImageNet release: AbSViT and plain ViT as classifiers.
 
-On ImageNet the release modulates with alpha 1, its prior is a trainable query (``prompt``), and the cross-entropies of
-both looks are averaged. With average pooling the final norm stands after the pooling, so that the modulation and the
-feedback see tokens without norm.
+On ImageNet the release modulates with alpha 1, its prior is a trainable query (``prompt``), and it averages the
+cross-entropies of both looks. With average pooling the final norm comes after the pooling; modulation and feedback use
+tokens before the norm.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from torch import Tensor
 import vl_absvit.models.trunks.registry  # noqa: F401  (registers the models)
 from vl_absvit.errors import InputError
 from vl_absvit.models.heads import Classifier
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.released import trunk
 from vl_absvit.models.released.key_map import Conversion, KeyMap, Option, check_complete, explain
 
@@ -28,26 +29,26 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_PCT = 224 / 256
 
 
-def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, where: str) -> Conversion:
+def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, location: str) -> Conversion:
     """A released classifier in our names and in the form that pretraining writes.
 
     Args:
-        num_heads: attention heads, where the width is not a standard one.
-        where: named in errors.
+        num_heads: attention heads, needed if the width is not standard.
+        location: the file, for messages.
 
     Raises:
-        InputError: it is not a model of the release, or not all of one.
+        InputError: it is not a whole model of the release.
         ConfigError: the number of heads is missing or impossible.
     """
-    ours, entries = KEYS.translate(state, where)
-    shape = trunk.trunk_shape(ours, num_heads, where)
-    ours, new = trunk.settle(ours, shape.depth, where)
+    ours, entries = KEYS.translate(state, location)
+    shape = trunk.trunk_shape(ours, num_heads, location)
+    ours, new = trunk.settle(ours, shape.depth, location)
     if "vision.head.weight" not in ours or ours["vision.head.weight"].ndim != 2:
-        raise InputError(f"{where}: expected a classifier, but it has no matrix head.weight")
+        raise InputError(f"{location}: expected a classifier, but it has no matrix head.weight")
     classes = len(ours["vision.head.weight"])
     norm_follows = "fc_norm.weight" in state
     steering = {"modulation": "reweight", "gain": 1.0} if shape.has_feedback else {}
-    config = {
+    config: dict[str, Any] = {
         "format": 1,
         "vision": shape.as_config(**steering, image_statistics="imagenet"),
         "pooling": POOLING_THEN_NORM if norm_follows else "token",
@@ -55,7 +56,7 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, where: 
     }
     with torch.device("meta"):
         expected = _build(config).state_dict()
-    check_complete(named_for_pooling(ours, config["pooling"]), expected, where)
+    check_complete(named_for_pooling(ours, config["pooling"]), expected, location)
     return Conversion(
         kind="classifier",
         config=config,
@@ -83,25 +84,25 @@ def rebuild_classifier(config: Mapping[str, Any], state: Mapping[str, Tensor]) -
 def _build(config: Mapping[str, Any]) -> Classifier:
     vision, norm_follows = config["vision"], config["pooling"] == POOLING_THEN_NORM
     sizes = {"embed_dim": "width", "depth": "depth", "num_heads": "num_heads", "patch_size": "patch_size"}
-    return Classifier(
-        timm.create_model(
-            vision["model"],
-            img_size=vision["image_size"],
-            num_classes=len(config["classes"]),
-            top_down=vision["top_down"],
-            trainable_prior=True,
-            global_pool="avg" if norm_follows else "token",
-            fc_norm=norm_follows,
-            **{theirs: vision[ours] for theirs, ours in sizes.items()},
-            **{name: vision[name] for name in ("modulation", "gain") if name in vision},
-        )
+    encoder = timm.create_model(
+        vision["model"],
+        img_size=vision["image_size"],
+        num_classes=len(config["classes"]),
+        top_down=vision["top_down"],
+        trainable_prior=True,
+        global_pool="avg" if norm_follows else "token",
+        fc_norm=norm_follows,
+        **{theirs: vision[ours] for theirs, ours in sizes.items()},
+        **{name: vision[name] for name in ("modulation", "gain") if name in vision},
     )
+    assert isinstance(encoder, VisualEncoder), f"{vision['model']} is registered as a visual encoder"
+    return Classifier(encoder)
 
 
 def named_for_pooling(state: Mapping[str, Tensor], pooling: str) -> dict[str, Tensor]:
-    """The weights of a folder under the names in the classifier: after the pooling, its final norm has another one.
+    """A folder's weights under the classifier's names, in which a final norm after the pooling has another name.
 
-    Folders keep the one name, under which a trunk that starts from them has that norm on every token.
+    Folders keep the usual name. A trunk that starts from them applies that norm to every token.
     """
     if pooling != POOLING_THEN_NORM:
         return dict(state)

@@ -1,8 +1,8 @@
 """The vision-language release (METER with AbSViT): VQA, retrieval, pretraining, NLVR2 and SNLI-VE models.
 
-The release reads texts padded to a fixed length, normalises images with CLIP's statistics (its configuration says so),
-and projects the reweighted tokens on the prior (gain 5). Its ViT carries a classifier that nothing uses, its RoBERTa a
-pooler.
+The release reads texts padded to a fixed length, normalises images with CLIP's statistics (according to its
+configuration), and projects the reweighted tokens on the prior (gain 5). Its ViT has an unused classifier, its RoBERTa
+an unused pooler.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from vl_absvit.models.architecture import CLIP_MEAN, CLIP_STD, FORMAT, build_fro
 from vl_absvit.models.load_report import part_of
 from vl_absvit.models.released import imagenet, trunk
 from vl_absvit.models.released.history import describe_history
-from vl_absvit.models.released.key_map import Conversion, Entry, Option, check_complete, explain
+from vl_absvit.models.released.key_map import Conversion, Entry, HeadKind, Option, check_complete, explain
 from vl_absvit.models.released.vision_language_keys import KEYS, REASONS, kind_of_head
 
 SECOND_IMAGE_TYPE = "head.second_image_type"
 TEXT_WIDTHS = (768, 1024)
 GAIN = 5.0
-EXPECTED = {  # METER's configuration, as far as it is read
+EXPECTED: dict[str, type | tuple[type, ...]] = {  # METER's configuration, as far as it is read
     "hidden_size": int,
     "num_heads": int,
     "num_top_layer": int,
@@ -40,43 +40,43 @@ STATISTICS = {"clip": (CLIP_MEAN, CLIP_STD), "imagenet": (imagenet.MEAN, imagene
 
 
 def convert_vision_language(
-    state: Mapping[str, Tensor], config: Mapping[str, Any], num_heads: int | None, text_heads: int | None, where: str
+    state: Mapping[str, Tensor], config: Mapping[str, Any], num_heads: int | None, text_heads: int | None, location: str
 ) -> Conversion:
-    """A released vision-language model in our names, with the architecture that gives the same results.
+    """A released vision-language model in our names, with an architecture that gives the same results.
 
     Args:
         state: the release's ``state_dict``.
         config: METER's configuration of the run (``hyper_parameters``).
-        num_heads: attention heads of the visual encoder, where its width is not a standard one.
-        text_heads: the same of the text encoder.
-        where: named in errors.
+        num_heads: attention heads of the visual encoder, needed if its width is not standard.
+        text_heads: the same for the text encoder.
+        location: the file, for messages.
 
     Raises:
-        InputError: it is not a model of the release, not all of one, or its configuration says otherwise.
+        InputError: it is not a whole model of the release, or contradicts its configuration.
         ConfigError: a number of heads is missing or impossible.
     """
-    _check_config(config, where)
-    kind = kind_of_head(state, where)
-    ours, entries = KEYS[kind].translate(state, where)
-    shape = trunk.trunk_shape(ours, num_heads, where)
-    ours, new = trunk.settle(ours, shape.depth, where)
+    _check_config(config, location)
+    kind = kind_of_head(state, location)
+    ours, entries = KEYS[kind].translate(state, location)
+    shape = trunk.trunk_shape(ours, num_heads, location)
+    ours, new = trunk.settle(ours, shape.depth, location)
     if kind == "nlvr2":
         types = ours.get("fusion.token_types.weight", torch.empty(0))
         if types.ndim != 2 or len(types) != 3:
-            raise InputError(f"{where}: expected token types of text and two images, got {tuple(types.shape)}")
+            raise InputError(f"{location}: expected token types of text and two images, got {tuple(types.shape)}")
         ours["fusion.token_types.weight"], ours[SECOND_IMAGE_TYPE] = types[:2].clone(), types[2].clone()
         entries = explain(entries, {"token_type_embeddings.weight": "its third row, of second images, is in the head"})
-    architecture = _architecture(ours, config, kind, shape, text_heads, where)
+    architecture = _architecture(ours, config, kind, shape, text_heads, location)
     if architecture["sentence"] is not None and not shape.has_feedback:
         ours, made = _with_new_prior(ours, architecture)
         new = new + made
     try:
         with torch.device("meta"):
-            expected = build_from_architecture(architecture, where).state_dict()
-    except (ValueError, RuntimeError, AssertionError) as error:  # as much as the libraries raise for impossible sizes
-        raise InputError(f"{where}: its sizes do not fit together: {error}") from error
-    check_complete(ours, expected, where)
-    _check_sizes(architecture, config, where)
+            expected = build_from_architecture(architecture, location).state_dict()
+    except (ValueError, RuntimeError, AssertionError) as error:  # raised by the libraries for impossible sizes
+        raise InputError(f"{location}: its sizes do not fit together: {error}") from error
+    check_complete(ours, expected, location)
+    _check_sizes(architecture, config, location)
     mean, std = STATISTICS[architecture["vision"]["image_statistics"]]
     preprocessing = {
         "image_size": shape.image_size,
@@ -95,31 +95,30 @@ def convert_vision_language(
     )
 
 
-def _check_config(config: Mapping[str, Any], where: str) -> None:
+def _check_config(config: Mapping[str, Any], location: str) -> None:
     for name, form in EXPECTED.items():
         value = config.get(name)
-        if not isinstance(value, form) or (form is int and (isinstance(value, bool) or value < 1)):
+        if not isinstance(value, form) or (form is int and not (type(value) is int and value >= 1)):
             raise InputError(
-                f"{where}: expected the configuration of the AbSViT release, but its {name} is {value!r:.60}"
+                f"{location}: expected the configuration of the AbSViT release, but its {name} is {value!r:.60}"
             )
     for name, encoder in (("is_clip", "CLIP's"), ("is_swin", "a Swin transformer")):
         if config.get(name):
-            raise InputError(f"{where}: its visual encoder is {encoder}; only the ViT and AbSViT of the release fit")
+            raise InputError(f"{location}: its visual encoder is {encoder}; only the ViT and AbSViT of the release fit")
     if "roberta" not in config["tokenizer"]:
-        raise InputError(f"{where}: its text encoder is {config['tokenizer']!r:.60}; only RoBERTa fits")
-    if config["val_transform_keys"] not in [[name] for name in STATISTICS]:
-        raise InputError(
-            f"{where}: expected the image transform {' or '.join(STATISTICS)}, got {config['val_transform_keys']!r:.60}"
-        )
+        raise InputError(f"{location}: its text encoder is {config['tokenizer']!r:.60}; only RoBERTa fits")
+    transform = config["val_transform_keys"]
+    if transform not in [[name] for name in STATISTICS]:
+        raise InputError(f"{location}: expected the image transform {' or '.join(STATISTICS)}, got {transform!r:.60}")
 
 
 def _architecture(
     ours: Mapping[str, Tensor],
     config: Mapping[str, Any],
-    kind: str,
+    kind: HeadKind,
     shape: trunk.TrunkShape,
     text_heads: int | None,
-    where: str,
+    location: str,
 ) -> dict[str, Any]:
     needed = (
         "text.roberta.embeddings.word_embeddings.weight",
@@ -129,13 +128,13 @@ def _architecture(
     )
     for key in needed:
         if key not in ours or ours[key].ndim != 2:
-            raise InputError(f"{where}: not all of a released model: it has no matrix {KEYS[kind].released(key)}")
+            raise InputError(f"{location}: not all of a released model: it has no matrix {KEYS[kind].released(key)}")
     words, positions, expand, transform = (ours[key] for key in needed)
     text_width = words.shape[1]
     text = RobertaConfig(
         vocab_size=len(words),
         hidden_size=text_width,
-        num_hidden_layers=trunk.count_layers(ours, "text.roberta.encoder.layer.", where),
+        num_hidden_layers=trunk.count_layers(ours, "text.roberta.encoder.layer.", location),
         num_attention_heads=trunk.count_heads(text_width, text_heads, TEXT_WIDTHS, "the text encoder", "--text-heads"),
         intermediate_size=len(expand),
         max_position_embeddings=len(positions),
@@ -146,11 +145,11 @@ def _architecture(
         eos_token_id=2,
     )
     steering = {"modulation": "reweight_project", "gain": GAIN} if shape.has_feedback else {}
-    head = {"kind": kind}
+    head: dict[str, Any] = {"kind": kind}
     if kind == "vqa":
-        head["num_answers"] = _rows(ours, "head.3.weight", where)
+        head["num_answers"] = _rows(ours, "head.3.weight", location)
     elif kind == "pretraining":
-        head["vocab_size"] = _rows(ours, "head.mlm.decoder.weight", where)
+        head["vocab_size"] = _rows(ours, "head.mlm.decoder.weight", location)
     return {
         "format": FORMAT,
         "vision": shape.as_config(**steering, image_statistics=config["val_transform_keys"][0]),
@@ -160,7 +159,7 @@ def _architecture(
         "pool": "cls",
         "fusion": {
             "width": len(transform),
-            "num_layers": trunk.count_layers(ours, "fusion.text_layers.", where),
+            "num_layers": trunk.count_layers(ours, "fusion.text_layers.", location),
             "num_heads": config["num_heads"],
             "mlp_ratio": float(config["mlp_ratio"]),
             "dropout": float(config["drop_rate"]),
@@ -169,21 +168,21 @@ def _architecture(
     }
 
 
-def _rows(ours: Mapping[str, Tensor], key: str, where: str) -> int:
+def _rows(ours: Mapping[str, Tensor], key: str, location: str) -> int:
     if key not in ours or ours[key].ndim != 2:
-        raise InputError(f"{where}: not all of a released model: its head has no last layer")
+        raise InputError(f"{location}: not all of a released model: its head has no last layer")
     return len(ours[key])
 
 
 def _sentence(kind: str, has_feedback: bool) -> str | None:
     if kind == "vqa":
         return "padded_mean" if has_feedback else None
-    # A retrieval model of ours always has a prior, for the dual encoder.
+    # Retrieval models of this project always have a prior, for the dual encoder.
     return "eos" if has_feedback or kind == "matching" else None
 
 
 def _with_new_prior(ours: dict[str, Tensor], architecture: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[Entry]]:
-    """A prior that nothing has trained, the same in every conversion."""
+    """Add an untrained prior projection, which is the same in every conversion."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         project = nn.Linear(architecture["text"]["hidden_size"], architecture["vision"]["width"])
@@ -192,25 +191,25 @@ def _with_new_prior(ours: dict[str, Tensor], architecture: Mapping[str, Any]) ->
     return ours | made, [Entry("new", key, part_of(key), value.numel(), why) for key, value in made.items()]
 
 
-def _check_sizes(architecture: Mapping[str, Any], config: Mapping[str, Any], where: str) -> None:
-    """What both weights and configuration tell must be the same."""
+def _check_sizes(architecture: Mapping[str, Any], config: Mapping[str, Any], location: str) -> None:
+    """Refuse sizes that differ between weights and configuration."""
     vision, fusion = architecture["vision"], architecture["fusion"]
-    told = {
+    of_weights = {
         "image_size": vision["image_size"],
         "patch_size": vision["patch_size"],
         "hidden_size": fusion["width"],
         "num_top_layer": fusion["num_layers"],
         "feedback": vision["top_down"] == "absvit",
     }
-    for name, value in told.items():
+    for name, value in of_weights.items():
         if config[name] != value:
             raise InputError(
-                f"{where}: METER's configuration says {name} = {config[name]!r}, its weights say {value!r}"
+                f"{location}: METER's configuration says {name} = {config[name]!r}, its weights say {value!r}"
             )
     longest = architecture["text"]["max_position_embeddings"] - 2
     if config["max_text_len"] > longest:
         raise InputError(
-            f"{where}: texts of {config['max_text_len']} tokens, but the text encoder has {longest} positions"
+            f"{location}: texts of {config['max_text_len']} tokens, but the text encoder has {longest} positions"
         )
 
 

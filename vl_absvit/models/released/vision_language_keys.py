@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vl_absvit.errors import InputError
 from vl_absvit.models.released import trunk
-from vl_absvit.models.released.key_map import KeyMap
+from vl_absvit.models.released.key_map import HeadKind, KeyMap
 
 _ATTENTION = {
     "self.query.*": "query.*",
@@ -40,7 +40,7 @@ _BODY = {
     },
 }
 _ITM = {"itm_score.fc.*": "head.itm.*"}
-_HEADS = {  # released templates name the kind of head
+_HEADS: dict[HeadKind, dict[str, str]] = {  # released templates name the kind of head
     "vqa": {"vqa_classifier.{n}.*": "head.{n}.*"},
     "matching": _ITM | {"rank_output.*": "head.rank.*"},
     "pretraining": _ITM
@@ -63,7 +63,7 @@ KEYS = {kind: KeyMap(_BODY | templates, _IGNORED) for kind, templates in _HEADS.
 REASONS = {f"vit_model.{key}": why for key, why in trunk.LAYER_SCALE.items()}
 
 
-def kind_of_head(state: Mapping[str, Tensor], where: str) -> str:
+def kind_of_head(state: Mapping[str, Tensor], location: str) -> HeadKind:
     """The kind of head that a released state has."""
     all_heads = set().union(*_MODULES_OF_HEADS.values())
     found = {key.split(".", 1)[0] for key in state} & all_heads
@@ -71,4 +71,4 @@ def kind_of_head(state: Mapping[str, Tensor], where: str) -> str:
         if found == modules:
             return kind
     known = "; ".join(" and ".join(sorted(modules)) for modules in _MODULES_OF_HEADS.values())
-    raise InputError(f"{where}: expected the heads of one task ({known}), got {', '.join(sorted(found)) or 'none'}")
+    raise InputError(f"{location}: expected the heads of one task ({known}), got {', '.join(sorted(found)) or 'none'}")

@@ -1,1 +1,1 @@
-"""What the four steps run on: ``base.py`` says what a trunk is, ``registry.py`` names those there are."""
+"""Trunks, on which the four steps run. ``base.py`` is their interface, ``registry.py`` lists them."""

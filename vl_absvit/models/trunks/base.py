@@ -1,12 +1,12 @@
-"""What the four steps, and all that asks where a model looks, need of a trunk.
+"""The interface of a trunk: what the four steps and the attention maps need.
 
-A trunk makes tokens of images and takes them through blocks, which lie in stages. A new one is a subclass of ``Trunk``
-in a file of its own here and a line in ``registry.py``.
+A trunk makes tokens of images and takes them through blocks, which lie in stages. A new trunk is a subclass of
+``Trunk`` in its own file here, and a line in ``registry.py``.
 Shapes: I images, B texts, N tokens (prefix tokens such as CLS, then patches in raster order), D width.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
@@ -24,13 +24,13 @@ class Block(Protocol):
     """A block whose values can be steered."""
 
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
-        """What the token mixer makes of the block's input before it mixes; a named tuple of tensors, rows first."""
+        """Projections of the block's input, before tokens are mixed."""
 
     def value_input(self, x: Tensor) -> Tensor:
-        """Of which the values are a linear map, (B, N, D), of the block's input."""
+        """The input of the linear map that makes the values, (B, N, D), out of the block's input."""
 
     def __call__(self, x: Tensor, top_down: Steered | None = None, bottom_up: Projections | None = None) -> Tensor:
-        """The block's output, (B, N, D); ``bottom_up`` are the bottom-up projections where they are known already."""
+        """The block's output, (B, N, D). ``bottom_up`` are the bottom-up projections if they are known already."""
 
 
 class Stage(NamedTuple):
@@ -38,11 +38,11 @@ class Stage(NamedTuple):
 
     blocks: Sequence[Block]
     width: int  # D
-    entrance: nn.Module | None = None  # makes the stage's first tokens of the last ones of the stage before
+    entrance: nn.Module | None = None  # turns the last tokens of the stage before into this stage's first ones
 
 
 class Dropped(NamedTuple):
-    """Something in a file that a trunk has no place for."""
+    """Weights in a file that a trunk does not take."""
 
     name: str  # in the file
     numbers: int
@@ -51,34 +51,34 @@ class Dropped(NamedTuple):
 
 
 class ForeignTrunk(NamedTuple):
-    """A trunk found in a file, under its names here; sizes that follow the image's are as in the file."""
+    """A trunk found in a file, under its names here. Weights that follow the image size still have the file's shape."""
 
     state: dict[str, Tensor]
-    remarks: dict[str, str]  # what was done to some of it, by name
-    prefix: str  # what stood before the names in the file
+    remarks: dict[str, str]  # name -> what was done to the weight
+    prefix: str  # of the names in the file
     dropped: list[Dropped]
 
 
 class TrunkModel(NamedTuple):
-    """A registered trunk: its sizes where a configuration leaves them open."""
+    """A registered trunk, with the sizes that hold unless a config says otherwise."""
 
     sizes: dict[str, Any]
-    """patch_size, embed_dim, depth, num_heads: arguments of ``timm.create_model``; lists where there are several
-    stages. The image's side is a multiple of a patch_size, where there is one."""
+    """patch_size, embed_dim, depth, num_heads: arguments of ``timm.create_model``; lists for several stages. The
+    image's side is a multiple of patch_size, if there is one."""
     plain: str  # timm's name of the trunk that looks once
-    options: Mapping[str, Any] = {}  # further arguments with which training begins
+    options: Mapping[str, Any] = {}  # further arguments for a model that will be trained
 
 
 class Trunk(nn.Module):
     """The base of trunks.
 
-    Beside what is declared here it has, as timm's models do, ``forward_head(tokens, pre_logits)``, from the tokens of a
-    look (N, D) to pooled features or logits, and the classifier ``head``. It takes the variant of ``variants.py``,
-    ``top_down``, for which its blocks may need layers of their own, and ignores what it does not need of it.
+    A trunk takes the argument ``top_down``, a variant of ``variants.py`` for which its blocks may need layers of their
+    own. Beside what is declared here it has timm's classifier ``head``.
     """
 
     num_prefix_tokens: int
-    head: nn.Module
+    forward_head: Callable[..., Tensor]
+    """timm's ``forward_head(tokens, pre_logits)``: tokens of a look (I, N, D) -> pooled features or logits."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -87,11 +87,11 @@ class Trunk(nn.Module):
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the images that it is made for."""
+        """Height and width of the trunk's images, in pixels."""
         raise NotImplementedError
 
     def grids(self, image_size: Grid | None = None) -> list[Grid]:
-        """Of every stage, for images of this height and width; None: of those that the trunk is made for."""
+        """Rows and columns of every stage, for images of this height and width; None means the trunk's own."""
         raise NotImplementedError
 
     def embed_images(self, images: Tensor) -> Tensor:
@@ -99,16 +99,16 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def final_norm(self, tokens: Tensor) -> Tensor:
-        """What the last block's output becomes before it is modulated, pooled or fused."""
+        """The last block's output after the norm, which is modulated, pooled or fused."""
         return tokens
 
     def positions(self) -> Tensor:
-        """What z_0 holds of every patch whatever it shows, (patches, D)."""
+        """The part of z_0 that encodes the position of every patch, (patches, D)."""
         return next(self.parameters()).new_zeros(math.prod(self.grids()[0]), self.stages[0].width)
 
     @property
     def has_cls(self) -> bool:
-        """Whether the first token stands for the whole image, and attention shows where it looks."""
+        """Whether the first token is a CLS token, whose attention covers the image."""
         return self.num_prefix_tokens > 0
 
     def cls_attention(self, states: list[Tensor], signals: list[Steered] | None) -> Tensor:
@@ -116,14 +116,14 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def read_foreign(self, state: Mapping[str, Tensor]) -> ForeignTrunk:
-        """The trunk in a file of another program.
+        """Find the trunk in a file of another program.
 
-        Raises ``InputError`` where there is none, more than one, or one of another form.
+        Raises ``InputError`` if there is none, more than one, or one of another form.
         """
         return ForeignTrunk(dict(state), {}, "", [])
 
     def resample(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Those of a trunk's weights that follow the size of the image, in the shapes of this trunk."""
+        """The weights that follow the size of the image, resampled to the shapes of this trunk."""
         return {}
 
     def describe(self) -> str:
@@ -132,7 +132,7 @@ class Trunk(nn.Module):
 
     @property
     def width(self) -> int:
-        """D of the tokens that a look gives."""
+        """D of a look's tokens."""
         return self.stages[-1].width
 
     @property
@@ -141,14 +141,15 @@ class Trunk(nn.Module):
         return [block for stage in self.stages for block in stage.blocks]
 
     def blocks_of(self, stage: int) -> slice:
-        """Those of ``all_blocks`` that a stage has."""
+        """The part of ``all_blocks`` that belongs to a stage."""
         ends = [0, *accumulate(len(stage.blocks) for stage in self.stages)]
         stage %= len(self.stages)
         return slice(ends[stage], ends[stage + 1])
 
     def outputs(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """Of all blocks, among the states of a look: what entrances of stages made is left out."""
-        rest, found = iter(states[1:]), []
+        """The outputs of all blocks, out of the states of a look. Outputs of stages' entrances are left out."""
+        rest = iter(states[1:])
+        found: list[Tensor] = []
         for stage in self.stages:
             if stage.entrance is not None:
                 next(rest)
@@ -156,6 +157,6 @@ class Trunk(nn.Module):
         return found
 
     def token_grid(self, block: int = -1) -> TokenGrid:
-        """Where the output of a block lies, or the tokens of a look."""
+        """The grid of a block's output. The last block's is that of a look's tokens."""
         of_blocks = [grid for stage, grid in zip(self.stages, self.grids(), strict=True) for _ in stage.blocks]
         return TokenGrid(self.num_prefix_tokens, *of_blocks[block])

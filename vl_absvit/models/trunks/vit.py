@@ -4,10 +4,10 @@ Shapes: I images, N tokens (CLS first, then patches in raster order), D width, H
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
-from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -30,7 +30,16 @@ class ViT(Trunk, VisionTransformer):
 
     @property
     def stages(self) -> list[Stage]:
-        return [Stage(self.blocks, self.embed_dim)]
+        return [Stage(self._steered_blocks, self.embed_dim)]
+
+    @property
+    def _steered_blocks(self) -> Sequence[TopDownBlock]:
+        return cast("Sequence[TopDownBlock]", self.blocks)
+
+    @property
+    def _position_table(self) -> Tensor:
+        assert self.pos_embed is not None, "the trunk is made with a position table"
+        return self.pos_embed
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -46,20 +55,21 @@ class ViT(Trunk, VisionTransformer):
         return self.norm(tokens)
 
     def positions(self) -> Tensor:
-        return self.pos_embed[0, -self.patch_embed.num_patches :].detach()
+        return self._position_table[0, -self.patch_embed.num_patches :].detach()
 
     def cls_attention(self, states: list[Tensor], signals: list[Steered] | None) -> Tensor:
-        block = self.blocks[-1]
-        return block.attn.weights(block.project(states[-2], signals and signals[-1]), queries=slice(1))[:, :, 0]
+        block = self._steered_blocks[-1]
+        projections = block.project(states[-2], None if signals is None else signals[-1])
+        return block.attn.weights(projections, queries=slice(1))[:, :, 0]
 
     def read_foreign(self, state: Mapping[str, Tensor]) -> ForeignTrunk:
         return as_plain_vit(state)
 
     def resample(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Position table and patch kernels (of any number of pixels).
+        """Resample position table and patch kernels of any number of pixels.
 
-        The positions by timm's bicubic interpolation, the kernels so that they see in resized patches what they saw
-        before (FlexiViT, arXiv:2212.08013).
+        timm's bicubic interpolation resamples positions. Kernels are resampled so that their output for a resized patch
+        stays the same (FlexiViT, arXiv:2212.08013).
         """
         resampled, own = {}, self.patch_embed.proj.weight
         kernel, positions = state.get(PATCHES), state.get(POSITIONS)
@@ -67,26 +77,27 @@ class ViT(Trunk, VisionTransformer):
             resampled[PATCHES] = kernel.reshape(-1, *own.shape[1:])
         elif kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != own.shape[2:]:
             resampled[PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
-        if positions is not None and positions.ndim == 3 and positions.shape[1] != self.pos_embed.shape[1]:
+        if positions is not None and positions.ndim == 3 and positions.shape[1] != self._position_table.shape[1]:
             grid = list(self.patch_embed.grid_size)
             resampled[POSITIONS] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=self.num_prefix_tokens)
         return resampled
 
     def describe(self) -> str:
-        heads, patch = self.blocks[0].attn.num_heads, self.patch_embed.patch_size[0]
+        heads, patch = self._steered_blocks[0].attn.num_heads, self.patch_embed.patch_size[0]
         return f"{self.embed_dim} wide, {len(self.blocks)} blocks, {heads} heads, patches of {patch} pixels"
 
 
-class AbSViT(VisualEncoder, ViT):
+class AbSViT(VisualEncoder, ViT):  # type: ignore[misc]  # functions for features take priors in place of masks
     """A ViT that looks twice; keyword arguments are those of ``VisualEncoder`` and of timm's ``VisionTransformer``."""
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove what blocks ``indices`` do not need; a second look needs the whole first, norm included."""
+        """Remove parts that blocks ``indices`` do not need. A second look needs the whole first look and its norm."""
+        wanted = indices if isinstance(indices, int) else list(indices)
         if not self.looks_twice:
-            return super().prune_intermediate_layers(indices, prune_norm, prune_head)
-        taken, _ = feature_take_indices(len(self.blocks), indices)
+            return super().prune_intermediate_layers(wanted, prune_norm, prune_head)
+        taken, _ = feature_take_indices(len(self.blocks), wanted)
         if prune_head:
             self.fc_norm = nn.Identity()
             self.reset_classifier(0, "")
@@ -94,12 +105,12 @@ class AbSViT(VisualEncoder, ViT):
 
 
 def _keep_new_parameters(state: dict[str, Tensor], model: AbSViT) -> dict[str, Tensor]:
-    """A plain ViT's weights in the shape of ``model``: positions and patches resampled, new parameters as they are."""
+    """A plain ViT's weights in the shapes of ``model``: positions and patches are resampled, new parameters kept."""
     own = {key: value for key, value in model.state_dict().items() if key.startswith(OWN)}
     return own | checkpoint_filter_fn(state, model)
 
 
-# Of the plain twins' ImageNet weights, whose pixel statistics are the trunk's, too; tiny, patch 8 has none.
+# ImageNet weights of the plain twins, which give the trunk its pixel statistics. Tiny with patch 8 has none.
 TAGS = {
     "tiny_patch16_224": "augreg_in21k_ft_in1k",
     "tiny_patch8_224": None,
@@ -109,7 +120,7 @@ TAGS = {
     "base_patch8_224": "augreg_in21k_ft_in1k",
 }
 HEADS = {"tiny": 3, "small": 6, "base": 12}
-# Xavier's deviation follows the width; timm's default, 0.02, suits the base width only and trains narrow models slowly.
+# Xavier's deviation follows the width. timm's default, 0.02, suits the base width; narrow models train slowly with it.
 TRAINING = {"weight_init": "jax"}
 
 
@@ -122,9 +133,16 @@ MODELS = {
     for size in HEADS
     for patch in (16, 8)
 }
+
+
+def _config_of_twin(name: str, tag: str | None) -> dict[str, Any] | PretrainedCfg:
+    """timm's facts about the weights of a plain twin; none without weights."""
+    twin = get_pretrained_cfg(f"vit_{name}.{tag}") if tag else None
+    return {} if twin is None else twin.to_dict()
+
+
 default_cfgs = generate_default_cfgs(
-    {f"absvit_{name}": get_pretrained_cfg(f"vit_{name}.{tag}").to_dict() if tag else {} for name, tag in TAGS.items()}
-    | {"vit_tiny_patch8_224": {}}
+    {"vit_tiny_patch8_224": {}, **{f"absvit_{name}": _config_of_twin(name, tag) for name, tag in TAGS.items()}}
 )
 
 
@@ -133,7 +151,7 @@ def _register(name: str, model: type[VisionTransformer], sizes: Mapping[str, int
 
     def create(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
         getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
-        return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **(sizes | kwargs))
+        return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **{**sizes, **kwargs})
 
     create.__name__ = name
     register_model(create)

@@ -1,8 +1,8 @@
-"""Visual encoders of other programs in the names of timm's plain ViT.
+"""Visual encoders of other programs, renamed to timm's plain ViT.
 
-Known are timm's own names, DeiT's (distilled, too), MAE's and DINO's, which are the same with additions, and those of
-transformers' ViT and DeiT. Whatever else is in a file is an error. LayerNorm's epsilon is timm's, 1e-6, whatever the
-other program had. Shapes: N patches, D width.
+Known names are timm's, those of DeiT (also distilled), MAE and DINO, which add to timm's, and those of transformers'
+ViT and DeiT. Other names in a file are errors. LayerNorm's epsilon is timm's, 1e-6, whatever the other program used.
+Shapes: N patches, D width.
 """
 
 import math
@@ -17,7 +17,7 @@ from vl_absvit.models.trunks.base import Dropped, ForeignTrunk
 
 PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddings\.projection)\.weight"
 RELEASED = r"decoders\.[0-9]+\.linear2?\.weight"
-NO_USE = {  # what such files hold beside the trunk: pattern -> what it is
+NO_USE = {  # weights beside the trunk: pattern -> description
     r"head_dist\..+": "DeiT's classifier of the distillation token",
     r"dist_token": "DeiT's distillation token",
     r"mask_token|masked_embed": "the token of masked patches",
@@ -48,9 +48,9 @@ WITHOUT_CLS = "the file's table has no row for CLS: zeros, which add nothing to 
 
 
 def as_plain_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
-    """The ViT in a state of another program, with CLS token and positions; grid and patch size as in the file.
+    """The ViT in a state of another program, with CLS token and positions, and with the file's grid and patch size.
 
-    Raises ``InputError`` where there is none, more than one, or one of another form.
+    Raises ``InputError`` if there is none, more than one, or one of another form.
     """
     prefix = _prefix(state)
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -80,7 +80,7 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str:
-    """What stands before the names of the one ViT in a state; of DINO's two, the teacher is the one."""
+    """The prefix of the names of the one ViT in a state. Of DINO's two, the teacher counts."""
     found = sorted({match["prefix"] or "" for key in state if (match := re.fullmatch(PATCHES, key))})
     if len(found) == 2 and found[0].replace("student", "teacher") == found[1]:
         found = found[1:]
@@ -98,7 +98,7 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
 
 
 def _in_timms_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state, where it is transformers', with timm's names, and a remark on what is no mere renaming."""
+    """The state with timm's names if it has transformers' names, and remarks on changes other than names."""
     if "embeddings.patch_embeddings.projection.weight" not in state:
         return dict(state), {}
     named: dict[str, Tensor] = {}
@@ -119,7 +119,7 @@ def _in_timms_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 
 
 def _with_cls_row(positions: Tensor, has_distillation: bool) -> tuple[Tensor, str]:
-    """A position table with one row for CLS before those of a square grid, (1, 1 + N, D), and what was done to it."""
+    """A position table with a row for CLS before the rows of a square grid, (1, 1 + N, D), and a remark on changes."""
     if positions.ndim != 3:
         raise InputError(f"pos_embed: expected a table of rows and columns, got {tuple(positions.shape)}")
     others = positions.shape[1] - math.isqrt(positions.shape[1]) ** 2
@@ -136,37 +136,37 @@ def _with_cls_row(positions: Tensor, has_distillation: bool) -> tuple[Tensor, st
 
 
 def _in_our_blocks(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The same function without LayerScale and with biases of queries, keys and values, and remarks on both."""
+    """The same encoder without LayerScale and with biases of queries, keys and values, and remarks on changes."""
     blocks = {int(match[1]) for key in state if (match := re.fullmatch(r"blocks\.([0-9]{1,4})\..+", key))}
     has_scales = any(re.fullmatch(r"blocks\.[0-9]+\.ls[12]\.gamma", key) for key in state)
     has_biases = any(key.endswith(".attn.qkv.bias") for key in state)
     if not blocks or (has_biases and not has_scales):
         return state, {}
     settled, zeros = in_our_form(state, "blocks.", max(blocks) + 1, "LayerScale")
-    if has_biases:  # and some are missing: no form of its own, but damage
+    if has_biases:  # a file that lacks only some biases is damaged, so they are not filled in
         settled = {key: value for key, value in settled.items() if key not in zeros}
     remarks = {key: "LayerScale multiplied in" for key in settled if settled[key] is not state.get(key)}
     return settled, remarks | {key: NO_BIASES for key in zeros if key in settled}
 
 
 def in_our_form(
-    state: Mapping[str, Tensor], prefix: str, depth: int, where: str
+    state: Mapping[str, Tensor], prefix: str, depth: int, location: str
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The same function without LayerScale and with all biases: the one form of block that we have.
+    """The same encoder without LayerScale and with all biases, which is the one form of block here.
 
-    LayerScale multiplies what a linear layer gives, so it goes into that layer's weights (computed in fp64, kept in the
-    weights' own precision); a bias of queries, keys and values that is not there is zero.
+    LayerScale multiplies the output of a linear layer, so it is multiplied into that layer's weights, in fp64. Missing
+    biases of queries, keys and values are zeros.
 
     Args:
-        prefix: of the blocks' names, before their numbers.
+        prefix: prefix of the blocks' names, before their numbers.
         depth: number of blocks.
-        where: named in errors.
+        location: the file, for messages.
 
     Returns:
         The state, and the names of the biases that are new.
 
     Raises:
-        InputError: a scale has not as many numbers as its layer has outputs.
+        InputError: a scale has another size than its layer's output.
     """
     state, new = dict(state), []
     for block in (f"{prefix}{number}" for number in range(depth)):
@@ -174,7 +174,7 @@ def in_our_form(
             gamma = state.pop(f"{block}.{scale}.gamma", None)
             for name in (f"{block}.{layer}.weight", f"{block}.{layer}.bias"):
                 if gamma is not None and name in state:
-                    state[name] = _scaled(state[name], gamma, f"{where}: {block}.{scale}")
+                    state[name] = _scaled(state[name], gamma, f"{location}: {block}.{scale}")
         weight, bias = (f"{block}.attn.qkv.{name}" for name in ("weight", "bias"))
         if weight in state and bias not in state:
             state[bias] = torch.zeros(state[weight].shape[:1], dtype=state[weight].dtype)
@@ -182,8 +182,8 @@ def in_our_form(
     return state, new
 
 
-def _scaled(value: Tensor, gamma: Tensor, where: str) -> Tensor:
+def _scaled(value: Tensor, gamma: Tensor, location: str) -> Tensor:
     """The rows of a weight, or the numbers of a bias, times the scale of each output."""
     if gamma.shape != value.shape[:1] or gamma.ndim != 1:
-        raise InputError(f"{where}: a scale of shape {tuple(gamma.shape)} for a layer of shape {tuple(value.shape)}")
+        raise InputError(f"{location}: a scale of shape {tuple(gamma.shape)} for a layer of shape {tuple(value.shape)}")
     return (value.double() * gamma.double().view(-1, *[1] * (value.ndim - 1))).to(value.dtype)
