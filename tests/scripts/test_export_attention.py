@@ -396,7 +396,7 @@ def test_the_help_names_every_map_and_which_a_plain_vit_has(capsys):
         (2, {"image": "a.png", "caption": "A", "question": "A"}, GIVE),
         (1, {"image": "absent.png", "question": "What?"}, "there is no picture absent.png"),
         (1, {"image": __file__, "question": "What?"}, "test_export_attention.py: not an image"),
-        (1, {"requests": "absent.jsonl"}, "absent.jsonl: No such file"),
+        (1, {"requests": "absent.jsonl"}, "absent.jsonl: no such file"),
         (1, {"split": "vall"}, "there is no split 'vall'; it has train, minival, val, test, test-dev"),
         (1, {"data": "nowhere"}, "nowhere: no prepared data here"),
         (1, {"checkpoint": "nowhere"}, "checkpoint nowhere: there is no config.json"),
