@@ -31,7 +31,8 @@ with atheris.instrument_imports(include=["vl_absvit"]):
     from vl_absvit.looking.export_reader import read_index
     from vl_absvit.looking.own_texts import read_requests
     from vl_absvit.models.released import convert, read_released
-    from vl_absvit.prepare import caption_lists, karpathy_source, vqa_hat_source, vqav2_source
+    from vl_absvit.prepare import caption_lists, karpathy_source, vqa_hat_source
+    from vl_absvit.prepare.sets import coco
     from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
 from tests.hostile.corpus import bad_checkpoints, hostile_json, repacked
@@ -61,12 +62,12 @@ def captions(file: Path) -> None:
 
 
 def annotations(file: Path) -> None:
-    list(vqav2_source.read_annotations(file))
+    list(coco.read_annotations(file))
     check_annotations(read_json(file, dict).get("annotations"))
 
 
 def questions(file: Path) -> None:
-    list(vqav2_source.read_questions(file))
+    list(coco.read_questions(file))
     check_questions(read_json(file), "test-dev", str(file))
 
 

@@ -24,7 +24,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.export_reader import read_index
 from vl_absvit.looking.own_texts import read_requests
 from vl_absvit.prepare.json_records import read_records
-from vl_absvit.prepare.vqav2_source import read_questions
+from vl_absvit.prepare.sets.coco import read_questions
 
 RECORDS = json.dumps({"info": {}, "questions": [question(7000, 7), question(7001, 7)]})
 NAMES = list(hostile_json(RECORDS))

@@ -13,7 +13,7 @@ from vl_absvit.data.records import read_annotations, read_vocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.vqa_sets import DATA_SETS, find_files
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
-from vl_absvit.tasks.retrieval_protocol import IMAGES_OF
+from vl_absvit.tasks.retrieval_protocol import images_of
 from vl_absvit.tasks.vl_checkpoint import describe_data
 from vl_absvit.tasks.vqa import VQAConfig
 
@@ -43,7 +43,7 @@ def test_each_is_known_by_its_files_and_keeps_its_name(tmp_path, dataset):
     data = DataConfig(root=str(tmp_path / "out"), select_split=None)
     config = VQAConfig(data=data, run=RunConfig(output=str(tmp_path / "run")))
     assert describe_data(config)["dataset"] == dataset
-    assert IMAGES_OF.get(dataset, dataset) == ("vizwiz" if dataset == "vizwiz" else "coco")
+    assert images_of(dataset) == ("vizwiz" if dataset == "vizwiz" else "coco")
 
 
 def test_vqa_v1_has_its_own_ids_and_counts_and_leaves_multiple_choice_alone(tmp_path):

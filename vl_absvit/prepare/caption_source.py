@@ -23,6 +23,8 @@ class CaptionSet(NamedTuple):
     image_key: str = "imgid"  # key of an image's id in Karpathy's file
     read_list: Callable[[Path], Iterator[CaptionLine]] | None = None
     """Reads a list in the data set's own form; None stands for the forms of ``caption_lists``."""
+    images_of: str | None = None
+    """The data set whose images they are, where that is another, wholly or in part."""
 
     @property
     def is_on_coco(self) -> bool:

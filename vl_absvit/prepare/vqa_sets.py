@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from vl_absvit.data.official import OFFICIAL
 from vl_absvit.errors import InputError
-from vl_absvit.prepare import vqav2_source as coco
-from vl_absvit.prepare.vizwiz_source import VIZWIZ
+from vl_absvit.prepare import sets
 from vl_absvit.prepare.vqa_source import VQASet
 
 _JSON_DEPTH = 3
 _JSON_FOLDER = re.compile(r".*(annotation|question).*|(ms)?coco|vqa.*|ok-?vqa.*|vizwiz.*|train|val|test", re.IGNORECASE)
-"""Folders that may hold JSON files, such as ``coco/annotations/`` and ``VQAv2/Questions/``; and their largest depth."""
+"""Folders that may hold JSON files beside those with a data set's name, such as ``coco/annotations/`` and
+``VQAv2/Questions/``; and their largest depth."""
 _IMAGE_FOLDER = re.compile(r"(train|val|test)20[0-9]{2}|\..*")
 
 
@@ -41,14 +41,7 @@ class Files(NamedTuple):
         return DATA_SETS[self.dataset]
 
 
-DATA_SETS: dict[str, VQASet] = {
-    "vqav2": coco.VQAV2,
-    "vqa_v1": coco.VQA_V1,
-    "okvqa": coco.OKVQA,
-    "vqacp_v2": coco.VQACP_V2,
-    "vqacp_v1": coco.VQACP_V1,
-    "vizwiz": VIZWIZ,
-}
+DATA_SETS: dict[str, VQASet] = sets.known(VQASet)
 
 
 def find_files(raw: Path, dataset: str | None = None) -> Files:
@@ -63,7 +56,7 @@ def find_files(raw: Path, dataset: str | None = None) -> Files:
     """
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder; expected the official VQAv2 downloads there")
-    folders = list(_folders(raw, lambda name: _JSON_FOLDER.fullmatch(name)))
+    folders = list(_folders(raw, lambda name: _JSON_FOLDER.fullmatch(name) or name.lower() in DATA_SETS))
     own_names = [name for name, described in DATA_SETS.items() if described.has_own_names]
     named = _there([dataset] if dataset else own_names, folders)
     if not named and not dataset:

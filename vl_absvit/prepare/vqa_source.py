@@ -1,11 +1,17 @@
-"""The description of a data set of visual questions: its parts, their files and their readers."""
+"""The description of a data set of visual questions: its parts, their files, their readers, and what readers share."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vl_absvit.data.json_files import form_name
+from vl_absvit.errors import InputError
 from vl_absvit.prepare.check_images import Finder
 from vl_absvit.prepare.coco_images import CocoImages
+from vl_absvit.prepare.json_records import string, value
+
+ANSWERS_PER_QUESTION = 10
 
 
 class Question(NamedTuple):
@@ -59,3 +65,38 @@ class VQASet(NamedTuple):
     """Whether a file that may hold both questions and annotations holds annotations."""
     told_by: str = ""
     """Words for the property that ``is_its`` checks."""
+    images_of: str | None = None
+    """The data set whose images they are, wholly or in part: who trained on these questions has seen those images."""
+
+
+def checked_question(question: Question, path: Path) -> Question:
+    """The given question.
+
+    Raises:
+        InputError: its text is empty.
+    """
+    if not question.question.strip():
+        raise InputError(f"{path}: question {question.question_id} is empty")
+    return question
+
+
+def most_frequent(answers: list[str]) -> str:
+    """The answer that most people gave. The first one wins ties."""
+    return Counter(answers).most_common(1)[0][0]
+
+
+def ten_answers(record: dict, location: str) -> list[str]:
+    """The texts of the ten answers of a record.
+
+    Raises:
+        InputError: there are not ten, or one has another form than ``{"answer": text}``.
+    """
+    answers = value(record, "answers", location)
+    if not isinstance(answers, list):
+        raise InputError(f"{location}: expected answers to be a list, got {form_name(answers)}")
+    if len(answers) != ANSWERS_PER_QUESTION:
+        raise InputError(f"{location}: expected {ANSWERS_PER_QUESTION} answers, got {len(answers)}")
+    for answer in answers:
+        if not isinstance(answer, dict):
+            raise InputError(f'{location}: expected answers of the form {{"answer": "..."}}, got {form_name(answer)}')
+    return [string(answer, "answer", location) for answer in answers]

@@ -8,18 +8,25 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.whole_folder import fingerprint
+from vl_absvit.prepare.caption_sets import CAPTION_SETS
+from vl_absvit.prepare.vqa_sets import DATA_SETS
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, chain_of, datasets_trained_on
 from vl_absvit.variants import Variant
 
-_ON_COCO = ("vqav2", "vqa_v1", "okvqa", "vqacp_v1", "vqacp_v2", "coco", "visual_genome")
-IMAGES_OF = dict.fromkeys(_ON_COCO, "coco") | {"snli_ve": "flickr30k", "flickr8k": "flickr30k"}
-"""Data sets whose images are another's, wholly or in part: a model trained on VQAv2 has seen COCO."""
+_NOT_PREPARED = {"visual_genome": "coco", "snli_ve": "flickr30k"}
+"""Of data sets that only the authors' models were trained on: whose images theirs are, wholly or in part."""
+
+
+def images_of(dataset: str) -> str:
+    """The data set whose images a data set's are, wholly or in part: a model trained on VQAv2 has seen COCO."""
+    described = DATA_SETS.get(dataset) or CAPTION_SETS.get(dataset)
+    return (described and described.images_of) or _NOT_PREPARED.get(dataset, dataset)
 
 
 def is_zero_shot(dataset: str, trained_on: Iterable[str]) -> bool:
     """Whether a model trained on these data sets has never been trained on images of ``dataset``."""
-    return IMAGES_OF.get(dataset, dataset) not in {IMAGES_OF.get(name, name) for name in trained_on}
+    return images_of(dataset) not in map(images_of, trained_on)
 
 
 def describe_protocol(

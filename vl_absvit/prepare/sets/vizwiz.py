@@ -14,8 +14,15 @@ from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.json_records import integer, read_records, string
 from vl_absvit.prepare.named_images import NamedImages
-from vl_absvit.prepare.vqa_source import Annotation, Question, Subset, VQASet
-from vl_absvit.prepare.vqav2_source import checked_question, most_frequent, ten_answers
+from vl_absvit.prepare.vqa_source import (
+    Annotation,
+    Question,
+    Subset,
+    VQASet,
+    checked_question,
+    most_frequent,
+    ten_answers,
+)
 
 _NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")
 _FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
@@ -65,17 +72,19 @@ def _image(record: dict, location: str) -> tuple[str, int]:
     return f"{found[1]}/{name}", _FIRST_ID[found[1]] + int(found[2])
 
 
-VIZWIZ = VQASet(
-    "VizWiz",
-    {
-        split: Subset(f"{split}.json", f"{split}.json", None, count)
-        for split, count in (("train", 20_523), ("val", 4_319), ("test", 8_000))
-    },
-    read_questions,
-    read_annotations,
-    NamedImages,
-    has_own_names=False,
-    is_its=lambda questions, _: re.search(r'"image"\s*:\s*"VizWiz_', read_start(questions)) is not None,
-    has_answers=lambda questions: '"answers"' in read_start(questions),
-    told_by=', whose records begin with {"image": "VizWiz_..."}',
-)
+SETS = {
+    "vizwiz": VQASet(
+        "VizWiz",
+        {
+            split: Subset(f"{split}.json", f"{split}.json", None, count)
+            for split, count in (("train", 20_523), ("val", 4_319), ("test", 8_000))
+        },
+        read_questions,
+        read_annotations,
+        NamedImages,
+        has_own_names=False,
+        is_its=lambda questions, _: re.search(r'"image"\s*:\s*"VizWiz_', read_start(questions)) is not None,
+        has_answers=lambda questions: '"answers"' in read_start(questions),
+        told_by=', whose records begin with {"image": "VizWiz_..."}',
+    ),
+}

@@ -1,20 +1,27 @@
-"""VQAv2 and its relatives on COCO (VQA v1, OK-VQA, VQA-CP): their files and their checked records."""
+"""Data sets on COCO's images: its captions, VQAv2 and its relatives (VQA v1, OK-VQA, VQA-CP), each record checked."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from vl_absvit.data.json_files import form_name, read_start
+from vl_absvit.data.json_files import read_start
 from vl_absvit.data.official import OFFICIAL
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.caption_source import CaptionSet
 from vl_absvit.prepare.coco_images import official_file
-from vl_absvit.prepare.json_records import integer, read_records, string, value
-from vl_absvit.prepare.vqa_source import Annotation, Question, Subset, VQASet
+from vl_absvit.prepare.json_records import integer, read_records, string
+from vl_absvit.prepare.vqa_source import (
+    Annotation,
+    Question,
+    Subset,
+    VQASet,
+    checked_question,
+    most_frequent,
+    ten_answers,
+)
 
-ANSWERS_PER_QUESTION = 10
 _COCO_SPLITS = ("train2014", "val2014")
-
+_IMAGES = "coco"
 
 _ASKED = ("question_id", "image_id", "question", "coco_split")
 _ANSWERED = (
@@ -54,17 +61,6 @@ def _question(record: dict, location: str, path: Path) -> Question:
     return checked_question(Question(*ids, string(record, "question", location)), path)
 
 
-def checked_question(question: Question, path: Path) -> Question:
-    """The given question.
-
-    Raises:
-        InputError: its text is empty.
-    """
-    if not question.question.strip():
-        raise InputError(f"{path}: question {question.question_id} is empty")
-    return question
-
-
 def read_annotations(path: Path) -> Iterator[Annotation]:
     """The records of an annotation file, in its order.
 
@@ -100,28 +96,6 @@ def read_annotations_without_choice(path: Path) -> Iterator[Annotation]:
         )
 
 
-def most_frequent(answers: list[str]) -> str:
-    """The answer that most people gave. The first one wins ties."""
-    return Counter(answers).most_common(1)[0][0]
-
-
-def ten_answers(record: dict, location: str) -> list[str]:
-    """The texts of the ten answers of a record.
-
-    Raises:
-        InputError: there are not ten, or one has another form than ``{"answer": text}``.
-    """
-    answers = value(record, "answers", location)
-    if not isinstance(answers, list):
-        raise InputError(f"{location}: expected answers to be a list, got {form_name(answers)}")
-    if len(answers) != ANSWERS_PER_QUESTION:
-        raise InputError(f"{location}: expected {ANSWERS_PER_QUESTION} answers, got {len(answers)}")
-    for answer in answers:
-        if not isinstance(answer, dict):
-            raise InputError(f'{location}: expected answers of the form {{"answer": "..."}}, got {form_name(answer)}')
-    return [string(answer, "answer", location) for answer in answers]
-
-
 def _annotations(path: Path) -> Iterator[tuple[str, dict, int]]:
     for location, record in read_records(path, "annotations", _ANSWERED):
         question_id = integer(record, "question_id", location)
@@ -147,34 +121,40 @@ def _changing_priors(version: str, counts: dict[str, int | None]) -> VQASet:
         split: Subset(names(split, "questions"), names(split, "annotations"), None, count)
         for split, count in counts.items()
     }
-    return VQASet(f"VQA-CP {version}", parts, read_questions_with_split, read_annotations)
+    return VQASet(f"VQA-CP {version}", parts, read_questions_with_split, read_annotations, images_of=_IMAGES)
 
 
 def _has_choice(annotations: Path) -> bool:
     return '"multiple_choice_answer"' in read_start(annotations)
 
 
-VQAV2 = VQASet(
-    "VQAv2",
-    _parts("v2_", {split: count for split, (_, _, count) in OFFICIAL.items()}),
-    read_questions,
-    read_annotations,
-)
-VQA_V1 = VQASet(
-    "VQA v1",
-    _parts("", {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}),
-    read_questions,
-    read_annotations,
-    is_its=lambda _, annotations: annotations is None or _has_choice(annotations),
-    told_by=", with a multiple_choice_answer in each annotation, which OK-VQA's lack",
-)
-OKVQA = VQASet(
-    "OK-VQA",
-    _parts("", {"train": 9_009, "val": 5_046}),
-    read_questions,
-    read_annotations_without_choice,
-    is_its=lambda _, annotations: annotations is not None and not _has_choice(annotations),
-    told_by=", without multiple_choice_answer in the annotations, which VQA v1's have",
-)
-VQACP_V1 = _changing_priors("v1", {"train": None, "test": None})
-VQACP_V2 = _changing_priors("v2", {"train": 438_183, "test": 219_928})
+SETS = {
+    "vqav2": VQASet(
+        "VQAv2",
+        _parts("v2_", {split: count for split, (_, _, count) in OFFICIAL.items()}),
+        read_questions,
+        read_annotations,
+        images_of=_IMAGES,
+    ),
+    "vqa_v1": VQASet(
+        "VQA v1",
+        _parts("", {"train": 248_349, "val": 121_512, "test": 244_302, "test-dev": 60_864}),
+        read_questions,
+        read_annotations,
+        is_its=lambda _, annotations: annotations is None or _has_choice(annotations),
+        told_by=", with a multiple_choice_answer in each annotation, which OK-VQA's lack",
+        images_of=_IMAGES,
+    ),
+    "okvqa": VQASet(
+        "OK-VQA",
+        _parts("", {"train": 9_009, "val": 5_046}),
+        read_questions,
+        read_annotations_without_choice,
+        is_its=lambda _, annotations: annotations is not None and not _has_choice(annotations),
+        told_by=", without multiple_choice_answer in the annotations, which VQA v1's have",
+        images_of=_IMAGES,
+    ),
+    "vqacp_v2": _changing_priors("v2", {"train": 438_183, "test": 219_928}),
+    "vqacp_v1": _changing_priors("v1", {"train": None, "test": None}),
+    "coco": CaptionSet({"train": 82_783, "restval": 30_504, "val": 5_000, "test": 5_000}, None, "cocoid"),
+}
