@@ -193,9 +193,9 @@ def report(conversion: "Conversion", released: "ReleasedFile", warnings: list[st
 
 def describe(conversion: "Conversion") -> str:
     """The kind of model, in words."""
-    from vl_absvit.tasks.vl_checkpoint import HEADS
+    from vl_absvit.models.heads import HEADS
 
-    return "an image classifier" if conversion.kind == "classifier" else HEADS[conversion.kind]
+    return "an image classifier" if conversion.kind == "classifier" else HEADS[conversion.kind].title
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import ImageTable
 from vl_absvit.errors import InputError
 from vl_absvit.looking.linear_decoder import LinearDecoder, decode, decode_signal, to_patches, to_pictures
+from vl_absvit.models.heads import HEADS
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.top_down import reconstructions
-from vl_absvit.tasks.vl_checkpoint import HEADS, Preprocessing, VLCheckpoint, load_parts
+from vl_absvit.tasks.vl_checkpoint import Preprocessing, VLCheckpoint, load_parts
 from vl_absvit.variants import VARIANTS
 
 
@@ -43,7 +44,9 @@ def load_decodable(folder: str | Path) -> VLCheckpoint:
         InputError: the folder holds something else, or an encoder that feeds nothing back.
     """
     if "classes" in read_json(Path(folder) / "config.json", dict):
-        raise InputError(f"checkpoint {folder}: expected {HEADS['vqa']} or {HEADS['matching']}, got a classifier")
+        raise InputError(
+            f"checkpoint {folder}: expected {HEADS['vqa'].title} or {HEADS['matching'].title}, got a classifier"
+        )
     checkpoint = load_parts(folder)
     variant = checkpoint.model.vision.variant
     if not variant.feeds_back:

@@ -26,7 +26,8 @@ from vl_absvit.looking.pages import panel
 from vl_absvit.looking.picture_texts import PictureText, PictureTexts, batches_by_image
 from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
 from vl_absvit.looking.report_page import TITLES
-from vl_absvit.tasks.vl_checkpoint import HEADS, PREPROCESSING, VLCheckpoint, load_parts
+from vl_absvit.models.heads import HEADS
+from vl_absvit.tasks.vl_checkpoint import PREPROCESSING, VLCheckpoint, load_parts
 from vl_absvit.tasks.vqa import ANSWERS, VQACheckpoint, with_answers
 
 
@@ -40,7 +41,9 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
     if head == "vqa":
         return with_answers(checkpoint, folder)
     if head != "matching":
-        raise InputError(f"checkpoint {folder}: expected {HEADS['vqa']} or {HEADS['matching']}, got {HEADS[head]}")
+        raise InputError(
+            f"checkpoint {folder}: expected {HEADS['vqa'].title} or {HEADS['matching'].title}, got {HEADS[head].title}"
+        )
     return checkpoint
 
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import Classifier, MatchingHead, NLVR2Head, PretrainingHead, SNLIHead, VQAHead
+from vl_absvit.models.heads import HEADS, Classifier
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
@@ -97,22 +97,13 @@ def check_layers(layers: int, location: str) -> None:
 
 
 def _build_head(head: Mapping[str, Any], width: int, location: str) -> nn.Module:
-    if head["kind"] == "vqa":
-        return VQAHead(width=width, num_answers=head["num_answers"])
-    if head["kind"] == "matching":
-        ranks_by = head.get("ranks_by", "rank")
-        if ranks_by not in ("rank", "itm"):
-            raise InputError(f"{location}: expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
-        return MatchingHead(width=width, ranks_by=ranks_by)
-    if head["kind"] == "pretraining":
-        return PretrainingHead(width=width, vocab_size=head["vocab_size"])
-    if head["kind"] == "nlvr2":
-        return NLVR2Head(width=width)
-    if head["kind"] == "snli":
-        return SNLIHead(width=width)
-    raise InputError(
-        f"{location}: expected a head of kind vqa, matching, pretraining, nlvr2 or snli, got {head['kind']!r}"
-    )
+    kind, arguments = head["kind"], {name: value for name, value in head.items() if name != "kind"}
+    if not isinstance(kind, str) or kind not in HEADS:
+        raise InputError(f"{location}: expected a head of kind {', '.join(HEADS)}, got {kind!r:.60}")
+    try:
+        return HEADS[kind].build(width=width, **arguments)
+    except InputError as error:
+        raise InputError(f"{location}: {error}") from error
 
 
 def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: str, norm_follows: bool) -> Classifier:

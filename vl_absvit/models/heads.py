@@ -1,5 +1,6 @@
 """Task heads. Shapes: B texts, D fusion width, A answers, I images."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.errors import InputError
 from vl_absvit.models.fusion import init_weights
 from vl_absvit.models.looks import VisionModel, VisualEncoder
 from vl_absvit.precision import always_fp32
@@ -62,6 +64,8 @@ class MatchingHead(nn.Module):
 
     def __init__(self, *, width: int, ranks_by: Literal["rank", "itm"] = "rank") -> None:
         super().__init__()
+        if ranks_by not in ("rank", "itm"):
+            raise InputError(f"expected a head that ranks by rank or itm, got {ranks_by!r:.60}")
         self.ranks_by = ranks_by
         self.itm = nn.Linear(2 * width, 2)
         self.rank = nn.Linear(2 * width, 1)
@@ -184,3 +188,22 @@ class NLVR2Head(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Pooled features of the sentence with the first and the second image, twice (B, 2D) -> (B, 2)."""
         return self.classifier(torch.cat([first, second], dim=-1))
+
+
+class HeadKind(NamedTuple):
+    """What ``config.json`` calls a head's kind."""
+
+    title: str  # of a model that has such a head, in words
+    build: Callable[..., nn.Module]
+    """Takes the fusion's ``width`` and whatever ``config.json`` says of the head beside its kind."""
+
+
+HEADS: dict[str, HeadKind] = {
+    "vqa": HeadKind("a VQA model", VQAHead),
+    "matching": HeadKind("a retrieval model", MatchingHead),
+    # Only the authors' release has these.
+    "pretraining": HeadKind("a pretrained model with heads for masked words and matching", PretrainingHead),
+    "nlvr2": HeadKind("an NLVR2 model", NLVR2Head),
+    "snli": HeadKind("an SNLI-VE model", SNLIHead),
+}
+"""By kind: a new head stands above, and here."""

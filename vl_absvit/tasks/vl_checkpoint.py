@@ -22,19 +22,12 @@ from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
 from vl_absvit.models.architecture import build_from_architecture
+from vl_absvit.models.heads import HEADS
 from vl_absvit.models.text_encoder import unfit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.tokenizers import load_tokenizer
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
-HEADS = {
-    "vqa": "a VQA model",
-    "matching": "a retrieval model",
-    # Only the authors' release has these.
-    "pretraining": "a pretrained model with heads for masked words and matching",
-    "nlvr2": "an NLVR2 model",
-    "snli": "an SNLI-VE model",
-}
 
 EXPECTED = "expected a folder such as RUN/checkpoints/best, or such a folder's name on the hub"
 
@@ -191,7 +184,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     if head is None:
         head = kind if kind in HEADS else "vqa"
     if kind in HEADS and kind != head:
-        raise InputError(f"checkpoint {folder}: expected {HEADS[head]}, got {HEADS[kind]}")
+        raise InputError(f"checkpoint {folder}: expected {HEADS[head].title}, got {HEADS[kind].title}")
     try:
         _check_size(architecture, folder)
         model = VLAbSViT.from_pretrained(folder)
@@ -201,7 +194,9 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
         raise
     except Exception as error:  # as much as the libraries raise for a config.json that only looks like one
         reason = one_line(error)
-        raise InputError(f"checkpoint {folder} is not {HEADS[head]} of this architecture: {reason:.300}") from error
+        raise InputError(
+            f"checkpoint {folder} is not {HEADS[head].title} of this architecture: {reason:.300}"
+        ) from error
     size = model.architecture["vision"]["image_size"]
     if size != preprocessing.image_size:
         raise InputError(
