@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.every_task import DROPPING, Trial
+from benchmarks.every_task import DROPPING, SELECTIONS, Trial
 from benchmarks.waits import fake_cuda, run_backward
 from vl_absvit.precision import always_fp32, arithmetic
 from vl_absvit.tasks.registry import TASKS
@@ -25,10 +25,10 @@ def asks_for_a_driver() -> bool:
 on_no_gpu = pytest.mark.skipif(asks_for_a_driver(), reason="this PyTorch has no CUDA tensors without a GPU's driver")
 
 
-def cases():
-    """Every task, and every encoder."""
+def cases(kinds=TASKS):
+    """Every one of some tasks, and every encoder."""
     others = [pytest.param("vqa", each, marks=pytest.mark.slow) for each in VARIANTS if each != ALL_PARTS]
-    return [*((kind, ALL_PARTS) for kind in TASKS), *others]
+    return [*((kind, ALL_PARTS) for kind in kinds), *others]
 
 
 @on_no_gpu
@@ -52,7 +52,7 @@ def check_step(kind, top_down, passes, precision):
 
 
 @on_no_gpu
-@pytest.mark.parametrize("kind, top_down", cases())
+@pytest.mark.parametrize("kind, top_down", cases(SELECTIONS))
 def test_in_an_evaluation_the_host_waits_for_what_it_reads(kind, top_down):
     with fake_cuda() as waits:
         trial = Trial(kind, top_down, CUDA)

@@ -17,6 +17,7 @@ COMMANDS = {
         "pretrain-vision": "the visual encoder, on labelled images",
         "finetune-vqa": "a whole model, on questions about images",
         "finetune-retrieval": "a whole model, on captions of images",
+        "train": "any task, by its config",
         "fit-decoders": "a trunk's feedback decoders, in closed form",
         "plan": "what a training needs before it is started: memory, time, days",
     },

@@ -42,7 +42,7 @@ class About(NamedTuple):
 
     title: str
     pipeline: str | None  # the hub's name of the task, if it has one
-    command: str  # that evaluates the checkpoint ``{name}``
+    command: str | None = None  # that evaluates the checkpoint ``{name}``, if there is one
 
 
 class Task(ABC):

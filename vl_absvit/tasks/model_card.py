@@ -171,7 +171,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 def _how_to_open(name: str, task: type[Task] | None) -> str:
     lines = ["## How to open it", "", "```"]
-    if task:
+    if task and task.about.command:
         lines += [f"python {task.about.command.format(name=name)}"]
     option = task.start_option if task else Task.start_option
     is_whole_model = option == Task.start_option
