@@ -1,7 +1,8 @@
 """The interface of a trunk: what the four steps and the attention maps need.
 
 A trunk makes tokens of images and takes them through blocks, which lie in stages. A new trunk is a subclass of
-``Trunk`` in its own file here, and a line in ``registry.py``.
+``Trunk`` in its own file here, and a line in ``registry.py``; ``CONTRIBUTING.md``
+has an example.
 Shapes: I images, B texts, N tokens (prefix tokens such as CLS, then patches in raster order), D width.
 """
 
@@ -116,11 +117,15 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def read_foreign(self, state: Mapping[str, Tensor]) -> ForeignTrunk:
-        """Find the trunk in a file of another program.
+        """Find the trunk in a file of another program; here, in one of this project: alone, or as the part of a model.
 
         Raises ``InputError`` if there is none, more than one, or one of another form.
         """
-        return ForeignTrunk(dict(state), {}, "", [])
+        prefix = "vision." if any(key.startswith("vision.") for key in state) else ""
+        inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        beside = f"beside the trunk, which is {prefix}*"
+        dropped = [Dropped(key, value.numel(), beside) for key, value in state.items() if not key.startswith(prefix)]
+        return ForeignTrunk(inside, {}, prefix, dropped)
 
     def resample(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights that follow the size of the image, resampled to the shapes of this trunk."""
