@@ -1,13 +1,12 @@
-"""A trunk unlike a ViT, defined here alone: two stages, no CLS token, grids that are not square."""
+"""A trunk unlike a ViT, that of CONTRIBUTING.md: two stages, no CLS token, grids that are not square here."""
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from timm.models import register_model
 from torch import Tensor, nn
 
+from tests.contributing import put_in_place
 from tests.models.test_absvit import IMAGE_INDEX, naive_block
 from tests.models.test_vl_model import ARCHITECTURE
 from vl_absvit.config import VisionConfig
@@ -16,117 +15,58 @@ from vl_absvit.looking.explanation import choose_maps
 from vl_absvit.looking.maps import norm_map, prior_mask_map
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.architecture import build_from_architecture, build_random_classifier, build_vision
-from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.closed_form import fit_decoders
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import prior_similarity
-from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.models.top_down import Steered, feed_back, reconstruction_loss
-from vl_absvit.models.trunks.base import Grid, Stage, Trunk, TrunkModel
-from vl_absvit.models.trunks.registry import MODELS
 from vl_absvit.token_grid import TokenGrid
 from vl_absvit.variants import VARIANTS
 
 FIRST, LAST, SIDE = (3, 6), (2, 3), 24  # grids; pixels
 NARROW, WIDTH = 8, 16
-SIZES = {"embed_dim": [NARROW, WIDTH], "depth": [2, 1], "num_heads": [2, 4]}
-IMAGES = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)).double()
+NAME = "absvit_pyramid_patch8_224"
+SIZES = {"img_size": (24, 48), "embed_dim": [NARROW, WIDTH], "depth": [2, 1], "num_heads": [2, 4]}
+VISION = {"model": NAME, "image_size": SIDE, "width": [NARROW, WIDTH], "depth": [2, 1], "num_heads": [2, 4]}
+IMAGES = torch.randn(2, 3, 24, 48, generator=torch.Generator().manual_seed(1)).double()
 PRIOR = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(2)).double()
 
 
-class Pooling(nn.Conv2d):
-    """A convolution from the tokens of the first grid to those of the last."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return super().forward(tokens.mT.unflatten(-1, FIRST)).flatten(2).mT
-
-
-class TwoStages(Trunk):
-    """The trunk."""
-
-    def __init__(
-        self, *, top_down, img_size=SIDE, embed_dim, depth, num_heads, num_classes=0, drop_path_rate=0.0,
-        global_pool="avg", fc_norm=False,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        assert img_size == SIDE
-        self.num_prefix_tokens = 0
-        self.embedding = nn.Conv2d(3, embed_dim[0], (8, 4), stride=(8, 4))
-        shapes, attention = zip(embed_dim, depth, num_heads, strict=True), attention_layer(top_down)
-        self.parts = nn.ModuleList(
-            nn.ModuleList(TopDownBlock(width, heads, qkv_bias=True, attn_layer=attention) for _ in range(number))
-            for width, number, heads in shapes
-        )
-        self.pooling = Pooling(*embed_dim, kernel_size=3, stride=2, padding=1, groups=embed_dim[0])
-        self.norm = nn.LayerNorm(embed_dim[-1])
-        self.head = nn.Linear(embed_dim[-1], num_classes) if num_classes else nn.Identity()
-
-    @property
-    def stages(self) -> list[Stage]:
-        return [Stage(self.parts[0], NARROW), Stage(self.parts[1], WIDTH, entrance=self.pooling)]
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return SIDE, SIDE
-
-    def grids(self, image_size: Grid | None = None) -> list[Grid]:
-        return [FIRST, LAST]
-
-    def embed_images(self, images: Tensor) -> Tensor:
-        return self.embedding(images).flatten(2).mT
-
-    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
-        features = self.norm(tokens.mean(dim=1))
-        return features if pre_logits else self.head(features)
-
-    def describe(self) -> str:
-        return "8 and 16 wide"
-
-
-class TwoStagesTwice(VisualEncoder, TwoStages):
-    """The same, looking twice."""
-
-
-def two_stages(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **kwargs):
-    return TwoStagesTwice(**(SIZES | kwargs))
-
-
 @pytest.fixture(autouse=True, scope="module")
-def registered():
-    register_model(two_stages)
-    MODELS["two_stages"] = TrunkModel(SIZES, plain="two_stages")
-    yield
-    del MODELS["two_stages"]
+def registered(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        put_in_place(tmp_path_factory.mktemp("contributed"), patch)
+        yield
 
 
-def make(**kwargs) -> TwoStagesTwice:
+def make(**kwargs) -> VisualEncoder:
     """In double precision, every parameter matters."""
     torch.manual_seed(0)
-    model = timm.create_model("two_stages", **kwargs).double().eval()
+    model = timm.create_model(NAME, **(SIZES | {"num_classes": 0} | kwargs)).double().eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     return model
 
 
-def naive_look(model: TwoStagesTwice, images: Tensor, signals: list[Tensor | None]) -> list[Tensor]:
+def naive_look(model: VisualEncoder, images: Tensor, signals: list[Tensor | None]) -> list[Tensor]:
     """z_0 and what every step makes of the one before: two blocks, the pooling, one block."""
-    states = [F.conv2d(images, model.embedding.weight, model.embedding.bias, (8, 4)).flatten(2).transpose(1, 2)]
-    for block, signal in zip(model.parts[0], signals[:2], strict=True):
+    patches = F.conv2d(images, model.patches.weight, model.patches.bias, stride=8).flatten(2).transpose(1, 2)
+    states = [patches + model.pos_embed]
+    for block, signal in zip(model.fine, signals[:2], strict=True):
         states.append(naive_block(block, states[-1], signal))
     maps = states[-1].transpose(1, 2).reshape(len(images), NARROW, *FIRST)
-    maps = F.conv2d(maps, model.pooling.weight, model.pooling.bias, stride=2, padding=1, groups=NARROW)
+    maps = F.conv2d(maps, model.pooling.weight, model.pooling.bias, stride=2, padding=1)
     states.append(maps.flatten(2).transpose(1, 2))
-    return [*states, naive_block(model.parts[1][0], states[-1], signals[2])]
+    return [*states, naive_block(model.coarse[0], states[-1], signals[2])]
 
 
-def naive_crossing(model: TwoStagesTwice, tokens: Tensor) -> Tensor:
+def naive_crossing(model: VisualEncoder, tokens: Tensor) -> Tensor:
     """From the last grid to the first: 2 -> 3 rows and 3 -> 6 columns."""
     maps, weight = tokens.transpose(1, 2).reshape(-1, WIDTH, *LAST), model.decoders[2].cross.weight
     maps = F.conv_transpose2d(maps, weight, stride=2, padding=1, output_padding=(0, 1))
     return maps.flatten(2).transpose(1, 2)
 
 
-def naive_signals(model: TwoStagesTwice, u: Tensor) -> list[Tensor]:
+def naive_signals(model: VisualEncoder, u: Tensor) -> list[Tensor]:
     """From the modulated tokens to the top-down inputs of three blocks."""
     one, two, three = model.decoders
     r_3 = u @ three.reconstruct.weight.T
@@ -144,7 +84,7 @@ def test_the_four_steps_are_those_of_the_naive_formulas(modulation, gain, folds)
     with torch.set_grad_enabled(not folds):
         looks = model.look_twice(IMAGES, PRIOR, IMAGE_INDEX)
     images = IMAGES[IMAGE_INDEX]
-    z = naive_look(model, images, [None] * 3)[-1]
+    z = model.norm(naive_look(model, images, [None] * 3)[-1])
     mask = torch.cosine_similarity(z, PRIOR.unsqueeze(1), dim=-1).clamp(0, 1)
     u = gain * mask.unsqueeze(-1) * z
     if modulation == "reweight_project":
@@ -192,7 +132,7 @@ def test_the_reconstruction_loss_is_that_of_blocks_and_poolings():
 
 def test_decoders_in_closed_form_explain_what_they_say_and_the_crossing_cannot_be_bettered():
     model = make(num_classes=0)
-    images = torch.randn(40, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3)).double()
+    images = torch.randn(40, 3, 24, 48, generator=torch.Generator().manual_seed(3)).double()
     model.float()
     fitted = fit_decoders(model, iter(images.float().split(16)))
     model.double()
@@ -236,7 +176,7 @@ def test_timms_getters_give_the_last_look_by_stage():
     model = make()
     states = model.look_twice(IMAGES).second.states
     tokens, (first, last) = model.forward_intermediates(IMAGES)
-    assert torch.equal(tokens, states[-1])
+    assert torch.equal(tokens, model.norm(states[-1]))
     assert torch.equal(first.flatten(2).mT, states[2]) and first.shape == (2, NARROW, *FIRST)
     assert torch.equal(last.flatten(2).mT, states[4]) and last.shape == (2, WIDTH, *LAST)
 
@@ -248,10 +188,9 @@ def test_a_prior_is_compared_with_all_tokens_where_none_stands_before_the_patche
 
 
 def test_a_whole_model_is_built_on_it_from_a_config_and_saved_and_read(tmp_path):
-    vision = {"model": "two_stages", "image_size": SIDE, "width": [NARROW, WIDTH], "gain": 2.0}
-    config = ARCHITECTURE | {"vision": vision, "sentence": "cls"}
+    config = ARCHITECTURE | {"vision": VISION | {"gain": 2.0}, "sentence": "cls"}
     model = build_from_architecture(config, "test").eval()
-    inputs = (IMAGES.float(), torch.tensor([[0, 5, 2], [0, 6, 2]]), torch.ones(2, 3, dtype=torch.bool))
+    inputs = (IMAGES[..., :SIDE].float(), torch.tensor([[0, 5, 2], [0, 6, 2]]), torch.ones(2, 3, dtype=torch.bool))
     out = model(*inputs, need_reconstruction=True, need_transform=True)
     assert out.logits.shape == (2, 17) and out.reconstruction > 0 and out.transform > 0
     assert model.compare(out.prior, out.looks.first).shape == (2, 2)
@@ -262,35 +201,27 @@ def test_a_whole_model_is_built_on_it_from_a_config_and_saved_and_read(tmp_path)
     torch.testing.assert_close(VLAbSViT.from_pretrained(tmp_path)(*inputs).logits, out.logits)
 
 
-def test_its_start_weights_are_read_under_its_own_names(tmp_path):
-    before, after = make(), build_vision(VisionConfig(model="two_stages", image_size=SIDE), num_classes=0)
-    state = {name: value for name, value in before.float().state_dict().items() if not name.startswith("prior")}
-    save_file(state, tmp_path / "trunk.safetensors")
-    load_trunk(after, str(tmp_path / "trunk.safetensors"), "two_stages")
-    assert all(torch.equal(value, state[name]) for name, value in after.state_dict().items())
-
-
 @pytest.mark.parametrize(
     ("make_model", "message"),
     [
         (
             lambda: build_from_architecture(
-                ARCHITECTURE | {"vision": {"model": "two_stages", "image_size": SIDE}, "pool": "cls"}, "test"
+                ARCHITECTURE | {"vision": VISION, "pool": "cls"}, "test"
             ),
-            "prior.pool cls: vision.model two_stages has no CLS token",
+            "prior.pool cls: vision.model absvit_pyramid_patch8_224 has no CLS token",
         ),
         (
             lambda: build_random_classifier(
-                VisionConfig(model="two_stages", image_size=SIDE), 3, pooling="token", norm_follows=False
+                VisionConfig(**VISION), 3, pooling="token", norm_follows=False
             ),
-            "pooling token: vision.model two_stages has no CLS token; pooling avg takes the mean",
+            "pooling token: vision.model absvit_pyramid_patch8_224 has no CLS token; pooling avg takes the mean",
         ),
         (
-            lambda: build_vision(VisionConfig(model="two_stages", image_size=SIDE, width=16), 0),
-            "vision.width: expected 2 of two_stages, one per stage, got 1",
+            lambda: build_vision(VisionConfig(**VISION | {"width": 16}), 0),
+            "vision.width: expected 2 of absvit_pyramid_patch8_224, one per stage, got 1",
         ),
         (
-            lambda: build_vision(VisionConfig(model="two_stages", image_size=SIDE, num_heads=[2, 3]), 0),
+            lambda: build_vision(VisionConfig(**VISION | {"num_heads": [2, 3]}), 0),
             "vision.width 16 does not divide into 3 heads",
         ),
     ],

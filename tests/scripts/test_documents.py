@@ -14,10 +14,10 @@ from tests.run_script import ROOT, run_script
 from vl_absvit import cli
 from vl_absvit.__main__ import COMMANDS
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = {"python", "accelerate", "torchrun", "bash", "pip", "source", "python3", "vl-absvit"}
 OURS = {name for group in COMMANDS.values() for name in group} | {"--help", "--version"}
-TAKE_CONFIGS_TOO = {"plan", "fit-decoders"}  # what these programs do not know themselves is a config's
+TAKE_CONFIGS_TOO = {"plan", "fit-decoders", "train"}  # what these do not know themselves is a config's
 
 
 class Parsed(Exception):

@@ -1,8 +1,6 @@
 """All tasks, by kind.
 
-A new task is a file like ``vqa.py``, its name in ``TASKS``, its config in ``vl_absvit/config/tasks.py`` and a file of
-it in ``configs/``, a program that calls ``launch``, its test, and a line in the documentation;
-``tests/tasks/test_registry.py`` has one as an example.
+A new task is a file like ``vqa.py`` and its name in ``TASKS``; ``CONTRIBUTING.md`` has one as an example.
 """
 
 from collections.abc import Mapping, Sequence
