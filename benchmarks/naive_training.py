@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.naive import RETRIEVAL_TOKENS, VQA_TOKENS, NaiveOutput
 from benchmarks.synthetic import PAD
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample, wording
-from vl_absvit.tasks.hard_negatives import Draw, choose, exchange
+from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval import RetrievalConfig
 from vl_absvit.tasks.vqa import VQAConfig
@@ -103,9 +103,9 @@ def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) ->
     scores = out.logits.rank.view(samples, -1)  # (B, C)
     own = torch.arange(samples, device=scores.device) * scores.shape[1]
     each = torch.arange(samples, device=scores.device)
-    known = exchange([_own_samples(batch, own)])
+    known = exchange_samples([_own_samples(batch, own)])
     compared = Compared(out.prior[own], out.first[own], each, image_ids[own], prefix_tokens=1)
-    chosen = choose([compared], known, Draw(True, number, "lse", prior.temperature, config.run.seed))
+    chosen = choose_hard_negatives([compared], known, Draw(True, number, "lse", prior.temperature, config.run.seed))
     captions, shown = own[chosen.captions[0]], own[chosen.images[0].flatten()]
     wrong = read(images[own], token_ids[captions], is_token[captions])
     asking = own.repeat_interleave(number)
