@@ -135,7 +135,9 @@ def visit(app):
     with chromium_page(viewport={"width": 390, "height": 844}) as visit:
         visit.page.set_default_timeout(180_000)  # a busy machine answers late
         yield visit
-        assert [line for line in visit.complaints if line.startswith(("error", "uncaught"))] == []
+        # A stream that is still open when a page is left ends by an AbortError.
+        complaints = [line for line in visit.complaints if "AbortError" not in line]
+        assert [line for line in complaints if line.startswith(("error", "uncaught"))] == []
         elsewhere = [url for url in visit.requests if not url.startswith((app.address, "data:", "blob:"))]
         assert visit.requests and elsewhere == []
 
