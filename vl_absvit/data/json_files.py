@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,22 @@ def read_text(path: str | Path, expected: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {expected}: {error}") from error
+
+
+def parse_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """Number, from 1 on, and value of every line of JSON Lines that is not blank; ``path`` is for messages.
+
+    Raises:
+        InputError: a line is no JSON.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = parse(line)
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: expected JSON: {error}") from error
+        yield number, value
 
 
 def read_start(path: Path) -> str:

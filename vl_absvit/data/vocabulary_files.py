@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.data.json_files import form_name, read_text
+from vl_absvit.data.json_files import form_name, parse_lines, read_text
 from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
@@ -121,13 +121,7 @@ def _is_record(value: object) -> bool:
 def _records_by_line(text: str, path: Path) -> list[tuple[str, Any]]:
     """Answer and label of every line that is not empty."""
     pairs = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = parse(line)
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: expected JSON: {error}") from error
+    for number, record in parse_lines(text, path):
         if not _is_record(record):
             raise InputError(f'{path}:{number}: expected {{"answer": text, "label": number}}, got {shown(record)}')
         pairs.append((record["answer"], record["label"]))

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.data.json_files import form_name, read_text
-from vl_absvit.data.strict_json import parse
+from vl_absvit.data.json_files import form_name, parse_lines, read_text
 from vl_absvit.errors import InputError
 
 
@@ -15,13 +14,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         InputError: the file is missing or unreadable, or a line is no JSON object.
     """
-    for number, line in enumerate(read_text(path, "expected JSON Lines in UTF-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            content = parse(line)
-        except ValueError as error:
-            raise InputError(f"{path}:{number}: expected JSON: {error}") from error
+    for number, content in parse_lines(read_text(path, "expected JSON Lines in UTF-8"), path):
         if not isinstance(content, dict):
             raise InputError(f"{path}:{number}: expected an object, got {form_name(content)}")
         yield number, content
