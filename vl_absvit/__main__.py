@@ -29,6 +29,7 @@ COMMANDS = {
         "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R and -C",
     },
     "look": {
+        "ask": "answer questions about pictures, as lines of JSON",
         "app": "ask about a picture in the browser, and see where the model looks",
         "export-attention": "maps for every question or caption of a split, or for texts of one's own",
         "attention-report": "one web page of such an export",

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from rich.console import Console
@@ -29,9 +30,13 @@ from vl_absvit.config import RENAMED, Precision, TaskConfig
 from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
 
+if TYPE_CHECKING:
+    import torch
+
 Config = TypeVar("Config", bound=TaskConfig)
 SECONDS_BETWEEN_LINES = 10.0
 _LARGEST_CONFIG = 1 << 20  # bytes
+_NOBODY_READS = 141  # the exit code of programs that SIGPIPE ends
 _LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
 
 
@@ -52,9 +57,24 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
 
 def _stop(code: int, reason: object) -> NoReturn:
+    complain(reason)
+    _exit(code)
+
+
+def complain(reason: object) -> None:
+    """Say what went wrong, in one line on stderr."""
     rank = f" (process {os.environ['RANK']})" if _is_one_of_several() else ""
     print(f"error{rank}: {_message(reason)}", file=sys.stderr, flush=True)  # noqa: T201
-    _exit(code)
+
+
+def write_json_line(record: Mapping[str, Any]) -> None:
+    """A line of JSON on stdout, at once: who reads it may wait for it. The program ends when nobody reads any more."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    try:
+        print(json.dumps(record, ensure_ascii=not is_utf8, allow_nan=False), flush=True)  # noqa: T201
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes there
+        _exit(_NOBODY_READS)
 
 
 def _exit(code: int) -> NoReturn:
@@ -120,6 +140,30 @@ def add_precision_option(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="arithmetic of the forward pass; weights and what is compared are fp32 either way (default: fp32)",
     )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """``--device``, for a program that runs a checkpoint on one device."""
+    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator if there is one, else cpu)")
+
+
+def choose_device(name: str | None) -> "torch.device":
+    """The device that ``--device`` names.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    import torch
+
+    if name is None:
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"command line: --device {name} cannot be used: {reason}") from error
 
 
 def add_loading_options(parser: argparse.ArgumentParser, batches: str, batch_size: int | None = 64) -> None:

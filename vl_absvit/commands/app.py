@@ -24,13 +24,12 @@ from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vl_absvit.cli import OptionParser, add_precision_option, run_main
+from vl_absvit.cli import OptionParser, add_device_option, add_precision_option, choose_device, run_main
 from vl_absvit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     import gradio
     import numpy as np
-    import torch
     from PIL import Image
 
     from vl_absvit.looking.live_model import LiveModel, Reply
@@ -114,7 +113,7 @@ def parse_arguments() -> argparse.Namespace:
         "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
     )
     parser.add_argument("--examples", nargs="+", default=[], metavar="FILE", help="pictures to pick from")
-    parser.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator if there is one, else cpu)")
+    add_device_option(parser)
     parser.add_argument(
         "--port", type=int, default=FIRST_PORT, help=f"where the page is; 0 is any free one (default: {FIRST_PORT})"
     )
@@ -156,21 +155,6 @@ def import_gradio(folder: str, host: Host) -> ModuleType:
     except ImportError as error:
         raise ConfigError(f"the page needs Gradio ({error}): {INSTALL}") from error
     return gradio
-
-
-def choose_device(name: str | None) -> "torch.device":
-    """The device of that name, if it can be used."""
-    import torch
-
-    if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-        return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"command line: --device {name} cannot be used: {reason}") from error
 
 
 def check_example(path: str) -> None:

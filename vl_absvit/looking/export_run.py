@@ -22,6 +22,7 @@ from vl_absvit.looking.explanation import MapChoice, explain
 from vl_absvit.looking.export_reader import EXPECTED, IMAGE_FROM_HERE
 from vl_absvit.looking.export_writer import ExportFolder
 from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.own_texts import passed_on
 from vl_absvit.looking.pages import panel
 from vl_absvit.looking.picture_texts import PictureText, PictureTexts, batches_by_image
 from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
@@ -147,7 +148,7 @@ def _write(
             place = folder.place_of(text.image)
         else:  # the tables hold the picture; the export gets a copy
             place = {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}
-        entry = _entry(text, prediction, place, size, image_size, has_panel=picture is not None)
+        entry = entry_of(text, prediction, place, size, image_size, has_panel=picture is not None)
         drawn = None
         if picture is not None and colormap is not None:
             titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
@@ -159,7 +160,7 @@ def _write(
     return entries
 
 
-def _entry(
+def entry_of(
     text: PictureText,
     prediction: AnswerPrediction | MatchPrediction,
     place: dict[str, str],
@@ -182,15 +183,4 @@ def _entry(
         "npz": f"{text.id}.npz",
         "png": f"{text.id}.png" if has_panel else None,
     }
-    return entry | _passed_on(text.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})
-
-
-def _passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
-    """Further keys of a request under their own names, with ``given_`` before those that the index uses itself."""
-    passed = {}
-    for name, value in more.items():
-        while name in taken:
-            name = f"given_{name}"
-        taken = taken | {name}
-        passed[name] = value
-    return passed
+    return entry | passed_on(text.more, {IMAGE_FROM_HERE, *entry, *EXPECTED["question"], *EXPECTED["caption"]})

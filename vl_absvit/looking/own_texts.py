@@ -75,6 +75,17 @@ def make_request(
     return Request(id, Path(image).resolve(), text, source)
 
 
+def passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
+    """Further keys of a request under their own names, with ``given_`` before those that the index uses itself."""
+    passed = {}
+    for name, value in more.items():
+        while name in taken:
+            name = f"given_{name}"
+        taken = taken | {name}
+        passed[name] = value
+    return passed
+
+
 def _request_of(content: Mapping[str, Any], path: Path, number: int, kind: TextKind) -> Request:
     """The request of a line of a file."""
     source = f"{path}:{number}"
