@@ -7,6 +7,7 @@ well. Parameters and dropout are the model's own, read in place. Shapes: P pairs
 D width, L blocks.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from vl_absvit.models import VLAbSViT
 from vl_absvit.models.fusion import Attention, CoAttentionFusion, StreamLayer
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.text_encoder import TextEncoder
+from vl_absvit.models.top_down import FeedbackDecoder
 from vl_absvit.models.trunks.vit import AbSViT
 
 RETRIEVAL_TOKENS, VQA_TOKENS = 40, 50
@@ -65,7 +67,7 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
         return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), only.tokens, None, None)
     prior = model.prior(text, is_token)
     first, second = look_twice(model.vision, images, prior, config.modulation, config.gain)
-    reconstruction = reconstruction_error(model.vision.decoders, second.states)
+    reconstruction = reconstruction_error(model.vision, second.states)
     fused = fuse(model.fusion, text, is_token, second.tokens)
     return NaiveOutput(model.head(fused), first.tokens, prior, reconstruction)
 
@@ -118,8 +120,9 @@ class TwoLooks(NamedTuple):
 def look_twice(vision: AbSViT, images: Tensor, prior: Tensor, modulation: str, gain: float) -> TwoLooks:
     """Two whole passes over images (P, 3, height, width), given xi of each, (P, D)."""
     first = look(vision, embed(vision, images), None)
-    signals = feed_back(vision.decoders, modulate(first.tokens, prior, modulation, gain))
-    return TwoLooks(first, look(vision, embed(vision, images), signals))
+    signals = feed_back(vision.feedback_decoders, modulate(first.tokens, prior, modulation, gain))
+    below: list[Tensor | None] = [None] * vision.looks_again_from
+    return TwoLooks(first, look(vision, embed(vision, images), below + signals))
 
 
 def embed(vision: AbSViT, images: Tensor) -> Tensor:
@@ -128,7 +131,7 @@ def embed(vision: AbSViT, images: Tensor) -> Tensor:
     return torch.cat([vision.cls_token.expand(len(images), -1, -1), patches], dim=1) + vision.pos_embed
 
 
-def look(vision: AbSViT, tokens: Tensor, signals: list[Tensor] | None) -> Look:
+def look(vision: AbSViT, tokens: Tensor, signals: Sequence[Tensor | None] | None) -> Look:
     """All blocks, each with its top-down input (P, N, D) if given."""
     states = [tokens]
     for depth, block in enumerate(vision.blocks):
@@ -155,8 +158,8 @@ def modulate(tokens: Tensor, prior: Tensor, modulation: str, gain: float) -> Ten
     return gain * kept
 
 
-def feed_back(decoders: nn.ModuleList, tokens: Tensor) -> list[Tensor]:
-    """Top-down inputs of all blocks, the first block's first: L x (P, N, D)."""
+def feed_back(decoders: Sequence[FeedbackDecoder], tokens: Tensor) -> list[Tensor]:
+    """Top-down inputs of the blocks that have decoders, the first of them first: (P, N, D) each."""
     signals = []
     for decoder in reversed(decoders):
         tokens = decoder.reconstruct(tokens)
@@ -164,10 +167,10 @@ def feed_back(decoders: nn.ModuleList, tokens: Tensor) -> list[Tensor]:
     return signals
 
 
-def reconstruction_error(decoders: nn.ModuleList, states: list[Tensor]) -> Tensor:
-    """Every block's input from its output, the mean squared error summed over blocks."""
+def reconstruction_error(vision: AbSViT, states: list[Tensor]) -> Tensor:
+    """Every block's input from its output, the mean squared error summed over blocks that have decoders."""
     total = 0
-    for depth, decoder in enumerate(decoders):
+    for depth, decoder in enumerate(vision.feedback_decoders, start=vision.looks_again_from):
         total = total + ((decoder.reconstruct(states[depth + 1].detach()) - states[depth].detach()) ** 2).mean()
     return total
 

@@ -32,12 +32,14 @@ _FUSION = {
 }
 
 
-def random_model(size: Size, head: dict, seed: int = 0, image_size: int = 224) -> VLAbSViT:
+def random_model(size: Size, head: dict, seed: int = 0, image_size: int = 224, looks_again_from: int = 0) -> VLAbSViT:
     """A model in evaluation mode; ``head`` is the architecture's part, such as ``{"kind": "matching"}``.
 
     Args:
         image_size: side of the images, in pixels.
+        looks_again_from: first block of the second look.
     """
+    vision = VisionConfig(model=f"absvit_{size}_patch16_224", image_size=image_size, looks_again_from=looks_again_from)
     width, layers, heads = _TEXT[size]
     text = RobertaConfig(
         vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
@@ -46,7 +48,7 @@ def random_model(size: Size, head: dict, seed: int = 0, image_size: int = 224) -
     )  # fmt: skip
     architecture = {
         "format": FORMAT,
-        "vision": asdict(VisionConfig(model=f"absvit_{size}_patch16_224", image_size=image_size)),
+        "vision": asdict(vision),
         "text": text.to_dict(),
         "sentence": "cls",
         "pool": "max",

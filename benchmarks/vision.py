@@ -62,5 +62,5 @@ def measure(
 def naive_tokens(vision: AbSViT, pixels: Tensor, prior: Tensor, config: VisionConfig) -> Tensor:
     """The second look's tokens as the formulas stand, and the reconstruction loss, which nobody asked for."""
     second = look_twice(vision, pixels, prior, config.modulation, config.gain).second
-    reconstruction_error(vision.decoders, second.states)
+    reconstruction_error(vision, second.states)
     return second.tokens

@@ -19,11 +19,13 @@ HELP = {
     "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
+    "again": "another question and another pair about a picture if only the last blocks look again",
     "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
 }
 PRECISIONS = ("fp32", "bf16")
+BLOCKS = 12  # of a model of any size
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=BenchmarkParser)
     command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
-    for name in ("vision", "vqa", "train-vqa", "train-retrieval", "retrieval"):
+    for name in ("vision", "vqa", "train-vqa", "train-retrieval", "retrieval", "again"):
         add_model_options(command[name], training=name.startswith("train"))
     for name, images in {"vision": 2, "vqa": 2, "train-vqa": 2, "train-retrieval": 2, "retrieval": 4}.items():
         add_number(command[name], "--images", images, "I", "there are")
@@ -51,6 +53,11 @@ def parse_arguments() -> argparse.Namespace:
     add_number(command["retrieval"], "--captions", 200, "C", "there are")
     add_number(command["retrieval"], "--shortlist", 16, "K", "captions per image")
     add_number(command["retrieval"], "--batch", 64, "P", "pairs of one of our forward passes")
+    add_number(command["again"], "--texts", 4, "T", "questions, and captions, about the picture")
+    command["again"].add_argument(
+        "--from", type=not_negative, nargs="+", default=[2, 4, 6, 8, 10], dest="starts", metavar="M",
+        help="first blocks of the second look, beside 0 (2 4 6 8 10)",
+    )  # fmt: skip
     add_scaling_options(command["scaling"])
     add_data_options(command["data"])
     for parser_of_one in command.values():
@@ -60,6 +67,8 @@ def parse_arguments() -> argparse.Namespace:
         commands.choices[arguments.benchmark].error(f"unrecognized arguments: {' '.join(unknown)}")
     if arguments.benchmark == "retrieval" and arguments.shortlist > arguments.captions:
         parser.error(f"--shortlist {arguments.shortlist} is more than the {arguments.captions} captions")
+    if arguments.benchmark == "again" and max(arguments.starts) >= BLOCKS:
+        parser.error(f"--from {max(arguments.starts)}: the model has blocks 0 to {BLOCKS - 1}")
     return arguments
 
 

@@ -39,8 +39,8 @@ POSITIVE = """
     optim.micro_batch_size optim.epochs optim.eps optim.max_grad_norm run.log_every run.evaluations_per_epoch
 """.split()
 NOT_NEGATIVE = """
-    vision.gain loss.prior loss.reconstruction optim.weight_decay data.num_workers run.seed augmentation.color_jitter
-    augmentation.mixup augmentation.cutmix
+    vision.gain vision.looks_again_from loss.prior loss.reconstruction optim.weight_decay data.num_workers run.seed
+    augmentation.color_jitter augmentation.mixup augmentation.cutmix
 """.split()
 BELOW_ONE = """
     vision.drop_path text.dropout fusion.dropout optim.warmup_fraction augmentation.label_smoothing

@@ -41,10 +41,10 @@ MATCHING_HEAD = 2 * F * (1 + 2)
 PRIOR = W * D
 
 
-def second_look(texts: int, images: int) -> int:
+def second_look(texts: int, images: int, blocks: int = L) -> int:
     """Every block has one projection of values; in the first, queries and keys are known, and so are the bottom-up
     values, so that only the image's signal is projected."""
-    return texts * (L * BLOCK + (L - 1) * 3 * VALUES) + images * VALUES
+    return texts * (blocks * BLOCK + (blocks - 1) * 3 * VALUES) + images * VALUES
 
 
 def text_encoder(tokens: int) -> int:
@@ -124,6 +124,21 @@ def test_evaluation_encodes_texts_and_images_once_and_reconstructs_nothing(model
     assert rows["text"] == rows["prior"] == rows["head"] == [TEXTS] and rows["vision.patch_embed"] == [IMAGES]
     assert all(rows[f"vision.blocks.{block}"] == [IMAGES, TEXTS] for block in range(L))
     assert not any(rows[name] for name in rows if name.startswith("vision.decoders."))
+
+
+@pytest.mark.parametrize("start", range(1, L))
+@torch.no_grad()
+def test_blocks_below_the_second_look_cost_their_first_look_alone(images, start):
+    model, again = make_model(*VARIANTS[0], ANSWERS, looks_again_from=start), L - start
+    inputs = (images, *texts(8), IMAGE_INDEX)
+    model.vision.fold()
+    with_signal = int(have_signal(model(*inputs).looks.signals[0]).sum())
+    with flop_counter() as counter, rows_through(model) as rows:
+        model(*inputs)
+    expected = TEXTS * (text_encoder(8) + PRIOR) + IMAGES * FIRST_LOOK + with_signal * again * D**2
+    expected += second_look(TEXTS, IMAGES, again) + TEXTS * (fusion(8, folds=True) + VQA_HEAD)
+    assert multiply_adds(counter) == expected
+    assert [rows[f"vision.blocks.{block}"] for block in range(L)] == [[IMAGES]] * start + [[IMAGES, TEXTS]] * again
 
 
 @torch.no_grad()

@@ -132,6 +132,12 @@ def add_images_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_block_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--block``, for a program that maps tokens."""
+    default = "the third from the end, or the first that looks again if it comes later"
+    parser.add_argument("--block", type=int, help=f"{text} (default: {default})")
+
+
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
     """``--precision``, for a program that runs a checkpoint."""
     parser.add_argument(

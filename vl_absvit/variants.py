@@ -13,7 +13,7 @@ class Variant(NamedTuple):
 
     label: str  # its name in the paper
     uses_prior: bool  # tokens count by how well they agree with a prior
-    feeds_back: bool  # decoders, trained to reconstruct, make a top-down input for every block of the second look
+    feeds_back: bool  # decoders, trained to reconstruct, make a top-down input for every block that looks again
     looks_twice: bool  # the trunk runs a second time
 
     @property

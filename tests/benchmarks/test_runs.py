@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import train_retrieval, train_vqa, vision, vqa
+from benchmarks import again, train_retrieval, train_vqa, vision, vqa
 from tests.benchmarks.test_naive import VARIANTS, make_model
 
 ONE = {"device": "cpu", "repeats": 1, "size": "tiny"}
@@ -17,8 +17,12 @@ def small(monkeypatch):
     """A small model in place of a tiny one, and a small product of matrices."""
     monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
     monkeypatch.setenv("COLUMNS", "200")
-    for module in (vision, vqa, train_vqa, train_retrieval):
-        monkeypatch.setattr(module, "random_model", lambda size, head: make_model(*VARIANTS[0], head, vocabulary=50265))
+    for module in (again, vision, vqa, train_vqa, train_retrieval):
+        monkeypatch.setattr(module, "random_model", small_model)
+
+
+def small_model(size: str, head: dict, **vision: int):
+    return make_model(*VARIANTS[0], head, vocabulary=50265, **vision)
 
 
 def read(file) -> dict:
@@ -45,6 +49,17 @@ def test_questions_are_measured_for_every_number_of_them(tmp_path, capsys):
     assert result["extra_question"]["naive"]["flop"] == pytest.approx(1)
     assert 0 < result["extra_question"]["ours"]["flop"] < 1
     assert "another question on an image costs ours" in capsys.readouterr().out
+
+
+def test_texts_are_measured_for_every_start_of_the_second_look(tmp_path, capsys):
+    again.run(texts=2, starts=[2, 1], precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    starts = read(tmp_path / "t.json")["results"]["fp32"]["starts"]
+    assert list(starts) == ["0", "1", "2"]
+    for kind in ("question", "pair"):
+        shares = [found[kind]["share_of_flop"] for found in starts.values()]
+        assert shares[0] == 1 > shares[1] > shares[2] > 0 and starts["0"][kind]["share"]["median"] == 1
+        assert shares[0] - shares[1] == pytest.approx(shares[1] - shares[2]), "all blocks are alike"
+    assert "answers differ from the naive ones" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -165,6 +165,12 @@ def test_an_encoder_that_feeds_nothing_back_is_refused(world, tmp_path, top_down
         load_decodable(tmp_path)
 
 
+def test_feedback_that_ends_above_the_first_block_is_refused(world, tmp_path):
+    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(looks_again_from=1))).save(tmp_path)
+    with pytest.raises(InputError, match="expected feedback to the first block's input, got a model that looks again "):
+        load_decodable(tmp_path)
+
+
 def test_a_retrieval_run_is_read_and_a_classifier_is_not(world, tmp_path):
     tasks = (
         RetrievalTask(tiny_retrieval_config(world, tmp_path)),

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.errors import ConfigError
-from vl_absvit.looking.explanation import MAPS, OF_SECOND_LOOK, MapChoice, choose_maps, explain
+from vl_absvit.looking.explanation import MAPS, OF_SECOND_LOOK, MapChoice, choose_maps, explain, usual_block
+from vl_absvit.models.architecture import build_vision
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
@@ -79,6 +80,21 @@ def test_maps_of_tokens_are_lengths_and_cosines_of_the_two_looks(task, batch, ou
     torch.testing.assert_close(maps["top_down"], top_down)
     torch.testing.assert_close(maps["difference"], top_down - bottom_up)
     assert not torch.allclose(top_down, bottom_up)
+
+
+def test_a_block_below_the_second_look_shows_what_it_saw_at_first(world, tmp_path):
+    task = make_task(world, tmp_path, looks_again_from=1)
+    batch = next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1)))
+    batch = batch._replace(images=batch.images.double())
+    for block, same in ((0, True), (1, False), (-3, True)):
+        maps = explain(task.model, batch, CHOICE._replace(block=block)).maps
+        assert torch.equal(maps["top_down"], maps["bottom_up"]) == (not maps["difference"].any()) == same
+
+
+@pytest.mark.parametrize("depth, start, block", [(4, 0, -3), (2, 0, -2), (4, 1, -3), (4, 2, -2), (4, 3, -1)])
+def test_maps_measure_the_third_block_from_the_end_or_the_first_that_looks_again(depth, start, block):
+    vision = build_vision(tiny_vision(depth=depth, looks_again_from=start), 0)
+    assert choose_maps(vision, None).block == usual_block(vision) == block
 
 
 def naive_cls_attention(block, x, heads):

@@ -123,6 +123,15 @@ def test_a_sweep_is_what_the_model_gives_with_each_gain(priors, images):
     torch.testing.assert_close(result.first.logits, priors.logits(first.tokens))
 
 
+def test_a_block_below_the_second_look_shows_what_it_saw_at_first(world, tmp_path, images):
+    VQATask(tiny_vqa_config(world, tmp_path, vision=tiny_vision(looks_again_from=1))).save(tmp_path)
+    priors = text_priors(load_steerable(tmp_path), TEXTS)
+    asked, index = torch.tensor([2, 0, 1]), torch.tensor([0, 0, 3])
+    for block, same in ((0, True), (1, False)):
+        result = sweep(priors, images, asked, index, [1.0], block)
+        assert torch.equal(result.second[1.0].maps, result.first.maps[index]) == same
+
+
 def test_a_look_that_is_not_finite_is_named_with_its_strength(priors, images):
     rows = torch.arange(3)
     with pytest.raises(InputError, match="alpha 1e\\+38: the second look gives numbers that are not finite"):

@@ -134,12 +134,12 @@ def test_perceiver_io_at_gain_zero_sees_nothing_and_at_a_full_mask_the_plain_tok
 
 def test_mask_att_with_a_mask_of_ones_is_the_plain_vit_and_with_zeros_sees_no_other_token():
     model = make(top_down="mask_att")
-    embedded = model.embed(IMAGES)
-    plain = model.look(embedded)
+    start = model.look_once(IMAGES).start
+    plain = model.look(start)
     ones, zeros = (Steered(torch.full((2, 17), value).double(), None, None) for value in (1, 0))
-    torch.testing.assert_close(model.look(embedded, [ones] * 3).tokens, plain.tokens)
-    alone = model.look(embedded, [zeros] * 3)
-    patches = embedded.tokens.clone()
+    torch.testing.assert_close(model.look(start, [ones] * 3).tokens, plain.tokens)
+    alone = model.look(start, [zeros] * 3)
+    patches = start.tokens.clone()
     patches[:, 5] = 7
     changed = model.look(model.start(patches), [zeros] * 3)
     assert (changed.tokens != alone.tokens).any(dim=-1).nonzero()[:, 1].unique().tolist() == [5]

@@ -115,6 +115,53 @@ def test_a_mask_on_another_grid_is_that_of_the_nearest_token():
     assert [signal.mask.tolist() for signal in looks.signals] == [nearest.tolist()] * 2 + [looks.prior_mask.tolist()]
 
 
+@pytest.mark.parametrize("folds", [False, True])
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_second_look_of_the_last_blocks_alone_has_no_signals_below(start, folds):
+    model, whole = make(gain=3.0, looks_again_from=start), make(gain=3.0)
+    whole.load_state_dict(model.state_dict(), strict=False)
+    if folds:
+        model.fold()
+    with torch.set_grad_enabled(not folds):
+        looks = model.look_twice(IMAGES, PRIOR, IMAGE_INDEX)
+    images = IMAGES[IMAGE_INDEX]
+    z = model.norm(naive_look(model, images, [None] * 3)[-1])
+    u = 3.0 * torch.cosine_similarity(z, PRIOR.unsqueeze(1), dim=-1).clamp(0, 1).unsqueeze(-1) * z
+    signals = [None] * start + naive_signals(whole, u)[start:]
+    for ours, expected in zip(looks.second_states(IMAGE_INDEX), naive_look(model, images, signals), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert looks.second.states[0].shape[1:] == ((18, NARROW) if start == 1 else (6, WIDTH))
+    assert [len(model.outputs(states)) for states in (looks.first.states, looks.second_states(None))] == [3, 3]
+
+
+@pytest.mark.parametrize("start", [1, 2])
+def test_decoders_below_are_neither_there_nor_in_the_losses_nor_fitted(start):
+    model = make(looks_again_from=start)
+    named = {f"decoders.{block}.reconstruct.weight" for block in range(start, 3)}
+    named |= {"decoders.2.cross.weight"} if start == 1 else set()
+    states = model.look_twice(IMAGES, PRIOR[:2]).second.states
+    pairs = [(states[-1] @ model.decoders[2].reconstruct.weight.T, states[-2])]
+    if start == 1:
+        pairs += [(states[1] @ model.decoders[1].reconstruct.weight.T, states[0])]
+        pairs += [(naive_crossing(model, states[2]), states[1])]
+    loss = model.decoder_losses(states, need_reconstruction=True, need_transform=False).reconstruction
+    torch.testing.assert_close(loss, sum(((ours - theirs) ** 2).mean() for ours, theirs in pairs))
+    loss.backward()
+    assert {name for name, weight in model.named_parameters() if weight.grad is not None} == named
+    whole = make()
+    whole.load_state_dict(model.state_dict(), strict=False)
+    for each in (model, whole):
+        fit_decoders(each.float(), IMAGES.float().split(1))
+    expected = whole.state_dict()
+    for name, weight in model.decoders.state_dict(prefix="decoders.").items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_mask_goes_to_the_blocks_that_look_again():
+    looks = make(top_down="mask_att", looks_again_from=1).look_twice(IMAGES, PRIOR[:2])
+    assert [signal.mask.shape[1] for signal in looks.signals] == [18, 6]
+
+
 def test_the_reconstruction_loss_is_that_of_blocks_and_poolings():
     model = make()
     states = model.look_twice(IMAGES, PRIOR[:2]).second.states

@@ -50,6 +50,7 @@ def test_a_tiny_gallery_is_measured_in_both_precisions(tmp_path, capsys, monkeyp
         (["data", "--workers", "-1"], "argument --workers: must be at least"),
         (["data", "--size", "tiny"], "unrecognized arguments: --size tiny"),
         (["train-retrieval", "--compile"], "unrecognized arguments: --compile"),
+        (["again", "--from", "2", "12"], "--from 12: the model has blocks 0 to 11"),
         (["scaling", "--processes", "3"], "argument --processes: invalid choice: 3"),
         (["retrieval", "--captions", "5"], "--shortlist 16 is more than the 5 captions"),
     ],

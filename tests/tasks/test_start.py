@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -164,3 +165,17 @@ def test_a_start_says_what_it_changes_in_the_use_of_the_weights(world, start, ca
         "was trained otherwise: vision.gain was 10.0, now it is 5.0; vision.image_statistics was backbone, now it is "
         "clip; prior.sentence was cls, now it is eos"
     ) in caplog.text
+
+
+def test_a_start_with_another_second_look_keeps_the_decoders_that_both_have_and_says_so(world, start, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    config = tiny_vqa_config(world, start, vision=tiny_vision(looks_again_from=1))
+    task, saved = VQATask(replace(config, from_checkpoint=str(start))), load_parts(start).model.vision.decoders
+    assert "was trained otherwise: vision.looks_again_from was 0, now it is 1" in caplog.text
+    assert re.search(r"dropped +2 +512  vision.decoders.0.reconstruct.weight, .*: this model has none", caplog.text)
+    decoders = task.model.vision.decoders.state_dict()
+    assert list(decoders) == ["1.reconstruct.weight", "1.transform.weight"]
+    assert all(torch.equal(weight, saved.state_dict()[name]) for name, weight in decoders.items())
+    earlier = {"vision": {"gain": 1.0}}
+    changed = check_use(earlier, {"vision": {"gain": 1.0, "looks_again_from": 1}}, "F")
+    assert changed == "from_checkpoint F was trained otherwise: vision.looks_again_from was 0, now it is 1"

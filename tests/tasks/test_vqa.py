@@ -53,12 +53,11 @@ def test_losses_are_weighted_once_and_a_zero_weight_removes_a_loss(task):
         torch.testing.assert_close(losses["tripled"][name], 3 * losses["all"][name])
 
 
-@pytest.mark.parametrize("top_down", VARIANTS)
+@pytest.mark.parametrize("top_down, start", [*((name, 0) for name in VARIANTS), ("absvit", 1)])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, weight):
-    config = tiny_vqa_config(
-        world, tmp_path, vision=tiny_vision(top_down=top_down), loss=LossConfig(prior=weight, reconstruction=weight)
-    )
+def test_every_trainable_parameter_has_a_rate_and_a_gradient(world, tmp_path, top_down, start, weight):
+    vision = tiny_vision(top_down=top_down, looks_again_from=start)
+    config = tiny_vqa_config(world, tmp_path, vision=vision, loss=LossConfig(prior=weight, reconstruction=weight))
     task = VQATask(config)
     param_groups(task.model, task.lr_of(), 0.01)
     losses = task.losses(task.model, first_batch(task))

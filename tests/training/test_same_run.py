@@ -78,6 +78,7 @@ def test_what_nothing_depends_on_may_differ_unsaid(run):
         dict(data={"stream": None}),
         dict(data={"augmentation": "none"}),
         dict(vision={"gain": 1.0}),
+        dict(vision={"looks_again_from": 2}),
         dict(vision={"top_down": "none"}),
         dict(run={"precision": "fp32"}),
         dict(run={"evaluations_per_epoch": 2}),

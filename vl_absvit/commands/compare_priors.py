@@ -26,12 +26,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch import Tensor
 
-from vl_absvit.cli import OptionParser, add_precision_option, progress, run_main
+from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, progress, run_main
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
 from vl_absvit.hub import find
+from vl_absvit.looking.explanation import usual_block
 from vl_absvit.looking.geometry import Box, cell_centres, seen_box
 from vl_absvit.looking.maps import check_block
 from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS, several_priors
@@ -76,6 +77,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vision = checkpoint.model.to(device).vision
     vision.fold()
+    if arguments.block is None:
+        arguments.block = usual_block(vision)
     check_block(arguments.block, len(vision.all_blocks))
     trained = vision.modulate.keywords["gain"]
     if arguments.alphas is None:
@@ -136,7 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         help="strengths of the top-down signal (default: that of training, and "
         f"{' '.join(f'{alpha:g}' for alpha in ALPHAS)})",
     )  # fmt: skip
-    parser.add_argument("--block", type=int, default=-3, help="block whose tokens the maps measure (default: -3)")
+    add_block_option(parser, "block whose tokens the maps measure")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures of --pairs per pass (default: 32)")
     add_precision_option(parser)
     arguments = parser.parse_args()

@@ -12,13 +12,12 @@ import torch
 from accelerate.utils import send_to_device
 from PIL import Image
 
-from vl_absvit.cli import OptionParser, add_precision_option, run_main
+from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, run_main
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import make_room
 from vl_absvit.hub import find
 from vl_absvit.looking.explanation import choose_maps, explain
 from vl_absvit.looking.geometry import seen_box
-from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.own_texts import make_request
 from vl_absvit.looking.pages import QuestionMaps, two_questions
 from vl_absvit.looking.picture_texts import OwnTexts
@@ -36,9 +35,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="a picture")
     parser.add_argument("--questions", nargs=2, required=True, metavar="TEXT", help="two questions about it")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="picture to write")
-    parser.add_argument(
-        "--block", type=int, default=THIRD_FROM_END, help="block whose tokens both looks' maps measure (default: -3)"
-    )
+    add_block_option(parser, "block whose tokens both looks' maps measure")
     add_precision_option(parser)
     arguments = parser.parse_args()
     if arguments.output.suffix.lower() != ".png":

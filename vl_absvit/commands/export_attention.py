@@ -18,7 +18,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_block_option,
+    add_images_option,
+    add_precision_option,
+    progress,
+    run_main,
+)
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,9 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--caption", metavar="TEXT", help="what to look for in --image, for a retrieval model")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--maps", nargs="+", metavar="MAP", help="maps to make (default: all that the model has)")
-    parser.add_argument(
-        "--block", type=int, default=-3, help="block whose tokens bottom_up and top_down measure (default: -3)"
-    )
+    add_block_option(parser, "block whose tokens bottom_up and top_down measure")
     parser.add_argument(
         "--heads", choices=("mean", "max"), default="mean", help="how attention heads become one (default: mean)"
     )

@@ -39,6 +39,9 @@ class VisionConfig:
     mask: Literal["cosine", "calibrated"] = "cosine"
     """The prior mask m of step 2. ``cosine``: the cosine of prior and token, clamped at 0 (paper). ``calibrated``: how
     far it is above a threshold that the prior loss trains, in [0, 1]: open on what is asked for, 0 elsewhere."""
+    looks_again_from: int = 0
+    """First block of the second look, counted from 0; 0 is the paper. Blocks below it receive no top-down signal, keep
+    the states of the first look, and have no decoders."""
     weights: str | None = None
     """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), a folder
     with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or transformers'
@@ -62,8 +65,12 @@ class VisionConfig:
         require(self.top_down in VARIANTS, f"vision.top_down must be one of {known}, got {self.top_down}")
         positive("vision", image_size=self.image_size, patch_size=self.patch_size)
         positive("vision", width=self.width, depth=self.depth, num_heads=self.num_heads)
-        not_negative("vision", gain=self.gain)
+        not_negative("vision", gain=self.gain, looks_again_from=self.looks_again_from)
         below_one("vision", drop_path=self.drop_path)
+        require(
+            not self.looks_again_from or VARIANTS[self.top_down].looks_twice,
+            f"vision.looks_again_from is {self.looks_again_from}, but vision.top_down {self.top_down} looks once",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

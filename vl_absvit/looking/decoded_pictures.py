@@ -41,19 +41,25 @@ def load_decodable(folder: str | Path) -> VLCheckpoint:
     """Read a checkpoint folder of a VQA or retrieval run; the model is in evaluation mode.
 
     Raises:
-        InputError: the folder holds something else, or an encoder that feeds nothing back.
+        InputError: the folder holds something else, or an encoder that feeds nothing back to the first block.
     """
     if "classes" in read_json(Path(folder) / "config.json", dict):
         raise InputError(
             f"checkpoint {folder}: expected {HEADS['vqa'].title} or {HEADS['matching'].title}, got a classifier"
         )
     checkpoint = load_parts(folder)
-    variant = checkpoint.model.vision.variant
+    vision = checkpoint.model.vision
+    variant = vision.variant
     if not variant.feeds_back:
         known = ", ".join(other.label for other in VARIANTS.values() if other.feeds_back)
         raise InputError(
             f"checkpoint {folder}: expected one of {known}, whose decoders reconstruct the first block's input, "
             f"got {variant.label}"
+        )
+    if vision.looks_again_from:
+        raise InputError(
+            f"checkpoint {folder}: expected feedback to the first block's input, got a model that looks again from "
+            f"block {vision.looks_again_from} on"
         )
     return checkpoint
 
@@ -77,7 +83,7 @@ def tokens_and_patches(
         pictures = images.open(image_ids[start : start + batch_size])
         inputs = torch.stack([transform(picture) for picture in pictures]).to(of_vision)
         pixels = to_pixels(inputs.double(), checkpoint.preprocessing)
-        yield vision.token_grid(0).patches(vision.embed(inputs).tokens), to_patches(pixels, vision.grids()[0])
+        yield vision.token_grid(0).patches(vision.embed_images(inputs)), to_patches(pixels, vision.grids()[0])
 
 
 def reconstructed_input(
@@ -110,7 +116,7 @@ def decode_image(
     image = checkpoint.preprocessing.transform()(picture)[None].to(next(vision.parameters()))
     first = vision.look_once(image)
     index = None if prior is None else torch.zeros(len(prior), dtype=torch.long, device=image.device)
-    tokens = grid.patches(first.embedded.tokens).double()  # (1, n, D)
+    tokens = grid.patches(first.start.tokens).double()  # (1, n, D)
     signal = grid.patches(reconstructed_input(vision, first, prior, index)).double()  # (B, n, D)
     patches = decode(decoder, tokens), decode_signal(decoder, signal), decode(decoder, tokens + signal)
     if not all(pixels.isfinite().all() for pixels in patches):

@@ -65,17 +65,27 @@ class Explanation(NamedTuple):
     maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for
 
 
+def usual_block(vision: VisualEncoder) -> int:
+    """The block whose tokens maps measure unless said otherwise, counted from the end.
+
+    It is the third from the end, or the first that looks again if there are fewer that do.
+    """
+    return max(THIRD_FROM_END, -len(vision.blocks_again))
+
+
 def choose_maps(
-    vision: VisualEncoder, names: Sequence[str] | None, block: int = THIRD_FROM_END, heads: Heads = "mean"
+    vision: VisualEncoder, names: Sequence[str] | None, block: int | None = None, heads: Heads = "mean"
 ) -> MapChoice:
     """A choice that this encoder can follow.
 
     Args:
         names: kinds of maps; None means all that the encoder has.
+        block: None means the usual one.
 
     Raises:
         ConfigError: there is no such map, or no such block to make one of.
     """
+    block = usual_block(vision) if block is None else block
     lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
     lacking |= {} if vision.has_cls else dict.fromkeys(OF_CLS, "has no CLS token")
     lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
@@ -115,17 +125,17 @@ def explain(
 
     grid = vision.token_grid()
 
-    def norms(look: FirstLook | Look) -> Tensor:
-        return norm_map(vision.outputs(look.states), vision.token_grid(choice.block), choice.block)
+    def norms(states: list[Tensor]) -> Tensor:
+        return norm_map(vision.outputs(states), vision.token_grid(choice.block), choice.block)
 
     def cls_attention(look: FirstLook | Look, signals: list[Steered] | None) -> Tensor:
         return cls_map(vision.cls_attention(look.states, signals), grid, choice.heads)
 
     def bottom_up() -> Tensor:
-        return per_text(norms(first), index)
+        return per_text(norms(first.states), index)
 
     def top_down() -> Tensor:
-        return looks.per_text(norms(_present(looks.second)), index)
+        return looks.per_text(norms(looks.second_states(index)), index)
 
     makers: dict[str, Callable[[], Tensor]] = {
         "prior_mask": lambda: prior_mask_map(_present(looks.prior_mask), grid),

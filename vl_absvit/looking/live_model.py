@@ -20,7 +20,6 @@ from vl_absvit.data.texts import encode, prepare_tokenizer
 from vl_absvit.errors import InputError
 from vl_absvit.looking.explanation import MapChoice, choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
-from vl_absvit.looking.maps import THIRD_FROM_END
 from vl_absvit.looking.overlay import overlay, resized
 from vl_absvit.looking.predictions import AnswerPrediction
 from vl_absvit.models.looks import FirstLook, VisualEncoder
@@ -153,6 +152,5 @@ class LiveModel:
 
 def _shown_maps(vision: VisualEncoder) -> MapChoice:
     """Those of ``SHOWN`` that the encoder has."""
-    block = max(THIRD_FROM_END, -len(vision.all_blocks))  # the first of a model that has fewer
-    names = choose_maps(vision, None, block).names
-    return choose_maps(vision, [name for name in SHOWN if name in names], block)
+    names = choose_maps(vision, None).names
+    return choose_maps(vision, [name for name in SHOWN if name in names])

@@ -18,7 +18,7 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
-from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import cosines, prior_similarity
 from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts, priors_of
@@ -163,16 +163,16 @@ def sweep(
         with strength(vision, alpha):
             looks = vision.look_again(first, priors.vectors[asked], image_index)
         mask = looks.prior_mask
-        assert looks.second is not None, "a prior steers a second look"
-        second[alpha] = _view(priors, looks.second, block, f"alpha {alpha:g}: the second look")
-    seen_first = _view(priors, first, block, "the first look")
+        states = looks.second_states(image_index)
+        second[alpha] = _view(priors, looks.seen(image_index), states, block, f"alpha {alpha:g}: the second look")
+    seen_first = _view(priors, first.tokens, first.states, block, "the first look")
     assert mask is not None, "there is a strength at least, and the encoder uses a prior"
     return Sweep(seen_first, prior_mask_map(mask, vision.token_grid()), second)
 
 
-def _view(priors: Priors, look: FirstLook | Look, block: int, name: str) -> View:
-    tokens = look.tokens
-    maps = norm_map(priors.vision.outputs(look.states), priors.vision.token_grid(block), block)
+def _view(priors: Priors, tokens: Tensor, states: list[Tensor], block: int, name: str) -> View:
+    """The view of a look with these tokens and states."""
+    maps = norm_map(priors.vision.outputs(states), priors.vision.token_grid(block), block)
     probabilities = priors.probabilities and priors.probabilities(tokens)
     view = View(maps, priors.cosines(tokens), priors.logits(tokens), probabilities)
     if not all(part.isfinite().all() for part in view if part is not None):

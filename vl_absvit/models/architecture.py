@@ -142,6 +142,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         modulation=config.modulation,
         gain=config.gain,
         mask=config.mask,
+        looks_again_from=config.looks_again_from,
         trainable_prior=trainable_prior,
         drop_path_rate=config.drop_path,
         **named_sizes(config),

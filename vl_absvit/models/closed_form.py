@@ -12,8 +12,9 @@ first look had there. Neither map has an intercept, because the decoders have no
 All r_l are linear in x. One pass over the images collects x^T x, x^T z_l and x^T norm1_l(z_l). The rest is algebra of
 D x D matrices, in double precision.
 
-Every stage takes its own pass, last stage first. Its x is the reconstruction that the decoders of later stages make at
-its end. The convolution from a stage to the one before is a regression of the tokens there on the convolution's inputs.
+Blocks below the first one that looks again have no decoders. Every other stage takes its own pass, last stage first.
+Its x is the reconstruction that the decoders of later stages make at its end. The convolution from a stage to the one
+before is a regression of the tokens there on its inputs.
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043 [AbS].
 Shapes: I images, N tokens of an image, D width, L blocks of a stage, first block first.
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from vl_absvit.errors import InputError
 from vl_absvit.models.looks import FirstLook, VisualEncoder
-from vl_absvit.models.top_down import Steered, levels, reconstructions
+from vl_absvit.models.top_down import Level, Steered, levels, reconstructions
 from vl_absvit.precision import arithmetic
 
 RIDGE = 1e-4
@@ -114,7 +115,7 @@ def _excess(matrix: Tensor, gram: Tensor, cross: Tensor) -> Tensor:
 
 
 def fit_decoders(vision: VisualEncoder, batches: Iterable[Tensor]) -> list[Fitted]:
-    """Give a trunk's decoders fitted weights. Returns the fit of every stage, first stage first.
+    """Give a trunk's decoders fitted weights. Returns the fit of every stage that looks again, first stage first.
 
     Args:
         batches: images (I, 3, height, width); at least one. All are kept in memory if the trunk has several stages.
@@ -126,9 +127,12 @@ def fit_decoders(vision: VisualEncoder, batches: Iterable[Tensor]) -> list[Fitte
         batches = list(batches)
     found = []
     for stage in reversed(range(len(vision.stages))):
+        again = vision.blocks_again_of(stage)
+        if again.stop == 0:
+            break  # the second look starts in a later stage
         found.append(fit_to_moments(look_moments(vision, batches, stage)))
         start_decoders(vision, found[-1], stage)
-        if stage:
+        if again.start:
             _fit_crossing(vision, batches, stage)
     return found[::-1]
 
@@ -145,12 +149,12 @@ def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = 
         InputError: a number is not finite.
     """
     total: Moments | None = None
-    blocks = vision.blocks_of(stage)
+    blocks = vision.blocks_again_of(stage)
     with _in_evaluation(vision) as device:
         for images in batches:
             first = vision.look_once(images.to(device))
-            inputs = [level.input for level in levels(vision.feedback_decoders, first.states)][blocks]
-            normed = [block.value_input(x) for block, x in zip(vision.all_blocks[blocks], inputs, strict=True)]
+            inputs = [level.input for level in _levels(vision, first)][blocks]
+            normed = [block.value_input(x) for block, x in zip(vision.blocks_again[blocks], inputs, strict=True)]
             moments = token_moments(_at_the_end(vision, first, stage).direction, inputs, normed)
             total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
     assert total is not None, "no images"
@@ -162,7 +166,7 @@ def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = 
 @torch.no_grad()
 def start_decoders(vision: VisualEncoder, fitted: Fitted, stage: int = -1) -> None:
     """Give the decoders of a stage the fitted weights."""
-    decoders = vision.feedback_decoders[vision.blocks_of(stage)]
+    decoders = vision.feedback_decoders[vision.blocks_again_of(stage)]
     for decoder, reconstruct, transform in zip(decoders, fitted.reconstruct, fitted.transform, strict=True):
         decoder.reconstruct.weight.copy_(reconstruct)
         decoder.transform.weight.copy_(transform)
@@ -171,7 +175,7 @@ def start_decoders(vision: VisualEncoder, fitted: Fitted, stage: int = -1) -> No
 @torch.no_grad()
 def _fit_crossing(vision: VisualEncoder, batches: Iterable[Tensor], stage: int) -> None:
     """Fit the convolution from a stage to the one before: a regression of the tokens there on its inputs in r_1."""
-    blocks, decoders = vision.blocks_of(stage), vision.feedback_decoders
+    blocks, decoders = vision.blocks_again_of(stage), vision.feedback_decoders
     convolution = decoders[blocks.start].cross
     assert convolution is not None, "the first block of a later stage leads to the stage before"
     inputs, outputs = 9 * convolution.in_channels, convolution.out_channels
@@ -182,7 +186,7 @@ def _fit_crossing(vision: VisualEncoder, batches: Iterable[Tensor], stage: int) 
             first = vision.look_once(images.to(device))
             *_, found = reconstructions(decoders[blocks], _at_the_end(vision, first, stage))
             seen = convolution.receptive_fields(found.direction.double()).flatten(0, 1)
-            before = list(levels(decoders, first.states))[blocks.start].before
+            before = list(_levels(vision, first))[blocks.start].before
             assert before is not None, "another stage lies before this one"
             gram += seen.T @ seen
             cross += seen.T @ before.double().flatten(0, 1)
@@ -191,12 +195,17 @@ def _fit_crossing(vision: VisualEncoder, batches: Iterable[Tensor], stage: int) 
 
 def _at_the_end(vision: VisualEncoder, first: FirstLook, stage: int) -> Steered:
     """The reconstruction at the end of a stage if all tokens of a first look are fed back."""
-    after, decoders = vision.blocks_of(stage).stop, vision.feedback_decoders
+    after, decoders = vision.blocks_again_of(stage).stop, vision.feedback_decoders
     steered = Steered(None, first.tokens.new_ones(1, 1, 1), first.tokens)
     if after == len(decoders):
         return steered
     *_, found = reconstructions(decoders[after:], steered)
     return decoders[after].cross_over(found)
+
+
+def _levels(vision: VisualEncoder, first: FirstLook) -> Iterator[Level]:
+    """The blocks that look again, as the first look saw them."""
+    return levels(vision.feedback_decoders, first.states[vision.state_before(vision.looks_again_from) :])
 
 
 @contextmanager

@@ -75,9 +75,11 @@ class Getters(Trunk):
         assert output_fmt in ("NCHW", "NLC") and attn_mask is None and not is_causal
         if look == "first":
             first, second = self.look_once(x), None
+            states = first.states
         else:
-            first, second, *_ = self.look_twice(x, prior)
-        states = second.states if second and second.states else first.states
+            looks = self.look_twice(x, prior)
+            first, second, *_ = looks
+            states = looks.second_states(None) if second and second.states else first.states
         levels = self._levels(states, (x.shape[-2], x.shape[-1]))
         wanted = indices if indices is None or isinstance(indices, int) else list(indices)
         chosen = [levels[number] for number in sorted(feature_take_indices(len(levels), wanted)[0])]

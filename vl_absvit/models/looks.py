@@ -2,6 +2,7 @@
 
 Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023, arXiv:2303.13043, section 2.5;
 the baselines and ablations are those of section 2.6.
+The second look may begin at a later block m than the first, ``looks_again_from``; m = 0 is the paper.
 Shapes: I images, B texts (one prior each), N tokens, D width, L blocks. ``trunks/base.py`` says what a trunk is; in
 stages after the first N and D are others.
 """
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vl_absvit.errors import InputError
+from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.attention import Projections
 from vl_absvit.models.getters import Getters
 from vl_absvit.models.top_down import (
@@ -34,52 +35,50 @@ from vl_absvit.models.top_down import (
     relevance,
     transform_loss,
 )
-from vl_absvit.models.trunks.base import Trunk
+from vl_absvit.models.trunks.base import Block, Trunk
 from vl_absvit.variants import VARIANTS, TopDown
 
 OWN = ("decoders.", "prior", "mask.")
 """Beginnings of the names of parameters that a trunk alone does not have."""
 
 
-class Embedded(NamedTuple):
-    """The start of both looks."""
+class Start(NamedTuple):
+    """The start of the second look, through which the first look passes, too."""
 
-    tokens: Tensor  # (B, N, D), z_0: patches, prefix tokens and positions
-    projections: Projections  # bottom-up projections of the tokens in the first block
+    tokens: Tensor  # (B, N, D), the input of the first block that looks again; z_0 if all do
+    projections: Projections  # bottom-up projections of the tokens in that block
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> "Embedded":
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Start":
         """A copy with every tensor changed in the same way."""
-        return Embedded(change(self.tokens), Projections(*map(change, self.projections)))
+        return Start(change(self.tokens), Projections(*map(change, self.projections)))
 
 
 class Look(NamedTuple):
-    """The result of one pass through the trunk."""
+    """The result of one pass through the blocks that look again."""
 
     tokens: Tensor  # (B, N, D), after the final norm
     states: list[Tensor]
-    """z_0, then every block's output, (L + 1) x (B, N, D); between stages also the pooling's output. Empty if no block
-    ran (PerceiverIO)."""
+    """The start, then every block's output, (L - m + 1) x (B, N, D) if block m is the first one; between stages also
+    the pooling's output. Empty if no block ran (PerceiverIO)."""
 
 
 class FirstLook(NamedTuple):
     """The bottom-up pass. It depends on the image alone and runs once per image, whatever the texts."""
 
-    embedded: Embedded  # the second look starts from it, too
+    start: Start  # of the second look
     tokens: Tensor  # (I, N, D), after the final norm
-    states: list[Tensor]  # states of I images, as in ``Look``; empty if they were not kept
+    states: list[Tensor]  # as in ``Look``, of I images, from z_0 on; empty if they were not kept
     prefix_tokens: int  # tokens among N that are not patches
 
     def rows(self, rows: slice) -> "FirstLook":
         """Some of the images, without states."""
-        return self._replace(
-            embedded=self.embedded.map(lambda tensor: tensor[rows]), tokens=self.tokens[rows], states=[]
-        )
+        return self._replace(start=self.start.map(lambda tensor: tensor[rows]), tokens=self.tokens[rows], states=[])
 
     def followed_by(self, other: "FirstLook") -> "FirstLook":
         """These images and then others, without states."""
-        others = iter((other.embedded.tokens, *other.embedded.projections, other.tokens))
-        embedded = self.embedded.map(lambda tensor: torch.cat([tensor, next(others)]))
-        return self._replace(embedded=embedded, tokens=torch.cat([self.tokens, next(others)]), states=[])
+        others = iter((other.start.tokens, *other.start.projections, other.tokens))
+        start = self.start.map(lambda tensor: torch.cat([tensor, next(others)]))
+        return self._replace(start=start, tokens=torch.cat([self.tokens, next(others)]), states=[])
 
 
 class TwoLooks(NamedTuple):
@@ -91,7 +90,7 @@ class TwoLooks(NamedTuple):
     first: FirstLook  # rows are the I images
     second: Look | None  # rows are the B texts; in variants without a prior mask they are the I images
     prior_mask: Tensor | None  # (B, N): how well the first look's tokens agree with the prior
-    signals: list[Steered] | None = None  # L, the top-down input of every block of the second look
+    signals: list[Steered] | None = None  # L - m, the top-down inputs of the blocks that look again
     threshold: Tensor | None = None  # (1,), of a calibrated mask, with gradient
 
     def seen(self, image_index: Tensor | None) -> Tensor:
@@ -101,6 +100,17 @@ class TwoLooks(NamedTuple):
     def per_text(self, rows: Tensor, image_index: Tensor | None) -> Tensor:
         """Rows for the texts, given rows of the last look."""
         return per_text(rows, image_index) if self.prior_mask is None else rows
+
+    def second_states(self, image_index: Tensor | None) -> list[Tensor]:
+        """States of the second look from z_0 on; those below its first block are the first look's.
+
+        Args:
+            image_index: row of the first look for each row of the second one; None means the same order.
+        """
+        assert self.second is not None, "there is a second look"
+        below = self.first.states[: len(self.first.states) - len(self.second.states)]
+        own_rows = image_index if self.prior_mask is not None else None
+        return [per_text(state, own_rows) for state in below] + self.second.states
 
 
 class DecoderLosses(NamedTuple):
@@ -124,6 +134,8 @@ class VisualEncoder(Getters, Trunk):
             does not use it: its signal is the prior mask itself.
         mask: form of the prior mask: the cosine (paper), or its distance above a trained threshold, see
             ``calibrated_relevance``.
+        looks_again_from: the first block m of the second look, counted from 0. Blocks below receive no top-down signal,
+            so that their states are those of the first look; there are no decoders of theirs.
         trainable_prior: keep a trainable query as the default prior (image classification).
         trunk: arguments of the trunk.
     """
@@ -135,11 +147,19 @@ class VisualEncoder(Getters, Trunk):
         modulation: Literal["reweight", "reweight_project"] = "reweight",
         gain: float = 1.0,
         mask: Literal["cosine", "calibrated"] = "cosine",
+        looks_again_from: int = 0,
         trainable_prior: bool = True,
         **trunk: Any,
     ) -> None:
         super().__init__(top_down=top_down, **trunk)
         self.variant = VARIANTS[top_down]
+        last = len(self.all_blocks) - 1 if self.looks_twice else 0
+        if not 0 <= looks_again_from <= last:
+            raise ConfigError(
+                f"looks_again_from: expected a block of the second look, 0 to {last} in this {self.variant.label}, got "
+                f"{looks_again_from}"
+            )
+        self.looks_again_from = looks_again_from
         self.mask = CalibratedMask() if mask == "calibrated" and self.uses_prior else None
         self.modulate: partial[Steered] = partial(keep_all, gain=gain)
         if self.uses_prior:
@@ -154,11 +174,17 @@ class VisualEncoder(Getters, Trunk):
             self.prior = nn.Parameter(torch.randn(self.width) * 0.02)
 
     def _make_decoders(self) -> nn.ModuleList:
-        """One decoder per block. The first one of a later stage leads to the stage before."""
-        stages, grids, decoders = self.stages, self.grids(), nn.ModuleList()
+        """One decoder per block that looks again. The first one of a later stage leads to the stage before.
+
+        The feedback ends at the first of these blocks. An empty module stands for every block below, so that names
+        tell the block.
+        """
+        stages, grids = self.stages, self.grids()
+        decoders = nn.ModuleList(nn.Module() for _ in range(self.looks_again_from))
         for number, stage in enumerate(stages):
-            made = [FeedbackDecoder(width=stage.width) for _ in stage.blocks]
-            if number:
+            again = self.blocks_again_of(number)
+            made = [FeedbackDecoder(width=stage.width) for _ in range(again.start, again.stop)]
+            if made and again.start:
                 made[0].cross = StageDecoder(
                     width=stage.width,
                     grid=grids[number],
@@ -217,8 +243,18 @@ class VisualEncoder(Getters, Trunk):
 
     @property
     def feedback_decoders(self) -> list[FeedbackDecoder]:
-        """The decoders, one per block, first block first; none if nothing is fed back."""
-        return cast("list[FeedbackDecoder]", list(self.decoders or ()))
+        """The decoders, one per block that looks again, first block first; none if nothing is fed back."""
+        return cast("list[FeedbackDecoder]", list(self.decoders or ())[self.looks_again_from :])
+
+    @property
+    def blocks_again(self) -> list[Block]:
+        """The blocks of the second look, first block first."""
+        return self.all_blocks[self.looks_again_from :]
+
+    def blocks_again_of(self, stage: int) -> slice:
+        """The part of ``blocks_again``, and of ``feedback_decoders``, that belongs to a stage; it may be empty."""
+        own = self.blocks_of(stage)
+        return slice(max(own.start - self.looks_again_from, 0), max(own.stop - self.looks_again_from, 0))
 
     @property
     def looks_twice(self) -> bool:
@@ -238,8 +274,10 @@ class VisualEncoder(Getters, Trunk):
 
     def look_once(self, images: Tensor) -> FirstLook:
         """Step (i), for images (I, 3, height, width)."""
-        embedded = self.embed(images)
-        return FirstLook(embedded, *self.look(embedded), self.num_prefix_tokens)  # (i) feedforward
+        below = self._through([self.embed_images(images)], range(self.looks_again_from))
+        start = self.start(below[-1])
+        tokens, states = self.look(start)  # (i) feedforward
+        return FirstLook(start, tokens, below[:-1] + states, self.num_prefix_tokens)
 
     def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
         """Steps (ii) to (iv) after a first look, or as many as the variant has.
@@ -259,8 +297,8 @@ class VisualEncoder(Getters, Trunk):
             only = Look(steered.tokens, states=[])
             return TwoLooks(first, only, steered.mask, threshold=self.threshold)  # PerceiverIO ends here
         signals = self._signals(steered)  # (iii) one signal per block
-        embedded = first.embedded.map(partial(per_text, image_index=image_index))
-        second = self.look(embedded, signals)  # (iv) feedforward again, attention steered
+        start = first.start.map(partial(per_text, image_index=image_index))
+        second = self.look(start, signals)  # (iv) feedforward again, attention steered
         return TwoLooks(first, second, steered.mask, signals, self.threshold)
 
     @property
@@ -278,7 +316,7 @@ class VisualEncoder(Getters, Trunk):
         if need_reconstruction and self.feeds_back:
             reconstruction = reconstruction_loss(self.feedback_decoders, states)
         if need_transform and self.feeds_back:
-            norms = [block.value_input for block in self.all_blocks]
+            norms = [block.value_input for block in self.blocks_again]
             transform = transform_loss(self.feedback_decoders, norms, states)
         return DecoderLosses(reconstruction, transform)
 
@@ -302,7 +340,10 @@ class VisualEncoder(Getters, Trunk):
         return feed_back_stages(self._folded, steered)
 
     def _masks(self, steered: Steered) -> list[Steered]:
-        """The signals of MaskAtt: the prior mask for every block. On other grids a token takes the nearest value."""
+        """The signals of MaskAtt: the prior mask for every block that looks again.
+
+        On other grids a token takes the nearest value.
+        """
         assert steered.mask is not None, "MaskAtt feeds back a prior mask"
         signals: list[Steered] = []
         grids = self.grids()
@@ -311,29 +352,42 @@ class VisualEncoder(Getters, Trunk):
             if grid != grids[-1]:
                 mask = F.interpolate(mask.unflatten(1, (1, *grids[-1])), grid).flatten(1)
             signals += [steered._replace(mask=mask)] * len(stage.blocks)
-        return signals
+        return signals[self.looks_again_from :]
 
-    def embed(self, images: Tensor) -> Embedded:
-        """z_0 of both looks, from images (I, 3, height, width)."""
-        return self.start(self.embed_images(images))
+    def start(self, tokens: Tensor) -> Start:
+        """The start of the second look, given the input of its first block, (I, N, D)."""
+        return Start(tokens, self.blocks_again[0].project(tokens))
 
-    def start(self, tokens: Tensor) -> Embedded:
-        """The start of both looks, given z_0 (I, N, D)."""
-        return Embedded(tokens, self.stages[0].blocks[0].project(tokens))
-
-    def look(self, embedded: Embedded, signals: list[Steered] | None = None) -> Look:
-        """One pass through all blocks, with one top-down signal per block if given."""
-        states = [embedded.tokens]
-        projections: Projections | None = embedded.projections  # only the first block's are known
-        recompute, depth = self.grad_checkpointing and self.training, 0
-        for stage in self.stages:
-            if stage.entrance is not None:
-                states.append(stage.entrance(states[-1]))
-            for block in stage.blocks:
-                run = partial(checkpoint, block, use_reentrant=False) if recompute else block
-                states.append(run(states[-1], None if signals is None else signals[depth], projections))
-                projections, depth = None, depth + 1
+    def look(self, start: Start, signals: list[Steered] | None = None) -> Look:
+        """One pass through the blocks that look again, with one top-down signal per block if given."""
+        blocks = range(self.looks_again_from, len(self.all_blocks))
+        states = self._through([start.tokens], blocks, signals, start.projections)
         return Look(self.final_norm(states[-1]), states)
+
+    def _through(
+        self,
+        states: list[Tensor],
+        blocks: range,
+        signals: list[Steered] | None = None,
+        projections: Projections | None = None,
+    ) -> list[Tensor]:
+        """The states of a pass through some blocks, up to the input of the block after them.
+
+        Args:
+            states: the input of the first of these blocks.
+            signals: one per block.
+            projections: of the first block's input.
+        """
+        every_block, entrances, recompute = self.all_blocks, self.entrances, self.grad_checkpointing and self.training
+        for number in blocks:
+            block = every_block[number]
+            run = partial(checkpoint, block, use_reentrant=False) if recompute else block
+            signal = None if signals is None else signals[number - blocks.start]
+            states.append(run(states[-1], signal, projections))
+            projections = None  # only the first block's are known
+            if number + 1 in entrances:
+                states.append(entrances[number + 1](states[-1]))
+        return states
 
 
 class VisionModel(nn.Module):

@@ -17,12 +17,14 @@ log = logging.getLogger(__name__)
 HEADS = {("vision", "num_heads"): "vision.num_heads", ("fusion", "num_heads"): "fusion.num_heads",
          ("text", "num_attention_heads"): "text.num_heads"}  # fmt: skip
 """Numbers of attention heads. With another number, the same rows of queries and keys belong to other heads."""
-STEERING = ("top_down", "modulation", "gain", "mask")
+STEERING = ("top_down", "modulation", "gain", "mask", "looks_again_from")
 USES = {("vision", name): f"vision.{name}" for name in (*STEERING, "image_statistics")} | {
     ("sentence",): "prior.sentence", ("pool",): "prior.pool",
     ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
 }  # fmt: skip
 """Settings that a run may change. Changes are logged."""
+EARLIER: dict[tuple[str, ...], Any] = {("vision", "looks_again_from"): 0}
+"""What held before there was such a setting."""
 
 
 def log_changed_use(folder: str | None, now: Mapping[str, Any]) -> None:
@@ -35,7 +37,7 @@ def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
     """Words on what a start changes in the use of the weights; None where it changes nothing.
 
     Args:
-        saved: ``config.json`` of the checkpoint; what it lacks is not compared.
+        saved: ``config.json`` of the checkpoint; what it lacks is not compared, unless it is known what held then.
         now: the architecture of the model that starts from it.
         folder: of the checkpoint, named in errors.
 
@@ -49,7 +51,7 @@ def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
                 f"{option} is {after}, but the weights of from_checkpoint {folder} were trained with {before!s:.20} "
                 "heads"
             )
-    pairs = {option: (_value(saved, path), _value(now, path)) for path, option in USES.items()}
+    pairs = {option: (_value(saved, path, EARLIER.get(path)), _value(now, path)) for path, option in USES.items()}
     changed = [
         f"{option} was {before}, now it is {after}"
         for option, (before, after) in pairs.items()
@@ -58,10 +60,10 @@ def check_use(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> 
     return f"from_checkpoint {folder} was trained otherwise: {'; '.join(changed)}" if changed else None
 
 
-def _value(architecture: Any, path: tuple[str, ...]) -> Any:
+def _value(architecture: Any, path: tuple[str, ...], otherwise: Any = None) -> Any:
     for name in path:
         architecture = architecture.get(name) if isinstance(architecture, Mapping) else None
-    return architecture
+    return otherwise if architecture is None else architecture
 
 
 def _with_heads(architecture: Mapping[str, Any]) -> Mapping[str, Any]:

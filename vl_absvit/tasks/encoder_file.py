@@ -67,6 +67,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
     else:
         arguments |= {"top_down": config.top_down, "modulation": config.modulation, "gain": config.gain}
         arguments |= {} if config.mask == "cosine" else {"mask": config.mask}
+        arguments |= {"looks_again_from": config.looks_again_from} if config.looks_again_from else {}
     needs_prior = vision.uses_prior and "prior" not in state
     arguments |= {"trainable_prior": False} if needs_prior else {}
     state = {key: value.detach().contiguous().clone() for key, value in state.items()}

@@ -70,7 +70,8 @@ def _how_it_looks(vision: VisualEncoder) -> str:
         return "The image is looked at once, whatever is asked."
     selects = "a prior selects what matters" if variant.uses_prior else "all that was seen is fed back"
     again = ", and the image is looked at a second time with that in mind" if variant.looks_twice else ""
-    return f"A ViT looks once; {selects}{again} (Shi, Darrell, Wang, CVPR 2023, arXiv:2303.13043)."
+    start = f", from block {vision.looks_again_from} on" if vision.looks_again_from else ""
+    return f"A ViT looks once; {selects}{again}{start} (Shi, Darrell, Wang, CVPR 2023, arXiv:2303.13043)."
 
 
 def _describe_model(checkpoint: Any, folder: Path) -> list[tuple[str, str]]:

@@ -99,7 +99,7 @@ class GalleryScorer:
         self.room = _Room(self.device)
         chunks = -(-len(gallery.image_ids) // IMAGES_PER_CHUNK)
         self.chunks = np.array_split(np.arange(chunks), world_size())[rank()].tolist()
-        self.kept: dict[int, list[Tensor]] = {}  # chunk -> z_0 and first-look tokens
+        self.kept: dict[int, list[Tensor]] = {}  # chunk -> the second look's start, first-look tokens
         self.texts = _encode_texts(model, gallery, self.batch_size, self.room, bar)
 
     def compare(self, keep: bool, num_workers: int) -> np.ndarray:
@@ -115,7 +115,7 @@ class GalleryScorer:
             done[chunk] = similarity = torch.cat(parts, dim=1).cpu().numpy()
             self._store("similarity", chunk, similarity)
             if keep:
-                self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.embedded.tokens, first.tokens)]
+                self.kept[chunk] = [self.room.keep(tokens) for tokens in (first.start.tokens, first.tokens)]
             self.bar.update(bar_task, advance=1)
         return self._gather([done[chunk] for chunk in self.chunks])
 
@@ -144,9 +144,9 @@ class GalleryScorer:
 
     def _judge_chunk(self, chunk: int, listed: np.ndarray) -> np.ndarray:
         """Scores of one chunk's images and all captions, (images, C)."""
-        z_0, tokens = (to_device(kept, self.device) for kept in self.kept.pop(chunk))
+        start, tokens = (to_device(kept, self.device) for kept in self.kept.pop(chunk))
         vision = self.model.vision
-        first = FirstLook(vision.start(z_0), tokens, [], vision.num_prefix_tokens)
+        first = FirstLook(vision.start(start), tokens, [], vision.num_prefix_tokens)
         scores = np.full(listed.shape, np.nan, dtype=np.float32)
         batches = list(pair_batches(listed, self.gallery.lengths, self.batch_size))
         found = [self._read(first, rows, captions) for rows, captions in batches]

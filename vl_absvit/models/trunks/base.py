@@ -151,6 +151,19 @@ class Trunk(nn.Module):
         stage %= len(self.stages)
         return slice(ends[stage], ends[stage + 1])
 
+    @property
+    def entrances(self) -> dict[int, nn.Module]:
+        """By the number of a stage's first block, what turns the last tokens of the stage before into its input."""
+        return {
+            self.blocks_of(number).start: stage.entrance
+            for number, stage in enumerate(self.stages)
+            if stage.entrance is not None
+        }
+
+    def state_before(self, block: int) -> int:
+        """Where the input of a block is among the states of a look."""
+        return block + sum(first <= block for first in self.entrances)
+
     def outputs(self, states: Sequence[Tensor]) -> list[Tensor]:
         """The outputs of all blocks, out of the states of a look. Outputs of stages' entrances are left out."""
         rest = iter(states[1:])
