@@ -22,6 +22,7 @@ HELP = {
     "again": "another question and another pair about a picture if only the last blocks look again",
     "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
+    "preparation": "preparing a data set of questions from its downloads, beside another checkout",
     "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
 }
 PRECISIONS = ("fp32", "bf16")
@@ -60,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     add_scaling_options(command["scaling"])
     add_data_options(command["data"])
+    add_preparation_options(command["preparation"])
     for parser_of_one in command.values():
         parser_of_one.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
     arguments, unknown = parser.parse_known_args()
@@ -115,6 +117,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="images per second that a GPU trains on (500 1000 2000)",
     )  # fmt: skip
     add_number(parser, "--repeats", 5, "N", "rounds")
+
+
+def add_preparation_options(parser: argparse.ArgumentParser) -> None:
+    """What the benchmark of preparation can be asked."""
+    add_number(parser, "--images", 4000, "I", "there are, with five questions each")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout, to take turns with")
+    add_number(parser, "--repeats", 4, "N", "rounds")
 
 
 def add_number(parser: argparse.ArgumentParser, name: str, default: int, metavar: str, text: str) -> None:

@@ -97,6 +97,10 @@ def build_vocabulary(
     return kept if order == "first_seen" else sorted(kept, key=lambda answer: (-counts[answer], answer))
 
 
+_SCORES = [min(3 * people, 10) / 10 for people in range(11)]
+"""By the number of people who gave an answer."""
+
+
 def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list[int], list[float]]:
     """Labels and soft scores of one question, in order of first occurrence. Both are empty if no answer is known.
 
@@ -110,7 +114,7 @@ def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list
     for answer in answers:
         if (label := index.get(answer)) is not None:
             counts[label] = counts.get(label, 0) + 1
-    return list(counts), [min(3 * count, 10) / 10 for count in counts.values()]
+    return list(counts), [_SCORES[count] for count in counts.values()]
 
 
 @dataclass(frozen=True)

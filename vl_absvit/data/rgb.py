@@ -9,12 +9,15 @@ hardly tested.
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vl_absvit.data.bounded import read_picture
+from vl_absvit.data.jpeg_outline import jpeg_outline
 from vl_absvit.errors import InputError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -48,12 +51,46 @@ def decode_rgb(content: bytes) -> Image.Image:
         InputError: the content is not an image, truncated, too small, too long for its width, or too large. The message
             is the reason alone; the caller adds the file.
     """
+    with _refusals(content):
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        _check_size(*image.size)
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def rgb_size(content: bytes) -> tuple[int, int]:
+    """Width and height of ``decode_rgb(content)``, which costs a tenth for an ordinary JPEG.
+
+    Raises:
+        InputError: exactly as ``decode_rgb``.
+    """
+    outline = jpeg_outline(content)
+    if outline is not None:
+        try:
+            with _refusals(outline):
+                return _jpeg_size(outline)
+        except InputError:
+            pass  # the whole file tells the reason
+    return decode_rgb(content).size
+
+
+def _jpeg_size(outline: bytes) -> tuple[int, int]:
+    """Upright width and height of a JPEG, of which a grey eighth is decoded."""
+    image = Image.open(io.BytesIO(outline), formats=("JPEG",))
+    _check_size(*image.size)
+    width, height = image.size
+    image.draft(None, (1, 1))
+    _to_rgb(ImageOps.exif_transpose(image))
+    on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (height, width) if on_its_side else (width, height)
+
+
+@contextmanager
+def _refusals(content: bytes) -> Iterator[None]:
+    """Turn every complaint about an image into an ``InputError``."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are checked below
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_size(*image.size)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            warnings.simplefilter("ignore")  # oddities of EXIF and palettes; large images are checked on their own
+            yield
     except InputError:
         raise
     except UnidentifiedImageError as error:

@@ -1,4 +1,4 @@
-"""Decode every image once before training, in several processes, and report missing and bad ones with reasons."""
+"""Find the images that are missing or cannot be decoded, before training, in several processes, with reasons."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ import numpy as np
 from vl_absvit.cli import progress
 from vl_absvit.data.bounded import read_picture
 from vl_absvit.data.files import check_name
-from vl_absvit.data.rgb import decode_rgb
+from vl_absvit.data.rgb import rgb_size
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.journal import Journal
 
@@ -73,7 +73,7 @@ class Images:
         for file in self.files.values():
             if not file.isascii():
                 check_name(raw / file)
-        # Missing files are reported before the slow decoding begins.
+        # Missing files are reported before the slow checking begins.
         self.missing = [image_id for image_id, file in self.files.items() if not (raw / file).exists()]
         self.sizes: dict[int, tuple[int, int]] = {}
         self.bad: dict[int, str] = {}
@@ -144,7 +144,7 @@ def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
 
 
 def check_images(images: Images, journal: Journal, workers: int) -> int:
-    """Decode all images that are neither missing nor known to be good. Returns their number.
+    """Check all images that are neither missing nor known to be good. Returns their number.
 
     Raises:
         InputError: there are images, and none can be used.
@@ -187,7 +187,7 @@ def words_for_bad(images: Images, skipped: Mapping[str, Mapping[str, int]]) -> l
 
 
 def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
-    """Read and decode one image.
+    """Read one image, and find its size and whether it can be decoded.
 
     Args:
         image: id, and file relative to ``raw``.
@@ -197,7 +197,7 @@ def check_image(raw: Path, image: tuple[int, str]) -> CheckedImage:
     """
     image_id, file = image
     try:
-        return CheckedImage(image_id, decode_rgb(read_picture(raw / file)).size, None)
+        return CheckedImage(image_id, rgb_size(read_picture(raw / file)), None)
     except InputError as error:
         return CheckedImage(image_id, None, str(error))
 

@@ -85,10 +85,10 @@ def with_labels(table: pa.Table, index: Mapping[str, int], normalise: Callable[[
         normalise: applied to each of the ten answers before it is looked up.
     """
     answers = table.column("answers")
-    # Many answers are equal. Each distinct one is normalised once.
-    normalised = {answer: normalise(answer) for answer in pc.unique(pc.list_flatten(answers)).to_pylist()}
-    tens = (ten for part in answers.chunks for ten in _pieces(part))
-    rows = (soft_targets([normalised[answer] for answer in ten], index) for ten in tens)
+    # Many answers are equal. Each distinct one is normalised and looked up once.
+    labels = {answer: index.get(normalise(answer)) for answer in pc.unique(pc.list_flatten(answers)).to_pylist()}
+    known = {answer: label for answer, label in labels.items() if label is not None}
+    rows = (soft_targets(ten, known) for part in answers.chunks for ten in _pieces(part))
     targets = table_of(rows, _TARGET_SCHEMA, "labels")
     for field in _TARGET_SCHEMA:
         table = table.append_column(field, targets.column(field.name))
