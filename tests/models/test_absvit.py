@@ -30,8 +30,8 @@ def naive_block(block: torch.nn.Module, x: Tensor, td: Tensor | None) -> Tensor:
         v = v + attn.qkv(td).chunk(3, dim=-1)[2]
     q, k, v = (t.reshape(b, n, attn.num_heads, -1).permute(0, 2, 1, 3) for t in (q, k, v))
     weights = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(-1)
-    x = x + attn.proj((weights @ v).permute(0, 2, 1, 3).reshape(b, n, d))
-    return x + block.mlp(block.norm2(x))
+    x = x + block.ls1(attn.proj((weights @ v).permute(0, 2, 1, 3).reshape(b, n, d)))
+    return x + block.ls2(block.mlp(block.norm2(x)))
 
 
 def test_first_look_is_timms_vit_on_the_same_weights():

@@ -38,9 +38,16 @@ def export(tmp_path, capsys):
     return run
 
 
-@pytest.mark.parametrize("top_down, start", [*((name, 0) for name in VARIANTS), ("absvit", 1)])
-def test_the_encoder_of_a_vqa_model_sees_what_it_saw(world, tmp_path, export, top_down, start):
-    vision = tiny_vision(top_down=top_down, gain=7.0, looks_again_from=start)
+@pytest.mark.parametrize(
+    ("top_down", "changes"),
+    [
+        *((top_down, {}) for top_down in VARIANTS),
+        ("absvit", {"looks_again_from": 1}),
+        ("absvit", {"model": "vit_small_patch14_reg4_dinov2", "patch_size": 16}),
+    ],
+)
+def test_the_encoder_of_a_vqa_model_sees_what_it_saw(world, tmp_path, export, top_down, changes):
+    vision = tiny_vision(top_down=top_down, gain=7.0, **changes)
     task = VQATask(tiny_vqa_config(world, tmp_path, vision=vision))
     (tmp_path / "saved").mkdir()
     task.save(tmp_path / "saved")

@@ -12,8 +12,9 @@ class VisionConfig:
     """The visual encoder: an AbSViT, or one of its baselines."""
 
     model: str = "absvit_base_patch16_224"
-    """Name of a trunk, registered with timm: ``absvit_{tiny,small,base}_patch{16,8}_224``; sizes can be changed by the
-    fields below."""
+    """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``, or any VisionTransformer of timm
+    (``vit_base_patch16_clip_quickgelu_224.openai``, ``vit_small_patch14_reg4_dinov2.lvd142m``); sizes can be changed by
+    the fields below."""
     image_size: int = 224
     """Side of the square input, in pixels; the position table is resampled to it."""
     patch_size: int | None = None
@@ -21,7 +22,8 @@ class VisionConfig:
     width: int | list[int] | None = None
     """Token width D, of a model in stages one per stage; None keeps the model's own."""
     depth: int | list[int] | None = None
-    """Number of blocks, of a model in stages one per stage; None keeps the model's own."""
+    """Number of blocks, of a model in stages one per stage; None keeps the model's own. Weights of a trunk by timm's
+    name are cut after that many."""
     num_heads: int | list[int] | None = None
     """Attention heads per block, of a model in stages one per stage; None keeps the model's own."""
     top_down: TopDown = "absvit"
@@ -45,8 +47,9 @@ class VisionConfig:
     weights: str | None = None
     """Start weights of the trunk: a file (``.safetensors``; ``.pth``, ``.pt`` or ``.bin`` of tensors alone), a folder
     with ``model.safetensors`` or ``pytorch_model.bin``, written by this project, timm, DeiT, MAE, DINO or transformers'
-    ViT, or a safetensors one's name on the hub (``hf-hub:timm/vit_base_patch16_224.augreg_in1k``). ``timm`` downloads
-    the ImageNet weights of the ``vit_`` twin; None starts from random weights.
+    ViT (for a model by timm's name also CLIP's and others'), or a safetensors one's name on the hub
+    (``hf-hub:timm/vit_base_patch16_224.augreg_in1k``). ``timm`` downloads the ImageNet weights of the ``vit_`` twin, or
+    those of the model's name; None starts from random weights.
     Positions and patches are resampled; a classifier keeps the rows of classes that a pretraining's folder names."""
     decoders: Literal["closed_form", "random"] = "closed_form"
     """How feedback decoders start where the start weights of the trunk hold none. ``closed_form``: fitted to what the

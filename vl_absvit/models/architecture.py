@@ -3,6 +3,7 @@
 In the models, only this file and ``build.py`` know the config's field names.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +21,7 @@ from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
 from vl_absvit.models.trunks.base import TrunkModel
-from vl_absvit.models.trunks.registry import MODELS
+from vl_absvit.models.trunks.registry import MODELS, find_trunk
 from vl_absvit.models.vl_model import VLAbSViT
 
 FORMAT = 2
@@ -134,8 +135,10 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
     for width, heads in zip(per_stage(sizes["embed_dim"]), per_stage(sizes["num_heads"]), strict=True):
         if width % heads:
             raise ConfigError(f"vision.width {width} does not divide into {heads} heads")
+    entry, arguments = model.call(config.model)
     vision = timm.create_model(
-        config.model,
+        entry,
+        **arguments,
         img_size=config.image_size,
         num_classes=num_classes,
         top_down=config.top_down,
@@ -172,14 +175,20 @@ def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[flo
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     _registered(config)
     backbone = timm.get_pretrained_cfg(config.model)
-    assert backbone is not None, f"{config.model} is registered with its statistics"
+    if backbone is None:
+        raise ConfigError(f"vision.model {config.model}: timm knows no statistics; set vision.image_statistics")
     return backbone.mean, backbone.std
 
 
 def _registered(config: VisionConfig) -> TrunkModel:
-    if config.model not in MODELS:
-        raise ConfigError(f"vision.model: {config.model!r} is not one of {', '.join(sorted(MODELS))}")
-    return MODELS[config.model]
+    found = find_trunk(config.model)
+    if found is None:
+        like = difflib.get_close_matches(config.model, timm.list_models("*vit*"), n=3)
+        raise ConfigError(
+            f"vision.model: {config.model!r} is not one of {', '.join(sorted(MODELS))}, nor a ViT of timm"
+            + (f"; similar names: {', '.join(like)}" if like else "")
+        )
+    return found
 
 
 def read_roberta_config(name: str) -> RobertaConfig:

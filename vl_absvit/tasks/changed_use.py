@@ -10,7 +10,7 @@ from typing import Any
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.trunks.registry import MODELS
+from vl_absvit.models.trunks.registry import find_trunk
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def _value(architecture: Any, path: tuple[str, ...], otherwise: Any = None) -> A
 def _with_heads(architecture: Mapping[str, Any]) -> Mapping[str, Any]:
     """The architecture with the heads of the named vision model where it leaves them to that."""
     name = _value(architecture, ("vision", "model"))
-    if _value(architecture, ("vision", "num_heads")) is not None or not isinstance(name, str) or name not in MODELS:
+    trunk = find_trunk(name) if isinstance(name, str) else None
+    if _value(architecture, ("vision", "num_heads")) is not None or trunk is None:
         return architecture
-    return {**architecture, "vision": {**architecture["vision"], "num_heads": MODELS[name].sizes["num_heads"]}}
+    return {**architecture, "vision": {**architecture["vision"], "num_heads": trunk.sizes["num_heads"]}}

@@ -12,7 +12,7 @@ from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.architecture import image_statistics, named_sizes
-from vl_absvit.models.trunks.registry import MODELS
+from vl_absvit.models.trunks.registry import find_trunk
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.registry import open_checkpoint
 from vl_absvit.tasks.vl_checkpoint import priors_of
@@ -61,10 +61,13 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
             why = "has a trained query as its prior" if vision.uses_prior else "uses no prior"
             raise ConfigError(f"--prior {prior!r:.60}: the encoder of {folder}, {vision.variant.label}, {why}")
         state["prior"] = priors_of(checkpoint, [prior])[0]
-    name = config.model
+    trunk = find_trunk(config.model)
+    assert trunk is not None, "the checkpoint has been opened"
     if config.top_down == "none":
-        name = MODELS[name].plain
+        name = trunk.plain
     else:
+        name, of_entry = trunk.call(config.model)
+        arguments |= of_entry
         arguments |= {"top_down": config.top_down, "modulation": config.modulation, "gain": config.gain}
         arguments |= {} if config.mask == "cosine" else {"mask": config.mask}
         arguments |= {"looks_again_from": config.looks_again_from} if config.looks_again_from else {}

@@ -68,6 +68,11 @@ class TrunkModel(NamedTuple):
     image's side is a multiple of patch_size, if there is one."""
     plain: str  # timm's name of the trunk that looks once
     options: Mapping[str, Any] = {}  # further arguments for a model that will be trained
+    entry: str | None = None  # timm makes it under this name, given its own as ``trunk``; None: under its own
+
+    def call(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Name and first arguments by which ``timm.create_model`` makes the trunk called ``name``."""
+        return (name, {}) if self.entry is None else (self.entry, {"trunk": name})
 
 
 class Trunk(nn.Module):

@@ -42,6 +42,11 @@ class ViT(Trunk, VisionTransformer):
         return self.pos_embed
 
     @property
+    def tokens_with_position(self) -> int:
+        """Prefix tokens that have a row in the table of positions."""
+        return self.num_prefix_tokens
+
+    @property
     def image_size(self) -> tuple[int, int]:
         return self.patch_embed.img_size
 
@@ -79,7 +84,7 @@ class ViT(Trunk, VisionTransformer):
             resampled[PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
         if positions is not None and positions.ndim == 3 and positions.shape[1] != self._position_table.shape[1]:
             grid = list(self.patch_embed.grid_size)
-            resampled[POSITIONS] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=self.num_prefix_tokens)
+            resampled[POSITIONS] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=self.tokens_with_position)
         return resampled
 
     def describe(self) -> str:

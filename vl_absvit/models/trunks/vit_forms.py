@@ -1,8 +1,8 @@
-"""Visual encoders of other programs, renamed to timm's plain ViT.
+"""Visual encoders of other programs, renamed to timm's ViTs.
 
-Known names are timm's, those of DeiT (also distilled), MAE and DINO, which add to timm's, and those of transformers'
-ViT and DeiT. Other names in a file are errors. LayerNorm's epsilon is timm's, 1e-6, whatever the other program used.
-Shapes: N patches, D width.
+Known names are timm's, those of DeiT (also distilled), MAE and DINO, which add to timm's, those of CLIP's release, and
+those of transformers' ViT, DeiT, DINOv2, CLIP and SigLIP. Other names in a file are errors. LayerNorm's epsilon is
+timm's, whatever the other program used. Shapes: N patches, D width.
 """
 
 import math
@@ -15,7 +15,8 @@ from torch import Tensor
 from vl_absvit.errors import InputError
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk
 
-PATCHES = r"(?:(?P<prefix>.+)\.)?(?:patch_embed\.proj|embeddings\.patch_embeddings\.projection)\.weight"
+_KERNELS = r"patch_embed\.proj|embeddings\.patch_embeddings\.projection|embeddings\.patch_embedding|(?P<clip>conv1)"
+PATCHES = rf"(?:(?P<prefix>.+)\.)?(?:{_KERNELS})\.weight"
 RELEASED = r"decoders\.[0-9]+\.linear2?\.weight"
 NO_USE = {  # weights beside the trunk: pattern -> description
     r"head_dist\..+": "DeiT's classifier of the distillation token",
@@ -24,22 +25,67 @@ NO_USE = {  # weights beside the trunk: pattern -> description
     r"decoder_.+": "MAE's decoder",
     r"pre_logits\..+": "a layer before an older classifier",
     r"pooler\..+": "transformers' pooler",
+    r"attn_pool\..+": "the pooling before the file's classifier",
+    r"visual_projection": "CLIP's projection into the space of its texts",
 }
 LAYER = r"(?:encoder\.layer|layers)\.([0-9]{1,4})\."
 TRANSFORMERS = {  # transformers' name (on disk, or in memory since version 5) -> timm's
     r"embeddings\.cls_token": "cls_token",
     r"embeddings\.distillation_token": "dist_token",
     r"embeddings\.mask_token": "mask_token",
+    r"embeddings\.register_tokens": "reg_token",
     r"embeddings\.position_embeddings": "pos_embed",
     r"embeddings\.patch_embeddings\.projection\.(weight|bias)": r"patch_embed.proj.\1",
     LAYER + r"attention\.(?:attention\.(query|key|value)|([qkv])_proj)\.(weight|bias)": r"blocks.\1.attn.\2\3.\4",
     LAYER + r"attention\.(?:output\.dense|o_proj)\.(weight|bias)": r"blocks.\1.attn.proj.\2",
     LAYER + r"(?:intermediate\.dense|mlp\.fc1)\.(weight|bias)": r"blocks.\1.mlp.fc1.\2",
     LAYER + r"(?:output\.dense|mlp\.fc2)\.(weight|bias)": r"blocks.\1.mlp.fc2.\2",
-    LAYER + r"layernorm_before\.(weight|bias)": r"blocks.\1.norm1.\2",
-    LAYER + r"layernorm_after\.(weight|bias)": r"blocks.\1.norm2.\2",
+    LAYER + r"(?:layernorm_before|norm1)\.(weight|bias)": r"blocks.\1.norm1.\2",
+    LAYER + r"(?:layernorm_after|norm2)\.(weight|bias)": r"blocks.\1.norm2.\2",
+    LAYER + r"layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
     r"layernorm\.(weight|bias)": r"norm.\1",
 }
+CLIP_LAYER = r"encoder\.layers\.([0-9]{1,4})\."
+TRANSFORMERS_CLIP = {  # and SigLIP
+    r"embeddings\.class_embedding": "cls_token",
+    r"embeddings\.position_embedding\.weight": "pos_embed",
+    r"embeddings\.patch_embedding\.(weight|bias)": r"patch_embed.proj.\1",
+    r"pre_layrnorm\.(weight|bias)": r"norm_pre.\1",
+    r"post_layernorm\.(weight|bias)": r"norm.\1",
+    r"head\.((?:probe|attention|layernorm|mlp).*)": r"attn_pool.\1",
+    CLIP_LAYER + r"self_attn\.([qkv])_proj\.(weight|bias)": r"blocks.\1.attn.\2.\3",
+    CLIP_LAYER + r"self_attn\.out_proj\.(weight|bias)": r"blocks.\1.attn.proj.\2",
+    CLIP_LAYER + r"layer_norm([12])\.(weight|bias)": r"blocks.\1.norm\2.\3",
+    CLIP_LAYER + r"mlp\.(fc[12])\.(weight|bias)": r"blocks.\1.mlp.\2.\3",
+}
+RELEASED_LAYER = r"transformer\.resblocks\.([0-9]{1,4})\."
+RELEASED_CLIP = {  # and OpenCLIP
+    r"class_embedding": "cls_token",
+    r"positional_embedding": "pos_embed",
+    r"conv1\.weight": "patch_embed.proj.weight",
+    r"ln_pre\.(weight|bias)": r"norm_pre.\1",
+    r"ln_post\.(weight|bias)": r"norm.\1",
+    r"proj": "visual_projection",
+    RELEASED_LAYER + r"attn\.in_proj_(weight|bias)": r"blocks.\1.attn.qkv.\2",
+    RELEASED_LAYER + r"attn\.out_proj\.(weight|bias)": r"blocks.\1.attn.proj.\2",
+    RELEASED_LAYER + r"ln_([12])\.(weight|bias)": r"blocks.\1.norm\2.\3",
+    RELEASED_LAYER + r"ls_([12])\.gamma": r"blocks.\1.ls\2.gamma",
+    RELEASED_LAYER + r"mlp\.c_fc\.(weight|bias)": r"blocks.\1.mlp.fc1.\2",
+    RELEASED_LAYER + r"mlp\.c_proj\.(weight|bias)": r"blocks.\1.mlp.fc2.\2",
+}
+ADDED_TO_TIMMS = {  # by the releases of DINOv2 and DeiT-III
+    r"register_tokens": "reg_token",
+    r"(blocks\.[0-9]{1,4})\.gamma_([12])": r"\1.ls\2.gamma",
+    r"(blocks\.[0-9]{1,4})\.mlp\.w12\.(weight|bias)": r"\1.mlp.fc1.\2",
+    r"(blocks\.[0-9]{1,4})\.mlp\.w3\.(weight|bias)": r"\1.mlp.fc2.\2",
+}
+NAMES = {  # a name that only files of one kind have -> names there -> timm's
+    "embeddings.patch_embeddings.projection.weight": TRANSFORMERS,
+    "embeddings.patch_embedding.weight": TRANSFORMERS_CLIP,
+    "conv1.weight": RELEASED_CLIP,
+    "patch_embed.proj.weight": ADDED_TO_TIMMS,
+}
+_TABLES = {"cls_token", "pos_embed"}
 FUSED = "transformers' queries, keys and values in one"
 AFTER_POOLING = "the file's norm stands after the mean over patches; here it is on every token"
 WITHOUT_DISTILLATION = "without the row of DeiT's distillation token"
@@ -51,6 +97,25 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
     """The ViT in a state of another program, with CLS token and positions, and with the file's grid and patch size.
 
     Raises ``InputError`` if there is none, more than one, or one of another form.
+    """
+    found = as_timms_vit(state)
+    useful, remarks, dropped = found.state, found.remarks, found.dropped
+    if "pos_embed" in useful:
+        is_distilled = any(weight.reason == NO_USE["dist_token"] for weight in dropped)
+        positions, remark = _with_cls_row(useful["pos_embed"], is_distilled)
+        if remark == WITHOUT_DISTILLATION:
+            gone = Dropped(f"{found.prefix}pos_embed[:, 1]", positions.shape[2], NO_USE["dist_token"], tensors=0)
+            dropped = [*dropped, gone]
+        if remark:
+            useful["pos_embed"], remarks["pos_embed"] = positions, remark
+    useful, settled = _in_our_blocks(useful)
+    return ForeignTrunk(useful, remarks | settled, found.prefix, dropped)
+
+
+def as_timms_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
+    """The ViT in a state of another program, in timm's names and otherwise as it is.
+
+    Raises ``InputError`` if there is none, or more than one.
     """
     prefix = _prefix(state)
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -69,19 +134,14 @@ def as_plain_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
     for name in ("weight", "bias"):
         if f"fc_norm.{name}" in useful and f"norm.{name}" not in useful:
             useful[f"norm.{name}"], remarks[f"norm.{name}"] = useful.pop(f"fc_norm.{name}"), AFTER_POOLING
-    if "pos_embed" in useful:
-        positions, remark = _with_cls_row(useful["pos_embed"], has_distillation="dist_token" in inside)
-        if remark == WITHOUT_DISTILLATION:
-            dropped.append(Dropped(f"{prefix}pos_embed[:, 1]", positions.shape[2], NO_USE["dist_token"], tensors=0))
-        if remark:
-            useful["pos_embed"], remarks["pos_embed"] = positions, remark
-    useful, settled = _in_our_blocks(useful)
-    return ForeignTrunk(useful, remarks | settled, prefix, dropped)
+    return ForeignTrunk(useful, remarks, prefix, dropped)
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str:
     """The prefix of the names of the one ViT in a state. Of DINO's two, the teacher counts."""
-    found = sorted({match["prefix"] or "" for key in state if (match := re.fullmatch(PATCHES, key))})
+    matches = [match for key in state if (match := re.fullmatch(PATCHES, key))]
+    prefixes = {match["prefix"] or "" for match in matches if not match["clip"] or _is_clips(match, state)}
+    found = sorted(prefixes)
     if len(found) == 2 and found[0].replace("student", "teacher") == found[1]:
         found = found[1:]
     if not found:
@@ -97,18 +157,24 @@ def _prefix(state: Mapping[str, Tensor]) -> str:
     return f"{found[0]}." if found[0] else ""
 
 
+def _is_clips(match: re.Match[str], state: Mapping[str, Tensor]) -> bool:
+    """Whether a first convolution is that of CLIP's ViT, not of a ResNet."""
+    return f"{match.string.removesuffix('conv1.weight')}class_embedding" in state
+
+
 def _in_timms_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state with timm's names if it has transformers' names, and remarks on changes other than names."""
-    if "embeddings.patch_embeddings.projection.weight" not in state:
-        return dict(state), {}
+    """The state with timm's names, and remarks on changes other than names."""
+    table = next(names for kernel, names in NAMES.items() if kernel in state)
     named: dict[str, Tensor] = {}
     for key, value in state.items():
-        matches = ((re.fullmatch(pattern, key), name) for pattern, name in TRANSFORMERS.items())
+        matches = ((re.fullmatch(pattern, key), name) for pattern, name in table.items())
         name = next((match.expand(name) for match, name in matches if match), key)
         name = re.sub(r"\.attn\.([qkv])(?:uery|ey|alue)\.", r".attn.\1.", name)
         if name in named:
             raise InputError(f"{key} and another key are both {name} in timm")
         named[name] = value
+    if table in (TRANSFORMERS_CLIP, RELEASED_CLIP):  # whose tokens and positions lack the leading dimensions
+        named |= {name: named[name][(None,) * (3 - named[name].ndim)] for name in named.keys() & _TABLES}
     remarks = {}
     for name in [name for name in named if ".attn.q." in name]:
         parts = [name.replace(".attn.q.", f".attn.{part}.") for part in "qkv"]
