@@ -147,7 +147,7 @@ def test_false_captions_follow_seed_epoch_and_caption_and_nothing_else(prepared,
 def test_every_distinct_image_of_a_batch_is_decoded_once_and_shared(prepared, tokenizer, monkeypatch):
     opened = []
     open_images = ImageTable.open
-    monkeypatch.setattr(ImageTable, "open", lambda self, ids: opened.extend(ids) or open_images(self, ids))
+    monkeypatch.setattr(ImageTable, "open", lambda self, ids, how: opened.extend(ids) or open_images(self, ids, how))
     data = dataset(prepared, tokenizer)
     samples = data.__getitems__([3, 0, 1, 4, 2])
     assert opened == [9, 7] and samples[0].image is samples[3].image and samples[1].image is samples[4].image

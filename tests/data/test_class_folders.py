@@ -159,8 +159,10 @@ def test_an_evaluation_mosaic_repeats_one_image(root):
 
 
 def test_small_images_are_kept_by_the_one_rule_of_all_data_sets_and_augmented_ones_for_an_epoch(root, monkeypatch):
-    opened, open_rgb = [], class_folders.open_rgb
-    monkeypatch.setattr(class_folders, "open_rgb", lambda file: opened.append(file) or open_rgb(file))
+    opened, open_picture = [], class_folders.open_picture
+    monkeypatch.setattr(
+        class_folders, "open_picture", lambda file, decode: opened.append(file) or open_picture(file, decode)
+    )
     for augmentation, limit, times in (
         ("none", 9 * 3 * 8 * 8 * 4, 1),
         ("none", 9 * 3 * 8 * 8 * 4 - 1, 3),

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from tests.hostile.corpus import odd_images
 from vl_absvit.data.jpeg_outline import jpeg_outline
-from vl_absvit.data.rgb import decode_rgb, rgb_size
+from vl_absvit.data.rgb import decode_reduced, decode_rgb, rgb_size
 from vl_absvit.errors import InputError
 
 
@@ -85,12 +85,39 @@ def test_a_ribbon_is_refused_before_resizing_makes_it_huge():
         decode_rgb(encoded(Image.new("L", (201, 2))))
 
 
+@pytest.mark.parametrize(
+    "size, enough, by",
+    [((64, 48), 24, 2), ((64, 48), 25, 1), ((401, 161), 20, 8), ((161, 401), 40, 4), ((9, 7), 8, 1)],
+)
+def test_a_jpeg_may_be_reduced_as_far_as_enough_pixels_are_left(size, enough, by):
+    picture = Image.effect_noise(size, 40).convert("RGB")
+    for mode in ("RGB", "L", "CMYK"):
+        reduced = decode_reduced(encoded(picture.convert(mode), "JPEG", quality=95), enough)
+        assert reduced.by == by and reduced.picture.mode == "RGB"
+        assert reduced.picture.size == tuple(-(-side // by) for side in size)
+    assert decode_reduced(encoded(picture), enough).picture.size == size, "other formats are not"
+
+
+def test_what_is_reduced_is_upright_and_refused_as_the_whole_is():
+    picture = Image.new("RGB", (40, 80), "white")
+    picture.paste("black", (0, 0, 40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    reduced = decode_reduced(encoded(picture, "JPEG", exif=exif), 20)
+    assert reduced.by == 2 and reduced.picture.size == (40, 20)
+    assert reduced.picture.getpixel((38, 10))[0] < 20 and reduced.picture.getpixel((2, 10))[0] > 235
+    with pytest.raises(InputError, match="401 x 4 pixels, one side is more than 100 times the other"):
+        decode_reduced(encoded(Image.new("RGB", (401, 4)), "JPEG"), 2)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_truncated_files_are_refused(form):
     content = encoded(Image.effect_noise((64, 64), 80).convert("RGB"), form)
     for kept in (len(content) // 2, 20):
         with pytest.raises(InputError):
             decode_rgb(content[:kept])
+        with pytest.raises(InputError):
+            decode_reduced(content[:kept], 8)
 
 
 def test_damage_anywhere_in_a_file_never_raises_anything_else():
@@ -182,7 +209,8 @@ def test_damage_of_a_jpeg_is_found_exactly_where_decoding_finds_it():
     random, seen = np.random.default_rng(0), Counter()
     for name, options in KINDS.items():
         mode = {"grey": "L", "CMYK": "CMYK"}.get(name, "RGB")
-        whole = encoded(Image.effect_noise((48, 40), 80).convert(mode), "JPEG", **options)
+        noise = random.integers(0, 256, (40, 48), dtype=np.uint8)  # Pillow's own depends on what ran before
+        whole = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
         for _ in range(20):
             content = damaged(whole, random)
             expected = told(decode_rgb, content)

@@ -53,7 +53,7 @@ def test_a_sample_is_its_question_image_and_targets(prepared, tokenizer):
 def test_every_distinct_image_of_a_batch_is_decoded_once(prepared, tokenizer, monkeypatch):
     opened = []
     open_images = ImageTable.open
-    monkeypatch.setattr(ImageTable, "open", lambda self, ids: opened.extend(ids) or open_images(self, ids))
+    monkeypatch.setattr(ImageTable, "open", lambda self, ids, how: opened.extend(ids) or open_images(self, ids, how))
     data = dataset(prepared, tokenizer)
     batch = data.collate(data.__getitems__([4, 0, 1, 5, 2]))
     assert opened == [2, 1]
@@ -66,7 +66,7 @@ def test_every_distinct_image_of_a_batch_is_decoded_once(prepared, tokenizer, mo
 def test_small_plain_images_are_opened_once_and_augmented_ones_in_every_epoch(prepared, tokenizer, monkeypatch):
     opened = []
     open_images = ImageTable.open
-    monkeypatch.setattr(ImageTable, "open", lambda self, ids: opened.extend(ids) or open_images(self, ids))
+    monkeypatch.setattr(ImageTable, "open", lambda self, ids, how: opened.extend(ids) or open_images(self, ids, how))
     for transform, times in ((PLAIN, 1), (AUGMENTED, 2)):
         opened.clear()
         data = dataset(prepared, tokenizer, transform=transform)

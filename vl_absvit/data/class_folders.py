@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from vl_absvit.data.image_loader import choose
 from vl_absvit.data.kept import KeptImages
-from vl_absvit.data.rgb import open_rgb
+from vl_absvit.data.rgb import open_picture
 from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import InputError
 
@@ -127,7 +127,7 @@ class ImageFolderDataset(Dataset):
         if index in self._kept:
             return ImageSample(self._kept[index], [self.files[index][1]], index)
         file, label = self.files[index]
-        picture = open_rgb(file)
+        picture = open_picture(file, self._transform.decode)
         with seeded(self._seed, self._epoch, index) if self._augmented else nullcontext():
             image = self._transform(picture)
         self._kept.keep({index: image})
@@ -146,7 +146,7 @@ class ImageFolderDataset(Dataset):
 
     def picture(self, index: int, transform: ImageTransform) -> Tensor:
         """An image made by another, plain transform, (3, H, W)."""
-        return transform(open_rgb(self.files[index][0]))
+        return transform(open_picture(self.files[index][0], transform.decode))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that augmentation depends on."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from vl_absvit.data.kept import KeptImages
@@ -14,8 +14,8 @@ from vl_absvit.data.transforms import ImageTransform, seeded
 from vl_absvit.errors import ConfigError
 
 
-def transformed(picture: Image.Image, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
-    """A picture as a tensor (3, H, W). Seed, epoch and image id determine how it is augmented."""
+def transformed(picture: Any, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
+    """What a transform decoded as a tensor (3, H, W). Seed, epoch and image id determine how it is augmented."""
     with seeded(seed, epoch, image_id) if transform.is_random else nullcontext():
         return transform(picture)
 
@@ -44,7 +44,7 @@ class ImageLoader:
         new = [image_id for image_id in image_ids if image_id not in self._kept]
         made = {
             image_id: transformed(picture, self._transform, self._seed, self._epoch, image_id)
-            for image_id, picture in zip(new, self._table.open(new), strict=True)
+            for image_id, picture in zip(new, self._table.open(new, self._transform.decode), strict=True)
         }
         tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept} | made
         self._kept.keep(made)
@@ -54,7 +54,7 @@ class ImageLoader:
         """At most ``number`` distinct images out of the named ones, (3, H, W) each, by another, plain transform."""
         distinct = np.unique(image_ids)
         for place in choose(len(distinct), number, seed):
-            yield transform(self._table.open([distinct[place]])[0])
+            yield transform(self._table.open([distinct[place]], transform.decode)[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that augmentation depends on."""

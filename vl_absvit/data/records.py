@@ -4,7 +4,7 @@ The tables are Parquet files. Requested columns are held in memory; embedded pic
 Nothing is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
-from PIL import Image
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import read_picture
@@ -228,20 +227,20 @@ class ImageTable:
         """
         return self._sizes[np.searchsorted(self.available, image_ids)]
 
-    def open(self, image_ids: Sequence[int]) -> list[Image.Image]:
-        """The named images as 8-bit RGB, upright."""
-        return [open_image(record, self.raw_root) for record in self.records(image_ids)]
+    def open(self, image_ids: Sequence[int], decode: Callable[[bytes], Any] = decode_rgb) -> list[Any]:
+        """The named images: what ``decode`` makes of their files; unless told, 8-bit RGB pictures, upright."""
+        return [open_image(record, self.raw_root, decode) for record in self.records(image_ids)]
 
 
-def open_image(record: ImageRecord, raw_root: Path) -> Image.Image:
-    """One image as 8-bit RGB, upright.
+def open_image(record: ImageRecord, raw_root: Path, decode: Callable[[bytes], Any] = decode_rgb) -> Any:
+    """One image: what ``decode`` makes of its file; unless told, an 8-bit RGB picture, upright.
 
     Raises:
         InputError: the file is gone or has changed since preparation; the message names the file and the image's id.
     """
     content = read_content(record, raw_root)
     try:
-        return decode_rgb(content)
+        return decode(content)
     except InputError as error:
         raise InputError(f"{raw_root / record.file} (image {record.image_id}): {error}") from error
 

@@ -116,17 +116,16 @@ class StreamedQuestions:
         records = {question.image.image_id: question.image for question in questions.values()}
         row_of = {image_id: row for row, image_id in enumerate(records)}
         return Part(
-            torch.stack(
-                [
-                    transformed(open_image(record, self._folder), self._transform, self._seed, epoch, image_id)
-                    for image_id, record in records.items()
-                ]
-            ),
+            torch.stack([self._image(record, epoch) for record in records.values()]),
             [
                 PartSample(place, row_of[image.image_id], image.image_id, question_id, text, labels, scores)
                 for (place, (image, question_id, _, labels, scores)), text in zip(questions.items(), texts, strict=True)
             ],
         )
+
+    def _image(self, record: ImageRecord, epoch: int) -> Tensor:
+        decoded = open_image(record, self._folder, self._transform.decode)
+        return transformed(decoded, self._transform, self._seed, epoch, record.image_id)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed.
@@ -137,7 +136,7 @@ class StreamedQuestions:
         order = np.random.default_rng(seed).permutation(len(groups)).tolist()
         records = (question.image for place in order for question in groups[place][0].read(groups[place][1]))
         for record in islice(_distinct(records), number):
-            yield transform(open_image(record, self._folder))
+            yield transform(open_image(record, self._folder, transform.decode))
 
     def _report(self, name: str, stream: StreamFolder) -> None:
         number = sum(sum(shard.questions) for shard in self.shards)

@@ -4,54 +4,53 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
-from timm.data.auto_augment import RandAugment, rand_augment_ops
 from torch import Tensor
-from torchvision.transforms import Resize
+from torchvision.transforms import Compose
 
-# The fourteen operations of ViLT and METER. Inversion, cut-out and mirroring are left out, because texts speak of
-# colours, of small things and of left and right.
-_OPERATIONS = (
-    "AutoContrast Equalize Rotate Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness ShearX ShearY "
-    "TranslateX TranslateY"
-).split()
-# METER's magnitude 9 is on a scale to 30, timm's scale ends at 10.
-_MAGNITUDE = 9 * 10 / 30
-_LARGEST_SHIFT, _SHIFT_SHARE = 100, 0.25  # pixels, and part of the shorter side, at the end of the scale
+from vl_absvit.data.fast_augment import change, see
+from vl_absvit.data.rand_augment import augment, draw
+from vl_absvit.data.rgb import Reduced, decode_reduced, decode_rgb
 
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """A function from an RGB picture to a normalised tensor (3, H, W)."""
+    """A function from what ``decode`` gives to a normalised tensor (3, H, W)."""
 
-    steps: Callable[[Image.Image], Tensor]
+    steps: Callable[[Any], Tensor]
     is_random: bool
     """Whether it draws random numbers. Calls inside ``seeded`` can be repeated."""
     resized_to: int | None
     """Pixels of the shorter side before the centre is cut out; None if a random part is cut out instead."""
+    decode: Callable[[bytes], Any] = decode_rgb
+    """From a file's content to what the steps take: an RGB picture, or a ``Reduced`` one."""
 
-    def __call__(self, picture: Image.Image) -> Tensor:
+    def __call__(self, picture: Any) -> Tensor:
         return self.steps(picture)
+
+
+Augmentation = Literal["none", "randaugment", "randaugment_fast"]
 
 
 def image_transform(
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
-    augmentation: Literal["none", "randaugment"] = "none",
+    augmentation: Augmentation = "none",
     interpolation: str = "bicubic",
     crop_pct: float = 1.0,
 ) -> ImageTransform:
     """Pictures to square tensors of side ``image_size``.
 
     ``none``: the shorter side is resized to ``image_size / crop_pct`` and the centre is cut out, as in evaluation.
-    ``randaugment``: two random operations of METER's strength before that.
+    ``randaugment``: two random operations before that, as in METER. ``randaugment_fast``: the same operations on a
+    JPEG decoded at reduced scale; always bicubic. ``fast_augment`` says what is approximate.
 
     Args:
         mean: mean of each channel, in [0, 1].
@@ -66,37 +65,48 @@ def image_transform(
         std=tuple(std),
         crop_pct=crop_pct,
     )
+    resize, crop, *_ = transform.transforms
+    normalise = Normalise(mean, std)
+    if augmentation == "randaugment_fast":
+        decode = partial(decode_reduced, enough=resize.size)
+        return ImageTransform(FastSteps(resize.size, image_size, normalise), True, resize.size, decode)
+    steps = [resize, crop, pixels_of, normalise]
     if augmentation == "randaugment":
-        transform.transforms.insert(0, MeterAugment(tuple(mean)))
-    resized_to = next(step.size for step in transform.transforms if isinstance(step, Resize))
-    return ImageTransform(transform, is_random=augmentation == "randaugment", resized_to=resized_to)
+        return ImageTransform(Compose([augmented, *steps]), True, resize.size)
+    return ImageTransform(Compose(steps), False, resize.size)
+
+
+def augmented(picture: Image.Image) -> Image.Image:
+    """A picture after two random operations."""
+    return augment(picture, draw())
+
+
+def pixels_of(picture: Image.Image) -> Tensor:
+    """The values of a picture in [0, 255], (3, H, W) in fp32."""
+    values = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return values.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+class Normalise:
+    """Values in [0, 255] to mean 0 and standard deviation 1, in place; to the bit what torchvision's steps give."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return values.div_(255).sub_(self._mean).div_(self._std)
 
 
 @dataclass(frozen=True)
-class MeterAugment:
-    """Two of METER's operations, both always applied. Areas from outside the picture get the colour ``mean``.
+class FastSteps:
+    """From a reduced picture to the model's input, augmented on the way."""
 
-    A shift is 30 pixels, as in METER, and at most 7.5 % of the shorter side: METER's pictures are photographs.
-    """
+    resized_to: int
+    image_size: int
+    normalise: Normalise
 
-    mean: tuple[float, ...]
-
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        return self.operations(*picture.size)(picture)
-
-    def operations(self, width: int, height: int) -> RandAugment:
-        """The operations for a picture of ``width`` x ``height`` pixels."""
-        return _rand_augment(self.mean, min(_LARGEST_SHIFT, _SHIFT_SHARE * min(width, height)))
-
-
-@cache
-def _rand_augment(mean: tuple[float, ...], largest_shift: float) -> RandAugment:
-    settings = {
-        "translate_const": largest_shift,
-        "img_mean": tuple(round(255 * channel) for channel in mean),
-        "interpolation": Image.Resampling.BICUBIC,
-    }
-    return RandAugment(rand_augment_ops(_MAGNITUDE, prob=1.0, hparams=settings, transforms=_OPERATIONS), num_layers=2)
+    def __call__(self, reduced: Reduced) -> Tensor:
+        return self.normalise(see(change(reduced, draw()), self.resized_to, self.image_size))
 
 
 @contextmanager

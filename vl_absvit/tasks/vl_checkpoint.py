@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -17,7 +17,7 @@ from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
-from vl_absvit.data.transforms import ImageTransform, image_transform
+from vl_absvit.data.transforms import Augmentation, ImageTransform, image_transform
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
@@ -40,7 +40,7 @@ class Preprocessing(NamedTuple):
     image_std: tuple[float, ...]
     max_tokens: int
 
-    def transform(self, augmentation: Literal["none", "randaugment"] = "none") -> ImageTransform:
+    def transform(self, augmentation: Augmentation = "none") -> ImageTransform:
         """Pictures to the tensors that the model sees."""
         return image_transform(self.image_size, self.image_mean, self.image_std, augmentation)
 

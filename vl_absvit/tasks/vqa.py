@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import send_to_device
@@ -17,6 +17,7 @@ from vl_absvit.data.collate import VQABatch
 from vl_absvit.data.records import VQAV2, read_annotations, read_vocabulary
 from vl_absvit.data.stream_loader import questions_per_shard
 from vl_absvit.data.streaming import StreamedQuestions
+from vl_absvit.data.transforms import Augmentation
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import InputError
@@ -198,7 +199,7 @@ def make_dataset(
     vocabulary_size: int,
     preprocessing: Preprocessing,
     *,
-    augmentation: Literal["none", "randaugment"] = "none",
+    augmentation: Augmentation = "none",
     training: bool = False,
     seed: int = 0,
     images: str | Path | None = None,
