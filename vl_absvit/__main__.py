@@ -40,6 +40,7 @@ COMMANDS = {
     },
     "prepare": {
         "make-demo": "draw the demo world",
+        "prepare-vqa": "questions about pictures of one's own, from a table",
         "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
         "prepare-captions": "captions of Flickr30K, Flickr8k or COCO",
         "prepare-vqa-hat": "maps of where people looked",

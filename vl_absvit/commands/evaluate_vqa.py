@@ -24,6 +24,7 @@ from vl_absvit.cli import (
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
+    from vl_absvit.evaluation.accuracy_rules import AccuracyRule
     from vl_absvit.evaluation.vqa_accuracy import VQAScores
     from vl_absvit.training.evaluated import Evaluated
 
@@ -42,6 +43,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
     from vl_absvit.data.loaders import evaluation_loader
     from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
     from vl_absvit.distributed import gather_objects, is_main, rank, world_size
+    from vl_absvit.evaluation.accuracy_rules import accuracy_rule
     from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
     from vl_absvit.precision import arithmetic
@@ -93,9 +95,11 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             "batch_size": arguments.batch_size,
         }
         if dataset.has_answers:
-            scores = vqa_scores(read_annotations(arguments.data, splits), predictions)
-            about |= {"accuracy": scores.overall, "accuracy_per_answer_type": scores.per_answer_type}
-            print_scores(scores)
+            rule = accuracy_rule(manifest)
+            scores = vqa_scores(read_annotations(arguments.data, splits), predictions, rule.of_question)
+            about |= {rule.metric: scores.overall, f"{rule.metric}_per_answer_type": scores.per_answer_type}
+            about |= {"accuracy_rule": rule.words}
+            print_scores(scores, rule)
         else:
             print(f"{arguments.split} has no answers to score against")
         write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
@@ -103,9 +107,9 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             print(words)
 
 
-def print_scores(scores: "VQAScores") -> None:
+def print_scores(scores: "VQAScores", rule: "AccuracyRule") -> None:
     """Accuracy overall and per answer and question type."""
-    table = Table("questions", "accuracy (%)")
+    table = Table("questions", f"{rule.metric.replace('_', ' ')} (%)")
     table.columns[1].justify = "right"
     table.add_row("all", f"{scores.overall:.2f}", end_section=True)
     for types in (scores.per_answer_type, scores.per_question_type):
@@ -113,6 +117,7 @@ def print_scores(scores: "VQAScores") -> None:
             table.add_row(name, f"{accuracy:.2f}")
         table.add_section()
     Console().print(table)
+    print(f"{rule.metric} is {rule.words}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -120,7 +125,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
     )
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by vl-absvit prepare-vqav2")
+    parser.add_argument("--data", required=True, metavar="OUT", help="folder of vl-absvit prepare-vqav2 or prepare-vqa")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")

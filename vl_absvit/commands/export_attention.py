@@ -116,7 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA or retrieval checkpoint"
     )
-    parser.add_argument("--data", metavar="OUT", help="folder written by vl-absvit prepare-{vqav2,vqa-hat,captions}")
+    parser.add_argument("--data", metavar="OUT", help="folder of vl-absvit prepare-{vqa,vqav2,vqa-hat,captions}")
     add_images_option(parser)
     parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")
     parser.add_argument("--requests", metavar="FILE", help="questions or captions of one's own, as JSON lines")

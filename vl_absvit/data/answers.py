@@ -7,6 +7,7 @@ kept, named and tested. METER ran the same rules under Python 3, which treats so
 import functools
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from vl_absvit.data.python2 import WHITESPACE, lower, split
 from vl_absvit.data.vocabulary_files import checked_answers, read_answers
 from vl_absvit.errors import InputError
 
-Normaliser = Literal["vqa-official-1", "meter-1"]
-NORMALISERS: tuple[Normaliser, ...] = ("vqa-official-1", "meter-1")
+Normaliser = Literal["vqa-official-1", "meter-1", "plain-1"]
+NORMALISERS: tuple[Normaliser, ...] = ("vqa-official-1", "meter-1", "plain-1")
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_WORDS = {"none": "0"} | {
@@ -84,6 +85,14 @@ def meter_normalise(text: str) -> str:
     return _process(text, digit=r"\d", lower=str.lower, split=str.split)
 
 
+def plain_answer(text: str) -> str:
+    """The rule for answers that are not VQAv2's: case and white space do not count, everything else does.
+
+    "-5" is not "5", "C++" is not "C", and "A" is an answer; the official rule takes them for "5", "c" and nothing.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
 def build_vocabulary(
     counts: Mapping[str, int], min_count: int = 9, order: Literal["frequency", "first_seen"] = "frequency"
 ) -> list[str]:
@@ -97,24 +106,31 @@ def build_vocabulary(
     return kept if order == "first_seen" else sorted(kept, key=lambda answer: (-counts[answer], answer))
 
 
-_SCORES = [min(3 * people, 10) / 10 for people in range(11)]
-"""By the number of people who gave an answer."""
+SOFT_SCORE = "min(1, 3 x share of the question's answers that are this one)"
+
+
+@functools.lru_cache(maxsize=1024)
+def soft_score(count: int, answers: int) -> float:
+    """``SOFT_SCORE`` of an answer that ``count`` of ``answers`` people gave.
+
+    With ten people it is the official accuracy: 0.3, 0.6, 0.9 and 1, the mean over the subsets that leave one of them
+    out. A single answer scores 1, and so does each of three that differ; one of five scores 0.6.
+    """
+    return min(3 * count, answers) / answers
 
 
 def soft_targets(answers: Sequence[str], index: Mapping[str, int]) -> tuple[list[int], list[float]]:
     """Labels and soft scores of one question, in order of first occurrence. Both are empty if no answer is known.
 
-    An answer of one person scores 0.3, of two 0.6, of three 0.9, of four or more 1.
-
     Args:
-        answers: the ten human answers, normalised like the vocabulary (METER looks up raw answers).
+        answers: the question's answers, ten in VQAv2, normalised like the vocabulary (METER looks up raw answers).
         index: answer -> label.
     """
     counts: dict[int, int] = {}
     for answer in answers:
         if (label := index.get(answer)) is not None:
             counts[label] = counts.get(label, 0) + 1
-    return list(counts), [_SCORES[count] for count in counts.values()]
+    return list(counts), [soft_score(count, len(answers)) for count in counts.values()]
 
 
 @dataclass(frozen=True)

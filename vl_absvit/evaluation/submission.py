@@ -144,19 +144,24 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
         splits: the answered splits.
         number: number of predictions.
     """
-    found = []
+    found, is_own = [], manifest.get("own", False)
     left_out = sum(
         sum(by_reason.values())
         for split, by_reason in manifest.get("skipped_questions", {}).items()
         if split in ("val" if name == "minival" else name for name in splits)
     )
-    if left_out:
+    if left_out and is_own:
+        found.append(
+            f"{left_out:,} questions of the tables are not among them: their images cannot be used, see "
+            "skipped_images in manifest.json"
+        )
+    elif left_out:
         found.append(
             f"{left_out:,} official questions are not among them: their images cannot be used, see skipped_images in "
             "manifest.json; the official files ask them, too"
         )
     dataset = manifest.get("dataset", "vqav2")
-    if "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
+    if not is_own and "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
         scorer = "VizWiz's evaluation" if dataset == "vizwiz" else "score_vqa.py"
         found.append(f"the official val is val and minival together: {scorer} wants those of --split val,minival")
     if dataset == "vizwiz":

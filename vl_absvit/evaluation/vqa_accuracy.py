@@ -4,7 +4,7 @@ An answer's accuracy is min(1, matches / 3), averaged over the subsets that leav
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vl_absvit.data.answers import normalise_answer, strip_answer
@@ -50,13 +50,18 @@ def question_accuracy(prediction: str, answers: Sequence[str | Mapping]) -> floa
     return sum_in_order(accuracies) / len(accuracies)
 
 
-def vqa_scores(annotations: Sequence[Mapping], predictions: Sequence[Mapping]) -> VQAScores:
+def vqa_scores(
+    annotations: Sequence[Mapping],
+    predictions: Sequence[Mapping],
+    accuracy_of: Callable[[str, Sequence[Any]], float] = question_accuracy,
+) -> VQAScores:
     """Accuracy overall, by answer type, by question type and by question. The arguments are not changed.
 
     Args:
         annotations: official records with ``question_id``, ``question_type``, ``answer_type`` and raw ``answers``.
             Sums follow their order.
         predictions: EvalAI records, ``{"question_id": int, "answer": str}``, in any order.
+        accuracy_of: accuracy of a prediction, given the answers; another one where the official one is not defined.
 
     Raises:
         InputError: a record is not of this form, or a question is not predicted exactly once.
@@ -68,7 +73,7 @@ def vqa_scores(annotations: Sequence[Mapping], predictions: Sequence[Mapping]) -
     of_answer_type, of_question_type = defaultdict(list), defaultdict(list)
     for annotation in annotations:
         question = annotation["question_id"]
-        accuracy = question_accuracy(answer_to[question], annotation["answers"])
+        accuracy = accuracy_of(answer_to[question], annotation["answers"])
         per_question[question] = accuracy
         of_answer_type[annotation["answer_type"]].append(accuracy)
         of_question_type[annotation["question_type"]].append(accuracy)

@@ -20,12 +20,13 @@ from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.loaders import BatchedDataset
-from vl_absvit.data.records import ImageTable, read_questions, split_names
+from vl_absvit.data.records import ImageTable, read_manifest, read_questions, split_names
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.accuracy_rules import OFFICIAL, AccuracyRule, accuracy_rule
 from vl_absvit.looking.own_texts import Request, TextKind
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class PictureText(NamedTuple):
     answer_type: str | None = None
     truth: str | None = None  # the answer that most people gave
     more: Mapping[str, Any] = MappingProxyType({})  # further keys of the user's request
+    rule: AccuracyRule = OFFICIAL  # scores predictions against ``answers``
 
 
 class PictureTexts(Protocol):
@@ -122,13 +124,18 @@ class SplitQuestions(_SplitTexts):
         super().__init__(root, split, samples, samples.question_ids, images)
         self._table = read_questions(root, split_names(split))
         self._rows = np.flatnonzero(np.isin(self._table.data.column("question_id").to_numpy(), samples.question_ids))
+        self._rule = accuracy_rule(read_manifest(root))
+
+    def describe(self) -> dict[str, Any]:
+        """Facts that identify these questions, and what their accuracy is if it is not the official one."""
+        return super().describe() | ({} if self._rule is OFFICIAL else {"accuracy": self._rule.words})
 
     def text_at(self, row: int) -> PictureText:
         """The facts about a question."""
         record = self._table[int(self._rows[row])]
         return PictureText(
             self.ids[row], record["question_id"], record["image_id"], *self._file(row), record["question"],
-            record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"),
+            record.get("answers"), record.get("answer_type"), record.get("multiple_choice_answer"), rule=self._rule,
         )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vl_absvit.data.python2 import round_half_up
-from vl_absvit.evaluation.vqa_accuracy import question_accuracy
 from vl_absvit.looking.pages import remarks_on_answer
 from vl_absvit.looking.picture_texts import PictureText
 from vl_absvit.looking.sheet import Remark
@@ -26,7 +25,7 @@ class AnswerPrediction(NamedTuple):
         """Fields of an export's index line about the question and its answer."""
         accuracy = None
         if text.answers is not None:
-            accuracy = round_half_up(100 * question_accuracy(self.prediction, text.answers), 2)
+            accuracy = round_half_up(100 * text.rule.of_question(self.prediction, text.answers), 2)
         return {
             "question_id": text.text_id,
             "question": text.text,

@@ -12,6 +12,8 @@ from vl_absvit.prepare.coco_images import CocoImages
 from vl_absvit.prepare.json_records import string, value
 
 ANSWERS_PER_QUESTION = 10
+NOT_SAID = "not said"
+"""The type of a question or an answer where a file does not tell."""
 
 
 class Question(NamedTuple):

@@ -8,13 +8,20 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vl_absvit.data.answers import AnswerVocabulary, Normaliser, build_vocabulary, meter_normalise, normalise_answer
+from vl_absvit.data.answers import (
+    AnswerVocabulary,
+    Normaliser,
+    build_vocabulary,
+    meter_normalise,
+    normalise_answer,
+    plain_answer,
+)
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 
 
 class Rule(NamedTuple):
-    """How answers become labels, by the official evaluator's rule or METER's."""
+    """How answers become labels, by the official evaluator's rule, METER's or the plain one."""
 
     normaliser: Normaliser
     normalise: Callable[[str], str]  # applied to answers that are counted
@@ -68,6 +75,8 @@ RULES = {
     True: Rule("meter-1", meter_normalise, "first_seen", str),
 }
 """Whether METER's rule applies -> the rule."""
+OWN = Rule("plain-1", plain_answer, "frequency", plain_answer)
+"""The rule for data of one's own, where questions have not ten answers each."""
 
 
 def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], path: Path) -> None:

@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vl_absvit.data.records import VQA, VQAV2
 from vl_absvit.data.whole_folder import make_request
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.coco_images import official_file
-from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
+from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, prepare
 from vl_absvit.prepare.tables import write_table
 from vl_absvit.prepare.vqa_sets import Files, SplitFiles, find_files
-from vl_absvit.prepare.vqa_tables import annotated, questions_table, with_labels
+from vl_absvit.prepare.vqa_tables import annotated, count_questions, questions_table, with_labels
 from vl_absvit.prepare.vqa_vocabulary import RULES, check_any_occurs, never_targets
 
 _SPLITS = ("train", "minival", "val", "test", "test-dev")
@@ -170,7 +169,7 @@ class VQASource(Source):
         splits = {split: splits[split] for split in _SPLITS if split in splits and len(splits[split])}
         for split, table in splits.items():
             write_table(folder / f"{split}.parquet", table)
-        counts = {split: _counts(table, images) for split, table in splits.items()}
+        counts = {split: count_questions(table, images) for split, table in splits.items()}
         warnings += _deviations(self._files, counts)
         answered = {split: table for split, table in splits.items() if "labels" in table.column_names}
         if self._vocabulary and answered:
@@ -237,21 +236,6 @@ def _official_files(
             ids = np.unique(_image_ids(splits[split.split])).tolist()
             official |= {image_id: official_file(split.folder, image_id) for image_id in ids}
     return official
-
-
-def _counts(table: pa.Table, images: Images) -> dict[str, Any]:
-    """Counts of a split's table. A target is an answer in the vocabulary; training needs a target and an image."""
-    image_ids, is_annotated = _image_ids(table), "labels" in table.column_names
-    lengths = pc.list_value_length(table.column("labels")).to_numpy() if is_annotated else np.zeros(len(table))
-    counts, has_target = count_rows("questions", image_ids, images), lengths > 0
-    return {
-        "questions": counts["questions"],
-        "without_image": counts["without_image"],
-        "with_target": int(has_target.sum()),
-        "kept_for_training": int((has_target & ~images.are_missing(image_ids)).sum()),
-        "images": counts["images"],
-        "annotated": is_annotated,
-    }
 
 
 def _deviations(found: Files, counts: dict[str, dict[str, Any]]) -> list[str]:

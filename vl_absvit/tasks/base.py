@@ -52,8 +52,8 @@ class Task(ABC):
     """Its name in ``TASKS``."""
     about: ClassVar[About]
     config_class: ClassVar[type[TaskConfig]]
-    select_metric: ClassVar[str]
-    """The entry of ``evaluate`` that picks the best checkpoint; higher is better."""
+    select_metric: str
+    """The first entry of ``evaluate``, which picks the best checkpoint; higher is better."""
     start_option: ClassVar[str] = "--from_checkpoint"
     """Option by which another run starts from a checkpoint of this kind."""
     usual_labels: ClassVar[tuple[int, str] | None] = None

@@ -43,7 +43,7 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
         f"{vision.variant.label} for {_title_of(task)}, trained with vl_absvit. {_how_it_looks(vision)}",
         _table("The model", _describe_model(checkpoint, folder)),
         _table("Training", _describe_training(checkpoint, config)),
-        _metrics(run, folder, task, config),
+        _metrics(run, folder, config),
         _how_to_open(name, task),
         "The licence covers these weights only; pretrained weights and data sets named above have their own."
         if license_id
@@ -143,7 +143,7 @@ def _read_config(run: Path | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _metrics(run: Path | None, folder: Path, task: type[Task] | None, config: dict[str, Any]) -> str:
+def _metrics(run: Path | None, folder: Path, config: dict[str, Any]) -> str:
     """The evaluation that the checkpoint came out of, on the run's selection split."""
     file = run and run / "metrics.jsonl"
     if not file or not file.is_file() or folder.name not in ("best", "last"):
@@ -151,8 +151,9 @@ def _metrics(run: Path | None, folder: Path, task: type[Task] | None, config: di
     evaluations = [line for line in _lines(file) if any(key.startswith(SELECT) for key in line)]
     if not evaluations:
         return ""
-    shown, best = evaluations[-1], SELECT + (task.select_metric if task else "")
+    shown = evaluations[-1]
     if folder.name == "best":
+        best = next(key for key in shown if key.startswith(SELECT))  # the first one selects
         shown = max(evaluations, key=lambda line: line.get(best, -math.inf))
     rows = [(key.removeprefix(SELECT), f"{value:.2f}") for key, value in shown.items() if key.startswith(SELECT)]
     split = _get(config, "data", "select_split")

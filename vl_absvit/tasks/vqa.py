@@ -1,4 +1,4 @@
-"""Visual question answering: prepared data, the whole model, its losses, and the official accuracy."""
+"""Visual question answering: prepared data, the whole model, its losses, and the accuracy."""
 
 import logging
 from collections.abc import Iterable
@@ -14,13 +14,14 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.config import VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
 from vl_absvit.data.collate import VQABatch
-from vl_absvit.data.records import VQAV2, read_annotations, read_vocabulary
+from vl_absvit.data.records import VQAV2, read_annotations, read_manifest, read_vocabulary
 from vl_absvit.data.stream_loader import questions_per_shard
 from vl_absvit.data.streaming import StreamedQuestions
 from vl_absvit.data.transforms import Augmentation
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.accuracy_rules import accuracy_rule
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
 from vl_absvit.losses import vqa_loss
 from vl_absvit.models.labels import LabelMatch, match_labels
@@ -68,6 +69,8 @@ class VQATask(VisionLanguageTask):
         data = self.config.data
         self.vocabulary = read_vocabulary(data.root)
         self.num_labels = len(self.vocabulary)
+        self._rule = accuracy_rule(read_manifest(data.root))
+        self.select_metric = self._rule.metric
         train_set, select_set = self._training_set(), None
         if data.select_split is not None:
             select_set = make_dataset(
@@ -105,7 +108,7 @@ class VQATask(VisionLanguageTask):
         return {"vqa": vqa_loss(out.logits, batch.soft_answers)} | self.auxiliary_terms(out, batch, step_prior)
 
     def evaluate(self, model: nn.Module) -> dict[str, float] | None:
-        """Official accuracy on the selection split, in percent: overall and per answer type."""
+        """Accuracy on the selection split, in percent: overall and per answer type; official if so called."""
         if self.select_set is None:
             return None
         loader = selection_loader(self.config, self.select_set)
@@ -113,9 +116,9 @@ class VQATask(VisionLanguageTask):
         self.model.vision.fold()
         with arithmetic(self.config.run.precision, device):
             predictions = gather_objects(list(predict_answers(model, loader, self.vocabulary)))
-        scores = vqa_scores(self._annotations, predictions)
-        return {"accuracy": scores.overall} | {
-            f"accuracy/{name}": score for name, score in scores.per_answer_type.items()
+        scores = vqa_scores(self._annotations, predictions, self._rule.of_question)
+        return {self._rule.metric: scores.overall} | {
+            f"{self._rule.metric}/{name}": score for name, score in scores.per_answer_type.items()
         }
 
     def save(self, folder: Path) -> None:

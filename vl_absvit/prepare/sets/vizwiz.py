@@ -15,6 +15,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.prepare.json_records import integer, read_records, string
 from vl_absvit.prepare.named_images import NamedImages
 from vl_absvit.prepare.vqa_source import (
+    NOT_SAID,
     Annotation,
     Question,
     Subset,
@@ -28,7 +29,6 @@ _NAME = re.compile(r"VizWiz_(train|val|test)_([0-9]{1,12})\.jpg")
 _FIRST_ID = {"train": 10**12, "val": 2 * 10**12, "test": 3 * 10**12}
 """Added to the numbers of pictures, which begin at 0 in each part, so that ids of all parts differ."""
 
-_NOT_SAID = "not said"
 _KEYS = ("image", "question", "answers", "answer", "answer_type", "answerable")
 """Keys that are read."""
 
@@ -52,13 +52,13 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     """
     for location, record in read_records(path, "annotations", _KEYS):
         number, answers = _image(record, location)[1], ten_answers(record, location)
-        answer_type = string(record, "answer_type", location) if "answer_type" in record else _NOT_SAID
+        answer_type = string(record, "answer_type", location) if "answer_type" in record else NOT_SAID
         yield Annotation(number, number, _question_type(record, location), answer_type, most_frequent(answers), answers)
 
 
 def _question_type(record: dict, location: str) -> str:
     if "answerable" not in record:
-        return _NOT_SAID
+        return NOT_SAID
     return "answerable" if integer(record, "answerable", location) else "unanswerable"
 
 
