@@ -42,7 +42,7 @@ COMMANDS = {
         "make-demo": "draw the demo world",
         "prepare-vqa": "questions about pictures of one's own, from a table",
         "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
-        "prepare-captions": "captions of Flickr30K, Flickr8k or COCO",
+        "prepare-captions": "captions of Flickr30K, Flickr8k, COCO or one's own, from a table",
         "prepare-vqa-hat": "maps of where people looked",
         "write-stream-shards": "shards that training reads from beginning to end",
     },

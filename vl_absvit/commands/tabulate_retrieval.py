@@ -13,6 +13,7 @@ from rich.table import Table
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.retrieval_metrics import ZERO_SHOT
 
 RECALLS = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)]
 NEEDED = [*RECALLS, "checkpoint", "dataset", "split", "zero_shot", "model", "look", "shortlist", "pairs", "seconds"]
@@ -63,7 +64,7 @@ def show(rows: list[dict]) -> None:
         differences = [row[f"{name}_minus_all"] for name in ("ir_r1", "tr_r1")]
         table.add_row(
             row["model"].split(",")[0],
-            f"{'zero-shot' if row['zero_shot'] else 'finetuned'}, {row['dataset']} {row['split']}",
+            f"{ZERO_SHOT[row['zero_shot']]}, {row['dataset']} {row['split']}",
             judged,
             " / ".join(f"{row[name]:.1f}" for name in RECALLS[:3]),
             " / ".join(f"{row[name]:.1f}" for name in RECALLS[3:]),

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 KS = (1, 5, 10)
+ZERO_SHOT = {True: "zero-shot", False: "finetuned", None: "not known to be zero-shot"}
+"""Whether a model has never been trained on the images that it is evaluated on -> in words."""
 
 
 def shortlist(similarity: np.ndarray, size: int) -> np.ndarray:

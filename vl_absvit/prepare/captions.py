@@ -1,6 +1,6 @@
 """From captions of Flickr30K, Flickr8k or COCO, in their common forms, to the folder that training reads."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ class CaptionSource(Source):
         warnings = (_without_ids(ids) if ids else []) + (self._oddities(listed, images) if listed else [])
         splits = {split: [image for image in images if image.split == split] for split in options.described.images}
         return Records(
-            {split: _table(of_split, f"captions of {split}") for split, of_split in splits.items() if of_split},
+            {split: captions_table(of_split, f"captions of {split}") for split, of_split in splits.items() if of_split},
             {image.image_id: image.file for image in images},
             warnings,
         )
@@ -182,15 +182,21 @@ class CaptionSource(Source):
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """Write a table for each split that has captions. Repeated captions of an image are left out."""
-        counts = {}
-        for split, table in records.splits.items():
-            usable = table.filter(pa.array(images.are_usable(table.column("image_id").to_numpy())))
-            first = usable.filter(usable.column("is_first")).drop_columns(["is_first"])
-            if len(first):
-                write_table(folder / f"{split}.parquet", first)
-                counts[split] = count_rows("captions", first.column("image_id").to_numpy(), images)
-                counts[split]["duplicates_removed"] = len(usable) - len(first)
-        return Content(counts, _repetitions(counts) + _deviations(counts, self._options), {})
+        counts = write_captions(folder, records.splits, images)
+        return Content(counts, repetitions(counts) + _deviations(counts, self._options), {})
+
+
+def write_captions(folder: Path, splits: Mapping[str, pa.Table], images: Images) -> dict[str, dict[str, int]]:
+    """Write a table for each split that has captions; returns the counts of each. Repeats of an image are left out."""
+    counts = {}
+    for split, table in splits.items():
+        usable = table.filter(pa.array(images.are_usable(table.column("image_id").to_numpy())))
+        first = usable.filter(usable.column("is_first")).drop_columns(["is_first"])
+        if len(first):
+            write_table(folder / f"{split}.parquet", first)
+            counts[split] = count_rows("captions", first.column("image_id").to_numpy(), images)
+            counts[split]["duplicates_removed"] = len(usable) - len(first)
+    return counts
 
 
 def _checked(captioned: Iterable[CaptionedImage], path: Path) -> list[CaptionedImage]:
@@ -219,7 +225,9 @@ def _checked(captioned: Iterable[CaptionedImage], path: Path) -> list[CaptionedI
     return list(by_id.values())
 
 
-def _table(captioned: Iterable[CaptionedImage], description: str) -> pa.Table:
+def captions_table(captioned: Iterable[CaptionedImage], description: str) -> pa.Table:
+    """The captions of images, in their order, each with whether it is the first of its words about its image."""
+
     def rows() -> Iterator[tuple[int, int, str, bool]]:
         for image in captioned:
             texts = set()
@@ -235,7 +243,8 @@ def _without_ids(ids: Ids) -> list[str]:
     return [f"there are no ids of {' and '.join(absent)}; they are numbered in file order"] if absent else []
 
 
-def _repetitions(splits: dict[str, dict[str, int]]) -> list[str]:
+def repetitions(splits: dict[str, dict[str, int]]) -> list[str]:
+    """A warning about captions that ``write_captions`` left out."""
     removed = {split: number for split, counts in splits.items() if (number := counts["duplicates_removed"])}
     if not removed:
         return []

@@ -8,25 +8,31 @@ from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.records import read_manifest
 from vl_absvit.data.whole_folder import fingerprint
+from vl_absvit.evaluation.retrieval_metrics import ZERO_SHOT
 from vl_absvit.prepare.caption_sets import CAPTION_SETS
+from vl_absvit.prepare.own.names import PUBLISHED, is_published
 from vl_absvit.prepare.vqa_sets import DATA_SETS
 from vl_absvit.tasks.retrieval_scores import IMAGES_PER_CHUNK
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, chain_of, datasets_trained_on
 from vl_absvit.variants import Variant
 
-_NOT_PREPARED = {"visual_genome": "coco", "snli_ve": "flickr30k"}
-"""Of data sets that only the authors' models were trained on: whose images theirs are, wholly or in part."""
-
 
 def images_of(dataset: str) -> str:
     """The data set whose images a data set's are, wholly or in part: a model trained on VQAv2 has seen COCO."""
     described = DATA_SETS.get(dataset) or CAPTION_SETS.get(dataset)
-    return (described and described.images_of) or _NOT_PREPARED.get(dataset, dataset)
+    return (described and described.images_of) or PUBLISHED.get(dataset) or dataset
 
 
-def is_zero_shot(dataset: str, trained_on: Iterable[str]) -> bool:
-    """Whether a model trained on these data sets has never been trained on images of ``dataset``."""
-    return images_of(dataset) not in map(images_of, trained_on)
+def is_zero_shot(dataset: str, trained_on: Iterable[str]) -> bool | None:
+    """Whether a model trained on these data sets has never been trained on images of ``dataset``.
+
+    Returns:
+        None where that is not known: a data set of one's own, evaluated or trained on, may hold anybody's images.
+    """
+    trained_on = list(trained_on)
+    if images_of(dataset) in map(images_of, trained_on):
+        return False
+    return True if all(map(is_published, [dataset, *trained_on])) else None
 
 
 def describe_protocol(
@@ -50,7 +56,6 @@ def describe_protocol(
     zero_shot = is_zero_shot(dataset, trained_on)
     variant = checkpoint.model.vision.variant
     resolution = checkpoint.preprocessing.image_size
-    kind = "zero-shot" if zero_shot else "finetuned"
     history = f"trained on {', then '.join(_describe(link) for link in chain_of(checkpoint.training))}"
     return {
         "dataset": dataset,
@@ -64,7 +69,8 @@ def describe_protocol(
         "zero_shot": zero_shot,
         "model": variant.label,
         "training": checkpoint.training,
-        "protocol": f"{kind} on {dataset} {split}, {images} images x {captions} captions{_folds(images, folds)} "
+        "protocol": f"{ZERO_SHOT[zero_shot]} on {dataset} {split}, "
+        f"{images} images x {captions} captions{_folds(images, folds)} "
         f"at {resolution} px; {history}; {_ranking(look, size, variant)}",
     }
 

@@ -52,7 +52,7 @@ def texts_of(value: Any, key: str) -> list[str]:
     Raises:
         Fault: an item is empty, or no text as ``text_of`` says.
     """
-    if isinstance(value, str) and value.strip().startswith("["):
+    if isinstance(value, str) and value.strip()[:1] + value.strip()[-1:] == "[]":
         value = _list_in(value.strip())
     items = value if isinstance(value, list) else [value]
     texts = [text_of(item.get(key) if isinstance(item, dict) else item) for item in items]
