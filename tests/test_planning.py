@@ -420,3 +420,12 @@ def test_a_training_run_takes_the_memory_that_was_counted(precision, checkpointi
     measured = int(re.search(r"^peak (\d+)$", ran.stdout, re.M)[1])
     # Above, there is room for the scratch memory of the machine's matrix library: 10 MB on one, 90 MB on another.
     assert 0.85 * counted < measured < 1.15 * counted + 96e6, (measured, counted)
+
+
+def test_a_mask_with_a_threshold_is_counted_as_any_other():
+    config = replace(CONFIGS["vqa"], vision=tiny_vision(mask="calibrated"))
+    steps = [
+        Counter(each, FACTS, "cpu").count(4, 1, precision="fp32", checkpointing=False)
+        for each in (CONFIGS["vqa"], config)
+    ]
+    assert steps[1].flops == steps[0].flops and steps[1].peak_bytes >= steps[0].peak_bytes

@@ -112,8 +112,7 @@ def calibration_loss(
         temperature: tau, of the mask.
     """
     logits = (similarity - threshold) / temperature
-    is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
     is_other = (text_image_ids.unsqueeze(1) != image_ids) & (similarity != -torch.inf)  # (B, I)
-    missed = F.softplus(-logits[is_own]).mean()
+    missed = F.softplus(-logits.gather(1, own_column.unsqueeze(1))).mean()
     opened = F.softplus(logits.masked_fill(~is_other, -torch.inf)).sum() / is_other.sum().clamp(min=1)
     return POSITIVE_WEIGHT * missed + opened
