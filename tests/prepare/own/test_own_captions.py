@@ -114,7 +114,8 @@ def test_what_cannot_be_used_is_one_line(prepare, tmp_path):
         prepare(table)
     with pytest.raises(InputError, match="1 images are missing"):
         prepare(
-            write_lines(tmp_path / "t.jsonl", [{"image": "9.jpg", "caption": "a"}, {"image": "0.jpg", "caption": "a"}])
+            write_lines(tmp_path / "t.jsonl", [{"image": "9.jpg", "caption": "a"}, {"image": "0.jpg", "caption": "a"}]),
+            val_share=0.0,
         )
     with pytest.raises(ConfigError, match="--dataset Flickr30K: is a published data set"):
         prepare(table, name="Flickr30K")
