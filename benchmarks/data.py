@@ -1,5 +1,8 @@
 """How fast images are decoded, transformed and loaded, per core, and how many loader processes a GPU needs.
 
+Training's transforms take turns with METER's, written down plainly, and with timm's RandAugment as this project used it
+before: interpolated over the whole picture. Equal pictures get equal random numbers.
+
 JPEG files of COCO's and Flickr30K's sizes are made up and written to a temporary folder. PyTorch is held to one thread,
 as in a loader process. Reading files that the system has just written does not wait for a disk. Texts are questions as
 long as VQAv2's, in batches of a tokenizer of RoBERTa's kind.
@@ -10,7 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,13 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from timm.data import create_transform
+from timm.data.auto_augment import RandAugment, rand_augment_ops
+from torch import Tensor
 
 from benchmarks.data_tables import show
 from benchmarks.measure import Spread, Stage, describe_machine, spread, take_turns
+from benchmarks.meter_pictures import OPERATIONS, meter_pictures
 from benchmarks.pictures import Size, write_pictures
 from benchmarks.texts import AHEAD, ON_THE_FLY, made_up_questions, text_side
 from vl_absvit.cli import progress
@@ -36,7 +43,12 @@ from vl_absvit.data.transforms import ImageTransform, image_transform, seeded
 from vl_absvit.models.architecture import image_statistics
 
 SIZES: tuple[Size, ...] = ((640, 480), (500, 375))
-DECODING, REDUCED, EVALUATION, TRAINING = "decoding", "decoding at reduced scale", "evaluation", "RandAugment"
+DECODING, REDUCED, EVALUATION = "decoding", "decoding at reduced scale", "evaluation"
+TRAINING, FAST, INTERPOLATED = "randaugment", "randaugment_fast", "interpolated RandAugment"
+METER, METER_RGB = "METER's clip_randaug", "METER's imagenet_randaug"
+Way = Callable[[bytes], Tensor]
+"""From a file's content to the model's input."""
+OTHERS = (METER, METER_RGB, INTERPOLATED)  # what training's transforms are compared with
 IMAGES_PER_BATCH = 16
 TEXTS = 2048
 FETCHED_AHEAD = 2  # batches per loader process, PyTorch's default
@@ -55,7 +67,7 @@ def run(
     if output is not None:
         make_room(output)
     with progress() as bar, one_thread(), tempfile.TemporaryDirectory() as folder:
-        task = bar.add_task("rounds", total=(repeats + 1) * (1 + len(workers)))
+        task = bar.add_task("rounds", total=(repeats + 1) * (1 + 2 * len(workers)))
         results = measure(Path(folder), images, image_size, workers, gpu_rate, repeats, lambda: bar.advance(task))
     show(Console(), results)
     if output is not None:
@@ -85,49 +97,86 @@ def measure(
     """
     contents = write_pictures(folder, SIZES, images)
     mean, std = image_statistics(VisionConfig())
-    transforms = {
-        EVALUATION: image_transform(image_size, mean, std),
-        TRAINING: image_transform(image_size, mean, std, augmentation="randaugment"),
+    plain = image_transform(image_size, mean, std)
+    training = {
+        TRAINING: image_transform(image_size, mean, std, "randaugment"),
+        FAST: image_transform(image_size, mean, std, "randaugment_fast"),
     }
-    sides = [partial(take_steps, size, files, transforms, image_size) for size, files in contents.items()]
+    ways = {name: whole(transform) for name, transform in ({EVALUATION: plain} | training).items()} | {
+        METER: meter_pictures(image_size, mean, std, alpha=True),
+        METER_RGB: meter_pictures(image_size, mean, std, alpha=False),
+        INTERPOLATED: interpolated(image_size, mean, std),
+    }
+    sides = [partial(take_steps, size, files, ways, image_size) for size, files in contents.items()]
     sides.append(text_side(made_up_questions(TEXTS)))
     seconds = take_turns(sides, torch.device("cpu"), repeats, advance).seconds
-    core = {name: per_core(seconds, images, name) for name in transforms}
+    core = {name: per_core(seconds, images, name) for name in ways}
     return {
         "sizes": {
             f"{width} x {height}": {
                 "bytes_per_image": sum(map(len, files)) / images,
                 "images_per_second": {
-                    name: spread(images / np.array(seconds[(width, height), name]))._asdict()
-                    for name in (DECODING, REDUCED, *transforms)
+                    name: spread(images / np.array(seconds[size, name]))._asdict()
+                    for name in (DECODING, REDUCED, *ways)
                 },
-                "reduced": compare_reduced(files, transforms[EVALUATION], image_size, std),
+                "times_as_fast": {
+                    name: {other: faster(seconds[size, name], seconds[size, other])._asdict() for other in OTHERS}
+                    for name in training
+                },
+                "reduced": compare_reduced(files, plain, image_size, std),
             }
-            for (width, height), files in contents.items()
+            for size, files in contents.items()
+            for width, height in [size]
         },
         "per_core": {name: rate._asdict() for name, rate in core.items()},
         "texts": compare_texts(seconds, core[TRAINING].median),
         "loaders": {
-            str(number): load(folder, transforms[TRAINING], number, repeats, advance)._asdict() for number in workers
+            name: {str(number): load(folder, transform, number, repeats, advance)._asdict() for number in workers}
+            for name, transform in training.items()
         },
-        "workers_needed": {str(rate): workers_needed(rate, core[TRAINING].median) for rate in gpu_rates},
+        "workers_needed": {
+            str(rate): {name: workers_needed(rate, core[name].median) for name in (*training, METER)}
+            for rate in gpu_rates
+        },
     }
 
 
-def take_steps(
-    size: Size, files: Sequence[bytes], transforms: Mapping[str, ImageTransform], image_size: int, stage: Stage
-) -> None:
-    """Every step on all pictures of one size, each step a stage."""
+def whole(transform: ImageTransform) -> Way:
+    """A transform with its decoding."""
+    return lambda content: transform(transform.decode(content))
+
+
+def interpolated(image_size: int, mean: Sequence[float], std: Sequence[float]) -> Way:
+    """What ``randaugment`` was before: timm's, at METER's magnitude, which moves pixels bicubically."""
+    settings = {
+        "translate_const": 100,
+        "img_mean": tuple(round(255 * channel) for channel in mean),
+        "interpolation": Image.Resampling.BICUBIC,
+    }
+    transform = create_transform((3, image_size, image_size), interpolation="bicubic", mean=mean, std=std, crop_pct=1.0)
+    operations = rand_augment_ops(3.0, prob=1.0, hparams=settings, transforms=list(OPERATIONS))
+    transform.transforms.insert(0, RandAugment(operations, num_layers=2))
+    return lambda content: transform(decode_rgb(content))
+
+
+def faster(seconds: Sequence[float], others: Sequence[float]) -> Spread:
+    """How many times as fast, round by round."""
+    return spread([other / own for own, other in zip(seconds, others, strict=True)])
+
+
+def take_steps(size: Size, files: Sequence[bytes], ways: Mapping[str, Way], image_size: int, stage: Stage) -> None:
+    """Either decoding, and every way from file to tensor, on all pictures of one size, each a stage."""
     with stage((size, DECODING)):
-        pictures = [decode_rgb(content) for content in files]
+        for content in files:
+            decode_rgb(content)
     with stage((size, REDUCED)):
         for content in files:
             decode_reduced(content, image_size)
-    for name, transform in transforms.items():
+    for name, way in ways.items():
         with stage((size, name)):
-            for row, picture in enumerate(pictures):
-                with seeded(row) if transform.is_random else nullcontext():
-                    transform(picture)
+            for row, content in enumerate(files):
+                with seeded(row):
+                    way(content)
 
 
 def decode_reduced(content: bytes, side: int) -> Image.Image:
@@ -156,9 +205,9 @@ def compare_reduced(
     }
 
 
-def per_core(seconds: Mapping[tuple[Size, str], Sequence[float]], images: int, transform: str) -> Spread:
-    """Images per second that one core decodes and transforms, as many of each size."""
-    total = sum(np.array(seconds[size, step]) for size in SIZES for step in (DECODING, transform))
+def per_core(seconds: Mapping[tuple[Size, str], Sequence[float]], images: int, way: str) -> Spread:
+    """Images per second that one core takes from file to tensor, as many of each size."""
+    total = sum(np.array(seconds[size, way]) for size in SIZES)
     return spread(images * len(SIZES) / total)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from benchmarks.data import compare_reduced, compare_texts, decode_reduced, per_core, workers_needed
+from benchmarks.data import compare_reduced, compare_texts, decode_reduced, faster, per_core, workers_needed
 from benchmarks.measure import Spread
 from benchmarks.pictures import jpeg, make_picture, write_pictures
 from benchmarks.texts import AHEAD, ON_THE_FLY
@@ -46,11 +46,14 @@ def test_reduced_decoding_halves_where_enough_pixels_are_left_and_changes_what_t
     assert np.array_equal(decode_reduced(content, 24), decode_rgb(content))
 
 
-def test_a_core_decodes_and_transforms_one_image_after_the_other(monkeypatch):
+def test_a_core_takes_one_image_after_the_other(monkeypatch):
     monkeypatch.setattr(data, "SIZES", ((2, 2), (1, 1)))
-    seconds = {((2, 2), "decoding"): [1.0, 2.0], ((1, 1), "decoding"): [0.5, 0.5]}
-    seconds |= {((2, 2), "evaluation"): [2.0, 1.0], ((1, 1), "evaluation"): [0.5, 0.5]}
-    assert per_core(seconds, 10, "evaluation") == Spread(5.0, 5.0, 5.0)  # 2 x 10 images in 4 s
+    seconds = {((2, 2), "evaluation"): [3.0, 1.5], ((1, 1), "evaluation"): [1.0, 0.5]}
+    assert per_core(seconds, 10, "evaluation") == Spread(7.5, 5.0, 10.0)  # 2 x 10 images in 4 s and in 2
+
+
+def test_times_as_fast_are_those_of_rounds():
+    assert faster([1.0, 2.0, 4.0], [2.0, 8.0, 4.0]) == Spread(2.0, 1.0, 4.0)
 
 
 def test_a_gpu_needs_as_many_processes_as_keep_up_with_it():
@@ -76,11 +79,13 @@ def test_everything_is_written_and_threads_are_as_before(tmp_path, capsys, monke
         torch.set_num_threads(threads)
     table = json.loads((tmp_path / "t.json").read_text())
     results = table["results"]
-    assert (
-        table["images"] == 2 and list(results["sizes"]) == ["64 x 48", "50 x 40"] and list(results["loaders"]) == ["0"]
-    )
-    steps = ["decoding", "decoding at reduced scale", "evaluation", "RandAugment"]
+    assert table["images"] == 2 and list(results["sizes"]) == ["64 x 48", "50 x 40"]
+    assert list(results["loaders"]["randaugment"]) == ["0"]
+    steps = ["decoding", "decoding at reduced scale", "evaluation", "randaugment", "randaugment_fast", *data.OTHERS]
     assert list(results["sizes"]["64 x 48"]["images_per_second"]) == steps
+    assert list(results["sizes"]["64 x 48"]["times_as_fast"]["randaugment"]) == list(data.OTHERS)
     assert list(results["texts"]["per_second"]) == [ON_THE_FLY, AHEAD]
-    assert results["workers_needed"]["10"] == 1 < results["workers_needed"]["1000000000"]
-    assert "a GPU that trains on 10 images/s needs 1 loader process(es)" in capsys.readouterr().out
+    few, many = results["workers_needed"].values()
+    assert set(few.values()) == {1} and min(many.values()) > 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "for a GPU that trains on 10 images/s: 1 with randaugment, 1 with randaugment_fast, 1 with METER" in told
