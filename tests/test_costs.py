@@ -197,9 +197,12 @@ def test_a_pair_of_a_gallery_costs_a_second_look_and_fusion_alone():
     gallery = SyntheticGallery(IMAGES, captions, resolution=32, vocabulary=100)
     model.vision.fold()
     with rows_through(model) as rows:
-        scorer = GalleryScorer(model, gallery, batch_size, Progress(disable=True))
+        with flop_counter() as counter:
+            scorer = GalleryScorer(model, gallery, batch_size, Progress(disable=True))
+        assert multiply_adds(counter) == sum(text_encoder(int(length)) + PRIOR for length in gallery.lengths)
         scorer.compare(keep=True, num_workers=0)
-        assert rows["text"] == [3, 3, 1] and rows["vision.patch_embed"] == [IMAGES]
+        assert sum(rows["text"]) == captions and max(rows["text"]) <= batch_size
+        assert rows["vision.patch_embed"] == [IMAGES]
         assert all(rows[f"vision.blocks.{block}"] == [IMAGES] for block in range(L)) and not rows["fusion"]
     listed = np.zeros((IMAGES, captions), dtype=bool)
     listed[0, :3] = listed[1, 4:] = True

@@ -18,12 +18,13 @@ from vl_absvit.config import PriorConfig, RetrievalLossConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.retrieval_metrics import listed_pairs, retrieval_recalls
 from vl_absvit.models.prior import prior_similarity
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import epoch_batches
 from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.retrieval_protocol import describe_protocol
-from vl_absvit.tasks.retrieval_scores import pair_batches, score_gallery
+from vl_absvit.tasks.retrieval_scores import GalleryScorer, batches_of_a_length, pair_batches, score_gallery
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, datasets_trained_on, load_parts
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
@@ -183,6 +184,22 @@ def test_pairs_are_read_a_batch_at_a_time_whole_ones_of_one_image_and_the_rest_t
     batches = [(rows.tolist(), captions.tolist()) for rows, captions in pair_batches(listed, lengths, 4)]
     assert batches == [([0, 0, 0, 0], [3, 1, 5, 2]), ([2, 1, 0, 0], [3, 5, 4, 0]), ([1], [0])]
     assert list(pair_batches(np.zeros((2, 6), dtype=bool), lengths, 4)) == []
+
+
+def test_captions_of_a_length_are_encoded_together():
+    batches = batches_of_a_length(np.array([5, 3, 5, 5, 3]), 2)
+    assert [rows.tolist() for rows in batches] == [[1, 4], [0, 2], [3]]
+
+
+def test_in_bf16_captions_are_kept_in_bf16_and_scores_differ_from_those_of_fp32_by_5e_3_at_most_on_average(task):
+    gallery, scores = Gallery(task), {}
+    for precision in ("fp32", "bf16"):
+        with torch.no_grad(), arithmetic(precision, torch.device("cpu")):
+            scores[precision] = gallery.score(look="second", size=None)
+            texts = GalleryScorer(task.model, task.select_set, None, Progress(disable=True)).texts
+            assert texts.take(np.arange(2)).tokens.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    for exact, rounded in zip(scores["fp32"], scores["bf16"], strict=True):
+        assert 0 < np.sqrt(((exact - rounded) ** 2).mean()) < 5e-3 < exact.std()
 
 
 def test_in_bf16_the_fusion_sees_the_same_of_tokens_kept_in_bf16(task):

@@ -197,6 +197,17 @@ def pair_batches(listed: np.ndarray, lengths: np.ndarray, size: int) -> Iterator
         yield rows[part], captions[part]
 
 
+def batches_of_a_length(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Rows of captions, at most ``size`` at a time and all of one length, which need no padding; shortest first.
+
+    Args:
+        lengths: tokens of each caption, (C,).
+    """
+    order = np.argsort(lengths, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        yield from np.split(rows, range(size, len(rows), size))
+
+
 class _Room:
     """A store of tensors: on the device while there is room, then in host memory."""
 
@@ -245,8 +256,8 @@ def _encode_texts(
     model: VLAbSViT, gallery: CaptionGallery, batch_size: int, room: _Room, bar: Progress
 ) -> _EncodedCaptions:
     """Encode every caption once: the processes share the work, and each then has all of it."""
-    order = np.argsort(gallery.lengths, kind="stable")  # captions of a length together: little padding
-    batches = np.split(order, range(batch_size, len(order), batch_size))
+    batches = list(batches_of_a_length(gallery.lengths, batch_size))
+    order = np.concatenate(batches)
     own_batches = np.array_split(np.arange(len(batches)), world_size())[rank()].tolist()
     device, dtype = room.device, next(model.text.parameters()).dtype
     # The fusion casts what it reads before it does anything else: so small, tokens hold all that it sees.
@@ -254,10 +265,10 @@ def _encode_texts(
     tokens = [torch.empty(0, model.text.width, dtype=token_dtype, device=device)]
     priors = [torch.empty(0, model.vision.width, dtype=dtype, device=device)]
     for batch in bar.track([batches[number] for number in own_batches], description="captions"):
-        token_ids, is_token = gallery.texts(batch)
-        real = np.flatnonzero(np.arange(is_token.shape[1]) < gallery.lengths[batch, None])
-        texts = model.encode_texts(to_device(token_ids, device), to_device(is_token, device))
-        tokens.append(texts.tokens.flatten(0, 1)[to_device(torch.from_numpy(real), device)].to(token_dtype))
+        own = slice(gallery.lengths[batch[0]])
+        token_ids, is_token = (to_device(tensor[:, own], device) for tensor in gallery.texts(batch))
+        texts = model.encode_texts(token_ids, is_token)
+        tokens.append(texts.tokens.flatten(0, 1).to(token_dtype))
         assert texts.prior is not None, "the dual encoder compares priors"
         priors.append(texts.prior.to(dtype))
     gathered = gather_with_grad(torch.cat(priors))
