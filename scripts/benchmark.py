@@ -20,6 +20,7 @@ HELP = {
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
     "again": "another question and another pair about a picture if only the last blocks look again",
+    "search": "the pictures of a large gallery that are nearest to a text",
     "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "preparation": "preparing a data set of questions from its downloads, beside another checkout",
@@ -59,6 +60,10 @@ def parse_arguments() -> argparse.Namespace:
         "--from", type=not_negative, nargs="+", default=[2, 4, 6, 8, 10], dest="starts", metavar="M",
         help="first blocks of the second look, beside 0 (2 4 6 8 10)",
     )  # fmt: skip
+    add_number(command["search"], "--pictures", 1_000_000, "I", "there are")
+    add_number(command["search"], "--width", 768, "D", "numbers of a vector")
+    add_number(command["search"], "--texts", 1, "B", "at a time")
+    add_number(command["search"], "--repeats", 9, "N", "rounds")
     add_scaling_options(command["scaling"])
     add_data_options(command["data"])
     add_preparation_options(command["preparation"])

@@ -46,6 +46,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
         "evaluation",
         "tasks",
     },
+    "search": {"config", "precision", "distributed", "main_process", "models", "data", "tasks", "looking"},
     "training": {"config", "hub", "precision", "distributed", "main_process", "data", "tasks"},
     "planning": {"config", "precision", "distributed", "models", "data", "tasks", "training"},
 }

@@ -38,6 +38,10 @@ COMMANDS = {
         "compare-priors": "one picture, several priors and strengths",
         "decode-attention": "what the feedback brings to the first block, as pictures",
     },
+    "search": {
+        "index": "first looks at the pictures of a folder",
+        "search": "the pictures of an index that a sentence describes",
+    },
     "prepare": {
         "make-demo": "draw the demo world",
         "prepare-vqa": "questions about pictures of one's own, from a table",

@@ -6,13 +6,16 @@ from PIL import Image
 
 from vl_absvit.looking.pages import (
     DECODED_SIDE,
+    FOUND_SIDE,
     MAX_MAPS,
     MAX_PRIORS,
     PAIR_SIDE,
     PANEL_HEIGHT,
     PRIOR_HEIGHT,
     DecodedPrior,
+    Found,
     QuestionMaps,
+    contact_sheet,
     decoded_page,
     panel,
     remarks_on_answer,
@@ -196,3 +199,12 @@ def test_feedback_that_adds_nothing_anywhere_is_named_as_such():
     differing = np.argwhere((pages[0] != pages[1]).any(axis=2))
     top = MARGIN + SMALL.above + DECODED_SIDE
     assert len(differing) and differing[:, 0].min() >= top, "the line below the picture alone"
+
+
+def test_a_contact_sheet_shows_each_picture_beside_its_mask_and_fits_long_names():
+    found = Found(GREY, WHOLE, peak(0, 0), "1  0.412  " + "x" * 200 + ".jpg")
+    page = contact_sheet("a dog", [found] * 3)
+    assert page.width == 2 * MARGIN + 4 * (FOUND_SIDE + GAP) - GAP
+    top = MARGIN + LARGE.line + LARGE.space
+    plain, masked = (tile_at(page, column, top, FOUND_SIDE) for column in (0, 1))
+    assert plain.std() < 1 and masked[:60, :60].mean() > 1.5 * masked[180:, 180:].mean()

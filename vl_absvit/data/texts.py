@@ -34,6 +34,26 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens:
     return encoded
 
 
+def encode_one(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, kind: str) -> tuple[list[int], bool]:
+    """Token ids of a text that somebody typed, without white space around it, and whether it was cut.
+
+    Args:
+        kind: "question" or another word for it, for messages.
+
+    Raises:
+        InputError: it is empty, or no text; the message is the reason alone.
+    """
+    text = text.strip()
+    if not text:
+        raise InputError(f"the {kind} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the {kind} cannot be written in UTF-8: {error.reason}") from error
+    longer, cut = (encode([text], tokenizer, length)[0] for length in (max_tokens + 1, max_tokens))
+    return cut, len(longer) > len(cut)
+
+
 def count_truncated(texts: pa.ChunkedArray, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int:
     """Number of texts longer than ``max_tokens``, special tokens included.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from vl_absvit.config import Precision
 from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.rgb import decode_rgb
-from vl_absvit.data.texts import encode, prepare_tokenizer
+from vl_absvit.data.texts import encode_one, prepare_tokenizer
 from vl_absvit.errors import InputError
 from vl_absvit.looking.explanation import MapChoice, choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
@@ -101,7 +101,7 @@ class LiveModel:
         Raises:
             InputError: the question is empty or the picture cannot be used; the message is the reason alone.
         """
-        token_ids, is_cut = self._read(question)
+        token_ids, is_cut = encode_one(question, self._tokenizer, self._max_tokens, "question")
         with self._busy, torch.no_grad(), arithmetic(self._precision, self._device):
             start = time.perf_counter()
             seen = self._kept.pop(content, None)
@@ -117,19 +117,6 @@ class LiveModel:
             maps = {name: grids[0].float().cpu().numpy() for name, grids in explanation.maps.items()}
             seconds = time.perf_counter() - start
         return Reply(answers, maps, seen.picture, seen.box, seen.size, seconds, looked_before, is_cut)
-
-    def _read(self, question: str) -> tuple[list[int], bool]:
-        """Token ids of a question, and whether it was cut."""
-        question = question.strip()
-        if not question:
-            raise InputError("the question is empty")
-        try:
-            question.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"the question cannot be written in UTF-8: {error.reason}") from error
-        limit = self._max_tokens
-        longer, cut = (encode([question], self._tokenizer, length)[0] for length in (limit + 1, limit))
-        return cut, len(longer) > len(cut)
 
     def _look(self, content: bytes) -> _Seen:
         picture = decode_rgb(content)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vl_absvit.looking.geometry import Box, scaled
 from vl_absvit.looking.overlay import mark_strongest, overlay, resized
-from vl_absvit.looking.sheet import SMALL, Group, Remark, Tile, draw_sheet
+from vl_absvit.looking.sheet import LARGE, SMALL, Group, Remark, Tile, draw_sheet, typeface
 
 RIGHT, WRONG = "#1f7a4d", "#b3372f"
 PANEL_HEIGHT, PANEL_WIDTH, PANEL_COLUMNS = 264, 528, 4
@@ -23,6 +23,8 @@ PRIOR_HEIGHT, PRIOR_WIDTH = 168, 252
 """Largest height and width of a picture under several priors, in pixels."""
 MAX_PRIORS, MAX_MAPS = 32, 16
 """Largest number of priors, and of maps of each. Viewers do not show larger pages."""
+FOUND_SIDE, FOUND_COLUMNS = 240, 2
+"""Longer side of a picture that was found, in pixels, and number of those side by side, each with its mask."""
 DECODED_SIDE, DECODED_COLUMNS = 192, 3
 """Approximate side of a decoded picture, in pixels, and largest number of priors side by side."""
 
@@ -113,6 +115,30 @@ def several_priors(
     return draw_sheet(groups, style=SMALL, note=note)
 
 
+class Found(NamedTuple):
+    """A picture that was found for a text."""
+
+    picture: Image.Image
+    box: Box
+    prior_mask: np.ndarray | None  # (h, w)
+    title: str
+
+
+def contact_sheet(text: str, found: Sequence[Found]) -> Image.Image:
+    """Draw the pictures that were found for a text, the best first, each beside its prior mask.
+
+    Args:
+        found: at least one.
+    """
+    tiles = []
+    for picture, box, mask, title in found:
+        maps = {_fitting(title): None} | ({} if mask is None else {_title_of_mask(mask): mask})
+        tiles.append(_map_tiles(picture, maps, box, (FOUND_SIDE, FOUND_SIDE)))
+    rows = [sum(tiles[start : start + FOUND_COLUMNS], []) for start in range(0, len(tiles), FOUND_COLUMNS)]
+    groups = [[Group(row, "" if number else text)] for number, row in enumerate(rows)]
+    return draw_sheet(groups, least_width=FOUND_SIDE)
+
+
 class DecodedPrior(NamedTuple):
     """The feedback of one prior, as pixels."""
 
@@ -159,6 +185,15 @@ def _map_tiles(
             mark_strongest(drawn, grid, box)
         tiles.append(Tile(drawn, title))
     return tiles
+
+
+def _fitting(title: str) -> str:
+    """A title that is as wide as a picture that was found; names are told apart by their ends."""
+    font, begin, end = typeface(LARGE.title), title[: len(title) // 2], title[len(title) // 2 :]
+    while font.getlength(title) > FOUND_SIDE:
+        begin, end = (begin[:-1], end) if len(begin) > len(end) else (begin, end[1:])
+        title = f"{begin}…{end}"
+    return title
 
 
 def _title_of_mask(mask: np.ndarray) -> str:
