@@ -21,6 +21,7 @@ from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, 
 from vl_absvit.config import DataConfig, FusionConfig, OptimConfig, RunConfig, TaskConfig, TextConfig, VisionConfig
 from vl_absvit.data.class_folders import ImageSample, collate_images
 from vl_absvit.data.collate import collate_vqa
+from vl_absvit.evaluation.accuracy_rules import OFFICIAL
 from vl_absvit.looking.explanation import Explanation, choose_maps, explain
 from vl_absvit.planning.step import bare_task, build_model, make_batch
 from vl_absvit.precision import arithmetic
@@ -205,6 +206,7 @@ def _select_by_questions(task: Any, size: Size) -> None:
     collate = partial(collate_vqa, pad_id=PAD, vocabulary_size=ANSWERS)
     task.select_set, task.vocabulary = _Samples(questions, collate), SimpleNamespace(answers=["yes"] * ANSWERS)
     records = {"question_type": "is", "answer_type": "yes/no", "answers": [{"answer": "yes", "answer_id": 1}]}
+    task._rule = OFFICIAL
     task._annotations = [records | {"question_id": question.question_id} for question in questions]
 
 
