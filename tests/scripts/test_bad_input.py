@@ -23,7 +23,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, write_config
         ({"optim__batch_size": 1000}, "optim.batch_size 1000 is more than the 60 training samples"),
         ({"optim__micro_batch_size": 5}, "optim.batch_size 12 does not divide into 1 processes x 5 samples"),
         ({"data__select_split": "train"}, "data.select_split 'train' is also trained on"),
-        ({"text__model": "nowhere"}, "text.model nowhere: no RoBERTa there"),
+        ({"text__model": "nowhere"}, "text.model nowhere: no text encoder there"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_exit_code_2(finetune, options, message):

@@ -78,11 +78,11 @@ class VisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """The text encoder: a RoBERTa, loaded or from scratch."""
+    """The text encoder: a RoBERTa or BERT, loaded, or a RoBERTa from scratch."""
 
     model: str | None = "roberta-base"
-    """Folder or hub name (``roberta-base``, ``NAME@REVISION``) of a ``RobertaModel`` with its tokenizer; None builds
-    one from scratch with the sizes below."""
+    """Folder or hub name (``roberta-base``, ``NAME@REVISION``) of a RoBERTa, XLM-RoBERTa, CamemBERT or BERT with its
+    tokenizer; None builds a RoBERTa from scratch with the sizes below."""
     tokenizer: str | None = None
     """Folder or hub name of the tokenizer; None means the one beside ``model``, whose vocabulary another one must
     share."""

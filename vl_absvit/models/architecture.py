@@ -6,7 +6,7 @@ In the models, only this file and ``build.py`` know the config's field names.
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import timm
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -19,7 +19,7 @@ from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import HEADS, Classifier
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
-from vl_absvit.models.text_encoder import TextEncoder, longest_text, unfit
+from vl_absvit.models.text_encoder import KINDS, TextEncoder, TextModelConfig, longest_text, unfit
 from vl_absvit.models.trunks.base import TrunkModel
 from vl_absvit.models.trunks.registry import MODELS, find_trunk
 from vl_absvit.models.vl_model import VLAbSViT
@@ -33,7 +33,7 @@ SIZES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "nu
 
 
 def architecture_of(
-    config: VisionLanguageConfig, text: RobertaConfig, head: Mapping[str, Any], sentence: str | None
+    config: VisionLanguageConfig, text: TextModelConfig, head: Mapping[str, Any], sentence: str | None
 ) -> dict[str, Any]:
     """The content of a model's ``config.json``. ``head`` and ``sentence`` are those of ``build_model``."""
     vision = asdict(config.vision) | {"weights": None, "gradient_checkpointing": False}
@@ -61,16 +61,16 @@ def build_from_architecture(architecture: Mapping[str, Any], location: str) -> V
         raise InputError(
             f"{location}: expected a vl_absvit architecture of format {FORMAT}, got {sorted(architecture)[:6]}"
         )
-    vision_config, text_config = VisionConfig(**architecture["vision"]), RobertaConfig.from_dict(architecture["text"])
+    vision_config, of_text = VisionConfig(**architecture["vision"]), _text_config_of(architecture["text"], location)
     fusion = FusionConfig(**architecture["fusion"])
     for part, layers in (
         ("vision", sum(per_stage(vision_config.depth or 0))),
-        ("text", text_config.num_hidden_layers),
+        ("text", of_text.num_hidden_layers),
         ("fusion", fusion.num_layers),
     ):
         check_layers(layers, f"{location}: {part}")
     vision = build_vision(vision_config, num_classes=0)
-    text = TextEncoder(text_config)
+    text = TextEncoder(of_text)
     sentence = architecture["sentence"]
     if sentence is None and vision.uses_prior:
         raise InputError(f"{location}: the vision {vision.variant.label} needs a prior, but 'sentence' is null")
@@ -95,6 +95,14 @@ def check_layers(layers: int, location: str) -> None:
     """Raise ``InputError`` for a number of layers in a foreign ``config.json`` that would take forever to build."""
     if layers > MAX_LAYERS:
         raise InputError(f"{location}: expected at most {MAX_LAYERS:,} layers, got {layers:,}")
+
+
+def _text_config_of(content: Mapping[str, Any], location: str) -> TextModelConfig:
+    kind = content.get("model_type", "roberta")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{location}: expected a text encoder of kind {', '.join(KINDS)}, got {kind!r:.60}")
+    config: TextModelConfig = KINDS[kind].config.from_dict(dict(content))
+    return config
 
 
 def _build_head(head: Mapping[str, Any], width: int, location: str) -> nn.Module:
@@ -191,36 +199,38 @@ def _registered(config: VisionConfig) -> TrunkModel:
     return found
 
 
-def read_roberta_config(name: str) -> RobertaConfig:
-    """The architecture of ``text.model``, a folder or hub name. Raises ``ConfigError`` unless it is a RoBERTa."""
+def read_text_config(name: str) -> TextModelConfig:
+    """The architecture of ``text.model``, a folder or hub name. Raises ``ConfigError`` unless ``KINDS`` has it."""
     try:
-        roberta = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        found = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the library's checks of single fields raise many kinds of errors
-        raise ConfigError(f"text.model {name}: no RoBERTa there: {first_line(error)}") from error
-    if not isinstance(roberta, RobertaConfig):
+        raise ConfigError(f"text.model {name}: no text encoder there: {first_line(error)}") from error
+    if type(found) not in (kind.config for kind in KINDS.values()):
         raise ConfigError(
-            f"text.model {name}: expected a RoBERTa, got {roberta.model_type}; those whose config.json says model_type "
-            "roberta work, such as roberta-base, roberta-large and distilroberta-base"
+            f"text.model {name}: expected a RoBERTa or a BERT, got {found.model_type}; those whose config.json says "
+            f"model_type {', '.join(KINDS)} work, such as roberta-base, distilroberta-base and bert-base-uncased"
         )
-    if type(roberta.pad_token_id) is not int:
+    if type(found.pad_token_id) is not int:
         raise ConfigError(f"text.model {name}: expected a pad_token_id, from which RoBERTa counts positions, got none")
-    check_layers(roberta.num_hidden_layers, f"text.model {name}")
-    return roberta
+    if getattr(found, "is_decoder", False):
+        raise ConfigError(f"text.model {name}: expected an encoder, whose tokens see the whole text, got a decoder")
+    check_layers(found.num_hidden_layers, f"text.model {name}")
+    return cast(TextModelConfig, found)
 
 
-def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> RobertaConfig:
+def text_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> TextModelConfig:
     """The text encoder's architecture: that of ``model``, or one from scratch for the tokenizer.
 
     Raises:
         ConfigError: encoder, tokenizer and ``max_tokens`` do not fit each other.
     """
     if config.model is not None:
-        roberta = read_roberta_config(config.model)
-        if reason := unfit(tokenizer, roberta.to_dict()):
+        of_text = read_text_config(config.model)
+        if reason := unfit(tokenizer, of_text.to_dict()):
             pair = f"text.tokenizer {config.tokenizer or config.model} does not fit text.model {config.model}"
             raise ConfigError(f"{pair}: {reason}")
     else:
-        roberta = RobertaConfig(
+        of_text = RobertaConfig(
             vocab_size=len(tokenizer),
             hidden_size=config.width,
             num_hidden_layers=config.depth,
@@ -237,14 +247,14 @@ def roberta_config(config: TextConfig, tokenizer: PreTrainedTokenizerBase) -> Ro
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-    if len(tokenizer) > roberta.vocab_size:
+    if len(tokenizer) > of_text.vocab_size:
         raise ConfigError(
-            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {roberta.vocab_size}: "
+            f"text.tokenizer has {len(tokenizer)} tokens, the text encoder {of_text.vocab_size}: "
             "they do not belong together"
         )
-    longest = longest_text(roberta)
+    longest = longest_text(of_text)
     if config.max_tokens > longest:
         raise ConfigError(
             f"text.max_tokens {config.max_tokens} is more than the {longest} positions of the text encoder"
         )
-    return roberta
+    return of_text

@@ -12,14 +12,14 @@ from vl_absvit.models.architecture import (
     architecture_of,
     build_from_architecture,
     build_random_classifier,
-    roberta_config,
+    text_config,
 )
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import Entry, load_table
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.start_weights import fit_new_decoders, load_start, load_trunk
-from vl_absvit.models.text_weights import read_roberta
+from vl_absvit.models.text_weights import read_text_weights
 from vl_absvit.models.vl_model import VLAbSViT
 
 log = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ def build_model(
         labels: the head's labels, matched with those of the checkpoint to start from; None if that has none.
         fit: see ``fit_new_decoders``; None leaves new decoders random, whatever the configuration says.
     """
-    roberta = roberta_config(config.text, tokenizer)
+    of_text = text_config(config.text, tokenizer)
     text: dict[str, Tensor] = {}
     entries: list[Entry] = []
     if config.text.model and config.from_checkpoint is None:
         # Weights are read first. So a config.json that does not fit them takes no memory.
-        text, entries = read_roberta(config.text.model)
-    model = build_from_architecture(architecture_of(config, roberta, head, sentence), location="config")
+        text, entries = read_text_weights(config.text.model, of_text.model_type)
+    model = build_from_architecture(architecture_of(config, of_text, head, sentence), location="config")
     model.vision.set_grad_checkpointing(config.vision.gradient_checkpointing)
     if config.from_checkpoint is not None:
         entries = load_start(model, config.from_checkpoint, labels)

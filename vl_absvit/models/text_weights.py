@@ -7,26 +7,28 @@ from pathlib import Path
 
 from safetensors import safe_open
 from torch import Tensor
-from transformers import RobertaModel
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from vl_absvit.errors import InputError, first_line
 from vl_absvit.models.load_report import Entry
+from vl_absvit.models.text_encoder import KINDS
 
 
-def read_roberta(name: str) -> tuple[dict[str, Tensor], list[Entry]]:
-    """Weights of a RoBERTa without pooler and language-model head. Missing ones are errors, not random as elsewhere.
+def read_text_weights(name: str, model_type: str) -> tuple[dict[str, Tensor], list[Entry]]:
+    """Weights of a text encoder without pooler and language-model head. Missing ones are errors, not random.
 
     Args:
         name: folder or hub name.
+        model_type: one of ``KINDS``.
 
     Returns:
-        The state of a ``RobertaModel``, and the entries of the file's tensors.
+        The state of the model, and the entries of the file's tensors.
     """
+    model = KINDS[model_type].model
     try:
         with _quiet_transformers():
-            loaded, report = RobertaModel.from_pretrained(
+            loaded, report = model.from_pretrained(
                 name, add_pooling_layer=False, output_loading_info=True, use_safetensors=True
             )
     except Exception as error:  # the library raises many kinds of errors for a strange config.json
@@ -37,13 +39,13 @@ def read_roberta(name: str) -> tuple[dict[str, Tensor], list[Entry]]:
     state, source = loaded.state_dict(), f"text.model {name}"
     entries = [Entry("loaded", source, f"text.roberta.{key}", value.numel()) for key, value in state.items()]
     sizes = _sizes_in(name)
-    dropped = [key for key in sizes if _roberta_name(key) not in state]
+    dropped = [key for key in sizes if _name_inside(key, model.base_model_prefix) not in state]
     return state, entries + [Entry("dropped", source, key, sizes[key], "no part of the encoder") for key in dropped]
 
 
-def _roberta_name(key: str) -> str:
-    """The name in a ``RobertaModel`` of a key in a file, which may be of a larger model and in an older form."""
-    name = key.removeprefix("roberta.")
+def _name_inside(key: str, prefix: str) -> str:
+    """The name in the encoder of a key in a file, which may be of a larger model and in an older form."""
+    name = key.removeprefix(f"{prefix}.")
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 

@@ -10,8 +10,8 @@ from vl_absvit.config import DataConfig, TextConfig
 from vl_absvit.data.records import check_kind, read_manifest, split_files
 from vl_absvit.data.texts import prepare_tokenizer
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.architecture import read_roberta_config
-from vl_absvit.models.text_encoder import longest_text
+from vl_absvit.models.architecture import read_text_config
+from vl_absvit.models.text_encoder import TextModelConfig, longest_text
 from vl_absvit.tasks.tokenizers import load_tokenizer
 
 PUBLISHED = {"roberta-base": (768, 12, 12), "roberta-large": (1024, 24, 16)}
@@ -36,7 +36,7 @@ class Facts(NamedTuple):
 
     samples: int | None  # of the training splits; None where they are not known
     labels: int | None  # that the head tells apart; None where it tells none
-    text: RobertaConfig | Words | None  # the text encoder, or its words where it starts from scratch
+    text: TextModelConfig | Words | None  # the text encoder, or its words where it starts from scratch
     assumed: tuple[str, ...]  # in words
 
 
@@ -56,7 +56,7 @@ def sum_of_counts(data: DataConfig, kind: str, counted: str, *less: str) -> int:
         raise InputError(f"{root / 'manifest.json'}: the counts of {', '.join(splits)} are not there") from error
 
 
-def text_sizes(text: TextConfig) -> tuple[RobertaConfig | Words, tuple[str, ...]]:
+def text_sizes(text: TextConfig) -> tuple[TextModelConfig | Words, tuple[str, ...]]:
     """The text encoder, or the words of one from scratch, and the assumptions behind them."""
     if text.model is not None:
         found, name = _sizes(text.model, text.max_tokens), text.model
@@ -78,12 +78,12 @@ def _words(name: str) -> Words:
     return Words(len(tokenizer), tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
-def _sizes(name: str, max_tokens: int) -> RobertaConfig:
+def _sizes(name: str, max_tokens: int) -> TextModelConfig:
     """Sizes of a pretrained text encoder."""
-    roberta = read_roberta_config(name) if Path(name).is_dir() else _published_sizes("text.model", name)
-    if max_tokens > (longest := longest_text(roberta)):
+    encoder = read_text_config(name) if Path(name).is_dir() else _published_sizes("text.model", name)
+    if max_tokens > (longest := longest_text(encoder)):
         raise ConfigError(f"text.max_tokens {max_tokens} is more than the {longest} positions of {name}")
-    return roberta
+    return encoder
 
 
 def _published_sizes(key: str, name: str) -> RobertaConfig:

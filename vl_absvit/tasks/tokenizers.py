@@ -9,7 +9,7 @@ from vl_absvit.config import TextConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.hub import TEXTS, find
-from vl_absvit.models.architecture import read_roberta_config
+from vl_absvit.models.architecture import read_text_config
 from vl_absvit.models.text_encoder import unfit
 
 log = logging.getLogger(__name__)
@@ -36,21 +36,21 @@ def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
 
     Raises:
         InputError: there is none.
-        ConfigError: ``text.model`` is no RoBERTa, or was trained with another tokenizer.
+        ConfigError: ``text.model`` is no RoBERTa or BERT, or was trained with another tokenizer.
     """
     name = text.tokenizer or text.model
     assert name is not None, "a config names a text encoder or a tokenizer"
     tokenizer = load_tokenizer(name)
     if text.model is None:
         return tokenizer
-    roberta, pair = read_roberta_config(text.model), f"text.tokenizer {name}"
+    encoder, pair = read_text_config(text.model), f"text.tokenizer {name}"
     own = _own_tokenizer(text.model) if text.tokenizer not in (None, text.model) else tokenizer
     if own is None:
-        spare = roberta.vocab_size - len(tokenizer)
+        spare = encoder.vocab_size - len(tokenizer)
         if not 0 <= spare < MAX_SPARE:
             raise ConfigError(
                 f"{pair} has {len(tokenizer):,} tokens, the text encoder of text.model {text.model} "
-                f"{roberta.vocab_size:,}: they do not belong together"
+                f"{encoder.vocab_size:,}: they do not belong together"
             )
     elif difference := _difference(tokenizer.get_vocab(), own.get_vocab()):
         raise ConfigError(
@@ -58,7 +58,7 @@ def tokenizer_of(text: TextConfig) -> PreTrainedTokenizerBase:
             f"with: {difference}; without text.tokenizer its own is taken"
         )
     token_ids = tokenizer("a")["input_ids"]
-    for name, place, expected in (("<s>", 0, roberta.bos_token_id), ("</s>", -1, roberta.eos_token_id)):
+    for name, place, expected in (("<s>", 0, encoder.bos_token_id), ("</s>", -1, encoder.eos_token_id)):
         if expected is not None and token_ids[place] != expected:
             raise ConfigError(
                 f"{pair} puts token {token_ids[place]} at the {'end' if place else 'beginning'} of a text, where "

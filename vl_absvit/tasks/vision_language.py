@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import RobertaConfig
 
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.collate import PAD_MULTIPLE
 from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import TrainingDataset, WithImageIds
 from vl_absvit.data.streaming import StreamedQuestions
-from vl_absvit.models.architecture import architecture_of, build_from_architecture, image_statistics, roberta_config
+from vl_absvit.models.architecture import architecture_of, build_from_architecture, image_statistics, text_config
 from vl_absvit.models.build import build_model
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.vl_model import VLAbSViT, VLOutput
@@ -26,7 +25,7 @@ from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, freeze_zero_rates, log_left_out_losses
 from vl_absvit.tasks.changed_use import log_changed_use
 from vl_absvit.tasks.decoder_fit import decoder_fit
-from vl_absvit.tasks.facts import Facts, text_sizes
+from vl_absvit.tasks.facts import Facts, Words, text_sizes
 from vl_absvit.tasks.fetching import fetched
 from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
 from vl_absvit.tasks.resuming import check_same_data, history, model_as_saved, without_sources
@@ -180,8 +179,8 @@ class VisionLanguageTask(Task):
     @classmethod
     def random_model(cls, config: Any, facts: Facts) -> VLAbSViT:
         text = facts.text
-        if not isinstance(text, RobertaConfig):
-            text = roberta_config(replace(config.text, model=None, tokenizer="none"), text)
+        if text is None or isinstance(text, Words):
+            text = text_config(replace(config.text, model=None, tokenizer="none"), text)
         architecture = architecture_of(config, text, cls.head(config, facts.labels), cls.sentence(config))
         model = build_from_architecture(architecture, location="config")
         cls.leave_untrained(config, model)

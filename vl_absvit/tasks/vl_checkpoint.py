@@ -23,7 +23,7 @@ from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
 from vl_absvit.models.architecture import build_from_architecture
 from vl_absvit.models.heads import HEADS
-from vl_absvit.models.text_encoder import unfit
+from vl_absvit.models.text_encoder import KINDS, unfit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.tokenizers import load_tokenizer
 
@@ -75,7 +75,7 @@ class VLCheckpoint(NamedTuple):
         sizes = f"{text.hidden_size} wide, {text.num_hidden_layers} layers, {text.num_attention_heads} heads"
         words = f"{len(self.tokenizer):,} tokens, texts of at most {self.preprocessing.max_tokens}"
         return [
-            ("text", f"RoBERTa, {sizes}; {words}"),
+            ("text", f"{KINDS[text.model_type].label}, {sizes}; {words}"),
             ("fusion", "co-attention, {width} wide, {num_layers} layers, {num_heads} heads".format(**fusion)),
         ]
 
