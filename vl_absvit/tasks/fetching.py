@@ -48,7 +48,7 @@ def _fetched_text(text: TextConfig, reads_weights: bool) -> TextConfig:
             model = find(text.model, "text.model", only=only, is_text=True).path
         except InputError as error:
             reason = str(error).removeprefix(f"text.model {text.model}: ")
-            raise ConfigError(f"text.model {text.model}: no RoBERTa there: {reason}") from error
+            raise ConfigError(f"text.model {text.model}: no text encoder there: {reason}") from error
         text = replace(text, model=str(model))
     if text.tokenizer is not None:
         text = replace(text, tokenizer=str(find(text.tokenizer, "tokenizer", only=TEXTS, is_text=True).path))
