@@ -120,6 +120,10 @@ def test_splits_come_from_files_or_a_column_and_shared_pictures_are_said(prepare
     by_column = [row(0, split="train"), row(1, split="train"), row(1, "Why?", split="dev"), row(2, split="dev"), row(3)]
     assert prepare(by_column, "column")["splits"] == by_file["splits"]
     assert prepare(by_column, "column")["refused_rows"] == {"no split, which other rows have": 1}
+    leak = prepare([*by_column[:4], row(0, split="val")], "leak")
+    assert (
+        leak["refused_rows"] == {"a row that repeats one of another split": 1} and leak["splits"] == by_file["splits"]
+    )
     with pytest.raises(InputError, match="--val-share and --test-share divide pictures that have no split"):
         prepare(by_column, "other", val_share=0.1)
     with pytest.raises(ConfigError, match=f"--table: others have a split; expected SPLIT={b}, got {b}"):

@@ -66,7 +66,7 @@ class Columns:
                 if seen.keys().isdisjoint(names):
                     raise InputError(
                         f"{file}: has no column for the {role}, {' or '.join(names)}; it has {', '.join(seen)}; "
-                        f"--columns {role}=COLUMN says which it is"
+                        f"--columns {role}=COLUMN says which it is, --no-header that the first row names none"
                     )
 
     def taken(self) -> dict[str, dict[str, int]]:

@@ -142,9 +142,7 @@ class OwnQuestions(Source):
             key = each.own_id if have_ids else (each.row.file, each.question)
             earlier = first.setdefault(key, each)
             if earlier is not each:
-                is_same = _content(earlier) == _content(each)
-                reason = "a row that repeats an earlier one" if is_same else "a row that contradicts an earlier one"
-                self._refusals.add(each.row.place, Fault(reason, str(earlier.row.place)))
+                self._refusals.add(each.row.place, Fault(_repetition(earlier, each), str(earlier.row.place)))
         return list(first.values())
 
     def _ids(self, asked: Sequence[Asked]) -> list[int]:
@@ -246,8 +244,13 @@ def _asked(row: OwnRow) -> Asked:
     return Asked(row, text_of(row.cells["question"]), answers, own_id, types)
 
 
-def _content(asked: Asked) -> tuple[Any, ...]:
-    return asked.row.file, asked.question, asked.answers, asked.row.split
+def _repetition(earlier: Asked, later: Asked) -> str:
+    """What is wrong with the later of two rows that ask the same."""
+    one, other = ((each.row.file, each.question, each.answers) for each in (earlier, later))
+    if one != other:
+        return "a row that contradicts an earlier one"
+    is_same_split = earlier.row.split == later.row.split
+    return "a row that repeats an earlier one" if is_same_split else "a row that repeats one of another split"
 
 
 def _is_id(text: str) -> bool:
