@@ -168,16 +168,17 @@ def assert_is_what_was_counted(step: Callable[[], None], model: torch.nn.Module,
     assert counted.peak_bytes == pytest.approx(tally.peak, rel=0.03)
 
 
-KINDS = [(task, *both) for task in CONFIGS for both in ((False, "fp32"), (True, "bf16"))]
-FAST = [("vqa", False, "fp32"), ("pretraining", True, "bf16")]
+KINDS = [(task, *rest) for task in CONFIGS for rest in ((False, "fp32", 0), (True, "bf16", 1))]
+FAST = [("vqa", False, "fp32", 0), ("pretraining", True, "bf16", 1)]
 
 
 @pytest.mark.parametrize(
-    ("task", "checkpointing", "precision"),
+    ("task", "checkpointing", "precision", "looks_again_from"),
     [pytest.param(*kind, marks=() if kind in FAST else pytest.mark.slow) for kind in KINDS],
 )
-def test_a_counted_pass_computes_and_holds_what_a_real_one_does(task, checkpointing, precision):
-    run, vision = replace(CONFIGS[task].run, precision=precision), tiny_vision(width=64, image_size=128)
+def test_a_counted_pass_computes_and_holds_what_a_real_one_does(task, checkpointing, precision, looks_again_from):
+    run = replace(CONFIGS[task].run, precision=precision)
+    vision = tiny_vision(width=64, image_size=128, looks_again_from=looks_again_from)
     config = replace(CONFIGS[task], run=run, vision=vision)
     counted = Counter(config, FACTS, "cpu").count(4, 1, precision=precision, checkpointing=checkpointing)
     AcceleratorState._reset_state(reset_partial_state=True)
