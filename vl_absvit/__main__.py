@@ -30,7 +30,7 @@ COMMANDS = {
     },
     "look": {
         "ask": "answer questions about pictures, as lines of JSON",
-        "app": "ask about a picture in the browser, and see where the model looks",
+        "app": "ask about a picture in the browser, see where the model looks, and search",
         "export-attention": "maps for every question or caption of a split, or for texts of one's own",
         "attention-report": "one web page of such an export",
         "compare-vqa-hat": "such an export beside where people looked",

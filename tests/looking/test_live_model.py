@@ -86,7 +86,7 @@ def test_confidences_are_sigmoids_of_the_five_highest_logits_in_order(checkpoint
 
 def test_maps_change_with_the_question_where_they_know_it(live):
     ring, star = live.ask(png(), RING), live.ask(png(), STAR)
-    assert list(ring.maps) == ["prior_mask", "bottom_up", "top_down", "cross"]
+    assert list(ring.maps) == ["prior_mask", "top_down", "bottom_up", "cross"]
     changed = [name for name, grid in ring.maps.items() if not np.array_equal(grid, star.maps[name])]
     assert changed == ["prior_mask", "top_down", "cross"]
 

@@ -20,9 +20,13 @@ from PIL import Image
 from tests.browser import chromium_page
 from tests.lively_vqa import lively_task
 from tests.reverse_proxy import served_below
-from tests.run_script import ROOT
-from vl_absvit.commands.app import find_host, free_port
+from tests.run_script import ROOT, run_script
+from tests.tiny_vqa import tiny_retrieval_config
+from vl_absvit.commands.app import find_host, free_port, make_page, open_index
 from vl_absvit.errors import ConfigError
+from vl_absvit.looking.live_model import LiveModel
+from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.vqa import load_checkpoint
 
 SCRIPT, PROXY = "scripts/app.py", "9"
 HOSTILE = "</p><img src=x onerror='hacked = 1'><script>hacked = 2</script> ${hacked = 3} {{value}}"
@@ -178,7 +182,7 @@ def test_two_questions_have_answers_and_maps_of_their_own_from_one_first_look(pa
     assert len(answers) == len(others) == 5 and answers != others
     titles = page.locator(".frame img + img").evaluate_all("all => all.map(each => each.alt)")
     changed = [title for title, one, other in zip(titles, maps, other_maps, strict=True) if one != other]
-    assert titles == ["prior mask", "bottom-up", "top-down", "cross-attention"]
+    assert titles == ["prior mask", "top-down", "bottom-up", "cross-attention"]
     assert set(changed) >= {"prior mask", "cross-attention"} and "bottom-up" not in changed
     assert "within the dashed lines" in page.locator("#maps").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -331,3 +335,40 @@ def test_an_ipv6_address_has_brackets_where_it_is_part_of_a_url():
 def test_an_address_that_other_machines_reach_is_told_from_one_that_they_do_not(name, url, is_loopback):
     host = find_host(name)
     assert (host.in_url, host.is_loopback) == (url, is_loopback)
+
+
+@pytest.fixture
+def tabs(world, checkpoint, pictures, tmp_path):
+    """The functions behind a page with an index, by name, and the page's parts by their ids."""
+    gr = pytest.importorskip("gradio")
+    RetrievalTask(tiny_retrieval_config(world, tmp_path / "run")).save(tmp_path)
+    for number in range(3):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.radial_gradient("L").resize((60, 40 + number)).convert("RGB").save(tmp_path / f"photos/<b>{number}.png")
+    words = ["--images", tmp_path / "photos", "--output", tmp_path / "idx", "--num-workers", 0]
+    assert run_script("vl-absvit", "index", "--checkpoint", tmp_path, *words) == 0
+    live = LiveModel(load_checkpoint(checkpoint), torch.device("cpu"))
+    page = make_page(gr, live, open_index(tmp_path / "idx", torch.device("cpu")), [], "about")
+    parts = {block.elem_id: block for block in page.blocks.values() if getattr(block, "elem_id", None)}
+    return {function.fn.__name__: function.fn for function in page.fns.values() if function.fn}, parts
+
+
+def test_the_strength_of_the_feedback_turns_the_second_look_and_nothing_before_it(tabs, pictures):
+    functions, parts = tabs
+    assert parts["alpha"].value == 10 and parts["alpha"].maximum == 20
+    picture = {"path": str(pictures / "wide.jpg")}
+    maps = [
+        re.findall(r'<img src="(data:[^"]*)" alt="([^"]+)">', functions["ask"](picture, "Ring?", alpha)[2])
+        for alpha in (10, 0, 10)
+    ]
+    assert [title for _, title in maps[0]] == ["prior mask", "top-down", "bottom-up", "cross-attention"]
+    changed = [title for (one, title), (other, _) in zip(maps[0], maps[1], strict=True) if one != other]
+    assert changed[0] == "top-down" and "bottom-up" not in changed and maps[2] == maps[0]
+
+
+def test_a_search_shows_pictures_under_prior_masks_and_hostile_names_stay_text(tabs):
+    functions, parts = tabs
+    problem, found = functions["search"]("a red ring", 2)
+    assert problem == "" and found.count("<figure>") == 3 and found.count("matches by") == 2
+    assert found.count('alt="prior mask"') == 3 and "&lt;b&gt;0.png" in found and "<b>0.png" not in found
+    assert "the text is empty" in functions["search"](" ", 0)[0] and parts["judged"].maximum == 64

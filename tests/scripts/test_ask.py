@@ -129,7 +129,7 @@ def test_maps_are_written_when_they_are_asked_for_and_can_be_read_as_an_export(a
     entries = read_index(pictures / "maps", "question")
     assert [entry["npz"] for entry in entries] == ["1.npz", "2.npz"] and said[1]["png"] == "maps/2.png"
     exported = read_exported(pictures / "maps", entries[1])
-    assert list(exported.maps) == ["prior_mask", "bottom_up", "top_down", "cross"]
+    assert list(exported.maps) == ["prior_mask", "top_down", "bottom_up", "cross"]
     assert exported.image_size == (160, 80) and exported.box == (40, 0, 120, 80) and exported.question == STAR
     assert Image.open("maps/2.png").width > 300
     assert ask(*words, "--maps", "maps")[2] == ["error: maps: is not empty; choose another --maps"]

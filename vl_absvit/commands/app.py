@@ -1,6 +1,7 @@
-"""Ask a VQA model about a picture in the browser, and see where it looks.
+"""Ask a VQA model about a picture in the browser, see where it looks, and search the pictures of an index.
 
 vl-absvit app --checkpoint runs/vqa/checkpoints/best --examples a.jpg b.jpg
+vl-absvit app --checkpoint runs/vqa/checkpoints/best --index photos.index
 
 Needs pip install -e '.[app]'. The page is served to this machine alone, unless --host names another of its addresses,
 and asks nothing of any other; pictures that are uploaded are removed when it ends. From elsewhere it is safest reached
@@ -30,9 +31,11 @@ from vl_absvit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     import gradio
     import numpy as np
+    import torch
     from PIL import Image
 
     from vl_absvit.looking.live_model import LiveModel, Reply
+    from vl_absvit.search.query import Hit, Searcher
 
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 7860, 100
 INSTALL = "pip install -e '.[app]'"
@@ -51,6 +54,8 @@ LEGEND = (
     '<p class="note">weak <i class="scale"></i> strong, from the smallest to the largest value of each map; where it '
     "is strong, the picture keeps its own colours.</p>"
 )
+FOUND, MOST_JUDGED = 12, 64
+"""Pictures that a search shows, and most that the whole model judges."""
 SHOWN_BY_BROWSERS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 """Pictures that browsers show as they are; of others they get a PNG, which has the same pixels."""
 SHOW_ANSWERS = "() => { document.getElementById('answers').scrollIntoView({ block: 'nearest', behavior: 'smooth' }); }"
@@ -80,11 +85,13 @@ def main() -> None:
         from vl_absvit.looking.live_model import LiveModel
         from vl_absvit.tasks.vqa import load_checkpoint
 
+        searcher = None if arguments.index is None else open_index(arguments.index, device)
         found = find(arguments.checkpoint, "--checkpoint")
         checkpoint = load_checkpoint(found.path)
         size, answers = checkpoint.preprocessing.image_size, len(checkpoint.vocabulary)
         about = f"{found.name}: {size} x {size} pixels, {answers:,} answers, {arguments.precision} on {device}"
-        page = make_page(gr, LiveModel(checkpoint, device, arguments.precision), arguments.examples, about)
+        live = LiveModel(checkpoint, device, arguments.precision)
+        page = make_page(gr, live, searcher, arguments.examples, about)
         page.launch(
             server_name=host.in_url, server_port=port, root_path=arguments.root_path,
             share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
@@ -112,6 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
     )
+    parser.add_argument("--index", type=Path, metavar="IDX", help="what vl-absvit index wrote, to search in")
     parser.add_argument("--examples", nargs="+", default=[], metavar="FILE", help="pictures to pick from")
     add_device_option(parser)
     parser.add_argument(
@@ -134,6 +142,19 @@ def parse_arguments() -> argparse.Namespace:
     if not 0 <= arguments.port < 2**16:
         parser.error(f"--port must be from 0 to {2**16 - 1:,}, got {arguments.port}")
     return arguments
+
+
+def open_index(folder: Path, device: "torch.device") -> "Searcher":
+    """An index and the model that made it."""
+    from vl_absvit.hub import find
+    from vl_absvit.search.index_folder import check_checkpoint, read_index
+    from vl_absvit.search.query import Searcher
+    from vl_absvit.tasks.vl_checkpoint import load_parts
+
+    index = read_index(folder)
+    checkpoint = find(index.checkpoint, "--index").path
+    check_checkpoint(index, checkpoint)
+    return Searcher(index, load_parts(checkpoint), device)
 
 
 def import_gradio(folder: str, host: Host) -> ModuleType:
@@ -204,8 +225,25 @@ def wait_for_the_end() -> None:
         return
 
 
-def make_page(gr: ModuleType, live: "LiveModel", examples: Sequence[str], about: str) -> "gradio.Blocks":
-    """The page, and what happens when a picture or a question comes.
+def make_page(
+    gr: ModuleType, live: "LiveModel", searcher: "Searcher | None", examples: Sequence[str], about: str
+) -> "gradio.Blocks":
+    """The page: a tab to ask, and one to search if there is an index."""
+    with gr.Blocks(title="Ask about a picture", analytics_enabled=False) as page:
+        gr.HTML(f"<h1>Ask about a picture</h1><p>{html.escape(about)}</p>", elem_id="head")
+        if searcher is None:
+            make_ask_tab(gr, live, examples)
+        else:
+            with gr.Tabs():
+                with gr.Tab("Ask"):
+                    make_ask_tab(gr, live, examples)
+                with gr.Tab("Search"):
+                    make_search_tab(gr, searcher)
+    return page
+
+
+def make_ask_tab(gr: ModuleType, live: "LiveModel", examples: Sequence[str]) -> None:
+    """What is asked and answered, and what happens when a picture or a question comes.
 
     Pictures come as Gradio received them: what a file means is decided by ``decode_rgb`` alone.
     """
@@ -223,47 +261,82 @@ def make_page(gr: ModuleType, live: "LiveModel", examples: Sequence[str], about:
             return None, message(f"{file.get('orig_name') or 'The file'}: {error}"), *no_answers
         return gr.skip() if path.suffix.lower() in SHOWN_BY_BROWSERS else picture, "", *no_answers
 
-    def ask(file: dict[str, Any] | None, question: str) -> tuple:
+    def ask(file: dict[str, Any] | None, question: str, alpha: float | None = None) -> tuple:
         if file is None:
             return message("There is no picture to ask about yet."), gr.skip(), gr.skip(), gr.skip()
         try:
-            reply = live.ask(Path(file["path"]).read_bytes(), question)
+            reply = live.ask(Path(file["path"]).read_bytes(), question, alpha)
         except InputError as error:
             return message(f"No answer: {error}."), gr.skip(), gr.skip(), gr.skip()
         return "", show_answers(question, reply), show_maps(reply), gr.Column(visible=True)
 
-    with gr.Blocks(title="Ask about a picture", analytics_enabled=False) as page:
-        gr.HTML(f"<h1>Ask about a picture</h1><p>{html.escape(about)}</p>", elem_id="head")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            picture = gr.Image(
+                label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], buttons=[],
+                elem_id="picture",
+            )  # fmt: skip
+            if examples:
+                gr.Examples([[example] for example in examples], picture, examples_per_page=len(examples))
+        with gr.Column(min_width=320):
+            question = gr.Textbox(label="Question", placeholder="What do you want to know?", elem_id="question")
+            button = gr.Button("Ask", variant="primary", elem_id="ask")
+            problem = gr.HTML(elem_id="message")
+            answers = gr.HTML(elem_id="answers")
+    with gr.Column(visible=False, elem_id="result") as result:
         with gr.Row():
             with gr.Column(min_width=320):
-                picture = gr.Image(
-                    label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], buttons=[],
-                    elem_id="picture",
-                )  # fmt: skip
-                if examples:
-                    gr.Examples([[example] for example in examples], picture, examples_per_page=len(examples))
+                gr.HTML(LEGEND)
             with gr.Column(min_width=320):
-                question = gr.Textbox(label="Question", placeholder="What do you want to know?", elem_id="question")
-                button = gr.Button("Ask", variant="primary", elem_id="ask")
-                problem = gr.HTML(elem_id="message")
-                answers = gr.HTML(elem_id="answers")
-        with gr.Column(visible=False, elem_id="result") as result:
-            with gr.Row():
-                with gr.Column(min_width=320):
-                    gr.HTML(LEGEND)
-                with gr.Column(min_width=320):
-                    strength = gr.Slider(0, 1, 0.8, step=0.01, label="Strength", elem_id="strength", buttons=[])
-            maps = gr.HTML(elem_id="maps")
-        strength.change(None, strength, js=SET_STRENGTH)
-        # One at a time and in order: a change of the picture, which removes answers, never comes after the next answer.
-        event = {"preprocess": False, "concurrency_id": "model", "api_visibility": "private"}
-        picture.change(open_picture, picture, [picture, problem, answers, result], show_progress="hidden", **event)
-        asked = gr.on(
-            [button.click, question.submit], ask, [picture, question], [problem, answers, maps, result],
-            show_progress_on=answers, **event,
-        )  # fmt: skip
-        asked.then(None, js=SHOW_ANSWERS)
-    return page
+                make_strength(gr, "strength")
+                trained = live.alpha
+                alpha = None if trained is None else gr.Slider(
+                    0, 2 * trained, trained, step=trained / 20, label=f"alpha, of the feedback (trained: {trained:g})",
+                    elem_id="alpha", buttons=[],
+                )  # fmt: skip
+        maps = gr.HTML(elem_id="maps")
+    # One at a time and in order: a change of the picture, which removes answers, never comes after the next answer.
+    event = {"preprocess": False, "concurrency_id": "model", "api_visibility": "private"}
+    picture.change(open_picture, picture, [picture, problem, answers, result], show_progress="hidden", **event)
+    given, shown = [picture, question, *([] if alpha is None else [alpha])], [problem, answers, maps, result]
+    asked = gr.on([button.click, question.submit], ask, given, shown, show_progress_on=answers, **event)
+    asked.then(None, js=SHOW_ANSWERS)
+    if alpha is not None:
+        alpha.release(ask, given, shown, show_progress_on=answers, **event)
+
+
+def make_search_tab(gr: ModuleType, searcher: "Searcher") -> None:
+    """A sentence, and the pictures that are found for it."""
+
+    def search(text: str, judged: float) -> tuple:
+        try:
+            hits = searcher.search(text, FOUND, int(judged), open_pictures=True)
+        except InputError as error:
+            return message(f"Nothing found: {error}."), gr.skip()
+        return "", show_hits(hits)
+
+    with gr.Row():
+        with gr.Column(min_width=320):
+            text = gr.Textbox(label="Text", placeholder="What do you want to find?", elem_id="text")
+            button = gr.Button("Search", variant="primary", elem_id="search")
+        with gr.Column(min_width=320):
+            make_strength(gr, "mask_strength")
+            judged = gr.Slider(
+                0, MOST_JUDGED if searcher.judges_pairs else 0, 0, step=4, label="Judged by the whole model",
+                elem_id="judged", buttons=[], visible=searcher.judges_pairs,
+            )  # fmt: skip
+    problem = gr.HTML(elem_id="search_message")
+    hits = gr.HTML(elem_id="hits")
+    gr.on(
+        [button.click, text.submit], search, [text, judged], [problem, hits], show_progress_on=hits, preprocess=False,
+        concurrency_id="model", api_visibility="private",
+    )  # fmt: skip
+
+
+def make_strength(gr: ModuleType, name: str) -> None:
+    """A slider of how strongly maps lie over pictures; the browser follows it by itself."""
+    strength = gr.Slider(0, 1, 0.8, step=0.01, label="Strength", elem_id=name, buttons=[])
+    strength.change(None, strength, js=SET_STRENGTH)
 
 
 def message(text: str) -> str:
@@ -305,6 +378,29 @@ def show_maps(reply: "Reply") -> str:
         )
     note = '<p class="note">The model sees what is within the dashed lines.</p>' if seen else ""
     return f'<div class="tiles">{"".join(tiles)}</div>{note}'
+
+
+def show_hits(hits: "Sequence[Hit]") -> str:
+    """The pictures that were found, under the prior masks of the text."""
+    from vl_absvit.looking.overlay import overlay
+
+    tiles = []
+    for rank, hit in enumerate(hits, start=1):
+        judged, frame = hit.judged, ""
+        if judged is not None:
+            frame = f'<img src="{data_uri(judged.picture)}" alt="">'
+            if judged.prior_mask is not None:
+                mask = overlay(judged.picture, judged.prior_mask, judged.box, strength=1)
+                frame += f'<img src="{data_uri(mask)}" alt="prior mask">'
+            width, height = judged.picture.size
+            frame = f'<div class="frame" style="--aspect: {width / height}">{frame}</div>'
+        match = "" if hit.prediction is None else f", matches by {100 * hit.prediction.match:.0f} %"
+        error = "" if hit.error is None else f"<p>{html.escape(hit.error)}</p>"
+        tiles.append(
+            f"<figure>{frame}<figcaption><b>{rank}</b> <span>{html.escape(hit.image.name)}</span>"
+            f"<p>similarity {hit.similarity:.3f}{match}</p>{error}</figcaption></figure>"
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def span(grid: "np.ndarray") -> str:

@@ -37,9 +37,9 @@ def main() -> None:
     folder = find(arguments.checkpoint or index.checkpoint, "--checkpoint").path
     check_checkpoint(index, folder)
     checkpoint = load_parts(folder)
-    if arguments.rerank and checkpoint.model.architecture["head"]["kind"] != "matching":
-        raise InputError(f"--rerank: expected the index of a retrieval model, which judges pairs; {folder} is none")
     searcher = Searcher(index, checkpoint, device, arguments.exact)
+    if arguments.rerank and not searcher.judges_pairs:
+        raise InputError(f"--rerank: expected the index of a retrieval model, which judges pairs; {folder} is none")
     failed = 0
     for text in arguments.text:
         hits = searcher.search(text, arguments.top, arguments.rerank, open_pictures=arguments.sheet is not None)

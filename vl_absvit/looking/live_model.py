@@ -4,6 +4,7 @@ Shapes: h x w patches.
 """
 
 import time
+from contextlib import nullcontext
 from threading import Lock
 from typing import NamedTuple
 
@@ -22,11 +23,12 @@ from vl_absvit.looking.explanation import MapChoice, choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
 from vl_absvit.looking.overlay import overlay, resized
 from vl_absvit.looking.predictions import AnswerPrediction
+from vl_absvit.looking.strength import is_steerable, strength, trained_strength
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint
 
-SHOWN = ("prior_mask", "bottom_up", "top_down", "cross")
+SHOWN = ("prior_mask", "top_down", "bottom_up", "cross")
 """Maps of an answer; a plain ViT has no prior mask and no top-down map."""
 TOP = 5
 """Answers shown, at most."""
@@ -93,10 +95,19 @@ class LiveModel:
         self._kept: dict[bytes, _Seen] = {}  # by the file's content, the last one asked about at the end
         self._busy = Lock()
 
-    def ask(self, content: bytes, question: str) -> Reply:
+    @property
+    def alpha(self) -> float | None:
+        """The trained strength of the top-down signal; None for an encoder that no prior steers with a strength."""
+        vision = self._model.vision
+        return trained_strength(vision) if is_steerable(vision.variant) else None
+
+    def ask(self, content: bytes, question: str, alpha: float | None = None) -> Reply:
         """Answer a question about the picture in ``content``, as in evaluation; white space around it does not count.
 
         The first look knows no question: it is computed with the first one about a picture, and kept.
+
+        Args:
+            alpha: strength of the top-down signal; None is the trained one.
 
         Raises:
             InputError: the question is empty or the picture cannot be used; the message is the reason alone.
@@ -112,7 +123,9 @@ class LiveModel:
                 del self._kept[next(iter(self._kept))]
             sample = VQASample(0, 0, seen.image, token_ids, [], [])
             batch = collate_vqa([sample], pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
-            explanation = explain(self._model, send_to_device(batch, self._device), self._choice, seen.first)
+            steered = nullcontext() if alpha is None else strength(self._model.vision, alpha)
+            with steered:
+                explanation = explain(self._model, send_to_device(batch, self._device), self._choice, seen.first)
             answers = self._best(explanation.logits[0].float().cpu())
             maps = {name: grids[0].float().cpu().numpy() for name, grids in explanation.maps.items()}
             seconds = time.perf_counter() - start

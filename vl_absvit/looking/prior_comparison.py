@@ -4,9 +4,7 @@ Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR
 Shapes: P priors, I images, B rows (one prior about one image each), N image tokens, D vision width, h x w patches.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,11 +16,12 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
+from vl_absvit.looking.strength import is_steerable, strength
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import cosines, prior_similarity
 from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts, priors_of
-from vl_absvit.variants import VARIANTS, Variant
+from vl_absvit.variants import VARIANTS
 
 TEMPERATURE = 0.07
 """Divides the cosines of texts before their softmax, as in the prior loss."""
@@ -100,28 +99,12 @@ def load_steerable(folder: str | Path) -> VLCheckpoint | ClassifierCheckpoint:
     is_classifier = "classes" in read_json(Path(folder) / "config.json", dict)
     checkpoint = load_classifier(folder) if is_classifier else load_parts(folder)
     variant = checkpoint.model.vision.variant
-    if not _is_steerable(variant):
-        known = " or ".join(other.label for other in VARIANTS.values() if _is_steerable(other))
+    if not is_steerable(variant):
+        known = " or ".join(other.label for other in VARIANTS.values() if is_steerable(other))
         raise InputError(
             f"checkpoint {folder}: expected {known}, whose second look a prior steers, got {variant.label}"
         )
     return checkpoint
-
-
-def _is_steerable(variant: Variant) -> bool:
-    """Whether a prior steers the second look with a strength: the strength is that of the feedback."""
-    return variant.uses_prior and variant.feeds_back
-
-
-@contextmanager
-def strength(vision: VisualEncoder, alpha: float) -> Iterator[None]:
-    """Inside, the top-down signal has the strength ``alpha``; all else stays as it was trained."""
-    trained = vision.modulate
-    vision.modulate = partial(trained, gain=alpha)
-    try:
-        yield
-    finally:
-        vision.modulate = trained
 
 
 class View(NamedTuple):

@@ -55,6 +55,11 @@ class Searcher:
         checkpoint.model.to(device).vision.fold()
         prepare_tokenizer(checkpoint.tokenizer)
 
+    @property
+    def judges_pairs(self) -> bool:
+        """Whether the model judges how well a text and a picture match."""
+        return bool(self._checkpoint.model.architecture["head"]["kind"] == "matching")
+
     @torch.no_grad()
     def search(self, text: str, top: int, rerank: int = 0, open_pictures: bool = False) -> list[Hit]:
         """The ``top`` pictures for a text, the best first.
