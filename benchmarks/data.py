@@ -1,11 +1,12 @@
 """How fast images are decoded, transformed and loaded, per core, and how many loader processes a GPU needs.
 
 Training's transforms take turns with METER's, written down plainly, and with timm's RandAugment as this project used it
-before: interpolated over the whole picture. Equal pictures get equal random numbers.
+before: interpolated over the whole picture. In a round equal pictures get equal random numbers, others in the next.
 
 JPEG files of COCO's and Flickr30K's sizes are made up and written to a temporary folder. PyTorch is held to one thread,
-as in a loader process. Reading files that the system has just written does not wait for a disk. Texts are questions as
-long as VQAv2's, in batches of a tokenizer of RoBERTa's kind.
+as in a loader process. What one core does is timed by the process's own seconds, so that other programs matter little;
+whole loaders by the wall's. Reading files that the system has just written does not wait for a disk. Texts are
+questions as long as VQAv2's, in batches of a tokenizer of RoBERTa's kind.
 """
 
 import io
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ Way = Callable[[bytes], Tensor]
 OTHERS = (METER, METER_RGB, INTERPOLATED)  # what training's transforms are compared with
 IMAGES_PER_BATCH = 16
 TEXTS = 2048
+TOO_MANY = 10**9  # images to be kept in memory
 FETCHED_AHEAD = 2  # batches per loader process, PyTorch's default
 
 
@@ -107,9 +110,9 @@ def measure(
         METER_RGB: meter_pictures(image_size, mean, std, alpha=False),
         INTERPOLATED: interpolated(image_size, mean, std),
     }
-    sides = [partial(take_steps, size, files, ways, image_size) for size, files in contents.items()]
+    sides = [partial(take_steps, size, files, ways, image_size, count()) for size, files in contents.items()]
     sides.append(text_side(made_up_questions(TEXTS)))
-    seconds = take_turns(sides, torch.device("cpu"), repeats, advance).seconds
+    seconds = take_turns(sides, torch.device("cpu"), repeats, advance, time.process_time).seconds
     core = {name: per_core(seconds, images, name) for name in ways}
     return {
         "sizes": {
@@ -164,8 +167,11 @@ def faster(seconds: Sequence[float], others: Sequence[float]) -> Spread:
     return spread([other / own for own, other in zip(seconds, others, strict=True)])
 
 
-def take_steps(size: Size, files: Sequence[bytes], ways: Mapping[str, Way], image_size: int, stage: Stage) -> None:
+def take_steps(
+    size: Size, files: Sequence[bytes], ways: Mapping[str, Way], image_size: int, rounds: Iterator[int], stage: Stage
+) -> None:
     """Either decoding, and every way from file to tensor, on all pictures of one size, each a stage."""
+    number = next(rounds)
     with stage((size, DECODING)):
         for content in files:
             decode_rgb(content)
@@ -175,7 +181,7 @@ def take_steps(size: Size, files: Sequence[bytes], ways: Mapping[str, Way], imag
     for name, way in ways.items():
         with stage((size, name)):
             for row, content in enumerate(files):
-                with seeded(row):
+                with seeded(number, row):
                     way(content)
 
 
@@ -226,7 +232,7 @@ def compare_texts(seconds: Mapping[str, Sequence[float]], images_per_second: flo
 def load(folder: Path, transform: ImageTransform, workers: int, repeats: int, advance: Callable[[], object]) -> Spread:
     """Images per second that arrive from a loader with so many processes, once it has started."""
     table = ImageTable(folder)
-    images = GalleryImages(ImageLoader(table, transform, len(table.available)), table.available)
+    images = GalleryImages(ImageLoader(table, transform, TOO_MANY), table.available)
     rows = np.random.default_rng(0).permutation(len(images)).tolist()  # both sizes in every batch
     batches = [rows[start : start + IMAGES_PER_BATCH] for start in range(0, len(rows), IMAGES_PER_BATCH)]
     # Further ones are on their way at the end, too: what was fetched ahead would otherwise seem to arrive at once.

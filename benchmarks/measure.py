@@ -47,10 +47,10 @@ class Measurements(NamedTuple):
 
 
 class Stopwatch:
-    """Wall-clock seconds of stages; on CUDA it waits for the device on both ends, and sees its memory."""
+    """Seconds of stages by a clock; on CUDA it waits for the device on both ends, and sees its memory."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._is_cuda = device.type == "cuda"
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._is_cuda, self._clock = device.type == "cuda", clock
         self.seconds: dict[Hashable, list[float]] = defaultdict(list)
         self.peak_bytes: dict[Hashable, int] = defaultdict(int)
 
@@ -60,12 +60,12 @@ class Stopwatch:
         if self._is_cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        start = time.perf_counter()
+        start = self._clock()
         yield
         if self._is_cuda:
             torch.cuda.synchronize()
             self.peak_bytes[name] = max(self.peak_bytes[name], torch.cuda.max_memory_allocated())
-        self.seconds[name].append(time.perf_counter() - start)
+        self.seconds[name].append(self._clock() - start)
 
 
 class Turns(NamedTuple):
@@ -92,7 +92,11 @@ class FlopCounter:
 
 
 def take_turns(
-    sides: Sequence[Callable[[Stage], object]], device: torch.device, repeats: int, advance: Callable[[], object]
+    sides: Sequence[Callable[[Stage], object]],
+    device: torch.device,
+    repeats: int,
+    advance: Callable[[], object],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Measurements:
     """Run all sides one after the other, again and again, so that whatever else the machine does meets all of them.
 
@@ -100,8 +104,9 @@ def take_turns(
         sides: each runs its stages; the first round counts operations and memory, and warms up.
         repeats: timed rounds.
         advance: called after every round, the first included.
+        clock: in seconds; the wall's, unless told.
     """
-    operations, memory, watch = FlopCounter(), MemoryCounter(), Stopwatch(device)
+    operations, memory, watch = FlopCounter(), MemoryCounter(), Stopwatch(device, clock)
 
     @contextmanager
     def count(name: Hashable) -> Iterator[None]:
