@@ -24,6 +24,7 @@ HELP = {
     "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "preparation": "preparing a data set of questions from its downloads, beside another checkout",
+    "start": "from the start of a program to its first word about one picture, beside another checkout",
     "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
 }
 PRECISIONS = ("fp32", "bf16")
@@ -67,6 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add_scaling_options(command["scaling"])
     add_data_options(command["data"])
     add_preparation_options(command["preparation"])
+    add_start_options(command["start"])
     for parser_of_one in command.values():
         parser_of_one.add_argument("--output", type=Path, metavar="FILE", help="everything that was measured, as JSON")
     arguments, unknown = parser.parse_known_args()
@@ -129,6 +131,16 @@ def add_preparation_options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--images", 4000, "I", "there are, with five questions each")
     parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout, to take turns with")
     add_number(parser, "--repeats", 4, "N", "rounds")
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """What the benchmark of a program's start can be asked."""
+    parser.add_argument(
+        "--questions", type=positive, nargs="+", default=[1, 20], metavar="Q", help="in one run, each in turn (1 20)"
+    )
+    parser.add_argument("--size", choices=("tiny", "small", "base"), default="base", help="of the model (base)")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="another checkout, to take turns with")
+    add_number(parser, "--repeats", 5, "N", "rounds")
 
 
 def add_number(parser: argparse.ArgumentParser, name: str, default: int, metavar: str, text: str) -> None:

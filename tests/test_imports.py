@@ -16,7 +16,8 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "losses": {"precision"},
     "main_process": {"distributed"},
     "hub": set(),
-    "cli": {"config"},
+    "late_imports": set(),
+    "cli": {"config", "late_imports"},
     "models": {"variants", "hub", "precision", "token_grid"},
     "data": {"config"},
     "prepare": {"cli", "data"},  # long stages show their progress

@@ -29,6 +29,7 @@ from rich.progress import (
 from vl_absvit.config import RENAMED, Precision, TaskConfig
 from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.late_imports import import_late
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
     ``InputError`` and ``OSError`` become one line on stderr; any other exception is ours and keeps its traceback.
     """
+    import_late()
     try:
         main()
     except ConfigError as error:
@@ -94,6 +96,11 @@ def _is_one_of_several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that a launcher started; known before torch is there."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _message(reason: object) -> str:
     """One line, whatever a file's names and texts hold: what a terminal would obey is written as an escape.
 
@@ -136,6 +143,13 @@ def add_block_option(parser: argparse.ArgumentParser, text: str) -> None:
     """``--block``, for a program that maps tokens."""
     default = "the third from the end, or the first that looks again if it comes later"
     parser.add_argument("--block", type=int, help=f"{text} (default: {default})")
+
+
+def add_task_option(parser: argparse.ArgumentParser) -> None:
+    """``--task``, for a program that takes a config of any task; ``tasks.registry.choose_task`` knows them all."""
+    parser.add_argument(
+        "--task", metavar="KIND", help="what the config is for, such as vqa (default: what its keys say)"
+    )
 
 
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
@@ -421,9 +435,8 @@ def progress() -> Progress:
     Use as ``with progress() as bar: for item in bar.track(items, description="reading"): ...``. It is silent in every
     process but the first; where stderr is no terminal it prints a plain line every ten seconds and at the end.
     """
-    is_main = os.environ.get("RANK", "0") == "0"
-    if not is_main or not sys.stderr.isatty():
-        return _Lines(silent=not is_main)
+    if not is_first_process() or not sys.stderr.isatty():
+        return _Lines(silent=not is_first_process())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -7,7 +7,14 @@ import signal
 import pytest
 import torch
 
-from vl_absvit.data.loaders import evaluation_loader, global_batches, rank_slice, samples_per_pass, training_loader
+from vl_absvit.data.loaders import (
+    batch_loader,
+    evaluation_loader,
+    global_batches,
+    rank_slice,
+    samples_per_pass,
+    training_loader,
+)
 from vl_absvit.errors import ConfigError
 
 
@@ -107,6 +114,12 @@ def test_a_loader_of_several_epochs_gives_one_after_the_other(workers):
     expected = [(epoch, batch) for epoch in (1, 2, 3) for batch in epoch_of(Numbers(50), micro=6, epoch=epoch)][4:]
     assert [([each[1] for each in batch], batch[0][0]) for batch in batches] == [(b, epoch) for epoch, b in expected]
     assert len({each[2] for batch in batches for each in batch}) == max(workers, 1), "processes live through epochs"
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(0, 0), (1, 0), (2, 2), (3, 3), (9, 3)])
+def test_no_loader_process_is_started_for_nothing(batches, expected):
+    loader = batch_loader(Numbers(9), [[row] for row in range(batches)], num_workers=3)
+    assert loader.num_workers == expected
 
 
 @pytest.fixture

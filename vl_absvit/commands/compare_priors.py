@@ -12,41 +12,33 @@ steer the second look. The run's vision.top_down must be absvit or absvit_qkv. N
 "boxes": [[x0, y0, x1, y1], [x0, y0, x1, y1]]}, ...]. DIR gets scores.json; "definitions" in it say what is counted.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
-from torch import Tensor
 
 from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, progress, run_main
 from vl_absvit.data.json_files import make_room, read_json, write_json
-from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.evaluation.controllability import DEFINITIONS, Control, control, strongest_cell
-from vl_absvit.hub import find
-from vl_absvit.looking.explanation import usual_block
-from vl_absvit.looking.geometry import Box, cell_centres, seen_box
-from vl_absvit.looking.maps import check_block
-from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS, several_priors
-from vl_absvit.looking.prior_comparison import (
-    Priors,
-    View,
-    class_priors,
-    load_steerable,
-    sweep,
-    sweep_pairs,
-    text_priors,
-)
-from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import Tensor
+
+    from vl_absvit.evaluation.controllability import Control
+    from vl_absvit.looking.geometry import Box
+    from vl_absvit.looking.prior_comparison import (
+        Priors,
+        View,
+    )
 
 TEMPLATE = "a {}"
 ALPHAS = (0.0, 1.0, 3.0, 10.0, 30.0)
@@ -71,6 +63,16 @@ class Pair(NamedTuple):
 
 def main() -> None:
     arguments = parse_arguments()
+    import torch
+
+    from vl_absvit.data.rgb import open_rgb
+    from vl_absvit.hub import find
+    from vl_absvit.looking.explanation import usual_block
+    from vl_absvit.looking.maps import check_block
+    from vl_absvit.looking.prior_comparison import class_priors, load_steerable, text_priors
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
+
     make_room(arguments.output / "scores.json")
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_steerable(found.path)
@@ -119,6 +121,8 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS
+
     parser = OptionParser(__doc__)
     parser.add_argument(
         "--checkpoint",
@@ -165,6 +169,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def compare_on_image(priors: Priors, picture: Image.Image, arguments: argparse.Namespace) -> dict[str, Any]:
     """Draw what each prior makes of one picture; returns the numbers behind it."""
+    import torch
+
+    from vl_absvit.looking.geometry import seen_box
+    from vl_absvit.looking.pages import several_priors
+    from vl_absvit.looking.prior_comparison import sweep
+
     names, image = arguments.priors, priors.transform(picture).to(priors.vectors.device)
     rows = torch.arange(len(names), device=image.device)
     result = sweep(priors, image[None], rows, torch.zeros_like(rows), arguments.alphas, arguments.block)
@@ -209,6 +219,9 @@ def describe(view: View, row: int, names: Sequence[str], box: Box) -> dict[str, 
 
 
 def _strongest(cells: np.ndarray, box: Box) -> dict[str, float] | None:
+    from vl_absvit.evaluation.controllability import strongest_cell
+    from vl_absvit.looking.geometry import cell_centres
+
     peak = strongest_cell(cells, cell_centres(box, *cells.shape))
     return peak and peak._asdict()
 
@@ -244,6 +257,14 @@ def compare_on_pairs(
     priors: Priors, classes: Sequence[str], pairs: Sequence[Pair], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Score how attention follows the prior from one thing of a picture to the other, and show the table."""
+    import numpy as np
+    import torch
+
+    from vl_absvit.data.rgb import open_rgb
+    from vl_absvit.evaluation.controllability import DEFINITIONS, control
+    from vl_absvit.looking.geometry import cell_centres, seen_box
+    from vl_absvit.looking.prior_comparison import sweep_pairs
+
     device, size = priors.vectors.device, arguments.batch_size
     things = torch.tensor([[classes.index(thing) for thing in pair.things] for pair in pairs], device=device)
     boxes_seen, middles = [], []

@@ -15,41 +15,28 @@ strongest hundredth of all changes reach black or white: texts can be compared, 
 Image, bottom-up and sum are drawn as they are, cut off at black and white: alpha shows in the sum.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterable, Sequence
 from math import ceil, isfinite, prod
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import write_json
-from vl_absvit.data.records import ImageTable, read_questions
-from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.hub import find
-from vl_absvit.looking.decoded_pictures import (
-    Decoded,
-    decode_image,
-    load_decodable,
-    tokens_and_patches,
-)
-from vl_absvit.looking.linear_decoder import (
-    RIDGE,
-    LinearDecoder,
-    fit_decoder,
-    judge_decoder,
-    shared_scale,
-)
-from vl_absvit.looking.pages import MAX_PRIORS, DecodedPrior, decoded_page
-from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.trunk_file import images_of_split
-from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, priors_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import Tensor
+
+    from vl_absvit.data.records import ImageTable
+    from vl_absvit.looking.decoded_pictures import Decoded
+    from vl_absvit.looking.linear_decoder import LinearDecoder
+    from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 
 NOTE = "Top-down: what the feedback adds to the decoded input, as a change of mid-grey, one factor for all texts."
 DEFINITIONS = {
@@ -77,6 +64,17 @@ class Subject(NamedTuple):
 
 def main() -> None:
     arguments = parse_arguments()
+    import torch
+
+    from vl_absvit.data.records import ImageTable
+    from vl_absvit.hub import find
+    from vl_absvit.looking.decoded_pictures import decode_image, load_decodable
+    from vl_absvit.looking.linear_decoder import RIDGE
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vl_checkpoint import priors_of
+
+    if arguments.ridge is None:
+        arguments.ridge = RIDGE
     check_output(arguments.output)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_decodable(found.path)
@@ -133,7 +131,7 @@ def parse_arguments() -> argparse.Namespace:
         "--fit-images", type=int, default=500,
         help="images to fit it on, and at most as many to judge it on, evenly over the split (default: 500)",
     )  # fmt: skip
-    parser.add_argument("--ridge", type=float, default=RIDGE, help=f"{DEFINITIONS['ridge']} (default: {RIDGE:g})")
+    parser.add_argument("--ridge", type=float, help=f"{DEFINITIONS['ridge']} (default: a thousandth)")
     parser.add_argument("--image", metavar="FILE_OR_ID", help="a picture, or the id of an image of --split")
     parser.add_argument(
         "--text", action="append", default=[], help="what to ask about --image; give it once for every text"
@@ -149,7 +147,7 @@ def parse_arguments() -> argparse.Namespace:
     for option in ("questions", "fit_images", "batch_size"):
         if (value := getattr(arguments, option)) is not None and value < 1:
             parser.error(f"--{option.replace('_', '-')} must be at least 1")
-    if not (isfinite(arguments.ridge) and arguments.ridge > 0):
+    if arguments.ridge is not None and not (isfinite(arguments.ridge) and arguments.ridge > 0):
         parser.error("--ridge must be a number above 0")
     if arguments.fit_split == arguments.split:
         parser.error(
@@ -160,6 +158,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_texts(parser: OptionParser, texts: Sequence[str]) -> None:
     """Complain of texts that cannot be asked."""
+    from vl_absvit.looking.pages import MAX_PRIORS
+
     if not all(text.strip() for text in texts):
         parser.error("--text: a text is empty")
     if len(set(texts)) < len(texts) or len(texts) > MAX_PRIORS:
@@ -182,6 +182,8 @@ def check_output(folder: Path) -> None:
 
 def name_subjects(arguments: argparse.Namespace, images: ImageTable, uses_prior: bool) -> list[Subject]:
     """The pictures that the command line names, each with its texts; with none where none has a say."""
+    from vl_absvit.tasks.trunk_file import images_of_split
+
     if arguments.questions is not None:
         texts_of = questions_by_image(arguments, images)
         return [Subject(str(key), key, texts if uses_prior else []) for key, texts in texts_of.items()]
@@ -199,6 +201,10 @@ def name_subjects(arguments: argparse.Namespace, images: ImageTable, uses_prior:
 
 def questions_by_image(arguments: argparse.Namespace, images: ImageTable) -> dict[int, list[str]]:
     """The first questions of the split that have an image, by the image's id."""
+    import numpy as np
+
+    from vl_absvit.data.records import read_questions
+
     table, wanted = read_questions(arguments.data, [arguments.split]), arguments.questions
     rows = np.flatnonzero(np.isin(table.data.column("image_id").to_numpy(), images.available))
     if len(rows) < wanted:
@@ -214,11 +220,17 @@ def questions_by_image(arguments: argparse.Namespace, images: ImageTable) -> dic
 
 def open_picture(source: Path | int, images: ImageTable) -> Image.Image:
     """An image of the prepared data, or a file, as upright RGB."""
+    from vl_absvit.data.rgb import open_rgb
+
     return images.open([source])[0] if isinstance(source, int) else open_rgb(source)
 
 
 def choose_images(arguments: argparse.Namespace, images: ImageTable) -> tuple[np.ndarray, np.ndarray]:
     """Ids of the images to fit the decoder on and to judge it on."""
+    import numpy as np
+
+    from vl_absvit.tasks.trunk_file import images_of_split
+
     fit_ids, held_out_ids = (
         evenly(images_of_split(arguments.data, split, images), arguments.fit_images)
         for split in (arguments.fit_split, arguments.split)
@@ -233,6 +245,8 @@ def choose_images(arguments: argparse.Namespace, images: ImageTable) -> tuple[np
 
 def evenly(ids: np.ndarray, count: int) -> np.ndarray:
     """So many of the ids, at even distances; all of them if there are fewer."""
+    import numpy as np
+
     return ids[np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)]
 
 
@@ -244,6 +258,9 @@ def fit_and_judge(
     arguments: argparse.Namespace,
 ) -> tuple[LinearDecoder, dict[str, Any]]:
     """The decoder, and how it was made and how good it is, as JSON."""
+
+    from vl_absvit.looking.decoded_pictures import tokens_and_patches
+    from vl_absvit.looking.linear_decoder import fit_decoder, judge_decoder
 
     def read(ids: np.ndarray, description: str) -> Iterable[tuple[Tensor, Tensor]]:
         batches = tokens_and_patches(checkpoint, images, ids.tolist(), arguments.batch_size)
@@ -270,6 +287,11 @@ def fit_and_judge(
 
 def write_picture(subject: Subject, decoded: Decoded, folder: Path) -> dict[str, Any]:
     """The page and the arrays of one picture; returns its entry in decoding.json."""
+    import numpy as np
+
+    from vl_absvit.looking.linear_decoder import shared_scale
+    from vl_absvit.looking.pages import DecodedPrior, decoded_page
+
     scale, titles = shared_scale(decoded.top_down), subject.texts or ["no prior"]
     priors = [DecodedPrior(*pixels) for pixels in zip(titles, decoded.top_down, decoded.sum, strict=True)]
     page = decoded_page(decoded.image, decoded.bottom_up, priors, scale=scale, note=NOTE)

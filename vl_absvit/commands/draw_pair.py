@@ -8,22 +8,7 @@ The run's vision.top_down must be one that looks again for the text. Maps are th
 
 from pathlib import Path
 
-import torch
-from accelerate.utils import send_to_device
-from PIL import Image
-
 from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, run_main
-from vl_absvit.data.files import write_whole
-from vl_absvit.data.json_files import make_room
-from vl_absvit.hub import find
-from vl_absvit.looking.explanation import choose_maps, explain
-from vl_absvit.looking.geometry import seen_box
-from vl_absvit.looking.own_texts import make_request
-from vl_absvit.looking.pages import QuestionMaps, two_questions
-from vl_absvit.looking.picture_texts import OwnTexts
-from vl_absvit.looking.predictions import AnswerPrediction, predictions_of
-from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.vqa import load_checkpoint
 
 COLOURS = 96
 """Of the page: enough for its maps to look smooth, few enough for a small file."""
@@ -40,6 +25,22 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.output.suffix.lower() != ".png":
         parser.error(f"--output: expected a name that ends in .png, got {arguments.output}")
+
+    import torch
+    from accelerate.utils import send_to_device
+    from PIL import Image
+
+    from vl_absvit.data.files import write_whole
+    from vl_absvit.data.json_files import make_room
+    from vl_absvit.hub import find
+    from vl_absvit.looking.explanation import choose_maps, explain
+    from vl_absvit.looking.geometry import seen_box
+    from vl_absvit.looking.own_texts import make_request
+    from vl_absvit.looking.pages import QuestionMaps, two_questions
+    from vl_absvit.looking.picture_texts import OwnTexts
+    from vl_absvit.looking.predictions import AnswerPrediction, predictions_of
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vqa import load_checkpoint
 
     requests = [make_request(arguments.image, text, "command line") for text in arguments.questions]
     make_room(arguments.output)

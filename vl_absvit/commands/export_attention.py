@@ -15,6 +15,7 @@ prior_mask, top_down, top_down_cls, difference, bottom_up, bottom_up_cls, cross,
 """
 
 import argparse
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,21 +24,41 @@ from vl_absvit.cli import (
     add_block_option,
     add_images_option,
     add_precision_option,
+    is_first_process,
     progress,
     run_main,
 )
 from vl_absvit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vl_absvit.hub import Found
     from vl_absvit.looking.picture_texts import PictureTexts
     from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
     from vl_absvit.tasks.vqa import VQACheckpoint
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "answers.json")
+"""Files of a checkpoint that an export depends on; ``answers.json`` is VQA's."""
+
 
 def main() -> None:
     arguments = parse_arguments()
-    from vl_absvit.distributed import gather_objects, is_main, rank
+    from vl_absvit.data.whole_folder import fingerprints
     from vl_absvit.hub import find
+
+    found = find(arguments.checkpoint, "--checkpoint")
+    with ThreadPoolExecutor(1) as beside:  # the weights are hashed while torch is imported
+        files = beside.submit(fingerprints, found.path, FILES) if is_first_process() else None
+        export(arguments, found, files)
+
+
+def export(arguments: argparse.Namespace, found: "Found", files: "Future[dict[str, str]] | None") -> None:
+    """Export what the command line asks for.
+
+    Args:
+        found: the checkpoint.
+        files: SHA-256 of its files, in the first process.
+    """
+    from vl_absvit.distributed import gather_objects, is_main, rank
     from vl_absvit.looking.explanation import choose_maps
     from vl_absvit.looking.export_run import describe_export, export_maps, load_checkpoint
     from vl_absvit.looking.export_writer import ExportFolder
@@ -45,7 +66,6 @@ def main() -> None:
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
-    found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_checkpoint(found.path)
     choice = choose_maps(checkpoint.model.vision, arguments.maps, arguments.block, arguments.heads)
     questions = open_questions(arguments, checkpoint)
@@ -53,7 +73,8 @@ def main() -> None:
     folder = ExportFolder(arguments.output, rank())
     found_done: list[str] = []
     if is_main():
-        description = describe_export(found.path, questions, choice, arguments.colormap, arguments.precision)
+        assert files is not None, "the main process is the first"
+        description = describe_export(files.result(), questions, choice, arguments.colormap, arguments.precision)
         found_done = sorted(folder.start(description))
     done = set(gather_objects(found_done))  # the other processes wait until the folder is there
     if is_main() and done:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vl_absvit.cli import OptionParser, config_keys, is_option, parse_run_config, progress, run_main
+from vl_absvit.cli import OptionParser, add_task_option, config_keys, is_option, parse_run_config, progress, run_main
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.registry import TASKS, find_task
 
 if TYPE_CHECKING:
     from vl_absvit.config import TaskConfig
@@ -28,7 +27,9 @@ GIB, TERA = 2**30, 1e12
 
 def main() -> None:
     arguments, overrides = parse_arguments()
-    task = TASKS[arguments.task] if arguments.task else find_task(arguments.config, overrides)
+    from vl_absvit.tasks.registry import choose_task
+
+    task = choose_task(arguments.task, arguments.config, overrides)
     config = parse_run_config(task.config_class, ["--config", arguments.config, *overrides])
 
     from vl_absvit.data.json_files import make_room, write_json
@@ -68,7 +69,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         "an assumption (default: 0.1)",
     )  # fmt: skip
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="whose kernels run (default: cuda)")
-    parser.add_argument("--task", choices=TASKS, help="what the config is for (default: what its keys say)")
+    add_task_option(parser)
     parser.add_argument("--samples", type=number, metavar="N", help="training samples (default: the prepared data's)")
     parser.add_argument(
         "--measure", type=number, metavar="B",
@@ -86,6 +87,8 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         parser.error("--tflops and --utilisation go together")
     if arguments.tflops and arguments.measure:
         parser.error("--measure and --tflops both say how fast training is; expected one of them")
+    from vl_absvit.tasks.registry import TASKS
+
     keys = {key for task in TASKS.values() for key in config_keys(task.config_class)}
     names = [word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")]
     if unknown := [name for name in names if "." not in name and not is_option(name, keys)]:

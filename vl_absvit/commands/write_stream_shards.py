@@ -13,7 +13,6 @@ from pathlib import Path
 
 from vl_absvit.cli import OptionParser, add_images_option, progress, run_main
 from vl_absvit.errors import ConfigError
-from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
 
 
 def main() -> None:
@@ -29,6 +28,8 @@ def main() -> None:
         raise ConfigError(f"expected --shards >= 1 and --seed >= 0, got {arguments.shards} and {arguments.seed}")
     if len(set(arguments.split)) < len(arguments.split):
         raise ConfigError(f"--split names a split more than once: {' '.join(arguments.split)}")
+    from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
+
     options = StreamOptions(
         data=arguments.data, images=arguments.images, splits=arguments.split, shards=arguments.shards,
         seed=arguments.seed,

@@ -4,17 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import read_columns
 from vl_absvit.data.records import ASKING, CAPTIONS, image_files, read_captions, read_manifest, read_questions
 from vl_absvit.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:

@@ -200,8 +200,12 @@ def evaluation_loader(
 
 
 def batch_loader(dataset: BatchedDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
-    """The given batches in their order. A batch is a list of rows of ``dataset``."""
-    return _loader(dataset, batches, dataset.collate, num_workers)
+    """The given batches in their order. A batch is a list of rows of ``dataset``.
+
+    No process is started that would have nothing to load, and none for a single batch, which nobody computes beside.
+    """
+    useful = min(num_workers, len(batches)) if len(batches) > 1 else 0
+    return _loader(dataset, batches, dataset.collate, useful)
 
 
 def _loader(

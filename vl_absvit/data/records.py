@@ -6,12 +6,11 @@ Nothing is written.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import read_picture
@@ -20,6 +19,9 @@ from vl_absvit.data.parquet import LargeValues, read_columns
 from vl_absvit.data.raw_folder import Picture, find_raw
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
 """Kinds of prepared folders: ``kind`` in the manifest. ``VQA`` is for relatives of VQAv2, which can stand in for it."""
@@ -109,7 +111,7 @@ def split_files(root: str | Path, splits: Sequence[str]) -> list[Path]:
     return [Path(root) / f"{split}.parquet" for split in splits]
 
 
-def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[str] = ANSWERING) -> Dataset:
+def read_questions(root: str | Path, splits: Sequence[str], columns: Sequence[str] = ANSWERING) -> "Dataset":
     """The questions of one or more splits, in the given order of splits, by question id within each.
 
     Args:
@@ -145,7 +147,7 @@ def read_annotations(root: str | Path, splits: Sequence[str]) -> list[dict[str, 
     return questions.select_columns(["question_id", *scored]).to_list()
 
 
-def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
+def read_captions(root: str | Path, splits: Sequence[str]) -> "Dataset":
     """``caption_id``, ``image_id`` and ``caption`` of one or more splits, in the given order, then in file order.
 
     Raises:
@@ -156,8 +158,10 @@ def read_captions(root: str | Path, splits: Sequence[str]) -> Dataset:
     return _in_memory([read_columns(file, columns) for file in split_files(root, splits)])
 
 
-def _in_memory(tables: Sequence[pa.Table]) -> Dataset:
+def _in_memory(tables: Sequence[pa.Table]) -> "Dataset":
     """Tables one after the other. A given fingerprint spares ``datasets`` reading all of them to compute one."""
+    from datasets import Dataset
+
     return Dataset(pa.concat_tables(tables), fingerprint="prepared")
 
 

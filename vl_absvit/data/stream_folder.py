@@ -4,16 +4,17 @@
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import IterableDataset, disable_progress_bars, load_dataset, logging
-from pyarrow.dataset import ParquetFragmentScanOptions
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.records import ImageRecord
 from vl_absvit.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 KIND = "vqa_stream"
 """``kind`` in the manifest of such a folder."""
@@ -168,8 +169,11 @@ def _questions_of(row: dict[str, Any]) -> list[Question]:
     return [Question(image, *values) for values in zip(*columns, strict=True)]
 
 
-def _open_groups(path: Path) -> IterableDataset:
+def _open_groups(path: Path) -> "IterableDataset":
     """A shard as a streaming data set with one part per row group."""
+    from datasets import disable_progress_bars, load_dataset, logging
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
     disable_progress_bars()
     logging.set_verbosity(logging.CRITICAL)  # otherwise it prints a traceback before our one line
     return load_dataset(

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CHECKED = "checked.jsonl"
 """Results of a preparation so far."""
 _REQUEST = "request.json"
+_AT_ONCE = 1 << 25  # bytes of a file; between two parts a thread may wait for another that is busy in Python
 _OF_EARLIER_VERSIONS = ("scratch.sqlite", "scratch.sqlite-journal", "scratch.sqlite-wal")
 
 
@@ -157,8 +158,16 @@ def fingerprint(path: Path) -> dict[str, Any]:
         size = check_ordinary(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    with path.open("rb") as stream:
-        return {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "bytes": size}
+    digest, part = hashlib.sha256(), memoryview(bytearray(max(1, min(size, _AT_ONCE))))
+    with path.open("rb", buffering=0) as stream:
+        while read := stream.readinto(part):
+            digest.update(part[:read])
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def fingerprints(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of the files of these names in a folder, as far as they are there."""
+    return {name: fingerprint(folder / name)["sha256"] for name in names if (folder / name).is_file()}
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap, rankdata
 
 from vl_absvit.errors import InputError
 
@@ -112,6 +111,8 @@ def rank_vector(grid: ArrayLike) -> np.ndarray:
     Raises:
         InputError: a value is not finite and has no rank.
     """
+    from scipy.stats import rankdata
+
     grid = np.asarray(grid)
     if not np.isfinite(grid).all():
         raise InputError("a map holds values that are not finite")
@@ -205,6 +206,8 @@ def agreement(values: np.ndarray, seed: int = 0) -> Agreement:
         values: a correlation for each question, (Q,); NaN if the row has none.
         seed: seed of the resampling of questions.
     """
+    from scipy.stats import bootstrap
+
     values = values[~np.isnan(values)]
     number = len(values)
     if number < 2:

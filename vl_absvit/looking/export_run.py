@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vl_absvit.config import Precision
 from vl_absvit.data.loaders import batch_loader
-from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
 from vl_absvit.looking.explanation import MapChoice, explain
@@ -28,8 +27,8 @@ from vl_absvit.looking.picture_texts import PictureText, PictureTexts, batches_b
 from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
 from vl_absvit.looking.report_page import TITLES
 from vl_absvit.models.heads import HEADS
-from vl_absvit.tasks.vl_checkpoint import PREPROCESSING, VLCheckpoint, load_parts
-from vl_absvit.tasks.vqa import ANSWERS, VQACheckpoint, with_answers
+from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts
+from vl_absvit.tasks.vqa import VQACheckpoint, with_answers
 
 
 def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
@@ -49,18 +48,16 @@ def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
 
 
 def describe_export(
-    checkpoint: str | Path, texts: PictureTexts, choice: MapChoice, colormap: str | None, precision: Precision
+    checkpoint: Mapping[str, str], texts: PictureTexts, choice: MapChoice, colormap: str | None, precision: Precision
 ) -> dict[str, Any]:
     """Everything that an export's files depend on, as JSON.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: SHA-256 of its folder's files, by name.
         colormap: of the panels; None if there are none.
     """
-    files = ["config.json", "model.safetensors", "tokenizer.json", PREPROCESSING]
-    files += [ANSWERS] if texts.kind == "question" else []
     return {
-        "checkpoint": {name: fingerprint(Path(checkpoint) / name)["sha256"] for name in files},
+        "checkpoint": dict(checkpoint),
         f"{texts.kind}s": texts.describe(),
         "maps": list(choice.names),
         "block": choice.block,

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import InputError, one_line
 from vl_absvit.hub import find
+from vl_absvit.models.empty_weights import empty_parameters, fill
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import MatchScores
 from vl_absvit.models.looks import FirstLook, TwoLooks, VisionModel, VisualEncoder
@@ -175,6 +177,8 @@ class VLAbSViT(
         Evaluation and finetuning also need tokenizer, preprocessing and answers, which a task saves beside them.
         """
         (folder / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")
+        # The weights may be mapped from this very file: it stays theirs, and another takes its place.
+        (folder / SAFETENSORS_SINGLE_FILE).unlink(missing_ok=True)
         super()._save_pretrained(folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -202,6 +206,9 @@ class VLAbSViT(
     ) -> "VLAbSViT":
         """A saved model, in evaluation mode.
 
+        On a CPU the weights are mapped from their file, not copied: nobody may write into it meanwhile. Programs here
+        never do; they put another file in its place.
+
         Args:
             name: its folder, or its name on the hub, ``lab/absvit-vqa`` or ``lab/absvit-vqa@REVISION``.
             revision: branch, tag or commit on the hub, if the name has none.
@@ -228,13 +235,17 @@ class VLAbSViT(
             raise InputError(f"{wanted}: no {CONFIG_NAME} there ({error.strerror}); expected {expected}") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{folder / CONFIG_NAME}: expected JSON: {error}") from error
-        model = build_from_architecture(config, location=f"{folder / CONFIG_NAME}")
+        with empty_parameters() if strict else nullcontext():  # what a file lacks starts from random weights
+            model = build_from_architecture(config, location=f"{folder / CONFIG_NAME}")
         weights = folder / SAFETENSORS_SINGLE_FILE
         try:
-            model = cls._load_as_safetensor(model, str(weights), "cpu", strict).eval()
+            if strict:
+                fill(model, weights)
+            else:
+                cls._load_as_safetensor(model, str(weights), "cpu", strict)
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = one_line(error)[:300]
             raise InputError(
                 f"{weights}: does not fit the architecture in {CONFIG_NAME} beside it: {reason}"
             ) from error
-        return model.to(map_location)
+        return model.eval().to(map_location)

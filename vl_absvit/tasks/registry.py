@@ -13,6 +13,7 @@ from vl_absvit.cli import config_keys
 from vl_absvit.config import TaskConfig
 from vl_absvit.config.shipped import find_config
 from vl_absvit.data.json_files import read_json
+from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
@@ -41,6 +42,19 @@ def open_checkpoint(folder: Path) -> Any:
     config = folder / "config.json"  # where it is missing, the one who needs it says so
     task = task_of_checkpoint(read_json(config, dict)) if config.is_file() else None
     return load_parts(folder) if task is None else task.load(folder)
+
+
+def choose_task(kind: str | None, file: str, overrides: Sequence[str]) -> type[Task]:
+    """The task of a kind; where none is named, the one that ``find_task`` finds.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if kind is None:
+        return find_task(file, overrides)
+    if kind not in TASKS:
+        raise ConfigError(f"command line: --task: expected one of {', '.join(TASKS)}, got {kind!r}")
+    return TASKS[kind]
 
 
 def find_task(file: str, overrides: Sequence[str]) -> type[Task]:

@@ -22,6 +22,7 @@ from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
 from vl_absvit.models.architecture import build_from_architecture
+from vl_absvit.models.empty_weights import NoValues
 from vl_absvit.models.heads import HEADS
 from vl_absvit.models.text_encoder import KINDS, unfit
 from vl_absvit.models.vl_model import VLAbSViT
@@ -231,7 +232,7 @@ def kind_of_head(architecture: Mapping[str, Any]) -> Any:
 
 def _check_size(architecture: dict[str, Any], folder: Path) -> None:
     """Refuse a description of a model that is far larger than its weights, before memory is allocated for it."""
-    with torch.device("meta"):
+    with torch.device("meta"), NoValues():
         model = build_from_architecture(architecture, str(folder / "config.json"))
     described = sum(tensor.numel() for tensor in model.state_dict().values())
     with safe_open(folder / "model.safetensors", "pt") as weights:

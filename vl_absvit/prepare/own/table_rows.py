@@ -5,11 +5,10 @@ A row that cannot be read is refused by itself, with its place; what makes the w
 
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Dataset, DatasetDict, load_from_disk
 
 from vl_absvit.data.json_files import form_name, read_json
 from vl_absvit.data.strict_json import parse
@@ -17,6 +16,9 @@ from vl_absvit.errors import InputError, one_line
 from vl_absvit.prepare.json_records import records_in
 from vl_absvit.prepare.own.delimited import read_delimited, read_utf8
 from vl_absvit.prepare.own.refusals import Fault, Place
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _DELIMITED, _LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
 _ROWS_AT_ONCE = 1_000
@@ -102,6 +104,8 @@ def _parquet(path: Path) -> Iterator[TableRow]:
 
 def _saved(path: Path) -> Iterator[TableRow]:
     """The rows of a saved ``Dataset`` or ``DatasetDict``. Pictures in it are not decoded; class labels become names."""
+    from datasets import DatasetDict, load_from_disk
+
     try:
         loaded = load_from_disk(str(path))
     except Exception as error:  # whatever the library raises for a folder that is none of its
@@ -113,7 +117,9 @@ def _saved(path: Path) -> Iterator[TableRow]:
             yield TableRow(Place(name, "row", number), split, cells)
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+def _rows(dataset: "Dataset") -> Iterator[dict[str, Any]]:
+    from datasets import ClassLabel
+
     classes = {name: kind for name, kind in dataset.features.items() if isinstance(kind, ClassLabel)}
     for table in dataset.with_format("arrow").iter(_ROWS_AT_ONCE):
         for cells in table.to_pylist():
