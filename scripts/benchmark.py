@@ -17,6 +17,7 @@ HELP = {
     "vision": "both looks of the visual encoder, forward",
     "vqa": "the whole model answering questions, forward",
     "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
+    "train-frozen": "a training step on questions with frozen parts, beside one in which everything trains",
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
     "again": "another question and another pair about a picture if only the last blocks look again",
@@ -42,11 +43,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=BenchmarkParser)
     command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
-    for name in ("vision", "vqa", "train-vqa", "train-retrieval", "retrieval", "again"):
+    for name in ("vision", "vqa", "train-vqa", "train-frozen", "train-retrieval", "retrieval", "again"):
         add_model_options(command[name], training=name.startswith("train"))
-    for name, images in {"vision": 2, "vqa": 2, "train-vqa": 2, "train-retrieval": 2, "retrieval": 4}.items():
+    images_of = {"vision": 2, "vqa": 2, "train-vqa": 2, "train-frozen": 2, "train-retrieval": 2, "retrieval": 4}
+    for name, images in images_of.items():
         add_number(command[name], "--images", images, "I", "there are")
-    for name in ("vqa", "train-vqa"):
+    for name in ("vqa", "train-vqa", "train-frozen"):
         command[name].add_argument(
             "--questions", type=positive, nargs="+", default=[1, 4], metavar="Q", help="per image, each in turn (1 4)"
         )

@@ -57,6 +57,7 @@ EXCEPTIONS = {
     ("models/architecture.py", "config"),  # these two turn configs into modules
     ("models/build.py", "config"),
     # Long stages show their progress.
+    ("tasks/keeping.py", "cli"),
     ("tasks/retrieval.py", "cli"),
     ("tasks/registry.py", "cli"),  # asks for the keys of a config
     ("tasks/retrieval_protocol.py", "prepare"),  # asks which data sets share images

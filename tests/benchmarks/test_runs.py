@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import again, train_retrieval, train_vqa, vision, vqa
+from benchmarks import again, train_frozen, train_retrieval, train_vqa, vision, vqa
 from tests.benchmarks.test_naive import VARIANTS, make_model
 
 ONE = {"device": "cpu", "repeats": 1, "size": "tiny"}
@@ -17,7 +17,7 @@ def small(monkeypatch):
     """A small model in place of a tiny one, and a small product of matrices."""
     monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
     monkeypatch.setenv("COLUMNS", "200")
-    for module in (again, vision, vqa, train_vqa, train_retrieval):
+    for module in (again, vision, vqa, train_vqa, train_frozen, train_retrieval):
         monkeypatch.setattr(module, "random_model", small_model)
 
 
@@ -70,6 +70,15 @@ def test_training_on_questions_is_measured_in_parts(tmp_path, precision):
     assert case["sides"]["ours"]["activation_bytes"] < case["sides"]["naive"]["activation_bytes"]
     assert case["agreement"]["correlation"] > 0.99
     assert all(side["peak_bytes"] > side["activation_bytes"] > 0 for side in case["sides"].values())
+
+
+def test_training_with_frozen_parts_is_measured(tmp_path, capsys):
+    train_frozen.run(images=1, questions=[2], precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    sides = read(tmp_path / "t.json")["results"]["fp32"]["cases"]["1 image x 2 questions"]
+    floors, memory = ([side[name] for side in sides.values()] for name in ("floor", "memory"))
+    assert len(sides) == 5 and floors == sorted(floors) and floors[0] == 1 < floors[1]
+    assert memory == sorted(memory, reverse=True) and memory[0] == 1 > memory[1]
+    assert "trunk frozen, looks kept" in capsys.readouterr().out
 
 
 def test_training_on_captions_is_measured(tmp_path):

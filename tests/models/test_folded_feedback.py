@@ -202,3 +202,19 @@ def test_a_token_that_is_no_number_is_not_silenced():
     steered = reweight(tokens, PRIOR, 2.0, IMAGE_INDEX)
     (signal,) = feed_back_folded(torch.eye(WIDTH).double()[None], steered)
     assert torch.equal(signal.tokens.isnan().any(dim=-1), steered.mask.isnan()) and signal.tokens.isnan().any()
+
+
+@pytest.mark.parametrize("variant", FED_BACK)
+def test_frozen_decoders_are_folded_in_training_and_give_the_same_gradients(variant, products):
+    model = make(top_down=variant, gain=3.0).double().train()
+    found = []
+    for learns in (True, False):
+        model.decoders.requires_grad_(learns)
+        model.zero_grad()
+        second = look(model).second.tokens
+        second.square().sum().backward()
+        found.append((second, {n: p.grad for n, p in model.named_parameters() if not n.startswith("decoders")}))
+    torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
+    assert products == [1]
+    model.decoders.requires_grad_()
+    assert look(model).second is not None and products == [1]

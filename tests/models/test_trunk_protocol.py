@@ -276,3 +276,17 @@ def test_a_whole_model_is_built_on_it_from_a_config_and_saved_and_read(tmp_path)
 def test_what_it_cannot_do_is_one_line(make_model, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
         make_model()
+
+
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_a_first_look_that_was_kept_starts_the_second_one_in_its_stage(start):
+    model = make(looks_again_from=start)
+    with torch.no_grad():
+        first, kept = model.look_once(IMAGES), model.first_look_to_keep(IMAGES)
+        again = model.look_once(kept)
+        assert kept.shape == (2, model.numbers_to_keep) and kept.dtype == torch.bfloat16
+        assert torch.equal(again.tokens, first.tokens.bfloat16().double())
+        assert torch.equal(again.start.tokens, first.start.tokens.bfloat16().double())
+        rounded = first._replace(tokens=again.tokens, start=model.start(again.start.tokens))
+        second, expected = (model.look_again(each, PRIOR, IMAGE_INDEX).second.tokens for each in (again, rounded))
+    assert torch.equal(second, expected) and not torch.equal(second, model.look_twice(IMAGES, PRIOR, IMAGE_INDEX)[1][0])

@@ -22,6 +22,8 @@ class TaskConfig:
     """Whether the task can train on ``data.stream``."""
     compiles: ClassVar[bool] = False
     """Whether the task can train with ``run.compile``."""
+    keeps_frozen: ClassVar[bool] = False
+    """Whether the task can train with ``data.keep_frozen``."""
     earlier: ClassVar[Mapping[str, Any]] = {}
     """Values for runs that are older than a key, if they differ from its default."""
 
@@ -35,6 +37,10 @@ class TaskConfig:
         data, run = self.data, self.run
         require(self.streams or data.stream is None, f"data.stream {data.stream} is for finetuning on VQA alone")
         require(self.compiles or not run.compile, "run.compile is for finetuning on VQA alone")
+        require(
+            self.keeps_frozen or data.keep_frozen is None,
+            f"data.keep_frozen {data.keep_frozen} is for finetuning on VQA and retrieval",
+        )
         require(
             not (run.compile and self.vision.gradient_checkpointing),
             "run.compile and vision.gradient_checkpointing exclude each other: what is compiled decides itself what to "
@@ -74,8 +80,29 @@ class VisionLanguageConfig(TaskConfig):
             "data.augmentation imagenet mirrors pictures and cuts things off, and texts speak of left, right and all "
             "of them; it is for pretraining",
         )
+        if data.keep_frozen is not None:
+            self._check_frozen()
         require(
             self.optim.batch_size % data.samples_per_image == 0,
             f"optim.batch_size {self.optim.batch_size} is no multiple of data.samples_per_image "
             f"{data.samples_per_image}",
+        )
+
+    def _check_frozen(self) -> None:
+        """Refuse ``data.keep_frozen`` where frozen encoders would make something else in every step."""
+        rates, sentence = self.optim.learning_rates, self.prior.sentence
+        require(
+            rates.vision == 0,
+            f"data.keep_frozen keeps first looks, which change with the trunk; expected optim.learning_rates.vision 0, "
+            f"got {rates.vision}",
+        )
+        require(
+            self.vision.drop_path == 0,
+            f"data.keep_frozen keeps one first look at each image, but vision.drop_path {self.vision.drop_path} draws "
+            "the blocks of every look anew; set it to 0",
+        )
+        require(
+            rates.text > 0 or sentence != "padded_mean",
+            "data.keep_frozen keeps the vectors of texts without those of padding, which prior.sentence padded_mean "
+            "needs; train the text encoder, or take another sentence vector",
         )

@@ -17,6 +17,7 @@ class VQAConfig(VisionLanguageConfig):
 
     streams: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
+    keeps_frozen: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class RetrievalLossConfig(LossConfig):
 class RetrievalConfig(VisionLanguageConfig):
     """Finetuning on image-text retrieval."""
 
+    keeps_frozen: ClassVar[bool] = True
     earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
 
     data: DataConfig

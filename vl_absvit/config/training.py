@@ -27,7 +27,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """Peak learning rate of each part of the model; 0 leaves a part as it is. The defaults are the AbSViT recipe's."""
+    """Peak learning rate of each part of the model; 0 freezes a part. The defaults are the AbSViT recipe's."""
 
     vision: float = 1e-5
     """Trunk of the visual encoder."""
@@ -105,6 +105,11 @@ class DataConfig:
     """Questions (or captions) on one image that a batch takes together, at most; they share its decoding and its first
     look. Every sample is still seen once per epoch and as likely in any step, but a batch has fewer images. 1 draws
     samples independently."""
+    keep_frozen: str | None = None
+    """Folder for what frozen encoders make of the training set, in bf16: the first look at every image and, if the text
+    encoder is frozen, too, the vectors of every text. It is made once, before the first step, and then read in place of
+    pictures and texts, by later runs as well. Needs ``optim.learning_rates.vision: 0``, images without augmentation and
+    trunks without ``vision.drop_path``. For VQA and retrieval; None keeps nothing."""
     num_workers: int = 4
     """Loader processes per training process; 0 loads in the training process. Batches do not depend on it."""
 
@@ -121,6 +126,16 @@ class DataConfig:
         require(
             self.stream is None or self.samples_per_image == 1,
             f"data.samples_per_image is {self.samples_per_image}, but data.stream {self.stream} has its own order",
+        )
+        require(
+            self.keep_frozen is None or self.augmentation == "none",
+            f"data.keep_frozen keeps one first look at each image, but data.augmentation {self.augmentation} makes "
+            "another image in every epoch; set it to none",
+        )
+        require(
+            self.keep_frozen is None or self.stream is None,
+            f"data.keep_frozen finds first looks by the ids of images, but data.stream {self.stream} is read from "
+            "beginning to end; leave one of them out",
         )
         not_negative("data", num_workers=self.num_workers)
 

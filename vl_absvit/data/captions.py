@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, collate_retrieval, pad_texts
 from vl_absvit.data.image_loader import ImageLoader
+from vl_absvit.data.kept_rows import KeptRows
 from vl_absvit.data.records import ImageTable, read_captions
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
@@ -33,6 +34,7 @@ class CaptionDataset(Dataset):
     Attributes:
         caption_ids: caption id of each sample, (samples,).
         image_ids: image id of each sample, (samples,).
+        images: loads the images.
         without_image: number of captions left out because their image was missing at preparation.
         truncated: number of captions longer than ``max_tokens``, which are cut.
     """
@@ -63,7 +65,8 @@ class CaptionDataset(Dataset):
         self.caption_ids, self.image_ids = self._captions.caption_ids, self._captions.image_ids
         self.without_image, self.truncated = self._captions.without_image, self._captions.truncated
         self._pad_id, self._negatives, self._epoch = tokenizer.pad_token_id, negatives, 0
-        self._images = ImageLoader(table, transform, len(np.unique(self.image_ids)), seed)
+        self.images = ImageLoader(table, transform, len(np.unique(self.image_ids)), seed)
+        self._text_states: KeptRows | None = None
         self._false = FalseCaptions(self.caption_ids, self.image_ids, self._captions.column(), seed)
         fewest = self._false.eligible.argmin()
         if self._false.eligible[fewest] < negatives:
@@ -85,7 +88,7 @@ class CaptionDataset(Dataset):
         texts = self._captions.encode(np.concatenate(rows))
         per_sample = 1 + self._negatives
         image_ids = self.image_ids[list(indices)].tolist()
-        image_of = self._images.load(image_ids)
+        image_of = self.images.load(image_ids)
         return [
             RetrievalSample(caption_id, image_id, image_of[image_id], texts[start : start + per_sample])
             for caption_id, image_id, start in zip(
@@ -95,7 +98,15 @@ class CaptionDataset(Dataset):
 
     def collate(self, samples: Sequence[RetrievalSample]) -> RetrievalBatch:
         """A batch of samples, padded with the tokenizer's pad id."""
-        return collate_retrieval(samples, pad_id=self._pad_id)
+        return collate_retrieval(samples, pad_id=self._pad_id, text_states=self._text_states)
+
+    def token_ids(self) -> list[list[int]]:
+        """Token ids of every caption."""
+        return self._captions.encode(np.arange(len(self)))
+
+    def take_text_states(self, kept: KeptRows) -> None:
+        """From now on batches have these token vectors, by ``wording``, in place of token ids."""
+        self._text_states = kept
 
     def caption(self, row: int) -> str:
         """The text of one sample's own caption."""
@@ -103,12 +114,12 @@ class CaptionDataset(Dataset):
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed."""
-        return self._images.sample(self.image_ids, number, seed, transform)
+        return self.images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that augmentation and false captions depend on."""
         self._epoch = epoch
-        self._images.set_epoch(epoch)
+        self.images.set_epoch(epoch)
 
 
 class FalseCaptions:

@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vl_absvit.data.kept_rows import KeptRows
 
 PAD_MULTIPLE = 8
 """Texts are padded to a multiple of this, because matrix kernels are fast at such widths."""
@@ -21,7 +25,7 @@ class VQASample(NamedTuple):
 
     question_id: int
     image_id: int
-    image: Tensor  # (3, H, W); the same tensor for all questions on an image in a batch
+    image: Tensor  # (3, H, W), or (K,) if its first look was kept; the same tensor for all questions on an image
     token_ids: list[int]
     labels: list[int]  # answers in the vocabulary; empty without annotation
     scores: list[float]  # their soft scores
@@ -30,10 +34,10 @@ class VQASample(NamedTuple):
 class VQABatch(NamedTuple):
     """Questions of one forward pass. An image that several questions share occurs once."""
 
-    images: Tensor  # (I, 3, H, W) distinct images
+    images: Tensor  # (I, 3, H, W) distinct images; or (I, K), what was kept of the first look at them
     image_index: Tensor  # (B,) long, row of ``images`` for each question
     image_ids: Tensor  # (I,) long
-    token_ids: Tensor  # (B, T) long
+    token_ids: Tensor  # (B, T) long; or (B, T, D), token vectors that were kept
     is_token: Tensor  # (B, T) bool, True = real token
     soft_answers: Tensor  # (B, A) float32
     question_ids: Tensor  # (B,) long
@@ -44,17 +48,17 @@ class RetrievalSample(NamedTuple):
 
     caption_id: int
     image_id: int
-    image: Tensor  # (3, H, W); the same tensor for all samples on an image in a batch
+    image: Tensor  # (3, H, W), or (K,) if its first look was kept; the same tensor for all samples on an image
     texts: list[list[int]]  # token ids of C captions: the image's own first, then the false ones
 
 
 class RetrievalBatch(NamedTuple):
     """True and false captions of one forward pass. An image that several samples share occurs once."""
 
-    images: Tensor  # (I, 3, H, W) distinct images
+    images: Tensor  # (I, 3, H, W) distinct images; or (I, K), what was kept of the first look at them
     image_index: Tensor  # (B,) long, row of ``images`` for each sample
     image_ids: Tensor  # (I,) long
-    token_ids: Tensor  # (B * C, T) long; a sample's captions are adjacent, the image's own first
+    token_ids: Tensor  # (B * C, T) long, or (B * C, T, D) if kept; a sample's captions are adjacent, the own one first
     is_token: Tensor  # (B * C, T) bool, True = real token
     # The rest stays in host memory, where it is used.
     caption_ids: np.ndarray  # (B,) int64, ids of the images' own captions
@@ -63,14 +67,20 @@ class RetrievalBatch(NamedTuple):
 
 
 class _DistinctImages(NamedTuple):
-    images: Tensor  # (I, 3, H, W)
+    images: Tensor  # (I, 3, H, W), or (I, K)
     image_index: Tensor  # (B,) long
     image_ids: Tensor  # (I,) long
 
 
-def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: int) -> VQABatch:
-    """One batch. Texts are padded with ``pad_id`` to the longest one's length, rounded up to a multiple of eight."""
-    token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
+def collate_vqa(
+    samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: int, text_states: KeptRows | None = None
+) -> VQABatch:
+    """One batch. Texts are padded with ``pad_id`` to the longest one's length, rounded up to a multiple of eight.
+
+    Args:
+        text_states: token vectors that were kept, by ``wording``, which stand in for the ids.
+    """
+    token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id, text_states)
     soft_answers = torch.zeros(len(samples), vocabulary_size)
     for row, sample in enumerate(samples):
         soft_answers[row, sample.labels] = torch.tensor(sample.scores)
@@ -83,9 +93,11 @@ def collate_vqa(samples: Sequence[VQASample], *, pad_id: int, vocabulary_size: i
     )
 
 
-def collate_retrieval(samples: Sequence[RetrievalSample], *, pad_id: int) -> RetrievalBatch:
+def collate_retrieval(
+    samples: Sequence[RetrievalSample], *, pad_id: int, text_states: KeptRows | None = None
+) -> RetrievalBatch:
     """One batch. All samples have the same number of captions, which are padded as in ``pad_texts``."""
-    token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id)
+    token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id, text_states)
     return RetrievalBatch(
         **_distinct_images(samples)._asdict(),
         token_ids=token_ids,
@@ -111,8 +123,13 @@ def _distinct_images(samples: Sequence[VQASample] | Sequence[RetrievalSample]) -
     )
 
 
-def pad_texts(texts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids (B, T) and their mask (B, T), True = real token."""
+def pad_texts(
+    texts: Sequence[Sequence[int]], pad_id: int, text_states: KeptRows | None = None
+) -> tuple[Tensor, Tensor]:
+    """Token ids (B, T) and their mask (B, T), True = real token.
+
+    With token vectors that were kept, by ``wording``, these stand in for the ids, (B, T, D), 0 at padding.
+    """
     longest = max(len(text) for text in texts)
     length = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
     token_ids = torch.full((len(texts), length), pad_id)
@@ -120,4 +137,8 @@ def pad_texts(texts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tens
     for row, text in enumerate(texts):
         token_ids[row, : len(text)] = torch.tensor(text)
         is_token[row, : len(text)] = True
-    return token_ids, is_token
+    if text_states is None:
+        return token_ids, is_token
+    kept = text_states.load([wording(text) for text in texts])
+    vectors = pad_sequence([row.view(len(text), -1) for row, text in zip(kept, texts, strict=True)], batch_first=True)
+    return F.pad(vectors, (0, 0, 0, length - longest)), is_token

@@ -206,7 +206,7 @@ class ImageTable:
         contents = LargeValues(files, "bytes")
         # A table holds all pictures or none of them.
         embedded = bool(len(self._rows)) and contents.take(self._rows[:1])[0] is not None
-        self._contents = contents if embedded else None
+        self._contents, self._tables = contents if embedded else None, files
         self.raw_root = Path(manifest["root"])
         if len(self._rows) and not embedded:
             self.raw_root = find_raw(Path(root), manifest, self._examples(), images)
@@ -223,13 +223,28 @@ class ImageTable:
         files = [self._files[place].as_py() for place in places.tolist()]
         return [ImageRecord(*row) for row in zip(self.available[places].tolist(), files, contents, strict=True)]
 
-    def sizes(self, image_ids: Sequence[int]) -> np.ndarray:
+    def sizes(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Width and height of the named images, upright, as found at preparation. Each must be ``available``.
 
         Returns:
             (images, 2), in pixels.
         """
         return self._sizes[np.searchsorted(self.available, image_ids)]
+
+    def bytes_of(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Sizes of the files that hold the named images: one for each, or those of the tables that hold them all.
+
+        Raises:
+            InputError: a file is gone.
+        """
+        files = self._tables
+        if self._contents is None:
+            places = np.searchsorted(self.available, image_ids)
+            files = [self.raw_root / self._files[place].as_py() for place in places.tolist()]
+        try:
+            return np.array([file.stat().st_size for file in files])
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror}") from error
 
     def open(self, image_ids: Sequence[int], decode: Callable[[bytes], Any] = decode_rgb) -> list[Any]:
         """The named images: what ``decode`` makes of their files; unless told, 8-bit RGB pictures, upright."""

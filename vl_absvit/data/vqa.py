@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.image_loader import ImageLoader
+from vl_absvit.data.kept_rows import KeptRows
 from vl_absvit.data.records import ImageTable, read_questions
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
@@ -30,6 +31,7 @@ class VQADataset(Dataset):
     Attributes:
         question_ids: question id of each sample, (samples,).
         image_ids: image id of each sample, (samples,).
+        images: loads the images.
         has_answers: whether the splits are annotated.
         dropped: number of training questions left out because none of their answers is in the vocabulary; 0 outside
             training.
@@ -80,7 +82,8 @@ class VQADataset(Dataset):
         self.question_ids = self._column("question_id")[self._rows]
         self.image_ids = image_ids[self._rows]
         self._num_images = len(np.unique(self.image_ids))
-        self._images = ImageLoader(table, transform, self._num_images, seed)
+        self.images = ImageLoader(table, transform, self._num_images, seed)
+        self._text_states: KeptRows | None = None
         self._check(name)
         questions = self._questions.data.column("question").filter(pa.array(keep))
         self.truncated = count_truncated(questions, tokenizer, max_tokens)
@@ -96,7 +99,7 @@ class VQADataset(Dataset):
         """Several samples at once. Texts are tokenised together, and every distinct image is decoded once."""
         rows = self._questions[self._rows[list(indices)]]
         texts = encode(rows["question"], self._tokenizer, self._max_tokens)
-        image_of = self._images.load(rows["image_id"])
+        image_of = self.images.load(rows["image_id"])
         unannotated: list[list[Any]] = [[]] * len(texts)
         return [
             VQASample(question_id, image_id, image_of[image_id], text, labels, scores)
@@ -112,15 +115,29 @@ class VQADataset(Dataset):
 
     def collate(self, samples: Sequence[VQASample]) -> VQABatch:
         """A batch of samples, padded with the tokenizer's pad id."""
-        return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=self._vocabulary_size)
+        return collate_vqa(
+            samples,
+            pad_id=self._tokenizer.pad_token_id,
+            vocabulary_size=self._vocabulary_size,
+            text_states=self._text_states,
+        )
+
+    def token_ids(self) -> list[list[int]]:
+        """Token ids of every sample's question."""
+        questions = self._questions.data.column("question").take(self._rows)
+        return encode(questions.to_pylist(), self._tokenizer, self._max_tokens)
+
+    def take_text_states(self, kept: KeptRows) -> None:
+        """From now on batches have these token vectors, by ``wording``, in place of token ids."""
+        self._text_states = kept
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed."""
-        return self._images.sample(self.image_ids, number, seed, transform)
+        return self.images.sample(self.image_ids, number, seed, transform)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that augmentation depends on."""
-        self._images.set_epoch(epoch)
+        self.images.set_epoch(epoch)
 
     def _column(self, name: str) -> np.ndarray:
         return self._questions.data.column(name).to_numpy()

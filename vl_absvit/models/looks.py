@@ -7,6 +7,8 @@ Shapes: I images, B texts (one prior each), N tokens, D width, L blocks. ``trunk
 stages after the first N and D are others.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
@@ -207,9 +209,10 @@ class VisualEncoder(Getters, Trunk):
 
         This is for evaluation: it halves the products and gives the decoders no gradient. Training undoes it
         (``train()``, or any forward pass with gradients), and so do loading and moving weights. Code that changes
-        weights in another way calls this again. In training mode nothing happens.
+        weights in another way calls this again. In training mode nothing happens. Frozen decoders are folded in
+        training, too, by the first pass.
         """
-        if self.feeds_back and not self.training:
+        if self.feeds_back and not (self.training and self._decoders_learn):
             with torch.inference_mode(False), torch.no_grad():  # the products are usable in any mode
                 self._folded = fold_stages(self.feedback_decoders)
 
@@ -257,6 +260,11 @@ class VisualEncoder(Getters, Trunk):
         return slice(max(own.start - self.looks_again_from, 0), max(own.stop - self.looks_again_from, 0))
 
     @property
+    def _decoders_learn(self) -> bool:
+        """Whether any weight of the decoders is trained."""
+        return any(weight.requires_grad for decoder in self.feedback_decoders for weight in decoder.parameters())
+
+    @property
     def looks_twice(self) -> bool:
         """Whether the trunk runs a second time."""
         return self.variant.looks_twice
@@ -273,11 +281,52 @@ class VisualEncoder(Getters, Trunk):
         return self.look_again(self.look_once(images), prior, image_index)
 
     def look_once(self, images: Tensor) -> FirstLook:
-        """Step (i), for images (I, 3, height, width)."""
+        """Step (i), for images (I, 3, height, width); or the first look that was kept of them (``first_look_to_keep``).
+
+        A look that was kept has no states.
+        """
+        if images.ndim == 2:
+            return self._kept_first_look(images)
         below = self._through([self.embed_images(images)], range(self.looks_again_from))
         start = self.start(below[-1])
         tokens, states = self.look(start)  # (i) feedforward
         return FirstLook(start, tokens, below[:-1] + states, self.num_prefix_tokens)
+
+    def first_look_to_keep(self, images: Tensor) -> Tensor:
+        """What ``look_once`` takes in place of images (I, 3, height, width): a row of numbers for each.
+
+        These are the first look's tokens and, where there is a second look, those from which it starts. In bf16 a
+        number has eight significant bits; rounding changes it by at most one part in 512.
+
+        Returns:
+            (I, ``numbers_to_keep``), bf16.
+        """
+        first = self.look_once(images)
+        kept = [first.tokens, first.start.tokens][: len(self._kept_shapes)]
+        return torch.cat([tokens.flatten(1) for tokens in kept], dim=1).to(torch.bfloat16)
+
+    @property
+    def numbers_to_keep(self) -> int:
+        """Numbers that ``first_look_to_keep`` has of an image."""
+        return sum(map(math.prod, self._kept_shapes))
+
+    @property
+    def _kept_shapes(self) -> list[tuple[int, int]]:
+        """(N, D) of the tokens after the last block and, if there is a second look, of those from which it starts."""
+        ends, last = [self.blocks_of(stage).stop for stage in range(len(self.stages))], len(self.stages) - 1
+        places = (last, bisect_right(ends, self.looks_again_from)) if self.looks_twice else (last,)
+        grids = self.grids()
+        return [(self.num_prefix_tokens + math.prod(grids[place]), self.stages[place].width) for place in places]
+
+    def _kept_first_look(self, kept: Tensor) -> FirstLook:
+        """The first look at images, given rows of ``first_look_to_keep``, (I, ``numbers_to_keep``)."""
+        shapes = self._kept_shapes
+        parts = kept.to(next(self.parameters()).dtype).split([math.prod(shape) for shape in shapes], dim=1)
+        tokens, *start = (part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True))
+        if start:
+            return FirstLook(self.start(start[0]), tokens, [], self.num_prefix_tokens)
+        nothing = tokens[:, :0]
+        return FirstLook(Start(nothing, Projections(nothing, nothing)), tokens, [], self.num_prefix_tokens)
 
     def look_again(self, first: FirstLook, prior: Tensor | None = None, image_index: Tensor | None = None) -> TwoLooks:
         """Steps (ii) to (iv) after a first look, or as many as the variant has.
@@ -333,9 +382,13 @@ class VisualEncoder(Getters, Trunk):
         """Step (iii)."""
         if not self.feeds_back:
             return self._masks(steered)
-        if torch.is_grad_enabled() and self._folded is not None:
+        if torch.is_grad_enabled() and self._decoders_learn:
             self._folded = None  # the decoders may learn from this pass
-        if self._folded is None or steered.shares_direction:  # one vector costs less than a product of matrices
+        if steered.shares_direction:  # one vector costs less than a product of matrices
+            return feed_back(self.feedback_decoders, steered)
+        if self.training and self._folded is None and not torch.compiler.is_compiling():
+            self.fold()
+        if self._folded is None:
             return feed_back(self.feedback_decoders, steered)
         return feed_back_stages(self._folded, steered)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -74,6 +75,11 @@ class TextEncoder(nn.Module):
         self.roberta = KINDS[config.model_type].model(config, add_pooling_layer=False)
         self.width = config.hidden_size
         self.max_tokens = longest_text(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
 
     def forward(self, token_ids: Tensor, is_token: Tensor) -> Tensor:
         """Tokens t_j, (B, T, D), of ids (B, T) whose real positions are True in ``is_token`` (B, T)."""

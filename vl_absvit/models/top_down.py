@@ -292,7 +292,7 @@ def fold(decoders: Sequence[FeedbackDecoder]) -> Tensor:
     unit vectors are the rows of the matrix.
     """
     weight, found = decoders[0].transform.weight, []
-    rows = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    rows = torch.eye(decoders[0].transform.out_features, dtype=weight.dtype, device=weight.device)
     with without_autocast(weight.device):
         for decoder in reversed(decoders):
             rows = decoder.reconstruct(rows)

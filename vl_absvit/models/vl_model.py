@@ -120,8 +120,9 @@ class VLAbSViT(
         """Read texts about images.
 
         Args:
-            images: distinct images of the batch, (I, 3, height, width).
-            token_ids: text ids, (B, T).
+            images: distinct images of the batch, (I, 3, height, width), or what was kept of the first look at them
+                (``VisualEncoder.first_look_to_keep``).
+            token_ids: text ids, (B, T), or tokens t_j that were kept, (B, T, text width).
             is_token: True at real tokens, (B, T).
             image_index: row of ``images`` for each text, (B,); None means B = I in the same order.
             pair: replaces ``image_index``: makes pairs of the encoded texts and the first look, and may add looks at
@@ -143,7 +144,14 @@ class VLAbSViT(
         return out._replace(**losses._asdict())
 
     def encode_texts(self, token_ids: Tensor, is_token: Tensor) -> Texts:
-        """Token vectors and priors of texts (B, T). They do not depend on images."""
+        """Token vectors and priors of texts, given their ids (B, T), or the token vectors that were kept, (B, T, D).
+
+        They do not depend on images.
+        """
+        if token_ids.is_floating_point():
+            assert self.padded_length is None, "vectors of padding are not kept"
+            tokens = token_ids.to(self.text.dtype)
+            return Texts(tokens, is_token, None if self.prior is None else self.prior(tokens, is_token))
         length, missing = token_ids.shape[1], max(0, (self.padded_length or 0) - token_ids.shape[1])
         padded_ids = F.pad(token_ids, (0, missing), value=self.text.roberta.config.pad_token_id)
         padded_is_token = F.pad(is_token, (0, missing))

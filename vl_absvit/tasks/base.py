@@ -65,6 +65,9 @@ class Task(ABC):
     model: VisionModel
     """The bare model, whose visual encoder is ``vision``; the loop wraps it and passes the wrapped one on."""
 
+    def get_ready(self) -> None:  # noqa: B027  # most tasks are ready
+        """Do what needs the model on its device, with its weights, before the first step. All processes call this."""
+
     def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
         """Facts about a whole optimizer step, on all ranks, that the losses of each of its forward passes need.
 

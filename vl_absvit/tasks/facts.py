@@ -38,6 +38,7 @@ class Facts(NamedTuple):
     labels: int | None  # that the head tells apart; None where it tells none
     text: TextModelConfig | Words | None  # the text encoder, or its words where it starts from scratch
     assumed: tuple[str, ...]  # in words
+    first_look: int | None = None  # numbers that are kept of it (``data.keep_frozen``); None where nothing is kept
 
 
 def sum_of_counts(data: DataConfig, kind: str, counted: str, *less: str) -> int:

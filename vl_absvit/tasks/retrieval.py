@@ -29,7 +29,7 @@ from vl_absvit.tasks.hard_negatives import Draw
 from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
 from vl_absvit.tasks.retrieval_pairs import HardNegatives, find_hard, make_pairs, step_hard_negatives, take_hard
 from vl_absvit.tasks.retrieval_scores import score_gallery
-from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
+from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_images, made_up_texts
 from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
 
@@ -181,11 +181,12 @@ class RetrievalTask(VisionLanguageTask):
 
     @classmethod
     def made_up_batch(cls, config: RetrievalConfig, facts: Facts, samples: int) -> RetrievalBatch:
-        rows, size, own = torch.arange(samples), config.vision.image_size, np.arange(samples)
+        rows, own = torch.arange(samples), np.arange(samples)
         texts = made_up_texts(config, facts, samples * (1 + config.negatives))
         # Other processes and passes have other images.
         captioned = np.arange(max(samples, 2, 1 + config.negative_images))
-        return RetrievalBatch(torch.rand(samples, 3, size, size), rows, rows, *texts, own, captioned, own)
+        images = made_up_images(config, facts, samples)
+        return RetrievalBatch(images, rows, rows, *texts, own, captioned, own)
 
     @classmethod
     def least_samples(cls, config: RetrievalConfig) -> int:

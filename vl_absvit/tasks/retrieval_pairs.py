@@ -28,7 +28,7 @@ from vl_absvit.tasks.prior_losses import Compared
 class HardCaptions(NamedTuple):
     """Captions that a forward pass reads beside its own."""
 
-    token_ids: Tensor  # (B, T)
+    token_ids: Tensor  # (B, T), or (B, T, D) if token vectors were kept
     is_token: Tensor  # (B, T)
 
 
@@ -36,7 +36,7 @@ class HardNegatives(NamedTuple):
     """Captions and images of a pass beside its own samples; None where nothing was drawn."""
 
     captions: HardCaptions | None  # of the images
-    images: Tensor | None  # (B * K, 3, height, width), of the captions; those of a caption are adjacent
+    images: Tensor | None  # (B * K, ...) as a batch has images, of the captions; those of a caption are adjacent
 
 
 def step_hard_negatives(
@@ -144,7 +144,9 @@ def _captions_to_read(
     for batch in batches:
         missing = 0, known.text_length - batch.token_ids.shape[1]
         own_ids, own_is_token = batch.token_ids[::candidates], batch.is_token[::candidates].long()
-        padded.append((F.pad(own_ids, missing, value=pad_id), F.pad(own_is_token, missing)))
+        # Token vectors that were kept stand in for the ids, with a further dimension.
+        of_ids = (*(0, 0) * (own_ids.ndim - 2), *missing)
+        padded.append((F.pad(own_ids, of_ids, value=pad_id), F.pad(own_is_token, missing)))
     token_ids, is_token = (gather_with_grad(torch.cat(parts), known.samples) for parts in zip(*padded, strict=True))
     return [HardCaptions(token_ids[own], is_token[own].bool()) for own in rows]
 

@@ -17,7 +17,13 @@ from vl_absvit.data.collate import PAD_MULTIPLE
 from vl_absvit.data.image_loader import check_disjoint
 from vl_absvit.data.loaders import TrainingDataset, WithImageIds
 from vl_absvit.data.streaming import StreamedQuestions
-from vl_absvit.models.architecture import architecture_of, build_from_architecture, image_statistics, text_config
+from vl_absvit.models.architecture import (
+    architecture_of,
+    build_from_architecture,
+    build_vision,
+    image_statistics,
+    text_config,
+)
 from vl_absvit.models.build import build_model
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.vl_model import VLAbSViT, VLOutput
@@ -27,6 +33,7 @@ from vl_absvit.tasks.changed_use import log_changed_use
 from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.facts import Facts, Words, text_sizes
 from vl_absvit.tasks.fetching import fetched
+from vl_absvit.tasks.keeping import Keeping, keep_frozen
 from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
 from vl_absvit.tasks.resuming import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.tokenizers import check_same_tokenizer, tokenizer_of
@@ -110,6 +117,11 @@ class VisionLanguageTask(Task):
         """How the head's labels match those of the checkpoint to start from; None where these are of another kind."""
         return None
 
+    def get_ready(self) -> None:
+        if self.config.data.keep_frozen is not None:
+            assert isinstance(self.train_set, Keeping), "what is kept is found by the ids of images"
+            keep_frozen(self.config, self.model, self.train_set, self.preprocessing)
+
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[Any], seeds: Sequence[int]) -> Sequence[Any]:
         """The prior losses of a step's passes, whose samples have one text each, as ``VQABatch``."""
@@ -174,7 +186,11 @@ class VisionLanguageTask(Task):
     def find_facts(cls, config: Any) -> Facts:
         facts = super().find_facts(config)
         text, assumed = text_sizes(config.text)
-        return facts._replace(text=text, assumed=facts.assumed + assumed)
+        first_look = None
+        if config.data.keep_frozen is not None:
+            with torch.device("meta"):
+                first_look = build_vision(config.vision, num_classes=0).numbers_to_keep
+        return facts._replace(text=text, assumed=facts.assumed + assumed, first_look=first_look)
 
     @classmethod
     def random_model(cls, config: Any, facts: Facts) -> VLAbSViT:
@@ -187,12 +203,25 @@ class VisionLanguageTask(Task):
         return model
 
 
+def made_up_images(config: VisionLanguageConfig, facts: Facts, number: int) -> Tensor:
+    """Random images (number, 3, H, W), or what is kept of the first look at them."""
+    if facts.first_look is not None:
+        return torch.rand(number, facts.first_look, dtype=torch.bfloat16)
+    return torch.rand(number, 3, config.vision.image_size, config.vision.image_size)
+
+
 def made_up_texts(config: VisionLanguageConfig, facts: Facts, number: int) -> tuple[Tensor, Tensor]:
-    """Token ids (number, T) and their mask of random texts, as long as the config allows, nearly full of words."""
+    """Token ids (number, T) and their mask of random texts, as long as the config allows, nearly full of words.
+
+    If the vectors of texts are kept, these stand in for the ids.
+    """
     most = config.text.max_tokens
     length = -(-most // PAD_MULTIPLE) * PAD_MULTIPLE
     is_token = (torch.arange(length) < min(most, length - 1)).expand(number, -1)
     text = facts.text
     assert text is not None and text.pad_token_id is not None, "a text encoder reads padded words"
+    if config.data.keep_frozen is not None and config.optim.learning_rates.text == 0:
+        width = config.text.width if isinstance(text, Words) else text.hidden_size
+        return torch.rand(number, length, width, dtype=torch.bfloat16), is_token
     words = torch.randint(text.vocab_size - 1, (number, length))
     return torch.where(is_token, words + (words >= text.pad_token_id), text.pad_token_id), is_token

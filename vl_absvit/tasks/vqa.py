@@ -30,7 +30,7 @@ from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, new_run_from, selection_loader
 from vl_absvit.tasks.facts import Facts, sum_of_counts
 from vl_absvit.tasks.prior_losses import StepPriorLoss
-from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_texts
+from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_images, made_up_texts
 from vl_absvit.tasks.vl_checkpoint import Preprocessing, VLCheckpoint, head_of, load_parts
 
 log = logging.getLogger(__name__)
@@ -146,12 +146,10 @@ class VQATask(VisionLanguageTask):
 
     @classmethod
     def made_up_batch(cls, config: VQAConfig, facts: Facts, samples: int) -> VQABatch:
-        rows, size = torch.arange(samples), config.vision.image_size
+        rows, images = torch.arange(samples), made_up_images(config, facts, samples)
         texts = made_up_texts(config, facts, samples)
         assert facts.labels is not None, "the head tells answers apart"
-        return VQABatch(
-            torch.rand(samples, 3, size, size), rows, rows, *texts, torch.zeros(samples, facts.labels), rows
-        )
+        return VQABatch(images, rows, rows, *texts, torch.zeros(samples, facts.labels), rows)
 
 
 def match_answers(folder: str, vocabulary: AnswerVocabulary) -> LabelMatch | None:

@@ -61,7 +61,9 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
     optimizer_state: OptimizerState = {}
     if config.run.resume:
         state, optimizer_state = go_on(run, task, state)
-    trained = model_to_train(accelerator, task.model.to(device), config.run.precision)
+    task.model.to(device)
+    task.get_ready()
+    trained = model_to_train(accelerator, task.model, config.run.precision)
     if config.run.compile:
         compile_forward(trained, accelerator)
     optimizer = build_optimizer(trained, task.lr_of(), optim)

@@ -19,7 +19,7 @@ FREE = (
     "data.images",
 )  # fmt: skip
 """Neither batches nor results depend on these."""
-PLACES = ("data.root", "data.stream")
+PLACES = ("data.root", "data.stream", "data.keep_frozen")
 """Places that may change if their content is the same."""
 SOURCES = ("vision.weights", "vision.decoders", "from_checkpoint", "text.model", "text.tokenizer")
 """Places that may change or be gone. A resumed run reads none of them."""
