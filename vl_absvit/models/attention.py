@@ -5,13 +5,14 @@ counts twice, as in the released weights. AbSViT-QKV and MaskAtt [AbS 2.6] are l
 parameters. Shapes: B texts, N tokens, D width, H heads.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block
-from torch import Tensor
+from torch import Tensor, nn
 
+from vl_absvit.models.kept_less import keeps_less, linear_and_norm, linear_of_gelu, linear_of_norm
 from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.precision import as_products_take
 from vl_absvit.variants import TopDown
@@ -27,20 +28,26 @@ class Projections(NamedTuple):
 class TopDownAttention(Attention):
     """timm's attention with the same weights, plus a top-down input to the values."""
 
-    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+    def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
         """Queries, keys and values of ``x``, the values steered by ``top_down`` if given.
 
         V = W_v (x + td) + 2 b_v: a signal per token costs no further matrix product, one shared by all tokens up to a
         scale costs a product with a single vector.
+
+        Args:
+            norm: is applied to ``x`` before.
         """
         width = x.shape[-1]
         if top_down is None:
-            return self._split(self.qkv(x))
+            return self._split(linear_of_norm(x, norm, self.qkv))
         if top_down.shares_direction:
-            return self.steer(self.project(x), top_down)
+            return self.steer(self.project(x, norm=norm), top_down)
         weight, bias = self._weight_and_bias()
-        queries_keys = F.linear(x, weight[: 2 * width], None if bias is None else bias[: 2 * width])
-        values = F.linear(x + top_down.tokens, weight[2 * width :], None if bias is None else 2 * bias[2 * width :])
+        bias_qk = None if bias is None else bias[: 2 * width]
+        queries_keys, normed = linear_and_norm(x, norm, weight[: 2 * width], bias_qk)
+        values = F.linear(
+            normed + top_down.tokens, weight[2 * width :], None if bias is None else 2 * bias[2 * width :]
+        )
         return Projections(queries_keys, values)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
@@ -90,11 +97,12 @@ class TopDownQKVAttention(TopDownAttention):
     Each is W x + b + (W td + b). All three biases count twice.
     """
 
-    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
+    def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
         if top_down is None or top_down.shares_direction:
-            return super().project(x, top_down)
+            return super().project(x, top_down, norm)
         bias = None if self.qkv.bias is None else 2 * self.qkv.bias
-        return self._split(F.linear(x + top_down.tokens, self.qkv.weight, bias))
+        normed = x if norm is None else norm(x)
+        return self._split(F.linear(normed + top_down.tokens, self.qkv.weight, bias))
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
         fed_back = self._split(linear(top_down, self.qkv.weight, self.qkv.bias))
@@ -104,8 +112,8 @@ class TopDownQKVAttention(TopDownAttention):
 class ValueMaskAttention(TopDownAttention):
     """MaskAtt [AbS 2.6]: the prior mask m multiplies the values, V = m (W_v x + b_v), and nothing is added."""
 
-    def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
-        bottom_up = super().project(x)
+    def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
+        bottom_up = super().project(x, norm=norm)
         return bottom_up if top_down is None else self.steer(bottom_up, top_down)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
@@ -134,7 +142,7 @@ class TopDownBlock(Block):
 
     def project(self, x: Tensor, top_down: Steered | None = None) -> Projections:
         """Queries, keys and values of the block's input."""
-        return self.attn.project(self.norm1(x), top_down)
+        return self.attn.project(x, top_down, self.norm1)
 
     def value_input(self, x: Tensor) -> Tensor:
         """The input of the attention's values, (B, N, D), made of the block's input."""
@@ -158,4 +166,22 @@ class TopDownBlock(Block):
         else:
             projections = bottom_up if top_down is None else self.attn.steer(bottom_up, top_down)
         x = x + self.drop_path1(self.ls1(self.attn.attend(projections)))
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
+        return x + self.drop_path2(self.ls2(self._feed_forward(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """The MLP of the normed tokens."""
+        mlp: Any = self.mlp
+        if not (keeps_less() and _has_one_gelu(mlp)):
+            return mlp(self.norm2(x))
+        return mlp.drop2(linear_of_gelu(linear_of_norm(x, self.norm2, mlp.fc1), mlp.fc2))
+
+
+def _has_one_gelu(mlp: Any) -> bool:
+    """Whether an MLP has nothing but a GELU between two linear layers."""
+    return (
+        type(mlp) is Mlp
+        and isinstance(mlp.act, nn.GELU)
+        and mlp.act.approximate == "none"
+        and isinstance(mlp.norm, nn.Identity)
+        and not (mlp.training and mlp.drop1.p)
+    )

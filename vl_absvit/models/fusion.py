@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.models.kept_less import linear_of_gelu
 from vl_absvit.models.short_attention import attend_from_few, attend_to_few, is_short
 
 TEXT, IMAGE = 0, 1  # token types
@@ -79,7 +80,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, D) -> (B, S, D)."""
-        return self.norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))
+        return self.norm(x + self.dropout(linear_of_gelu(self.expand(x), self.contract)))
 
 
 class StreamLayer(nn.Module):
