@@ -24,6 +24,7 @@ def test_cells_as_text(value, text):
     ("value", "texts"),
     [
         ("red", ["red"]),
+        ("[a] dog", ["[a] dog"]),
         (2, ["2"]),
         (["yes", 2, True], ["yes", "2", "true"]),
         ([{"answer": "yes", "answer_confidence": "maybe"}, {"answer": 3}], ["yes", "3"]),
@@ -41,7 +42,7 @@ def test_one_or_several_texts(value, texts):
         ("['yes' 'no']", "a list that is not JSON"),  # as NumPy prints it; Python would read one text, "yesno"
         ("[unknown]", "a list that is not JSON"),
         ('["a", "b"', "a list that is not JSON"),
-        ("[" * 5000, "a list that is not JSON"),
+        ("[" * 5000 + "]" * 5000, "a list that is not JSON"),
         (["a", ""], "an empty answer in a list"),
         ([["a"]], "a cell that is neither text nor a number"),
         ([{"text": "a"}], "a cell that is neither text nor a number"),

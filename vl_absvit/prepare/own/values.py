@@ -14,6 +14,9 @@ _ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+.\w]+)"""
 _PYTHON_LIST = re.compile(rf"\[\s*{_ITEM}(?:\s*,\s*{_ITEM})*\s*,?\s*\]", re.DOTALL)
 """A list as Python prints it. Commas are between all items: Python itself would join ``'yes' 'no'`` to one."""
 
+_LIKE_A_LIST = re.compile(r"""\[\s*["'].*|\[.*\]""", re.DOTALL)
+"""Text that is meant as a list, though it may be cut: not the caption "[a] dog"."""
+
 
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: no value, NaN, an empty list, or text without a letter."""
@@ -52,7 +55,7 @@ def texts_of(value: Any, key: str) -> list[str]:
     Raises:
         Fault: an item is empty, or no text as ``text_of`` says.
     """
-    if isinstance(value, str) and value.strip()[:1] + value.strip()[-1:] == "[]":
+    if isinstance(value, str) and _LIKE_A_LIST.fullmatch(value.strip()):
         value = _list_in(value.strip())
     items = value if isinstance(value, list) else [value]
     texts = [text_of(item.get(key) if isinstance(item, dict) else item) for item in items]
