@@ -16,8 +16,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "losses": {"precision"},
     "main_process": {"distributed"},
     "hub": set(),
-    "late_imports": set(),
-    "cli": {"config", "late_imports"},
+    "cli": {"config"},
     "models": {"variants", "hub", "precision", "token_grid"},
     "data": {"config"},
     "prepare": {"cli", "data"},  # long stages show their progress

@@ -29,7 +29,6 @@ from rich.progress import (
 from vl_absvit.config import RENAMED, Precision, TaskConfig
 from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.late_imports import import_late
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +45,6 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
     ``InputError`` and ``OSError`` become one line on stderr; any other exception is ours and keeps its traceback.
     """
-    import_late()
     try:
         main()
     except ConfigError as error:

@@ -53,6 +53,14 @@ def test_a_model_may_be_saved_over_the_file_that_it_was_read_from(saved):
     assert all(value.equal(loaded.state_dict()[name]) for name, value in again.state_dict().items())
 
 
+def test_a_model_keeps_its_weights_when_another_program_writes_into_their_file(saved):
+    _, folder = saved
+    loaded = VLAbSViT.from_pretrained(folder)
+    before = loaded.head[-1].weight.clone()
+    (folder / "model.safetensors").write_bytes(bytes((folder / "model.safetensors").stat().st_size))
+    assert loaded.head[-1].weight.equal(before)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -11,7 +11,7 @@ from tests.run_script import ROOT
 from vl_absvit.__main__ import COMMANDS
 
 SLOW = ("torch", "transformers", "timm", "datasets", "scipy", "pandas", "gradio")
-NEEDLESS = ("torch._dynamo", "torch._inductor", "scipy.optimize", "datasets", "gradio", "tensorboard")
+NEEDLESS = ("datasets", "gradio", "tensorboard")
 HELP = """
 import io, json, sys
 from contextlib import redirect_stdout

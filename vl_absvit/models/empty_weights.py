@@ -18,7 +18,7 @@ _INITIALISERS = {
 
 
 class NoValues(TorchFunctionMode):
-    """In it, initialisers leave tensors alone that have no values. PyTorch would import its compiler to do the same."""
+    """In it, initialisers leave tensors alone that have no values, on which PyTorch spends a quarter of a second."""
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -56,5 +56,6 @@ def fill(module: nn.Module, weights: Path) -> None:
     """
     wanted = {name: value.dtype for name, value in module.state_dict().items()}
     found = load_file(weights)
-    state = {name: value.to(wanted.get(name, value.dtype)) for name, value in found.items()}
+    # Copied, for the file may be replaced while the module lives.
+    state = {name: value.to(wanted.get(name, value.dtype), copy=True) for name, value in found.items()}
     module.load_state_dict(state, assign=True)

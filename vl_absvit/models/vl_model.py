@@ -185,8 +185,6 @@ class VLAbSViT(
         Evaluation and finetuning also need tokenizer, preprocessing and answers, which a task saves beside them.
         """
         (folder / CONFIG_NAME).write_text(json.dumps(self.architecture, indent=2) + "\n", encoding="utf-8")
-        # The weights may be mapped from this very file: it stays theirs, and another takes its place.
-        (folder / SAFETENSORS_SINGLE_FILE).unlink(missing_ok=True)
         super()._save_pretrained(folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -213,9 +211,6 @@ class VLAbSViT(
         force_download: bool = False,
     ) -> "VLAbSViT":
         """A saved model, in evaluation mode.
-
-        On a CPU the weights are mapped from their file, not copied: nobody may write into it meanwhile. Programs here
-        never do; they put another file in its place.
 
         Args:
             name: its folder, or its name on the hub, ``lab/absvit-vqa`` or ``lab/absvit-vqa@REVISION``.
