@@ -104,7 +104,7 @@ def nearest_by_faiss(index: Index, priors: Tensor, number: int) -> Nearest:
     assert index.approximate is not None, "an index that has a file of FAISS says so"
     path = index.folder / FILE
     try:
-        made = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+        made: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)  # of a kind that has probes
         made.nprobe = index.approximate["probes"]
         if made.ntotal != index.pictures or made.d != index.layout.width:
             raise RuntimeError("it is of another index")
