@@ -90,7 +90,7 @@ def test_a_spot_goes_where_meters_goes(names, sign):
     assert np.abs(np.subtract(*centres)).max() < 0.4, centres  # pixels of the model's input
 
 
-@pytest.mark.parametrize("name", [*(set(OPERATIONS) - set(TURNS))])
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in TURNS])
 def test_a_picture_that_is_neither_reduced_nor_turned_is_meters_within_a_rounding(name):
     picture = make_picture((150, 120), np.random.default_rng(1))
     exact, fast = both((picture, Reduced(picture, 1)), name)
