@@ -149,7 +149,7 @@ def run_backward(
         is_leaf = not node.next_functions
         given: Any = ()
         if any(each is not None for each in known) and not (inputs and is_leaf):
-            given = node(*known)
+            given = (node if callable(node) else node.apply)(*known)  # Python's have ``apply`` alone, tensors first
         given = given if isinstance(given, tuple) else (given,)
         for number, (following, output) in enumerate(node.next_functions):
             if following is None:

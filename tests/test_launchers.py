@@ -64,7 +64,11 @@ def options_of(monkeypatch):
 def test_every_option_reaches_its_script_through_every_launcher(options_of, script):
     options = options_of(script)
     # The app writes nothing, and train.py passes on what the trainings take.
-    assert "--output" in options or "--run.output" in options or script in ("scripts/app.py", "scripts/train.py")
+    assert (
+        "--output" in options
+        or "--run.output" in options
+        or script in ("scripts/app.py", "scripts/ask.py", "scripts/search.py", "scripts/train.py")
+    )
     words = [word for option in [*options, "--config"] for word in (f"{option}=1", option, "1")]
     for parser, own in LAUNCHERS.values():
         read = parser().parse_args([*own, script, *words])

@@ -44,7 +44,7 @@ def linear_and_norm(x: Tensor, norm: nn.Module | None, weight: Tensor, bias: Ten
         weight, bias: of the linear layer, as ``as_products_take`` gives them.
     """
     if keeps_less() and isinstance(norm, nn.LayerNorm) and _is_plain(norm):
-        return _LinearOfNorm.apply(x.to(norm.weight.dtype), norm.weight, norm.bias, norm.eps, weight, bias)
+        return _LinearOfNorm.apply(x.to(norm.weight.dtype), norm.weight, norm.bias, weight, bias, norm.eps)
     normed = x if norm is None else norm(x)
     return F.linear(normed, weight, bias), normed
 
@@ -82,7 +82,7 @@ class _LinearOfGelu(torch.autograd.Function):
 class _LinearOfNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float, weight: Tensor, bias: Tensor | None
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor]:
         ctx.eps = eps
         ctx.set_materialize_grads(False)
@@ -105,12 +105,12 @@ class _LinearOfNorm(torch.autograd.Function):
             of_norm = aten.native_layer_norm_backward(
                 of_normed, x, scale.shape, mean, rstd, scale, shift, list(needed[:3])
             )
-        if needed[4] and gradient is not None:
+        if needed[3] and gradient is not None:
             normed = F.layer_norm(x, scale.shape, scale, shift, ctx.eps)
             of_weight = _of_weight(gradient, normed.to(weight.dtype))
-        if needed[5] and gradient is not None:
+        if needed[4] and gradient is not None:
             of_bias = _of_bias(gradient)
-        return *of_norm, None, of_weight, of_bias
+        return *of_norm, of_weight, of_bias, None
 
 
 def _of_weight(gradient: Tensor, inputs: Tensor) -> Tensor:
