@@ -40,9 +40,10 @@ rank_all() {
 }
 
 coco=(--data.train_splits "[train, restval]") flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]")
-stage vit-vqa finetune_vqa "$demo" "$output/vit-vqa" --vision.top_down none --run.seed "$seed"
-stage vit-coco finetune vit-coco "$output/vit-vqa" "${coco[@]}" --vision.top_down none
-stage vit-flickr30k finetune vit-flickr30k "$output/vit-coco" "${flickr30k[@]}" --vision.top_down none
+vit=(--vision.top_down none --vision.looks_again_from 0)
+stage vit-vqa finetune_vqa "$demo" "$output/vit-vqa" "${vit[@]}" --run.seed "$seed"
+stage vit-coco finetune vit-coco "$output/vit-vqa" "${coco[@]}" "${vit[@]}"
+stage vit-flickr30k finetune vit-flickr30k "$output/vit-coco" "${flickr30k[@]}" "${vit[@]}"
 stage absvit-flickr30k finetune absvit-flickr30k "$demo/retrieval" "${flickr30k[@]}"
 stage rank-absvit-coco rank_all absvit-coco "$demo/retrieval/checkpoints/best"
 stage rank-vit-coco rank_all vit-coco "$output/vit-coco/checkpoints/best"

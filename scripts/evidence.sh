@@ -32,11 +32,13 @@ done
 # The paper's mask and strength, by the best patch; its decoders, from random weights and trained to reconstruct.
 cosine="--vision.mask cosine --vision.gain 10 --prior.pool max"
 trained="--loss.reconstruction 0.1 --optim.learning_rates.feedback 2e-3"
-paper="$cosine $trained --vision.decoders random"
+paper="$cosine $trained --vision.decoders random --vision.looks_again_from 0"
+# These have no second look that could begin later.
+once="--vision.looks_again_from 0"
 # What each row changes, in both configs. With strength 1, whatever the mask keeps whole stays as large as it was.
 declare -A changes=(
-  [vit]="--vision.top_down none"
-  [perceiver_io]="--vision.top_down perceiver_io --vision.gain 1"
+  [vit]="--vision.top_down none $once"
+  [perceiver_io]="--vision.top_down perceiver_io --vision.gain 1 $once"
   [feedback]="--vision.top_down feedback --vision.gain 1"
   [mask_att]="--vision.top_down mask_att"
   [absvit_paper]="$paper"
@@ -91,7 +93,7 @@ row() {
   read -ra change <<<"${changes[$name]}"
   local options=(--run.seed "$seed" --run.trackers "[]" "${change[@]}")
   if [[ $name == no_prior ]]; then shortlist=all; fi
-  stage "vqa-$name-$seed" finetune_vqa "$shared" "$run/vqa" --optim.epochs "$epochs" --optim.batch_size 32 "${options[@]}"
+  stage "vqa-$name-$seed" finetune_vqa "$shared" "$run/vqa" --optim.epochs "$epochs" --optim.batch_size 33 "${options[@]}"
   stage "retrieval-$name-$seed" finetune_retrieval "$shared" "$run/retrieval" "$run/vqa" --optim.batch_size 16 --optim.epochs 1 \
     "${options[@]}"
   stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" "$shortlist"

@@ -39,7 +39,7 @@ def output(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(output) -> list:
-    overrides = ["--optim.epochs", 1, "--optim.batch_size", 64, "--run.trackers", "[]"]
+    overrides = ["--optim.epochs", 1, "--optim.batch_size", 66, "--run.trackers", "[]"]
     return ["--output", output, "--scenes", 60, "--", *overrides]
 
 
