@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.commands.prepare_vqav2 import summary as counts_of
 from vl_absvit.prepare.command import run_preparation
 from vl_absvit.prepare.own.command import add_table_options
 from vl_absvit.prepare.own.questions import OwnQuestionOptions, prepare_own_questions
@@ -33,11 +34,8 @@ def main() -> None:
 
 
 def summary(manifest: dict[str, Any], output: Path) -> Iterator[str]:
-    for split, counts in manifest["splits"].items():
-        target = f", {counts['with_target']:,} with an answer in the vocabulary" if counts["annotated"] else ""
-        yield f"{split:9}{counts['questions']:,} questions on {counts['images']:,} images{target}"
+    yield from counts_of(manifest, output)
     if manifest["vocabulary"]:
-        yield f"{manifest['vocabulary']['size']:,} answers in {output / 'answers.json'}"
         numbers = ", ".join(f"{number} ({count:,})" for number, count in manifest["answers_per_question"].items())
         official = "is the official one" if manifest["accuracy"] == "official" else "is not the official one"
         yield f"answers to a question: {numbers}; a target is {manifest['soft_score']}, and the accuracy {official}"
