@@ -10,13 +10,14 @@ from vl_absvit.errors import InputError
 from vl_absvit.prepare.captions import captions_table, repetitions, write_captions
 from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.karpathy_source import CaptionedImage
-from vl_absvit.prepare.own.columns import IMAGE, Columns
+from vl_absvit.prepare.own.columns import IMAGE
 from vl_absvit.prepare.own.names import check_name
 from vl_absvit.prepare.own.options import TableOptions
-from vl_absvit.prepare.own.refusals import FILE, Fault, Place, Refusals
+from vl_absvit.prepare.own.refusals import Fault, Place
 from vl_absvit.prepare.own.rows import OwnRow, read_rows, splits_of
+from vl_absvit.prepare.own.source import OwnSource, train_first
 from vl_absvit.prepare.own.values import texts_of
-from vl_absvit.prepare.prepare import Content, Records, Source, prepare
+from vl_absvit.prepare.prepare import Content, Records, prepare
 
 _ROLES = {
     "image": IMAGE,
@@ -51,15 +52,15 @@ def prepare_own_captions(options: OwnCaptionOptions, output: Path, workers: int)
     return prepare(OwnCaptions(options), options.image_folder(), output, workers)
 
 
-class OwnCaptions(Source):
+class OwnCaptions(OwnSource):
     """Captions of one's own. A picture's captions may be in any number of rows, and are in one split."""
 
     row_type = "captions"
+    roles, without_header = _ROLES, _WITHOUT_HEADER
 
     def __init__(self, options: OwnCaptionOptions) -> None:
-        self._options, self._refusals = options, Refusals()
-        roles = {role: () for role in _ROLES} | _WITHOUT_HEADER if options.no_header else _ROLES
-        self._columns = Columns(roles, options.columns)
+        super().__init__(options)
+        self._options = options
 
     def request(self) -> dict[str, Any]:
         """The folder of pictures, the options and the content of the tables."""
@@ -73,12 +74,12 @@ class OwnCaptions(Source):
         if not rows:
             raise InputError(f"no caption is left: {self._refusals.words(self._rows)}")
         images = self._by_image(rows, splits_of([each.row for each in rows], self._options, self._refusals))
-        splits = sorted({image.split for image in images}, key=lambda split: (split != "train", split))
+        splits = train_first({image.split for image in images})
         of_split = {split: [image for image in images if image.split == split] for split in splits}
         return Records(
             {split: captions_table(images, f"captions of {split}") for split, images in of_split.items()},
             {image.image_id: image.file for image in images},
-            [f"{self._refusals.words(self._rows)}; all are in {FILE}"] if self._refusals else [],
+            self.warnings(),
         )
 
     def _read_all(self) -> Iterator[_Captioned]:
@@ -111,10 +112,4 @@ class OwnCaptions(Source):
         """Write a table for each split that has captions, and the refused rows."""
         counts = write_captions(folder, records.splits, images)
         self._refusals.write(folder)
-        more = {
-            "own": True,
-            "columns": self._columns.taken(),
-            "rows": self._rows,
-            "refused_rows": self._refusals.counts(),
-        }
-        return Content(counts, repetitions(counts), more)
+        return Content(counts, repetitions(counts), {"own": True} | self.account())

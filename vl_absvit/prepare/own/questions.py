@@ -15,13 +15,14 @@ from vl_absvit.data.records import VQA
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.check_images import Images
-from vl_absvit.prepare.own.columns import IMAGE, Columns
+from vl_absvit.prepare.own.columns import IMAGE
 from vl_absvit.prepare.own.names import check_name
 from vl_absvit.prepare.own.options import TableOptions
-from vl_absvit.prepare.own.refusals import FILE, Fault, Refusals
+from vl_absvit.prepare.own.refusals import Fault
 from vl_absvit.prepare.own.rows import OwnRow, in_several_splits, read_rows, splits_of
+from vl_absvit.prepare.own.source import OwnSource, train_first
 from vl_absvit.prepare.own.values import text_of, texts_of
-from vl_absvit.prepare.prepare import Content, Records, Source, prepare
+from vl_absvit.prepare.prepare import Content, Records, prepare
 from vl_absvit.prepare.tables import QUESTION_SCHEMA, table_of, write_table
 from vl_absvit.prepare.vqa_source import ANSWERS_PER_QUESTION, NOT_SAID, most_frequent
 from vl_absvit.prepare.vqa_tables import ANNOTATION_SCHEMA, count_questions, with_labels
@@ -76,15 +77,15 @@ def prepare_own_questions(options: OwnQuestionOptions, output: Path, workers: in
     return prepare(OwnQuestions(options), options.image_folder(), output, workers)
 
 
-class OwnQuestions(Source):
+class OwnQuestions(OwnSource):
     """Questions of one's own, with answers in splits that have them."""
 
     row_type = "questions"
+    roles, without_header = _ROLES, _WITHOUT_HEADER
 
     def __init__(self, options: OwnQuestionOptions) -> None:
-        self._options, self._refusals = options, Refusals()
-        roles = {role: () for role in _ROLES} | _WITHOUT_HEADER if options.no_header else _ROLES
-        self._columns = Columns(roles, options.columns)
+        super().__init__(options)
+        self._options = options
 
     def request(self) -> dict[str, Any]:
         """The folder of pictures, the options and the content of the tables."""
@@ -106,10 +107,12 @@ class OwnQuestions(Source):
         files = {file: number for number, file in enumerate(sorted({each.row.file for each in asked}), start=1)}
         ids = self._ids(asked)
         tables = {
-            split: table_of(_rows([asked[n] for n in numbers], [ids[n] for n in numbers], files), _SCHEMA, split)
-            for split, numbers in sorted(by_split.items(), key=lambda item: (item[0] != "train", item[0]))
+            split: table_of(
+                _rows([asked[n] for n in by_split[split]], [ids[n] for n in by_split[split]], files), _SCHEMA, split
+            )
+            for split in train_first(by_split)
         }
-        warnings = [f"{self._refusals.words(self._rows)}; all are in {FILE}"] if self._refusals else []
+        warnings = self.warnings()
         warnings += in_several_splits({split: (asked[n].row.file for n in by_split[split]) for split in tables})
         self._count_answers(asked)
         return Records(self._labelled(tables), {number: file for file, number in files.items()}, warnings)
@@ -199,9 +202,7 @@ class OwnQuestions(Source):
             "soft_score": SOFT_SCORE,
             "answers_per_question": {str(number): count for number, count in sorted(self._answers.items())},
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
-            "columns": self._columns.taken(),
-            "rows": self._rows,
-            "refused_rows": self._refusals.counts(),
+            **self.account(),
         }
         return Content({split: count_questions(table, images) for split, table in splits.items()}, warnings, more)
 
