@@ -21,22 +21,21 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.checkouts import OTHER, OURS, checkouts
 from benchmarks.measure import describe_machine, spread
 from benchmarks.pictures import jpeg, make_picture
 from benchmarks.tables import number, span, table_of
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, read_json, write_json
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import InputError
 from vl_absvit.prepare.coco_images import official_file
 
-ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "data_prep/prepare_vqav2.py"
 QUESTIONS_PER_IMAGE, ANSWERS_PER_QUESTION = 5, 10
 DISTINCT_PICTURES, SIZE = 100, (640, 480)
 ANSWERS, AGREEMENT = 5_000, 0.7  # distinct answers; the chance that a person gives a question's own
 _SECONDS_BETWEEN_LOOKS = 0.02  # at a process's memory
 _TOLD = ("splits", "vocabulary", "minival", "missing_images", "skipped_images", "skipped_questions", "warnings")
-OURS, OTHER = "this checkout", "the other"
 
 
 class Run(NamedTuple):
@@ -51,9 +50,7 @@ def run(*, images: int, beside: Path | None, repeats: int, output: Path | None) 
     """Measure, print the table, write the JSON; the arguments are the command's options."""
     if output is not None:
         make_room(output)
-    if beside is not None and not (beside / PROGRAM).is_file():
-        raise ConfigError(f"--beside {beside}: expected a checkout of this project, there is no {PROGRAM}")
-    sides = {OURS: ROOT} | ({OTHER: beside.resolve()} if beside else {})
+    sides = checkouts(beside, PROGRAM)
     with progress() as bar, tempfile.TemporaryDirectory() as folder:
         task = bar.add_task("rounds", total=repeats * len(sides))
         write_raw(Path(folder, "raw"), images)

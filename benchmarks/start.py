@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.checkouts import OTHER, OURS, checkouts
 from benchmarks.measure import describe_machine, spread
 from benchmarks.pictures import jpeg, make_picture
 from benchmarks.synthetic import Size, random_model
@@ -28,13 +29,11 @@ from benchmarks.texts import made_up_questions, train_tokenizer
 from vl_absvit.cli import progress
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.json_files import make_room, write_json
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import InputError
 from vl_absvit.tasks.vl_checkpoint import Preprocessing, VLCheckpoint, save_parts
 from vl_absvit.tasks.vqa import ANSWERS
 
-ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "scripts/export_attention.py"
-OURS, OTHER = "this checkout", "the other"
 _ANSWERS = 3129  # VQAv2's
 _PICTURE = (640, 480)
 
@@ -50,9 +49,7 @@ def run(*, size: Size, questions: Sequence[int], beside: Path | None, repeats: i
     """Measure, print the table, write the JSON; the arguments are the command's options."""
     if output is not None:
         make_room(output)
-    if beside is not None and not (beside / PROGRAM).is_file():
-        raise ConfigError(f"--beside {beside}: expected a checkout of this project, there is no {PROGRAM}")
-    sides = {OURS: ROOT} | ({OTHER: beside.resolve()} if beside else {})
+    sides = checkouts(beside, PROGRAM)
     with progress() as bar, tempfile.TemporaryDirectory() as folder:
         task = bar.add_task("rounds", total=repeats * len(questions) * len(sides))
         make_inputs(Path(folder), size, questions)

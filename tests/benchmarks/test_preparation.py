@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import preparation
-from benchmarks.preparation import OTHER, OURS, PROGRAM, ROOT, Run, content_of, run, summarise, take_turns, write_raw
+from benchmarks.checkouts import OTHER, OURS, ROOT
+from benchmarks.preparation import PROGRAM, Run, content_of, run, summarise, take_turns, write_raw
 from tests.run_script import run_script
 from vl_absvit.data.records import read_annotations
 from vl_absvit.errors import ConfigError, InputError

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import start
-from benchmarks.start import OTHER, OURS, PROGRAM, ROOT, Run, explain, make_inputs, run
+from benchmarks.checkouts import OTHER, OURS, ROOT
+from benchmarks.start import PROGRAM, Run, explain, make_inputs, run
 from vl_absvit.errors import ConfigError, InputError
 
 
