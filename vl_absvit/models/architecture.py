@@ -3,7 +3,6 @@
 In the models, only this file and ``build.py`` know the config's field names.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
@@ -20,8 +19,7 @@ from vl_absvit.models.heads import HEADS, Classifier
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import KINDS, TextEncoder, TextModelConfig, longest_text, unfit
-from vl_absvit.models.trunks.base import TrunkModel
-from vl_absvit.models.trunks.registry import MODELS, find_trunk
+from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.models.vl_model import VLAbSViT
 
 FORMAT = 2
@@ -130,7 +128,7 @@ def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: 
 
 def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs: Any) -> VisualEncoder:
     """The visual encoder, from timm's registry, with random weights."""
-    model = _registered(config)
+    model = trunk_named(config.model)
     sizes = model.sizes | named_sizes(config)
     for field, name in SIZES.items():
         stages, given = len(per_stage(model.sizes.get(name, 1))), per_stage(sizes.get(name, 1))
@@ -181,22 +179,11 @@ def image_statistics(config: VisionConfig) -> tuple[tuple[float, ...], tuple[flo
         return CLIP_MEAN, CLIP_STD
     if config.image_statistics == "imagenet":
         return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    _registered(config)
+    trunk_named(config.model)
     backbone = timm.get_pretrained_cfg(config.model)
     if backbone is None:
         raise ConfigError(f"vision.model {config.model}: timm knows no statistics; set vision.image_statistics")
     return backbone.mean, backbone.std
-
-
-def _registered(config: VisionConfig) -> TrunkModel:
-    found = find_trunk(config.model)
-    if found is None:
-        like = difflib.get_close_matches(config.model, timm.list_models("*vit*"), n=3)
-        raise ConfigError(
-            f"vision.model: {config.model!r} is not one of {', '.join(sorted(MODELS))}, nor a ViT of timm"
-            + (f"; similar names: {', '.join(like)}" if like else "")
-        )
-    return found
 
 
 def read_text_config(name: str) -> TextModelConfig:

@@ -18,7 +18,7 @@ from vl_absvit.models.heads import VQAHead
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import RANDOM, Entry
 from vl_absvit.models.looks import OWN, VisualEncoder
-from vl_absvit.models.trunks.registry import find_trunk
+from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.models.weight_files import Weights, read_weights
 
@@ -237,9 +237,7 @@ def _without_another_head(
 
 def _timm_weights(model: str) -> Weights:
     """ImageNet weights of the plain twin, from the source in the model's ``pretrained_cfg``."""
-    found = find_trunk(model)
-    assert found is not None, f"{model} has been made"
-    entry, arguments = found.call(model)
+    entry, arguments = trunk_named(model).call(model)
     try:
         twin = timm.create_model(entry, **arguments, pretrained=True, num_classes=0, top_down="none")
     except (OSError, RuntimeError) as error:

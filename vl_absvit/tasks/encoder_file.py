@@ -12,7 +12,7 @@ from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.architecture import image_statistics, named_sizes
-from vl_absvit.models.trunks.registry import find_trunk
+from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.registry import open_checkpoint
 from vl_absvit.tasks.vl_checkpoint import priors_of
@@ -61,8 +61,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
             why = "has a trained query as its prior" if vision.uses_prior else "uses no prior"
             raise ConfigError(f"--prior {prior!r:.60}: the encoder of {folder}, {vision.variant.label}, {why}")
         state["prior"] = priors_of(checkpoint, [prior])[0]
-    trunk = find_trunk(config.model)
-    assert trunk is not None, "the checkpoint has been opened"
+    trunk = trunk_named(config.model)
     if config.top_down == "none":
         name = trunk.plain
     else:
