@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from vl_absvit.errors import InputError
 from vl_absvit.search.index_folder import BAD, INDEX, Index, read_bad, read_index
 from vl_absvit.search.pictures import SUFFIXES, PictureFile, find_pictures
-from vl_absvit.search.segments import Layout, Row, read_rows, recover, remove
+from vl_absvit.search.segments import SUFFIXES as SEGMENT_SUFFIXES
+from vl_absvit.search.segments import Layout, Row, names_in, read_rows, recover, remove
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def make_plan(root: Path, output: Path, layout: Layout) -> Plan:
     if not found.pictures:
         others = f", but {found.others:,} other files" if found.others else ""
         raise InputError(f"{root}: there are no pictures{others}; expected names that end in {', '.join(SUFFIXES)}")
-    names = sorted({file.stem for file in output.iterdir() if file.suffix in (".rows", ".vectors")})
+    names = sorted(names_in(output))
     segments = [(name, read_rows(output, name, rows)) for name, rows in listed.items()]
     segments += _of_interrupted_runs(output, layout, [name for name in names if name not in listed])
     there = {row.picture for _, rows in segments for row in rows}
@@ -63,7 +64,7 @@ def _existing(output: Path, layout: Layout) -> Index | None:
             )
         return index
     for file in output.iterdir():
-        if not file.name.startswith(".") and file.name != BAD and file.suffix not in (".rows", ".vectors"):
+        if not file.name.startswith(".") and file.name != BAD and file.suffix not in SEGMENT_SUFFIXES:
             raise InputError(f"{output}: has {file.name} in it and is no index of pictures; choose another --output")
     return None
 

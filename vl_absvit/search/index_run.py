@@ -27,7 +27,7 @@ from vl_absvit.search.index_folder import Index, digests, key_of, stamps, write_
 from vl_absvit.search.index_plan import Plan, make_plan
 from vl_absvit.search.live_rows import keep_live
 from vl_absvit.search.pictures import PictureFile, PictureReader, ReadBatch, find_pictures
-from vl_absvit.search.segments import Layout, Row, SegmentWriter, open_vectors, remove
+from vl_absvit.search.segments import Layout, Row, SegmentWriter, names_in, open_vectors, remove
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 
 _LOCK = ".lock"
@@ -179,7 +179,7 @@ def _finish(
     index = Index(output, made, source.name, stamps(source.folder), layout, root.resolve(), "", kept, about)
     write_index(index, bad)
     names = {segment.name for segment in kept}
-    for name in {file.stem for file in output.iterdir() if file.suffix in (".rows", ".vectors")} - names:
+    for name in names_in(output) - names:
         remove(output, name)
     there = {picture.file for picture in pictures}
     removed = {row.picture.file for _, rows in plan.segments for row in rows} - there

@@ -17,6 +17,8 @@ import numpy as np
 from vl_absvit.errors import InputError
 from vl_absvit.search.pictures import PictureFile
 
+SUFFIXES = (".rows", ".vectors")
+"""Of a segment's files."""
 MOST_BYTES = 256 << 20
 """Size at which a segment is full."""
 
@@ -138,8 +140,13 @@ def open_vectors(folder: Path, name: str, number: int, layout: Layout) -> np.nda
 
 def remove(folder: Path, name: str) -> None:
     """Remove a segment's files."""
-    for suffix in ("rows", "vectors"):
-        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    for suffix in SUFFIXES:
+        (folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names of the segments of which a folder has a file, whole or not."""
+    return {file.stem for file in folder.iterdir() if file.suffix in SUFFIXES}
 
 
 def _row_lines(folder: Path, name: str, number: int) -> list[bytes]:
