@@ -155,6 +155,16 @@ def test_what_another_trunk_made_is_refused(world, tmp_path, changed, part):
         task.get_ready()
 
 
+def test_what_the_same_weights_made_in_other_heads_is_refused(world, tmp_path):
+    ready("vqa", world, tmp_path, tmp_path / "kept", text=0.0)
+    with pytest.raises(InputError, match="first_looks: was made with another first looks by: .*, 2 heads, .*, 4 heads"):
+        ready("vqa", world, tmp_path, tmp_path / "kept", tiny_vision(num_heads=4), text=0.0)
+    config = kept(tiny_vqa_config(world, tmp_path), tmp_path / "kept", text=0.0)
+    task = VQATask(replace(config, text=replace(config.text, num_heads=2 * config.text.num_heads)))
+    with pytest.raises(InputError, match="texts: was made with another computed by"):
+        task.get_ready()
+
+
 def test_what_other_pictures_or_texts_gave_is_refused(world, tmp_path, monkeypatch):
     task = ready("vqa", world, tmp_path, tmp_path / "kept", text=0.0)
     monkeypatch.setattr(task.train_set, "token_ids", lambda: [[0, 2]])

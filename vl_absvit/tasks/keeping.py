@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 32
 """Images or texts of a forward pass."""
+_BESIDE_WEIGHTS = ("model_type", "num_attention_heads", "hidden_act", "layer_norm_eps")
+"""Of a text encoder, what changes its vectors and is no weight."""
 
 
 @runtime_checkable
@@ -85,7 +87,8 @@ def _first_looks(
     def request() -> dict[str, Any]:
         trunk = {name: weight for name, weight in vision.state_dict().items() if not name.startswith(OWN)}
         return {
-            "first looks by": model.architecture["vision"]["model"],
+            # Weights do not tell into how many heads they divide.
+            "first looks by": f"{model.architecture['vision']['model']}, {vision.describe()}",
             "trunk": sha256_of(trunk),
             "second look from block": vision.looks_again_from if vision.looks_twice else None,
             "image size": preprocessing.image_size,
@@ -113,6 +116,7 @@ def _text_states(folder: Path, config: VisionLanguageConfig, model: VLAbSViT, tr
     def request() -> dict[str, Any]:
         return {
             "text encoder": sha256_of(model.text.state_dict()),
+            "computed by": {name: getattr(model.text.roberta.config, name) for name in _BESIDE_WEIGHTS},
             "precision": config.run.precision,
             "texts": hashlib.sha256(keys.astype("<i8").tobytes()).hexdigest(),
         }
