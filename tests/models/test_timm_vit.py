@@ -230,12 +230,22 @@ def test_a_table_of_other_rows_is_refused(tmp_path):
         ("deit_tiny_distilled_patch16_224", "got a VisionTransformerDistilled"),
         ("vit_bse_patch16_clip_224", "nor a ViT of timm; similar names: "),
         ("absvit", "nor a ViT of timm"),
+        ("vit_base_patch16_clip_quickgelu_224.openay", " or vit_base_patch16_clip_quickgelu_224.openai"),
+        ("vit_base_patch16_224.", "timm has no such weights; expected vit_base_patch16_224."),
     ],
 )
 def test_what_cannot_be_a_trunk_is_one_line(name, reason):
     with pytest.raises(ConfigError) as caught:
         build_vision(VisionConfig(model=name), num_classes=0)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_sizes_in_which_timm_cannot_make_it_are_one_line():
+    with pytest.raises(ConfigError) as caught:  # 16 times its ratio is odd, and SwiGLU halves that
+        an_absvit("vit_giant_patch14_dinov2", width=16)
+    assert (
+        str(caught.value) == "vision.model vit_giant_patch14_dinov2: timm cannot make it in these sizes: AssertionError"
+    )
 
 
 def test_pixels_have_the_statistics_of_the_named_weights():

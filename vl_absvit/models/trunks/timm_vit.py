@@ -17,7 +17,7 @@ from timm.models import generate_default_cfgs, register_model
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, TrunkModel
 from vl_absvit.models.trunks.vit import POSITIONS, AbSViT, ViT
@@ -47,7 +47,10 @@ class TimmViT(ViT):
         if not _plain(trunk).has_class_token:
             global_pool = "avg"
         arguments: dict[str, Any] = {"fc_norm": False} | others | {"global_pool": global_pool}
-        made = timm.create_model(trunk, block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **arguments)
+        try:
+            made = timm.create_model(trunk, block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **arguments)
+        except AssertionError as error:
+            raise ConfigError(f"vision.model {trunk}: timm cannot make it in these sizes: {one_line(error)}") from error
         self.__dict__.update(made.__dict__)  # only timm knows how a model of that name is put together
 
     @property
@@ -117,6 +120,11 @@ def find_timm_vit(name: str) -> TrunkModel | None:
     module = timm.models.model_entrypoint(name).__module__
     if module not in MODULES:
         raise ConfigError(f"{expected}, got a model of {module}")
+    architecture, dot, _ = name.partition(".")
+    if dot and name not in (known := timm.list_pretrained(f"{architecture}.*")):
+        raise ConfigError(
+            f"vision.model {name}: timm has no such weights; expected {' or '.join(known[:9]) or 'no dot'}"
+        )
     model = _plain(name)
     if reason := _unfit(model):
         raise ConfigError(f"{expected}, got {reason}")
