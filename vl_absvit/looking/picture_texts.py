@@ -6,7 +6,7 @@ Each class gives samples for a ``DataLoader`` and further facts about each text.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +21,7 @@ from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.records import ImageTable, read_manifest, read_questions, split_names
-from vl_absvit.data.rgb import open_rgb
+from vl_absvit.data.rgb import decode_rgb, open_picture, rgb_size
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset
@@ -225,8 +225,9 @@ class OwnTexts:
         return PictureText(request.id, None, None, request.image, None, request.text, more=request.more)
 
     def image_size(self, row: int) -> tuple[int, int]:
-        """Width and height of the upright picture."""
-        return self.open(row).size
+        """Width and height of the upright picture; raises ``InputError`` as ``open``."""
+        size: tuple[int, int] = self._read(row, rgb_size)
+        return size
 
     def open(self, row: int) -> Image.Image:
         """The picture.
@@ -234,9 +235,13 @@ class OwnTexts:
         Raises:
             InputError: it cannot be opened.
         """
+        picture: Image.Image = self._read(row, decode_rgb)
+        return picture
+
+    def _read(self, row: int, decode: Callable[[bytes], Any]) -> Any:
         request = self._requests[row]
         try:
-            return open_rgb(request.image)
+            return open_picture(request.image, decode)
         except InputError as error:
             raise InputError(f"{request.source}: {error}") from error
 
