@@ -21,6 +21,7 @@ from vl_absvit.tasks.classifier_checkpoint import load_classifier
 
 SCRIPT = "scripts/evaluate_vision.py"
 CLASSES = ["ant", "bee", "cat"]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def write_noise(root: Path, names: list[str], each: int, side: int = 40) -> Path:
@@ -87,10 +88,11 @@ def converted(tmp_path_factory):
 
 
 def words_of(arguments: dict) -> list[str]:
-    """Options as they stand on a command line; True is a switch."""
+    """Options as they stand on a command line; True is a switch, a list are several values."""
     words = []
     for name, value in arguments.items():
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words
 
 
@@ -318,3 +320,90 @@ def test_an_image_that_cannot_be_read_is_named(refuse, data, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_found_out_first(refuse, tmp_path):
     assert "it is a folder" in refuse(1, output=tmp_path)
+
+
+# Attacks.
+
+
+def naive_attack(model, images, label, start, eps, steps):
+    """PGD in pixel values, as a textbook has it: half a radius a step."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    clean = images * std + mean
+    pixels = (clean + start).clamp(0, 1)
+    for _ in range(steps):
+        pixels.requires_grad_()
+        out = model((pixels - mean) / std)
+        loss = torch.nn.functional.cross_entropy(out.second_logits, torch.tensor([label]))
+        (gradient,) = torch.autograd.grad(loss, pixels)
+        pixels = (pixels.detach() + eps / 2 * gradient.sign()).clamp(clean - eps, clean + eps).clamp(0, 1)
+    return (pixels - mean) / std
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_accuracy_under_pgd_is_that_of_a_naive_attack(evaluate, classifiers, data, batch_size):
+    checkpoint = load_classifier(classifiers / "absvit")
+    eps, steps, right = 4 / 255, 3, 0
+    files = sorted(data.glob("*/*.JPEG"))
+    for place, file in enumerate(files):
+        label = CLASSES.index(file.parent.name)
+        image = checkpoint.transform(Image.open(file).convert("RGB"))[None]
+        start = eps * np.random.default_rng((0, place, 0)).uniform(-1, 1, tuple(image.shape[1:]))
+        attacked = naive_attack(checkpoint.model, image, label, torch.from_numpy(start[None]).float(), eps, steps)
+        right += int(checkpoint.model(attacked).second_logits.argmax()) == label
+    result = evaluate(attack="pgd", eps=4, steps=steps, batch_size=batch_size)
+    (row,) = result["attacks"]
+    assert row["top1"] == 100 * right / len(files)
+    assert row["attack"] == {
+        "norm": "linf", "eps": 4 / 255, "step": 2 / 255, "steps": 3, "random_start": True, "targeted": False,
+        "restarts": 1, "seed": 0,
+    }  # fmt: skip
+    assert row["words"] == "PGD, 3 steps of 2/255 in the linf ball of 4/255, a random start"
+
+
+def test_accuracy_falls_to_nothing_as_the_radius_grows(evaluate):
+    result = evaluate(attack="pgd", eps=[0.001, 255], steps=[1, 10])
+    weakest, _, _, strongest = (row["top1"] for row in result["attacks"])
+    assert weakest == result["top1"] > 0 and strongest == 0
+    assert not any("masked" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize(
+    "options", [{"norm": "l2", "eps": 5.0}, {"targeted": True, "eps": 16}, {"restarts": 3, "eps": 4}]
+)
+def test_other_attacks_mislead_too(evaluate, options):
+    result = evaluate(attack="pgd", **options)
+    (row,) = result["attacks"]
+    assert row["top1"] < result["top1"]
+
+
+def test_a_plain_vit_is_attacked_through_its_one_look(evaluate, classifiers):
+    result = evaluate(checkpoint=classifiers / "none", attack="fgsm", eps=16)
+    assert result["attacks"][0]["top1"] < result["top1"]
+
+
+def test_another_checkpoint_attacks_less_well(evaluate, classifiers):
+    result = evaluate(attack="pgd", eps=8, transfer_from=classifiers / "none")
+    own, transferred = result["attacks"]
+    assert own["source"] is None and transferred["source"] == str(classifiers / "none")
+    assert own["top1"] < transferred["top1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (2, {"eps": 2}, "--eps is about --attack, which is not given"),
+        (2, {"attack": "fgsm", "steps": 3}, "--steps is about --attack pgd"),
+        (2, {"attack": "pgd", "eps": 0}, "--eps must be above 0, got 0.0"),
+        (2, {"attack": "pgd", "steps": 0}, "--steps must be at least 1, got 0"),
+        (2, {"attack": "pgd", "corruptions": True}, "--corruptions and --attack exclude each other"),
+        (2, {"transfer_from": "x"}, "--transfer-from is about --attack, which is not given"),
+        (1, {"attack": "pgd", "transfer_from": "x"}, "x/config.json: no such file"),
+    ],
+)
+def test_attacks_that_make_no_sense_are_one_line(refuse, code, options, message):
+    assert message in refuse(code, **options)
+
+
+def test_a_source_with_other_classes_is_refused(refuse, converted):
+    folder, _ = converted
+    assert "expected the 3 classes of the judged checkpoint" in refuse(1, attack="pgd", transfer_from=folder)

@@ -78,3 +78,22 @@ def test_missing_images_are_counted_with_what_becomes_of_their_questions(evaluat
     message = evaluate(1, data=tmp_path / "data", split="val,minival")
     assert f"{missing:,} of {total:,} questions of val,minival have no image, which was missing when they" in message
     assert "nothing is answered" in message and message.endswith("prepare again, into another folder")
+
+
+def test_the_result_says_what_the_pictures_were_attacked_with(finetuned, world, tmp_path, capsys):
+    where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")
+    attack = ("--attack", "pgd", "--eps", 16, "--steps", 2)
+    options = ("--output", tmp_path / "o.json", "--num-workers", 0)
+    assert run_script("scripts/evaluate_vqa.py", *where, *options, *attack) == 0
+    words = "PGD, 2 steps of 8/255 in the linf ball of 16/255, a random start"
+    assert json.loads((tmp_path / "o.about.json").read_text())["attack"] == [words]
+    assert f"about pictures changed to mislead it: {words}" in capsys.readouterr().out
+
+
+def test_an_attack_needs_the_right_answers_or_a_target(evaluate, finetuned, world, tmp_path):
+    assert "--attack moves away from the right answers, but test has no answers" in evaluate(
+        1, split="test", attack="pgd"
+    )
+    where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "test")
+    options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--attack", "fgsm", "--targeted")
+    assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0

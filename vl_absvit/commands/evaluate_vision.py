@@ -3,6 +3,7 @@
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --output val.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-c --corruptions --output c.json
+vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --attack pgd --eps 1 2 4 8 --steps 5 20 --output pgd.json
 DIR is a checkpoint of a pretraining, or one that vl-absvit convert-released made. The data has one folder per class
 and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. ImageNet-C is
 CORRUPTION/SEVERITY/CLASS/IMAGE. The result says in words what was done.
@@ -11,14 +12,17 @@ Also under torchrun or accelerate launch.
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vl_absvit.cli import OptionParser, add_loading_options, check_loading_options, progress, run_main
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
+from vl_absvit.evaluation.gradient_masking import AttackRow, masking_signs
 
 if TYPE_CHECKING:
-    from vl_absvit.tasks.vision_evaluation import CorruptionFolders, JudgedClasses, Preparation
+    from vl_absvit.tasks.vision_evaluation import CorruptionFolders, JudgedClasses, Outcome, Preparation
     from vl_absvit.training.evaluated import Evaluated
     from vl_absvit.variants import Variant
 
@@ -37,7 +41,9 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """All images of the data."""
     from vl_absvit.data.json_files import write_json
     from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.hub import find
     from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.classifier_attack import Source, other_source
     from vl_absvit.tasks.vision_evaluation import (
         count_images,
         find_corruptions,
@@ -58,6 +64,12 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
             for severity, folder in by_severity.items()
         }
     model, started = checkpoint.model, time.monotonic()
+    sources: dict[str | None, Source] = {}  # by name, None for the judged checkpoint itself
+    if arguments.attacks:
+        sources[None] = Source(model, classes.columns, prepared)
+    if arguments.transfer_from is not None:
+        other = find(arguments.transfer_from, "--transfer-from")
+        sources[other.name] = other_source(other.path, classes, arguments.subset, prepared, found.device)
     with progress() as bar, arithmetic(arguments.precision, found.device):
         counts = {
             name: count_images(folder, classes)
@@ -65,20 +77,30 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         }
         check_alike(counts, arguments.data)
         images = [sum(of_classes.values()) for of_classes in counts.values()]
-        shown = bar.add_task("classifying", total=sum(-(-number // world_size()) for number in images))
-        outcomes = {
-            name: judge_folder(
-                model, folder, prepared.transform, classes,
-                batch_size=arguments.batch_size, num_workers=arguments.num_workers,
-                advance=lambda done: bar.advance(shown, done),
-            )
-            for name, folder in folders.items()
-        }  # fmt: skip
+        total = sum(-(-number // world_size()) for number in images)
+        shown = bar.add_task("classifying", total=total * (1 + len(sources) * len(arguments.attacks)))
+        judge = partial(
+            judge_folder, model, transform=prepared.transform, classes=classes,
+            batch_size=arguments.batch_size, num_workers=arguments.num_workers,
+            advance=lambda done: bar.advance(shown, done),
+        )  # fmt: skip
+        outcomes = {name: judge(folder=folder) for name, folder in folders.items()}
+        attacked = [
+            AttackRow(attack, name, top1(judge(folder=arguments.data, change=partial(source.attack, attack=attack))))
+            for name, source in sources.items()
+            for attack in arguments.attacks
+        ]
     if is_main():
         result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
         if corruptions is not None:
             result |= corruption_errors(outcomes, corruptions)
-        result |= accuracies(outcomes, classes.names) | {"seconds": round(time.monotonic() - started, 2)}
+        result |= accuracies(outcomes, classes.names)
+        if attacked:
+            result["attacks"] = [
+                row._asdict() | {"attack": row.attack._asdict(), "words": row.words} for row in attacked
+            ]
+            result["notes"] += masking_signs(result["top1"], attacked)
+        result["seconds"] = round(time.monotonic() - started, 2)
         write_json(arguments.output, result, indent=1)
         report(result)
 
@@ -100,8 +122,20 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="result.json to write")
     add_loading_options(parser, "images per process and forward pass")
+    add_attack_options(parser, several=True)
+    parser.add_argument(
+        "--transfer-from",
+        type=Path,
+        metavar="DIR",
+        help="attack by the gradients of this checkpoint, too, a folder or hub name",
+    )
     arguments = parser.parse_args()
     check_loading_options(parser, arguments)
+    arguments.attacks = attacks_of(parser, arguments)
+    if arguments.transfer_from and not arguments.attacks:
+        parser.error("--transfer-from is about --attack, which is not given")
+    if arguments.corruptions and arguments.attacks:
+        parser.error("--corruptions and --attack exclude each other")
     if arguments.corruptions and arguments.subset:
         parser.error("--corruptions and --subset exclude each other: ImageNet-C has all of ImageNet's classes")
     if arguments.allow_missing and not arguments.corruptions:
@@ -187,6 +221,11 @@ def accuracies(outcomes: dict, names: list[str]) -> dict:
     return {f"top{k}": counts.accuracy(k) for k in KS} | {"per_class": per_class}
 
 
+def top1(outcome: "Outcome") -> float:
+    """Percentage of images whose class stands before all others."""
+    return 100 * int((outcome.ranks == 0).sum()) / len(outcome.ranks)
+
+
 def corruption_errors(outcomes: dict, corruptions: "CorruptionFolders") -> dict:
     """Error per corruption and severity, and what follows from them."""
     from vl_absvit.evaluation.classification_metrics import corruption_scores
@@ -232,6 +271,8 @@ def report(result: dict) -> None:
     else:
         table = Table("images", "top-1 (%)", "top-5 (%)")
         table.add_row(str(result["images"]), f"{result['top1']:.2f}", f"{result['top5']:.2f}")
+        for row in result.get("attacks", []):
+            table.add_row(row["words"], f"{row['top1']:.2f}", "")
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)

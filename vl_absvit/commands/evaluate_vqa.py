@@ -3,10 +3,12 @@
 vl-absvit evaluate-vqa --checkpoint DIR --data OUT --split val,minival --output predictions.json
 predictions.about.json, beside them, says what gave them, and in which precision.
 The official val is val and minival together, which was drawn from it.
+--attack pgd answers about pictures that were changed to have each question answered wrongly.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,11 @@ from vl_absvit.cli import (
     run_main,
 )
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
 
 if TYPE_CHECKING:
     from vl_absvit.evaluation.accuracy_rules import AccuracyRule
+    from vl_absvit.evaluation.attack_plan import Attack
     from vl_absvit.evaluation.vqa_accuracy import VQAScores
     from vl_absvit.training.evaluated import Evaluated
 
@@ -48,6 +52,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
     from vl_absvit.evaluation.vqa_accuracy import vqa_scores
     from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.vqa import make_dataset, predict_answers
+    from vl_absvit.tasks.vqa_attack import attack_batch
 
     splits = split_names(arguments.split)
     checkpoint = found.checkpoint
@@ -66,6 +71,11 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
             "predictions must have every question of the split; bring the images and prepare again, into another folder"
         )
+    attacked = None
+    if arguments.attacks:
+        (attack,) = arguments.attacks
+        check_answers_known(arguments, attack, dataset.has_answers, vocabulary.sha256 == checkpoint.vocabulary.sha256)
+        attacked = partial(attack_batch, checkpoint.model, attack=attack, preprocessing=checkpoint.preprocessing)
     loader = evaluation_loader(
         dataset,
         batch_size=arguments.batch_size,
@@ -76,7 +86,9 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
     mine = len(dataset) // world_size()
     with progress() as bar, arithmetic(arguments.precision, found.device):
         answers = bar.track(
-            predict_answers(checkpoint.model, loader, checkpoint.vocabulary), total=mine, description="answering"
+            predict_answers(checkpoint.model, loader, checkpoint.vocabulary, attacked),
+            total=mine,
+            description="answering",
         )
         predictions = gather_objects(list(answers))
     if is_main():
@@ -85,6 +97,8 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
         print(f"{len(predictions)} answers in {arguments.output}, in {arguments.precision}")
         if found.name != arguments.checkpoint:
             print(f"by {found.name}")
+        for attack in arguments.attacks:
+            print(f"about pictures changed to mislead it: {attack.words}")
         about = {
             "predictions": Path(arguments.output).name,
             "checkpoint": found.name,
@@ -93,6 +107,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             "splits": splits,
             "precision": arguments.precision,
             "batch_size": arguments.batch_size,
+            "attack": [attack.words for attack in arguments.attacks] or None,
         }
         if dataset.has_answers:
             rule = accuracy_rule(manifest)
@@ -105,6 +120,17 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
         write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
         for words in remarks(manifest, splits, len(predictions)):
             print(words)
+
+
+def check_answers_known(arguments: argparse.Namespace, attack: "Attack", known: bool, same_labels: bool) -> None:
+    """Raise ``InputError`` unless an attack can know the answers to move away from, as the model's labels."""
+    if attack.targeted or (known and same_labels):
+        return
+    lacks = "no answers" if not known else "another answer vocabulary than the checkpoint"
+    raise InputError(
+        f"{arguments.data}: --attack moves away from the right answers, but {arguments.split} has {lacks}; --targeted "
+        "needs none"
+    )
 
 
 def print_scores(scores: "VQAScores", rule: "AccuracyRule") -> None:
@@ -130,8 +156,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
     add_loading_options(parser, "questions per process and forward pass")
+    add_attack_options(parser, several=False)
     arguments = parser.parse_args()
     check_loading_options(parser, arguments)
+    arguments.attacks = attacks_of(parser, arguments)
     return arguments
 
 

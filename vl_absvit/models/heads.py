@@ -89,6 +89,11 @@ class ClassifierOutput(NamedTuple):
     reconstruction: Tensor | None  # (), the reconstruction loss if requested
     transform: Tensor | None = None  # (), the transform loss if requested
 
+    @property
+    def last_logits(self) -> Tensor:
+        """Of the last look, by which a classifier answers."""
+        return self.first_logits if self.second_logits is None else self.second_logits
+
 
 class Classifier(VisionModel):
     """A visual encoder with its own head, steered by its trainable query.

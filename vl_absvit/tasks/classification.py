@@ -130,8 +130,7 @@ class ClassificationTask(Task):
             for batch in loader:
                 indices = batch.indices.tolist()
                 batch = send_to_device(batch, device, non_blocking=True)
-                out = model(batch.images)
-                logits = out.first_logits if out.second_logits is None else out.second_logits
+                logits = model(batch.images).last_logits
                 # Ties count against the model: no class but its own is level with an image's own.
                 own = logits.gather(1, batch.labels[:, :1])
                 is_right = (logits >= own).sum(dim=1) == 1

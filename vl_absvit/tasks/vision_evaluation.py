@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from timm.data import ImageNetInfo
+from torch import Tensor
 
 from vl_absvit.data.class_folders import ImageFolderDataset, class_names, image_files
 from vl_absvit.data.json_files import read_json
@@ -173,6 +174,7 @@ def judge_folder(
     batch_size: int,
     num_workers: int,
     advance: Callable[[int], object],
+    change: Callable[[Tensor, Tensor, list[int]], Tensor] | None = None,
 ) -> Outcome:
     """Classify every image of a folder by the last look, each in one of the processes; the result is in all of them.
 
@@ -181,6 +183,7 @@ def judge_folder(
         folder: with one folder per judged class, see ``count_images``.
         batch_size: images per process and forward pass.
         advance: receives how many images this process has done since the last call.
+        change: what happens to images before they are judged, by their labels, (I,), and their places in the folder.
 
     Raises:
         InputError: an image cannot be read, or the model's logits are not finite.
@@ -195,8 +198,10 @@ def judge_folder(
     own_records: list[tuple[int, int, int]] = []
     for batch in loader:
         labels = places[batch.labels[:, 0].numpy()]
-        out = model(send_to_device(batch.images, device))
-        logits = out.first_logits if out.second_logits is None else out.second_logits
+        images = send_to_device(batch.images, device)
+        if change is not None:
+            images = change(images, torch.from_numpy(labels).to(device), batch.indices.tolist())
+        logits = model(images).last_logits
         if not torch.isfinite(logits).all():
             raise InputError(f"{folder}: the checkpoint gives logits that are not finite")
         ranks = label_ranks(subset_logits(logits.float().cpu().numpy(), classes.columns), labels)
@@ -213,6 +218,8 @@ class Preparation(NamedTuple):
 
     transform: ImageTransform
     image_size: int  # pixels a side of the square that is cut out of the middle
+    image_mean: tuple[float, ...]  # of each channel, in [0, 1]
+    image_std: tuple[float, ...]
 
 
 def preparation(folder: str | Path, checkpoint: ClassifierCheckpoint, already_cut: bool) -> Preparation:
@@ -224,9 +231,10 @@ def preparation(folder: str | Path, checkpoint: ClassifierCheckpoint, already_cu
     """
     statistics = read_json(Path(folder) / STATISTICS, dict)
     size, transform = statistics["image_size"], checkpoint.transform
+    mean, std = (tuple(statistics[name]) for name in ("image_mean", "image_std"))
     if already_cut:
-        transform = image_transform(size, statistics["image_mean"], statistics["image_std"])
-    return Preparation(transform, size)
+        transform = image_transform(size, mean, std)
+    return Preparation(transform, size, mean, std)
 
 
 def look_in_words(variant: Variant) -> str:

@@ -1,7 +1,7 @@
 """Visual question answering: prepared data, the whole model, its losses, and the accuracy."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,13 +181,22 @@ def match_answers(folder: str, vocabulary: AnswerVocabulary) -> LabelMatch | Non
 
 @torch.no_grad()
 def predict_answers(
-    model: nn.Module, loader: DataLoader, vocabulary: AnswerVocabulary
+    model: nn.Module,
+    loader: DataLoader,
+    vocabulary: AnswerVocabulary,
+    attacked: Callable[[VQABatch], VQABatch] | None = None,
 ) -> Iterable[dict[str, int | str]]:
-    """The most probable answer of every question in ``loader``, as EvalAI records; ``model`` is in evaluation mode."""
+    """The most probable answer of every question in ``loader``, as EvalAI records; ``model`` is in evaluation mode.
+
+    Args:
+        attacked: what happens to the pictures of a batch before.
+    """
     device = next(model.parameters()).device
     for batch in loader:
         question_ids = batch.question_ids.tolist()
         batch = send_to_device(batch, device, non_blocking=True)
+        if attacked is not None:
+            batch = attacked(batch)
         logits = model(batch.images, batch.token_ids, batch.is_token, batch.image_index).logits
         for question_id, label in zip(question_ids, logits.argmax(dim=1).tolist(), strict=True):
             yield {"question_id": question_id, "answer": vocabulary.answers[label]}

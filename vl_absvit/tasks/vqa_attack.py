@@ -1,0 +1,47 @@
+"""Questions about pictures that were attacked through the model that answers. Shapes: B questions, A answers."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vl_absvit.data.collate import VQABatch
+from vl_absvit.errors import InputError
+from vl_absvit.evaluation.attack_plan import Attack
+from vl_absvit.evaluation.attacks import attack_pictures, pixel_scale
+from vl_absvit.precision import without_autocast
+from vl_absvit.tasks.vl_checkpoint import Preprocessing
+
+
+def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessing: Preprocessing) -> VQABatch:
+    """The questions, each with a picture of its own that was changed to have it answered wrongly.
+
+    The gradients, in fp32, are of the loss that the model was trained with: binary cross-entropy on the soft scores of
+    the answers, summed. It rises; a targeted attack lowers that of the answer that is least likely at first. A question
+    with no answer in the vocabulary is wrong anyway.
+
+    Args:
+        model: in evaluation mode.
+
+    Raises:
+        InputError: a loss or its gradient is not finite.
+    """
+    images, own = batch.images[batch.image_index], torch.arange(len(batch.image_index), device=batch.images.device)
+
+    def logits_of(pictures: Tensor) -> Tensor:
+        logits: Tensor = model(pictures, batch.token_ids, batch.is_token, own).logits
+        return logits.float()
+
+    with without_autocast(images.device):
+        goal = batch.soft_answers
+        if attack.targeted:
+            goal = F.one_hot(logits_of(images).argmin(dim=1), goal.shape[1]).to(goal)
+
+        def losses_of(pictures: Tensor) -> Tensor:
+            return F.binary_cross_entropy_with_logits(logits_of(pictures), goal, reduction="none").sum(dim=1)
+
+        scale = pixel_scale(preprocessing.image_mean, preprocessing.image_std, images)
+        try:
+            images = attack_pictures(images, losses_of, attack, scale, batch.question_ids.tolist())
+        except FloatingPointError as error:
+            raise InputError(f"question {batch.question_ids[0].item()} and others of its batch: {error}") from error
+    return batch._replace(images=images, image_index=own, image_ids=batch.image_ids[batch.image_index])
