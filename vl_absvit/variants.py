@@ -1,6 +1,6 @@
 """What each value of ``vision.top_down`` does: AbSViT, its baselines and its ablations on one trunk [AbS 2.6].
 
-The facts that configs, models and tasks share; the formulas are in ``models/top_down.py`` and ``models/attention.py``.
+The facts that configs, models and tasks share; the formulas are in ``models/top_down.py`` and ``models/attention``.
 """
 
 from typing import Literal, NamedTuple

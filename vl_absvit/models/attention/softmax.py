@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from vl_absvit.models.kept_less import keeps_less, linear_and_norm, linear_of_gelu, linear_of_norm
 from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.precision import as_products_take
-from vl_absvit.variants import TopDown
 
 
 class Projections(NamedTuple):
     """Projections of an attention layer's input, before the heads are split."""
 
-    queries_keys: Tensor  # (B, N, 2D)
+    queries_keys: Tensor  # (B, N, 2D); D where queries are the keys, 0 where there are none
     values: Tensor  # (B, N, D)
 
 
 class TopDownAttention(Attention):
-    """timm's attention with the same weights, plus a top-down input to the values."""
+    """timm's attention with the same weights, plus a top-down input to the values.
+
+    Layers that mix tokens otherwise inherit from it and override ``attend`` and ``weights``. The values are the last
+    rows of ``qkv`` in all of them.
+    """
 
     def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
         """Queries, keys and values of ``x``, the values steered by ``top_down`` if given.
@@ -43,18 +46,16 @@ class TopDownAttention(Attention):
         if top_down.shares_direction:
             return self.steer(self.project(x, norm=norm), top_down)
         weight, bias = self._weight_and_bias()
-        bias_qk = None if bias is None else bias[: 2 * width]
-        queries_keys, normed = linear_and_norm(x, norm, weight[: 2 * width], bias_qk)
-        values = F.linear(
-            normed + top_down.tokens, weight[2 * width :], None if bias is None else 2 * bias[2 * width :]
-        )
+        bias_qk = None if bias is None else bias[:-width]
+        queries_keys, normed = linear_and_norm(x, norm, weight[:-width], bias_qk)
+        values = F.linear(normed + top_down.tokens, weight[-width:], None if bias is None else 2 * bias[-width:])
         return Projections(queries_keys, values)
 
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
         """Add the top-down input W_v td + b_v to values that are already there."""
         width = bottom_up.values.shape[-1]
         weight, bias = self._weight_and_bias()
-        added = linear(top_down, weight[2 * width :], None if bias is None else bias[2 * width :])
+        added = linear(top_down, weight[-width:], None if bias is None else bias[-width:])
         return bottom_up._replace(values=bottom_up.values + added)
 
     def attend(self, projections: Projections) -> Tensor:
@@ -62,6 +63,10 @@ class TopDownAttention(Attention):
         q, k = self._queries_and_keys(projections)
         dropout = self.attn_drop.p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, self._split_heads(projections.values), dropout_p=dropout)
+        return self.merge(mixed)
+
+    def merge(self, mixed: Tensor) -> Tensor:
+        """The layer's output, (B, N, D), of the heads' (B, H, N, D/H)."""
         return self.proj_drop(self.proj(mixed.transpose(1, 2).flatten(2)))
 
     def weights(self, projections: Projections, queries: slice = slice(None)) -> Tensor:
@@ -80,8 +85,8 @@ class TopDownAttention(Attention):
         return as_products_take(self.qkv.weight), None if bias is None else as_products_take(bias)
 
     def _split(self, qkv: Tensor) -> Projections:
-        width = qkv.shape[-1] // 3
-        return Projections(*qkv.split([2 * width, width], dim=-1))
+        width = self.proj.in_features
+        return Projections(*qkv.split([qkv.shape[-1] - width, width], dim=-1))
 
     def _queries_and_keys(self, projections: Projections) -> tuple[Tensor, Tensor]:
         q, k = (self._split_heads(t) for t in projections.queries_keys.chunk(2, dim=-1))
@@ -119,11 +124,6 @@ class ValueMaskAttention(TopDownAttention):
     def steer(self, bottom_up: Projections, top_down: Steered) -> Projections:
         assert top_down.mask is not None, "MaskAtt is steered by a prior mask"
         return bottom_up._replace(values=(top_down.mask.unsqueeze(-1) * bottom_up.values).to(bottom_up.values.dtype))
-
-
-def attention_layer(top_down: TopDown) -> type[TopDownAttention]:
-    """The layer that a variant has in its blocks."""
-    return {"mask_att": ValueMaskAttention, "absvit_qkv": TopDownQKVAttention}.get(top_down, TopDownAttention)
 
 
 def linear(steered: Steered, weight: Tensor, bias: Tensor | None) -> Tensor:
