@@ -1,5 +1,7 @@
 """Two ranks equal one: gathering with gradient and the prior loss of the global batch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -15,6 +17,7 @@ IMAGE_OF_TEXT = torch.tensor([0, 1, 0, 2, 3])
 # Rank 0 has three texts about images 0 and 1; rank 1 two texts about images 2 and 3, or, shared, one about image 0
 # again.
 TEXTS_OF_RANK = [[0, 1, 2], [3, 4]]
+MEAN_TOKEN = 0.5
 IMAGE_IDS = torch.tensor([70, 71, 72, 73])
 
 
@@ -37,7 +40,8 @@ def prior_loss_and_gradients(look: str, pool: str, shared: bool) -> list[torch.T
     looks = TwoLooks(
         FirstLook(None, first, [], prefix_tokens=1), second, None, threshold=threshold if look == "first" else None
     )
-    mine = compared(prior[texts], looks, image_index, IMAGE_IDS[images], look)
+    vision = SimpleNamespace(less_mean=lambda tokens: tokens - MEAN_TOKEN)
+    mine = compared(vision, prior[texts], looks, image_index, IMAGE_IDS[images], look)
     loss = global_prior_loss(mine, PriorConfig(look=look, pool=pool))
     loss.backward()
     gradients = [prior.grad, tokens.grad] + ([threshold.grad] if look == "first" else [])

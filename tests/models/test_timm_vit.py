@@ -96,7 +96,7 @@ def test_every_family_is_resampled_as_timm_does(tmp_path, name):
 
 
 @pytest.mark.parametrize("top_down", VARIANTS)
-@pytest.mark.parametrize("name", ["vit_base_patch16_clip_quickgelu_224", "vit_medium_patch16_reg4_gap_256"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_variant_answers_to_its_prior_and_trains_all_of_it(name, top_down):
     vision = an_absvit(name, top_down=top_down)
     for weight in vision.parameters():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.distributed_helper import run_on_ranks
-from tests.tasks.test_decoder_fit import KINDS
+from tests.tasks.test_first_look_fit import KINDS
 from tests.tasks.test_zeroed_losses import train_steps
 from tests.tiny_vqa import FAST
 from vl_absvit.tasks.base import Task

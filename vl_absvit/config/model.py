@@ -41,6 +41,10 @@ class VisionConfig:
     mask: Literal["cosine", "calibrated"] = "cosine"
     """The prior mask m of step 2. ``cosine``: the cosine of prior and token, clamped at 0 (paper). ``calibrated``: how
     far it is above a threshold that the prior loss trains, in [0, 1]: open on what is asked for, 0 elsewhere."""
+    centred: bool = False
+    """Compare priors with tokens less their mean over images of the training set, in the prior mask and the prior loss.
+    Deep tokens of many pretrained ViTs share a large part: all their cosines with a prior are alike, and the mask is
+    open everywhere. The mean is found once, where the start weights of the trunk hold none, and kept."""
     looks_again_from: int = 0
     """First block of the second look, counted from 0; 0 is the paper. Blocks below it receive no top-down signal, keep
     the states of the first look, and have no decoders."""

@@ -50,7 +50,7 @@ def text_priors(checkpoint: VLCheckpoint, texts: Sequence[str]) -> Priors:
     vision, pool, vectors = checkpoint.model.vision, checkpoint.model.pool, priors_of(checkpoint, texts)
 
     def similarity(tokens: Tensor, pool: Literal["lse", "max", "mean", "cls"]) -> Tensor:
-        return prior_similarity(vectors, tokens, pool, vision.num_prefix_tokens).T
+        return prior_similarity(vectors, vision.less_mean(tokens), pool, vision.num_prefix_tokens).T
 
     return Priors(
         vision,

@@ -151,6 +151,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         modulation=config.modulation,
         gain=config.gain,
         mask=config.mask,
+        centred=config.centred,
         looks_again_from=config.looks_again_from,
         trainable_prior=trainable_prior,
         drop_path_rate=config.drop_path,

@@ -1,7 +1,7 @@
 """Build models with the start weights of a configuration."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +17,7 @@ from vl_absvit.models.architecture import (
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import Entry, load_table
-from vl_absvit.models.looks import VisualEncoder
-from vl_absvit.models.start_weights import fit_new_decoders, load_start, load_trunk
+from vl_absvit.models.start_weights import Fit, Fittable, fit_new, load_start, load_trunk
 from vl_absvit.models.text_weights import read_text_weights
 from vl_absvit.models.vl_model import VLAbSViT
 
@@ -31,7 +30,7 @@ def build_model(
     sentence: str | None,
     tokenizer: PreTrainedTokenizerBase,
     labels: LabelMatch | None = None,
-    fit: Callable[[VisualEncoder], str] | None = None,
+    fit: Fit | None = None,
 ) -> VLAbSViT:
     """A model for finetuning with the config's start weights, for all parts or for vision and text.
 
@@ -41,7 +40,7 @@ def build_model(
         sentence: the vector of a text that becomes its prior; None if there is no prior.
         tokenizer: the text encoder's tokenizer.
         labels: the head's labels, matched with those of the checkpoint to start from; None if that has none.
-        fit: see ``fit_new_decoders``; None leaves new decoders random, whatever the configuration says.
+        fit: see ``fit_new``; None leaves new decoders random, and the mean token 0, whatever the configuration says.
     """
     of_text = text_config(config.text, tokenizer)
     text: dict[str, Tensor] = {}
@@ -55,8 +54,8 @@ def build_model(
         entries = load_start(model, config.from_checkpoint, labels)
     elif config.vision.weights is not None:
         entries = load_trunk(model.vision, config.vision.weights, config.vision.model) + entries
-    if fit is not None and config.vision.decoders == "closed_form":
-        entries += fit_new_decoders(model.vision, entries, fit)
+    if fit is not None:
+        entries += fit_new(model.vision, entries, parts_to_fit(config.vision), fit)
     if text:
         model.text.roberta.load_state_dict(text)
     log.info(load_table(model, entries))
@@ -68,7 +67,7 @@ def build_classifier(
     num_classes: int,
     pooling: str = "token",
     classes: LabelMatch | None = None,
-    fit: Callable[[VisualEncoder], str] | None = None,
+    fit: Fit | None = None,
 ) -> Classifier:
     """A classifier for pretraining with its start weights.
 
@@ -83,7 +82,12 @@ def build_classifier(
     entries = []
     if config.weights is not None:
         entries = load_trunk(model.vision, config.weights, config.model, classes)
-    if fit is not None and config.decoders == "closed_form":
-        entries += fit_new_decoders(model.vision, entries, fit)
+    if fit is not None:
+        entries += fit_new(model.vision, entries, parts_to_fit(config), fit)
     log.info(load_table(model, entries))
     return model
+
+
+def parts_to_fit(config: VisionConfig) -> tuple[Fittable, ...]:
+    """What of a trunk is fitted to what it sees, where its start weights hold none."""
+    return ("decoders", "mean_token") if config.decoders == "closed_form" else ("mean_token",)

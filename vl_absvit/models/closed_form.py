@@ -1,4 +1,4 @@
-"""Feedback decoders in closed form: fitted to what the trunk's first look sees, before any training.
+"""Feedback decoders and the mean token in closed form: fitted to what the trunk's first look sees, before any training.
 
 Per block l, deepest first, the feedback makes r_l = R_l r_{l+1} and td_l = T_l r_l of tokens x = r_{L+1}, the output of
 the first look after the final norm [AbS 2.5]. The reconstruction loss [AbS Eq. 2.14] wants R_l r_{l+1} near the block's
@@ -35,6 +35,9 @@ from vl_absvit.precision import arithmetic
 RIDGE = 1e-4
 """lambda over the mean square of a regressor's number, summed over tokens. Rounding in fp64 is far below it. It bounds
 the maps in directions in which tokens do not vary, and hardly changes them in others."""
+
+
+NOT_FINITE = "the first look at the training images has numbers that are not finite"
 
 
 class Moments(NamedTuple):
@@ -159,8 +162,36 @@ def look_moments(vision: VisualEncoder, batches: Iterable[Tensor], stage: int = 
             total = moments if total is None else Moments(*map(Tensor.add_, total, moments))
     assert total is not None, "no images"
     if not all(part.isfinite().all() for part in total):
-        raise InputError("the first look at the training images has numbers that are not finite")
+        raise InputError(NOT_FINITE)
     return total
+
+
+@torch.no_grad()
+def fit_mean_token(vision: VisualEncoder, batches: Iterable[Tensor]) -> int:
+    """Give a trunk its mean token, that of the first looks at some images, in fp32 and evaluation mode.
+
+    Patches alone count: what is asked for is in them.
+
+    Args:
+        batches: images (I, 3, height, width); at least one.
+
+    Returns:
+        How many images they were.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    assert vision.mean_token is not None, "priors are compared with tokens less their mean"
+    total, images_seen = torch.zeros_like(vision.mean_token, dtype=torch.float64), 0
+    with _in_evaluation(vision) as device:
+        for images in batches:
+            tokens = vision.look_once(images.to(device)).tokens
+            total += tokens[:, vision.num_prefix_tokens :].double().mean(dim=1).sum(dim=0)
+            images_seen += len(images)
+    if not total.isfinite().all():
+        raise InputError(NOT_FINITE)
+    vision.mean_token.copy_(total / images_seen)
+    return images_seen
 
 
 @torch.no_grad()

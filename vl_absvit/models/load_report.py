@@ -14,6 +14,8 @@ PARTS = {  # the longest prefix that fits names the part
     "vision.": "vision trunk",
     "vision.decoders.": "feedback decoders",
     "vision.prior": "prior",
+    "vision.mask.": "prior",
+    "vision.mean_token": "prior",
     "vision.head.": "head",
     "text.": "text encoder",
     "prior.": "prior",

@@ -40,7 +40,7 @@ from vl_absvit.models.top_down import (
 from vl_absvit.models.trunks.base import Block, Trunk
 from vl_absvit.variants import VARIANTS, TopDown
 
-OWN = ("decoders.", "prior", "mask.")
+OWN = ("decoders.", "prior", "mask.", "mean_token")
 """Beginnings of the names of parameters that a trunk alone does not have."""
 
 
@@ -136,6 +136,7 @@ class VisualEncoder(Getters, Trunk):
             does not use it: its signal is the prior mask itself.
         mask: form of the prior mask: the cosine (paper), or its distance above a trained threshold, see
             ``calibrated_relevance``.
+        centred: priors are compared with tokens less ``mean_token``, which starts at 0.
         looks_again_from: the first block m of the second look, counted from 0. Blocks below receive no top-down signal,
             so that their states are those of the first look; there are no decoders of theirs.
         trainable_prior: keep a trainable query as the default prior (image classification).
@@ -149,6 +150,7 @@ class VisualEncoder(Getters, Trunk):
         modulation: Literal["reweight", "reweight_project"] = "reweight",
         gain: float = 1.0,
         mask: Literal["cosine", "calibrated"] = "cosine",
+        centred: bool = False,
         looks_again_from: int = 0,
         trainable_prior: bool = True,
         **trunk: Any,
@@ -165,7 +167,9 @@ class VisualEncoder(Getters, Trunk):
         self.mask = CalibratedMask() if mask == "calibrated" and self.uses_prior else None
         self.modulate: partial[Steered] = partial(keep_all, gain=gain)
         if self.uses_prior:
-            self.modulate = partial(MODULATIONS[modulation], gain=gain, mask_of=self.mask or relevance)
+            self.modulate = partial(MODULATIONS[modulation], gain=gain, mask_of=self.prior_mask)
+        self.mean_token: Tensor | None
+        self.register_buffer("mean_token", torch.zeros(self.width) if centred and self.uses_prior else None)
         self.decoders: nn.ModuleList | None = None
         self.prior: nn.Parameter | None = None
         self._folded: list[FoldedStage] | None = None
@@ -349,6 +353,14 @@ class VisualEncoder(Getters, Trunk):
         start = first.start.map(partial(per_text, image_index=image_index))
         second = self.look(start, signals)  # (iv) feedforward again, attention steered
         return TwoLooks(first, second, steered.mask, signals, self.threshold)
+
+    def less_mean(self, tokens: Tensor) -> Tensor:
+        """Tokens of a look, (..., D), as priors are compared with them: less the mean token, if there is one."""
+        return tokens if self.mean_token is None else tokens - self.mean_token
+
+    def prior_mask(self, tokens: Tensor, prior: Tensor) -> Tensor:
+        """The prior mask (B, N) of tokens (B, N, D) for priors (B, D)."""
+        return (self.mask or relevance)(self.less_mean(tokens), prior)
 
     @property
     def threshold(self) -> Tensor | None:

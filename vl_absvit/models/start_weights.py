@@ -29,6 +29,15 @@ ANSWER_LAYER, CLASS_LAYER = "head.3.", "head."
 """The last layer of a ``VQAHead``, and that of a classifier. Each of their rows belongs to one label."""
 
 
+Fittable = Literal["decoders", "mean_token"]
+"""Parts of a trunk that can be fitted to what it sees in images, by the beginning of their names."""
+Fit = Callable[[VisualEncoder, Fittable], str]
+NOTHING_TO_FIT_TO: dict[Fittable, str] = {
+    "decoders": "the trunk starts from random weights, to which no decoders can be fitted: theirs are random, too",
+    "mean_token": "the trunk starts from random weights, whose mean token means nothing: vision.centred takes out none",
+}
+
+
 class Source(NamedTuple):
     """The origin of tensors."""
 
@@ -103,27 +112,30 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
         return entries + _load(model, tensors, source, differing)
 
 
-def fit_new_decoders(
-    vision: VisualEncoder, entries: Sequence[Entry], fit: Callable[[VisualEncoder], str]
-) -> list[Entry]:
-    """Fit the decoders to the trunk if its weights were loaded and theirs were not.
+def fit_new(vision: VisualEncoder, entries: Sequence[Entry], parts: Sequence[Fittable], fit: Fit) -> list[Entry]:
+    """Fit parts of a trunk to what it sees, if its weights were loaded and theirs were not.
 
     Args:
         entries: the account of the loaded weights.
-        fit: fits the decoders and returns words for the images that it used.
+        parts: what is fitted where the trunk has it.
+        fit: fits a part and returns words for the images that it used.
 
     Returns:
-        The entries of the decoders; none if nothing was fitted.
+        The entries of what was fitted.
     """
     loaded = [entry.name for entry in entries if entry.status in ("loaded", "resampled")]
-    if not vision.feeds_back or any(name.startswith("vision.decoders.") for name in loaded):
-        return []
-    if not any(name.startswith("vision.") for name in loaded):
-        log.info("the trunk starts from random weights, to which no decoders can be fitted: theirs are random, too")
-        return []
-    source = f"vision.decoders {fit(vision)}"
-    weights = [item for item in vision.named_parameters(prefix="vision") if item[0].startswith("vision.decoders.")]
-    return [Entry("fitted", source, name, weight.numel()) for name, weight in weights]
+    fitted = []
+    for part in parts:
+        prefix = f"vision.{part}"
+        own = {key: value for key, value in vision.state_dict(prefix="vision.").items() if key.startswith(prefix)}
+        if not own or any(name.startswith(prefix) for name in loaded):
+            continue
+        if not any(name.startswith("vision.") for name in loaded):
+            log.info(NOTHING_TO_FIT_TO[part])
+            continue
+        source = f"{prefix} {fit(vision, part)}"
+        fitted += [Entry("fitted", source, name, value.numel()) for name, value in own.items()]
+    return fitted
 
 
 def load_pretrained(

@@ -163,7 +163,7 @@ class VLAbSViT(
 
     def compare(self, prior: Tensor, first: FirstLook) -> Tensor:
         """The dual encoder: cosine of every prior (B, D) with every first look, (B, I), in fp32."""
-        return prior_similarity(prior, first.tokens, self.pool, first.prefix_tokens)
+        return prior_similarity(prior, self.vision.less_mean(first.tokens), self.pool, first.prefix_tokens)
 
     def read(self, first: FirstLook, pairs: Pairs, need_weights: bool = False) -> VLOutput:
         """Look again with the prior of each text, fuse the tokens of image and text, and apply the head."""

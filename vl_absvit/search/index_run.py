@@ -145,7 +145,7 @@ def _look(
         bad |= {read.picture: read.reason for read in batch.read if read.reason is not None}
         if batch.images is not None:
             first = model.vision.look_once(to_device(batch.images, device))
-            vectors = kept_vectors(first.tokens, model.pool, first.prefix_tokens)
+            vectors = kept_vectors(model.vision.less_mean(first.tokens), model.pool, first.prefix_tokens)
             if not vectors.isfinite().all():
                 raise InputError("the model's tokens are not numbers: the checkpoint's weights are damaged")
             seen = [batch.read[row] for row in batch.rows]

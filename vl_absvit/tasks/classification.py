@@ -43,9 +43,9 @@ from vl_absvit.tasks.classifier_checkpoint import (
     match_classes,
     statistics_of,
 )
-from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.fetching import fetched_trunk
+from vl_absvit.tasks.first_look_fit import first_look_fit
 from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
 from vl_absvit.tasks.vl_checkpoint import TRAINING, origin_of
 from vl_absvit.token_grid import TokenGrid
@@ -99,7 +99,7 @@ class ClassificationTask(Task):
         torch.manual_seed(seed)
         classes = match_classes(config.vision.weights, self.train_set.classes)
         # A run that goes on has no start weights, so that nothing is fitted.
-        fit = decoder_fit(self.train_set, plain, seed)
+        fit = first_look_fit(self.train_set, plain, seed)
         self.model = build_classifier(config.vision, self.num_classes, config.pooling, classes, fit)
         _check_cells(config.mosaic, self.model.vision.token_grid())
         log_left_out_losses(config, self.model, has_prior=False)

@@ -69,6 +69,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         arguments |= of_entry
         arguments |= {"top_down": config.top_down, "modulation": config.modulation, "gain": config.gain}
         arguments |= {} if config.mask == "cosine" else {"mask": config.mask}
+        arguments |= {"centred": True} if config.centred else {}
         arguments |= {"looks_again_from": config.looks_again_from} if config.looks_again_from else {}
     needs_prior = vision.uses_prior and "prior" not in state
     arguments |= {"trainable_prior": False} if needs_prior else {}

@@ -40,11 +40,17 @@ class Compared(NamedTuple):
 
 
 def compared(
-    prior: Tensor, looks: TwoLooks, image_index: Tensor, image_ids: Tensor, look: Literal["first", "second"]
+    vision: VisualEncoder,
+    prior: Tensor,
+    looks: TwoLooks,
+    image_index: Tensor,
+    image_ids: Tensor,
+    look: Literal["first", "second"],
 ) -> Compared:
     """The inputs of the prior loss in one forward pass.
 
     Args:
+        vision: the encoder that looked.
         prior: of texts that are about images of the pass, (B, D).
         looks: at these images; the second look is needed, one row per text, where it is compared.
         image_index: row of ``image_ids`` each text is about, (B,).
@@ -53,11 +59,13 @@ def compared(
     """
     prefix_tokens, threshold = looks.first.prefix_tokens, looks.threshold
     if look == "first":
-        return Compared(prior, looks.first.tokens, image_index, image_ids, prefix_tokens, threshold)
+        tokens = vision.less_mean(looks.first.tokens)
+        return Compared(prior, tokens, image_index, image_ids, prefix_tokens, threshold)
     assert looks.second is not None, "the second look is compared"
     # Every text has an image of its own, looked at through that text.
     own = torch.arange(len(prior), device=prior.device)
-    return Compared(prior, looks.second.tokens, own, image_ids[image_index], prefix_tokens, threshold)
+    tokens = vision.less_mean(looks.second.tokens)
+    return Compared(prior, tokens, own, image_ids[image_index], prefix_tokens, threshold)
 
 
 def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:

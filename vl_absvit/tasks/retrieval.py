@@ -99,7 +99,7 @@ class RetrievalTask(VisionLanguageTask):
 
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[RetrievalBatch], seeds: Sequence[int]) -> list[StepAhead]:
-        weights, config, wanted = self.config.loss, self.config.prior, self._draw
+        weights, config, wanted, vision = self.config.loss, self.config.prior, self._draw, self.model.vision
         look: Literal["first", "second"] = config.look if weights.prior else "first"
         passes, first_looks = [], []
         if weights.prior or wanted.captions or wanted.images:
@@ -110,9 +110,9 @@ class RetrievalTask(VisionLanguageTask):
                     assert priors is not None, "the dual encoder compares priors"
                     prior = priors[self._own_captions(batch)]
                     about = batch.image_index, batch.image_ids
-                    looks = looks_up_to(look, self.model.vision, batch.images, prior, batch.image_index)
-                    passes.append(compared(prior, looks, *about, look))
-                    first_looks.append(compared(prior, looks, *about, "first"))
+                    looks = looks_up_to(look, vision, batch.images, prior, batch.image_index)
+                    passes.append(compared(vision, prior, looks, *about, look))
+                    first_looks.append(compared(vision, prior, looks, *about, "first"))
         hard = [HardNegatives(None, None)] * len(batches)
         if wanted.captions or wanted.images:
             hard = step_hard_negatives(
@@ -156,7 +156,8 @@ class RetrievalTask(VisionLanguageTask):
             if prior.look == "second":
                 looks = looks._replace(second=looks.second._replace(tokens=looks.second.tokens[own]))
             looks = looks._replace(first=looks.first._replace(tokens=looks.first.tokens[: len(batch.images)]))
-            own_pass = compared(out.prior[own], looks, batch.image_index, batch.image_ids, prior.look)
+            about = batch.image_index, batch.image_ids, prior.look
+            own_pass = compared(self.model.vision, out.prior[own], looks, *about)
             step = None if ahead is None else ahead.prior
             loss = global_prior_loss(own_pass, prior) if step is None else step.at(own_pass)
             terms["prior"] = weights.prior * loss

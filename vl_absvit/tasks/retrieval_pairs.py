@@ -80,7 +80,8 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
     if wanted.captions or wanted.images:
         known = exchange_samples([batch])
         assert own.prior is not None, "the dual encoder compares priors"
-        own_pass = Compared(own.prior, first.tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
+        tokens = model.vision.less_mean(first.tokens)
+        own_pass = Compared(own.prior, tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
         chosen = choose_hard_negatives([own_pass], known, wanted)
         if chosen.captions is not None:
             captions = _gather_captions(own, known, chosen.captions[0])

@@ -1,4 +1,4 @@
-"""A trunk with fitted feedback decoders, in a folder that ``vision.weights`` reads."""
+"""A trunk with fitted feedback decoders and mean token, in a folder that ``vision.weights`` reads."""
 
 import logging
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ from vl_absvit.hub import find
 from vl_absvit.models.architecture import build_vision, image_statistics
 from vl_absvit.models.load_report import load_table
 from vl_absvit.models.looks import VisualEncoder
-from vl_absvit.models.start_weights import fit_new_decoders, load_trunk
-from vl_absvit.tasks.decoder_fit import IMAGES, fit_decoders
+from vl_absvit.models.start_weights import Fittable, fit_new, load_trunk
+from vl_absvit.tasks.first_look_fit import IMAGES, fit_part
 from vl_absvit.variants import VARIANTS
 
 log = logging.getLogger(__name__)
 
 
 def fit_trunk(config: VisionLanguageConfig) -> VisualEncoder:
-    """The trunk that a finetuning would start from, with decoders fitted to images of its training splits.
+    """The trunk that a finetuning would start from, with decoders and mean token fitted to its training images.
 
     Raises:
         ConfigError: the config names no weights, or a trunk that feeds nothing back.
@@ -41,7 +41,8 @@ def fit_trunk(config: VisionLanguageConfig) -> VisualEncoder:
     weights = "timm" if vision.weights == "timm" else str(find(vision.weights, "vision.weights").path)
     trunk = build_vision(vision, num_classes=0)
     entries = load_trunk(trunk, weights, vision.model)
-    fitted = fit_new_decoders(trunk, entries, lambda trunk: fit_decoders(trunk, training_images(config)))
+    parts: tuple[Fittable, ...] = ("decoders", "mean_token")
+    fitted = fit_new(trunk, entries, parts, lambda trunk, part: fit_part(trunk, part, training_images(config)))
     if not fitted:
         raise InputError(f"vision.weights {vision.weights}: holds decoders already, there is nothing to fit")
     log.info(load_table(nn.ModuleDict({"vision": trunk}), entries + fitted))

@@ -30,9 +30,9 @@ from vl_absvit.models.vl_model import VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, freeze_zero_rates, log_left_out_losses
 from vl_absvit.tasks.changed_use import log_changed_use
-from vl_absvit.tasks.decoder_fit import decoder_fit
 from vl_absvit.tasks.facts import Facts, Words, text_sizes
 from vl_absvit.tasks.fetching import fetched
+from vl_absvit.tasks.first_look_fit import first_look_fit
 from vl_absvit.tasks.keeping import Keeping, keep_frozen
 from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
 from vl_absvit.tasks.resuming import check_same_data, history, model_as_saved, without_sources
@@ -89,7 +89,7 @@ class VisionLanguageTask(Task):
         if config.from_checkpoint is not None:
             check_same_tokenizer(config.from_checkpoint, self.tokenizer)
             labels = self.match_labels(config.from_checkpoint)
-        fit = decoder_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
+        fit = first_look_fit(self.train_set, self.preprocessing.transform(), config.run.seed)
         head, sentence = self.head(config, self.num_labels), self.sentence(config)
         model = build_model(config, head, sentence, self.tokenizer, labels, fit)
         log_changed_use(config.from_checkpoint, model.architecture)
@@ -135,7 +135,7 @@ class VisionLanguageTask(Task):
                 prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior
                 assert prior is not None, "the model makes priors of texts"
                 looks = looks_up_to(config.prior.look, vision, batch.images, prior, batch.image_index)
-                passes.append(compared(prior, looks, batch.image_index, batch.image_ids, config.prior.look))
+                passes.append(compared(vision, prior, looks, batch.image_index, batch.image_ids, config.prior.look))
         return step_prior_losses(passes, config.prior)
 
     def read(self, model: nn.Module, batch: Any) -> VLOutput:
@@ -152,7 +152,8 @@ class VisionLanguageTask(Task):
         """
         config, terms = self.config, {}
         if config.loss.prior and out.prior is not None:
-            own_pass = compared(out.prior, out.looks, batch.image_index, batch.image_ids, config.prior.look)
+            about = batch.image_index, batch.image_ids, config.prior.look
+            own_pass = compared(self.model.vision, out.prior, out.looks, *about)
             loss = global_prior_loss(own_pass, config.prior) if step_prior is None else step_prior.at(own_pass)
             terms["prior"] = config.loss.prior * loss
         return terms | decoder_terms(config, out)

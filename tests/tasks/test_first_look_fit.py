@@ -14,8 +14,9 @@ from vl_absvit.data.image_loader import choose
 from vl_absvit.distributed import gather_objects, is_main
 from vl_absvit.errors import InputError
 from vl_absvit.models.closed_form import fit_to_moments, look_moments
+from vl_absvit.models.prior import prior_similarity
 from vl_absvit.prepare.stream_shards import StreamOptions, write_stream_shards
-from vl_absvit.tasks import decoder_fit
+from vl_absvit.tasks import first_look_fit
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
@@ -49,7 +50,7 @@ def decoders_of(task) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    monkeypatch.setattr(decoder_fit, "IMAGES", FEW)
+    monkeypatch.setattr(first_look_fit, "IMAGES", FEW)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,29 @@ def test_images_are_looked_at_without_augmentation(world, tmp_path, trunk, kind)
     expected = decoders_of(task(config))
     for name, value in decoders_of(task(augmented)).items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_a_centred_trunk_starts_with_the_mean_token_of_its_training_images_and_keeps_it(world, tmp_path, caplog, trunk):
+    caplog.set_level("INFO")
+    task = started("vqa", world, tmp_path, weights=trunk, centred=True, top_down="mask_att")
+    _, first = np.unique(task.train_set.image_ids, return_index=True)
+    images = torch.stack([sample.image for sample in task.train_set.__getitems__(first.tolist())])
+    vision = task.model.vision
+    with torch.no_grad():
+        tokens = vision.eval().look_once(images).tokens
+    torch.testing.assert_close(vision.mean_token, vision.token_grid().patches(tokens).mean(dim=(0, 1)))
+    source = f"  vision.mean_token closed form, on {len(images)} images of the training set\n"
+    assert f"{source}    fitted     prior                    1             16  vision.mean_token" in caplog.text
+    with torch.no_grad():
+        vision.mean_token += 1
+    task.save(tmp_path)
+    again = VQATask.load(tmp_path).model
+    assert torch.equal(again.vision.mean_token, vision.mean_token)
+    prior, look = torch.randn(3, 16), vision.look_once(images)
+    torch.testing.assert_close(
+        again.compare(prior, look),
+        prior_similarity(prior, look.tokens - vision.mean_token, again.pool, look.prefix_tokens),
+    )
 
 
 def test_decoders_that_are_there_stay(world, tmp_path, trunk, caplog):

@@ -1,4 +1,4 @@
-"""Feedback decoders fitted to images of a run's training set, the same in every process."""
+"""Feedback decoders and mean token fitted to images of a run's training set, the same in every process."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from vl_absvit.distributed import take_from_main
 from vl_absvit.main_process import in_main_process
 from vl_absvit.models import closed_form
 from vl_absvit.models.looks import VisualEncoder
+from vl_absvit.models.start_weights import Fit, Fittable
 from vl_absvit.tasks.base import in_groups
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,8 @@ IMAGES = 600
 AT_ONCE = 16
 
 
-def decoder_fit(
-    train_set: TrainingDataset | StreamedQuestions, transform: ImageTransform, seed: int
-) -> Callable[[VisualEncoder], str]:
-    """A function that fits a trunk's decoders in closed form and returns words on the images that it used.
+def first_look_fit(train_set: TrainingDataset | StreamedQuestions, transform: ImageTransform, seed: int) -> Fit:
+    """A function that fits a part of a trunk in closed form and returns words on the images that it used.
 
     All processes call it together: the main one looks at images and fits, the others take over what it found.
 
@@ -34,25 +33,31 @@ def decoder_fit(
         seed: of the choice of images.
     """
 
-    def fit(vision: VisualEncoder) -> str:
-        words = in_main_process(lambda: fit_decoders(vision, train_set.sample_images(IMAGES, seed, transform)))
-        take_from_main([weight.data for decoder in vision.feedback_decoders for weight in decoder.parameters()])
+    def fit(vision: VisualEncoder, part: Fittable) -> str:
+        words = in_main_process(lambda: fit_part(vision, part, train_set.sample_images(IMAGES, seed, transform)))
+        take_from_main([value for name, value in vision.state_dict().items() if name.startswith(part)])
         return f"{words} of the training set"
 
     return fit
 
 
-def fit_decoders(vision: VisualEncoder, images: Iterator[Tensor]) -> str:
-    """Fit a trunk's decoders to its first look at images, (3, H, W) each; says in words how many they were.
+def fit_part(vision: VisualEncoder, part: Fittable, images: Iterator[Tensor]) -> str:
+    """Fit a part of a trunk to its first look at images, (3, H, W) each; says in words how many they were.
 
-    A GPU takes part where there is one. The share of the variance that the decoders explain is logged.
+    A GPU takes part where there is one.
     """
     home = next(vision.parameters()).device
     try:
         vision.to("cuda" if torch.cuda.is_available() else home)
-        fitted = closed_form.fit_decoders(vision, map(torch.stack, in_groups(images, AT_ONCE)))
+        number = FITS[part](vision, map(torch.stack, in_groups(images, AT_ONCE)))
     finally:
         vision.to(home)
+    return f"closed form, on {number} images"
+
+
+def _fit_decoders(vision: VisualEncoder, batches: Iterator[Tensor]) -> int:
+    """Fit all decoders; logs the share of the variance that they explain, and returns the number of images."""
+    fitted = closed_form.fit_decoders(vision, batches)
     number = int(fitted[-1].tokens) // vision.token_grid().tokens
     inputs, normed = (
         " ".join(f"{share:.2f}" for stage in fitted for share in getattr(stage, name).tolist())
@@ -65,4 +70,10 @@ def fit_decoders(vision: VisualEncoder, images: Iterator[Tensor]) -> str:
         inputs,
         normed,
     )
-    return f"closed form, on {number} images"
+    return number
+
+
+FITS: dict[Fittable, Callable[[VisualEncoder, Iterator[Tensor]], int]] = {
+    "decoders": _fit_decoders,
+    "mean_token": closed_form.fit_mean_token,
+}
