@@ -381,7 +381,7 @@ def test_a_folder_that_is_no_stream_is_refused(base, copy, change, message):
 
 
 def test_prepared_data_in_place_of_shards_is_refused_with_what_makes_them(base, tmp_path):
-    with pytest.raises(InputError, match="got 'vqav2' .*write_stream_shards.py"):
+    with pytest.raises(InputError, match="got 'vqav2' .*vl-absvit write-stream-shards"):
         questions(base, folder=base / "out")
-    with pytest.raises(InputError, match="no stream shards here .*write_stream_shards.py makes them"):
+    with pytest.raises(InputError, match="no stream shards here .*vl-absvit write-stream-shards makes them"):
         questions(base, folder=tmp_path)

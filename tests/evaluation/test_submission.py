@@ -172,8 +172,8 @@ def prepared(**more):
 @pytest.mark.parametrize(
     ("splits", "number", "words"),
     [
-        (["val"], 20, ["score_vqa.py wants those of --split val,minival"]),
-        (["minival"], 20, ["score_vqa.py wants those of --split val,minival"]),
+        (["val"], 20, ["vl-absvit score-vqa wants those of --split val,minival"]),
+        (["minival"], 20, ["vl-absvit score-vqa wants those of --split val,minival"]),
         (["val", "minival"], 40, []),
         (["train"], 40, []),
         (["test-dev"], 107_394, ["for looking: EvalAI's phases .* alone; --split test answers them"]),

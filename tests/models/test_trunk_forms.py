@@ -270,7 +270,7 @@ def test_what_is_resampled_is_said_and_timms(tmp_path, pixels, size):
         ({"pos_embed": torch.ones(1, 17, 16).long()}, "expected real numbers for pos_embed, got torch.int64"),
         ({"pos_embed": torch.ones(1, 17, 8)}, "size mismatch for pos_embed"),
         ({"b.patch_embed.proj.weight": torch.ones(1)}, "2 ViTs in it, under the top level and b.*: expected one"),
-        ({"decoders.0.linear2.weight": torch.ones(2)}, "a file of the authors' release; scripts/convert_released.py"),
+        ({"decoders.0.linear2.weight": torch.ones(2)}, "a file of the authors' release; vl-absvit convert-released"),
         ({"cls_token": None}, "missing ['cls_token'] (1)"),
         ({"blocks.1.attn.qkv.bias": None}, "missing ['blocks.1.attn.qkv.bias'] (1)"),
         ({"patch_embed.proj.weight": None}, "no ViT in it that is known: there is no patch_embed.proj.weight, but "),

@@ -111,7 +111,7 @@ def test_what_from_pretrained_does_not_know_is_named(tmp_path):
 
 
 def test_a_model_alone_is_not_uploaded_and_says_what_it_is(model, tmp_path):
-    with pytest.raises(InputError, match="scripts/push_to_hub.py --checkpoint FOLDER uploads all"):
+    with pytest.raises(InputError, match="vl-absvit push-to-hub --checkpoint FOLDER uploads all"):
         model.push_to_hub("lab/model")
     model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()

@@ -17,13 +17,14 @@ from vl_absvit.training.optim import lr_factor
 from vl_absvit.training.run_dir import config_as_dict
 
 ROOT = Path(__file__).parents[2]
+STATED = r"(?:scripts/(\w+)\.py|vl-absvit (\S+)) (?:--task (\w+) )?--config (?:configs/)?"
 PROGRAMS = {"finetune_vqa": "vqa", "finetune_retrieval": "retrieval", "pretrain_vision": "pretraining"}
 
 
 def class_of(file: Path) -> type[TaskConfig]:
     """Of the task that a config's own command trains, by the name of the program or of the task."""
-    program, kind = re.search(r"scripts/(\w+)\.py (?:--task (\w+) )?--config configs/", file.read_text()).groups()
-    return TASKS[kind or PROGRAMS[program]].config_class
+    door, command, kind = re.search(STATED, file.read_text()).groups()
+    return TASKS[kind or PROGRAMS[door or command.replace("-", "_")]].config_class
 
 
 CONFIGS = {f"{name}.yaml": class_of(file) for name, file in shipped_configs().items()}
@@ -45,7 +46,7 @@ def test_a_config_is_what_it_says_after_a_round_trip(name, tmp_path):
 def test_a_config_opens_with_its_command_its_needs_and_what_it_should_give(name):
     text = (ROOT / "configs" / name).read_text()
     opening = "\n".join(line for line in text.split("\n\n")[0].splitlines() if line.startswith("#"))
-    assert f"--config configs/{name}" in opening and "Needs:" in opening
+    assert re.search(rf"{STATED}{name.removesuffix('.yaml')}\b", opening) and "Needs:" in opening
     assert "Expected:" in opening or "Writes:" in opening
 
 

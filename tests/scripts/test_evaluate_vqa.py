@@ -33,7 +33,7 @@ def test_the_scoring_step_of_the_readme_works_as_written(finetuned, world, tmp_p
 
 def test_one_part_of_val_is_said_to_be_one(finetuned, world, tmp_path, capsys):
     assert answer(finetuned, world / "prepared", "minival", tmp_path / "minival.json") == 0
-    assert "score_vqa.py wants those of --split val,minival" in capsys.readouterr().out
+    assert "vl-absvit score-vqa wants those of --split val,minival" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("version", "name"), [("v2_", "vqav2"), ("", "vqa_v1")])

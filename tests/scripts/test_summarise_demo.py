@@ -61,5 +61,5 @@ def test_steering_is_that_of_the_strength_of_training(summarise, tmp_path):
     file.write_text(json.dumps({"trained_alpha": 20.0, "top_down": rows}))
     assert summarise["read_steering"](file) == {"alpha": 20.0, "asked_half": 96.0, "both_halves": 92.0}
     file.write_text(json.dumps({"trained_alpha": 10.0, "top_down": rows}))
-    with pytest.raises(InputError, match=r"scores.json: expected a result of compare_priors.py --pairs"):
+    with pytest.raises(InputError, match=r"scores.json: expected a result of vl-absvit compare-priors --pairs"):
         summarise["read_steering"](file)

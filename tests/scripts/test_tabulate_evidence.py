@@ -109,7 +109,7 @@ def test_steering_is_that_of_the_trained_strength_and_shut_masks_are_the_summary
     [
         (1, ["absvit", "mask_att"], "row mask_att has no run; expected folders such as mask_att-0"),
         (1, ["broken"], "expected a summary of summarise_demo.py with agreement and two retrieval results"),
-        (1, ["other"], "expected a result of compare_priors.py --pairs for the trained strength"),
+        (1, ["other"], "expected a result of vl-absvit compare-priors --pairs for the trained strength"),
         (2, ["absvit", "--against", "vit"], "--against: expected one of --rows, got 'vit'"),
     ],
 )

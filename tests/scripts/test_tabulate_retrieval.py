@@ -32,6 +32,6 @@ def test_shortlists_are_compared_with_all_pairs_of_the_same_checkpoint_and_split
 
 def test_another_file_is_one_line(tmp_path, complaint):
     (tmp_path / "a.json").write_text('{"overall": 3}')
-    assert "expected a result of evaluate_retrieval.py" in complaint(
+    assert "expected a result of vl-absvit evaluate-retrieval" in complaint(
         1, "scripts/tabulate_retrieval.py", tmp_path / "a.json"
     )

@@ -69,7 +69,7 @@ def check_options(conversion: "Conversion", arguments: argparse.Namespace) -> No
     if conversion.kind == "vqa" and arguments.answers is None:
         raise ConfigError(
             f"--answers is needed: the model chooses from {conversion.config['head']['num_answers']} answers that the "
-            "file does not name; prepare_vqav2.py --meter-compatible writes METER's to answers.json"
+            "file does not name; vl-absvit prepare-vqav2 --meter-compatible writes METER's to answers.json"
         )
     if conversion.kind != "vqa" and arguments.answers is not None:
         raise ConfigError(f"--answers: this is {describe(conversion)}, which has no answer vocabulary")

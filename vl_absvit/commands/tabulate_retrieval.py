@@ -40,7 +40,7 @@ def read_result(path: Path) -> dict:
     content = read_json(path, dict)
     missing = [name for name in NEEDED if name not in content]
     if missing:
-        raise InputError(f"{path}: expected a result of evaluate_retrieval.py, but it has no {missing[0]!r}")
+        raise InputError(f"{path}: expected a result of vl-absvit evaluate-retrieval, but it has no {missing[0]!r}")
     return {name: content[name] for name in NEEDED}
 
 

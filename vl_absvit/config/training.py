@@ -98,7 +98,7 @@ class DataConfig:
     files decoded at a reduced scale; or, in pretraining alone, a random part of the picture (8 to 100 % of its area),
     mirrored or not, and what the group ``augmentation`` adds to it."""
     stream: str | None = None
-    """Folder of shards that ``data_prep/write_stream_shards.py`` wrote of ``train_splits`` (VQA alone): training reads
+    """Folder of shards that ``vl-absvit write-stream-shards`` wrote of ``train_splits`` (VQA alone): training reads
     questions and images from them, each process from shards of its own, with a few megabytes of each in memory. None
     reads ``root``, in any order. Selection is on ``root`` either way."""
     samples_per_image: int = 1

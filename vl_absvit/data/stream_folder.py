@@ -108,13 +108,13 @@ def open_stream(folder: str | Path) -> StreamFolder:
     path = folder / "manifest.json"
     if not path.is_file():
         raise InputError(
-            f"{folder}: no stream shards here (manifest.json is missing); data_prep/write_stream_shards.py makes them"
+            f"{folder}: no stream shards here (manifest.json is missing); vl-absvit write-stream-shards makes them"
         )
     manifest = read_json(path, dict)
     if (manifest.get("kind"), manifest.get("format")) != (KIND, 1):
         raise InputError(
             f"{path}: expected the kind {KIND!r} of format 1, got {manifest.get('kind')!r} of format "
-            f"{manifest.get('format')!r}; data_prep/write_stream_shards.py makes stream shards of prepared data"
+            f"{manifest.get('format')!r}; vl-absvit write-stream-shards makes stream shards of prepared data"
         )
     try:
         listed = {folder / shard["file"]: shard for shard in manifest["shards"]}

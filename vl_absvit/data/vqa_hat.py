@@ -39,7 +39,7 @@ def read_hat_questions(root: str | Path) -> list[HATQuestion]:
     """All questions of the folder, by id.
 
     Raises:
-        InputError: the folder was not written by data_prep/prepare_vqa_hat.py, or a table is damaged.
+        InputError: the folder was not written by vl-absvit prepare-vqa-hat, or a table is damaged.
     """
     root = Path(root)
     check_kind(root, VQA_HAT)

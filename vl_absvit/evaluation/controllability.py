@@ -26,7 +26,7 @@ DEFINITIONS = {
 
 
 def read_steering(path: Path) -> dict[str, float]:
-    """How far the second look follows the prior at the strength of training, as ``compare_priors.py`` found.
+    """How far the second look follows the prior at the strength of training, as ``vl-absvit compare-priors`` found.
 
     Raises:
         InputError: the file is none of its results on pairs.
@@ -37,7 +37,7 @@ def read_steering(path: Path) -> dict[str, float]:
         return {name: trained[name] for name in ("alpha", "asked_half", "both_halves")}
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: expected a result of compare_priors.py --pairs for the trained strength: {error!r}"
+            f"{path}: expected a result of vl-absvit compare-priors --pairs for the trained strength: {error!r}"
         ) from error
 
 

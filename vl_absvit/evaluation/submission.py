@@ -162,7 +162,7 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
         )
     dataset = manifest.get("dataset", "vqav2")
     if not is_own and "minival" in manifest["splits"] and len({"val", "minival"} & set(splits)) == 1:
-        scorer = "VizWiz's evaluation" if dataset == "vizwiz" else "score_vqa.py"
+        scorer = "VizWiz's evaluation" if dataset == "vizwiz" else "vl-absvit score-vqa"
         found.append(f"the official val is val and minival together: {scorer} wants those of --split val,minival")
     if dataset == "vizwiz":
         found.append(
@@ -175,7 +175,9 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
     elif splits == ["test"] and number != QUESTIONS["test"][1]:
         found.append(f"the official test2015 has {QUESTIONS['test'][1]:,} questions; EvalAI wants all")
     elif splits == ["test"]:
-        found.append("EvalAI's phases test-dev and test-std both take this file; score_vqa.py --validate checks it")
+        found.append(
+            "EvalAI's phases test-dev and test-std both take this file; vl-absvit score-vqa --validate checks it"
+        )
     return found
 
 

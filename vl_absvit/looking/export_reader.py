@@ -132,7 +132,7 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
     """
     path = Path(folder) / "index.jsonl"
     if not path.exists():
-        raise InputError(f"{path}: no such file; see scripts/export_attention.py")
+        raise InputError(f"{path}: no such file; see vl-absvit export-attention")
     place_of: dict[str, str] = {}
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path):

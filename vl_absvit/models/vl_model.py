@@ -30,7 +30,7 @@ CARD_OF_A_MODEL_ALONE = """---
 ---
 The architecture and the weights of a vl_absvit model, and no more: `VLAbSViT.from_pretrained` reads them. To evaluate
 or finetune it, the tokenizer, `preprocessor_config.json`, `training.json` and, for VQA, `answers.json` of its
-checkpoint are needed, too; `python scripts/push_to_hub.py --checkpoint FOLDER` uploads them all.
+checkpoint are needed, too; `vl-absvit push-to-hub --checkpoint FOLDER` uploads them all.
 """
 
 
@@ -191,10 +191,10 @@ class VLAbSViT(
         self.save_weights(save_directory)
 
     def push_to_hub(self, repo_id: str, **_: object) -> str:
-        """Refuse, because a model alone cannot be evaluated. ``push_to_hub.py`` uploads a whole checkpoint folder."""
+        """Refuse: a model alone cannot be evaluated. ``vl-absvit push-to-hub`` uploads a whole checkpoint folder."""
         raise InputError(
             f"{repo_id}: a model alone has no tokenizer, preprocessing or answers, so that nobody could evaluate it; "
-            "python scripts/push_to_hub.py --checkpoint FOLDER uploads all of a run's checkpoint"
+            "vl-absvit push-to-hub --checkpoint FOLDER uploads all of a run's checkpoint"
         )
 
     @classmethod

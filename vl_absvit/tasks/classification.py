@@ -58,7 +58,7 @@ class ClassificationTask(Task):
     about = About(
         "image classification",
         "image-classification",
-        "scripts/evaluate_vision.py --checkpoint {name} --data FOLDER --output val.json",
+        "vl-absvit evaluate-vision --checkpoint {name} --data FOLDER --output val.json",
     )
     config_class = PretrainConfig
     select_metric = "top1"

@@ -174,11 +174,11 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 def _how_to_open(name: str, task: type[Task] | None) -> str:
     lines = ["## How to open it", "", "```"]
     if task and task.about.command:
-        lines += [f"python {task.about.command.format(name=name)}"]
+        lines += [task.about.command.format(name=name)]
     option = task.start_option if task else Task.start_option
     is_whole_model = option == Task.start_option
-    config = "CONFIG" if is_whole_model else "configs/vqa_absvit_base.yaml"
-    lines += [f"python scripts/finetune_vqa.py --config {config} {option} {name}", "```"]
+    config = "CONFIG" if is_whole_model else "vqa_absvit_base"
+    lines += [f"vl-absvit finetune-vqa --config {config} {option} {name}", "```"]
     if is_whole_model:
         lines += [
             "",

@@ -48,7 +48,7 @@ class RetrievalTask(VisionLanguageTask):
     about = About(
         "image-text retrieval",
         None,
-        "scripts/evaluate_retrieval.py --checkpoint {name} --data OUT --split test --output scores.json",
+        "vl-absvit evaluate-retrieval --checkpoint {name} --data OUT --split test --output scores.json",
     )
     config_class = RetrievalConfig
     select_metric = "mean_recall"

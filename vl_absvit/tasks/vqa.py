@@ -59,7 +59,7 @@ class VQATask(VisionLanguageTask):
     about = About(
         "visual question answering",
         "visual-question-answering",
-        "scripts/evaluate_vqa.py --checkpoint {name} --data OUT --split val --output predictions.json",
+        "vl-absvit evaluate-vqa --checkpoint {name} --data OUT --split val --output predictions.json",
     )
     config_class = VQAConfig
     select_metric = "accuracy"

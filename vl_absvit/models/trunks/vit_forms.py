@@ -120,7 +120,7 @@ def as_timms_vit(state: Mapping[str, Tensor]) -> ForeignTrunk:
     prefix = _prefix(state)
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if any(re.fullmatch(RELEASED, key) for key in inside):
-        raise InputError("a file of the authors' release; scripts/convert_released.py makes a folder of it")
+        raise InputError("a file of the authors' release; vl-absvit convert-released makes a folder of it")
     beside = f"beside the trunk, which is {prefix}*"
     dropped = [Dropped(key, value.numel(), beside) for key, value in state.items() if not key.startswith(prefix)]
     inside, remarks = _in_timms_names(inside)
