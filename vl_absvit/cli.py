@@ -130,6 +130,16 @@ class OptionParser(argparse.ArgumentParser):
         raise ConfigError(f"command line: {message}{hint}")
 
 
+def add_checkpoint_option(parser: argparse.ArgumentParser, kind: str) -> None:
+    """``--checkpoint``, which ``hub.find`` finds.
+
+    Args:
+        kind: what it must be a checkpoint of, for the help.
+    """
+    text = f"folder of {kind}, or hub name[@REVISION]"
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help=text)
+
+
 def add_images_option(parser: argparse.ArgumentParser) -> None:
     """``--images``, for a program that reads the pictures of prepared data."""
     parser.add_argument(

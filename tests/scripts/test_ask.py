@@ -132,7 +132,9 @@ def test_maps_are_written_when_they_are_asked_for_and_can_be_read_as_an_export(a
     assert list(exported.maps) == ["prior_mask", "top_down", "bottom_up", "cross"]
     assert exported.image_size == (160, 80) and exported.box == (40, 0, 120, 80) and exported.question == STAR
     assert Image.open("maps/2.png").width > 300
-    assert ask(*words, "--maps", "maps")[2] == ["error: maps: is not empty; choose another --maps"]
+    assert ask(*words, "--maps", "maps")[2] == [
+        "error: maps: already there; expected a new or empty folder to write into"
+    ]
 
 
 @pytest.mark.parametrize(

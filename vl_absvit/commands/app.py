@@ -25,7 +25,14 @@ from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vl_absvit.cli import OptionParser, add_device_option, add_precision_option, choose_device, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_checkpoint_option,
+    add_device_option,
+    add_precision_option,
+    choose_device,
+    run_main,
+)
 from vl_absvit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -116,9 +123,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
-    )
+    add_checkpoint_option(parser, "a VQA checkpoint")
     parser.add_argument("--index", type=Path, metavar="IDX", help="what vl-absvit index wrote, to search in")
     parser.add_argument("--examples", nargs="+", default=[], metavar="FILE", help="pictures to pick from")
     add_device_option(parser)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from vl_absvit.cli import (
     OptionParser,
+    add_checkpoint_option,
     add_device_option,
     add_precision_option,
     choose_device,
@@ -103,9 +104,7 @@ def open_questions(arguments: argparse.Namespace) -> Iterator["Iterator[Asked]"]
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
-    )
+    add_checkpoint_option(parser, "a VQA checkpoint")
     parser.add_argument(
         "--image", nargs="+", default=[], metavar="FILE", help="pictures that questions are about if they name none"
     )

@@ -24,7 +24,14 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_block_option,
+    add_checkpoint_option,
+    add_precision_option,
+    progress,
+    run_main,
+)
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 
@@ -124,13 +131,7 @@ def parse_arguments() -> argparse.Namespace:
     from vl_absvit.looking.pages import MAX_MAPS, MAX_PRIORS
 
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="checkpoint of a VQA, retrieval or pretraining run",
-    )
+    add_checkpoint_option(parser, "a VQA, retrieval or pretraining checkpoint")
     parser.add_argument("--image", type=Path, metavar="FILE", help="a picture")
     parser.add_argument("--priors", nargs="+", metavar="PRIOR", help="what to look for in --image: texts or classes")
     parser.add_argument("--pairs", type=Path, metavar="DIR", help="folder with pairs.json and its pictures")

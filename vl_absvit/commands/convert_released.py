@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def main() -> None:
     arguments = parse_arguments()
     from vl_absvit.data.answers import AnswerVocabulary
+    from vl_absvit.data.files import check_new_or_empty
     from vl_absvit.models.released import convert, read_released
     from vl_absvit.tasks.tokenizers import load_tokenizer
     from vl_absvit.training.checkpoint import save_checkpoint
 
-    if arguments.output.exists() and (not arguments.output.is_dir() or any(arguments.output.iterdir())):
-        raise InputError(f"{arguments.output}: already there; expected a new or empty folder to write into")
+    check_new_or_empty(arguments.output)
     released = read_released(arguments.checkpoint)
     conversion = convert(released, arguments.num_heads, arguments.text_heads)
     check_options(conversion, arguments)

@@ -23,7 +23,14 @@ from math import ceil, isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vl_absvit.cli import OptionParser, add_images_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_checkpoint_option,
+    add_images_option,
+    add_precision_option,
+    progress,
+    run_main,
+)
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import write_json
 from vl_absvit.errors import ConfigError, InputError
@@ -66,6 +73,7 @@ def main() -> None:
     arguments = parse_arguments()
     import torch
 
+    from vl_absvit.data.files import check_new_or_empty
     from vl_absvit.data.records import ImageTable
     from vl_absvit.hub import find
     from vl_absvit.looking.decoded_pictures import decode_image, load_decodable
@@ -75,7 +83,8 @@ def main() -> None:
 
     if arguments.ridge is None:
         arguments.ridge = RIDGE
-    check_output(arguments.output)
+    check_new_or_empty(arguments.output)
+    arguments.output.mkdir(parents=True, exist_ok=True)  # now: a folder that cannot be made stops before the fit
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load_decodable(found.path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -112,13 +121,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder or hub name of a VQA or retrieval checkpoint",
-    )
+    add_checkpoint_option(parser, "a VQA or retrieval checkpoint")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="OUT", help="folder written by vl-absvit prepare-..."
     )
@@ -168,16 +171,6 @@ def check_texts(parser: OptionParser, texts: Sequence[str]) -> None:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
         parser.error(f"--text: expected texts that UTF-8 can hold: {error.reason}")
-
-
-def check_output(folder: Path) -> None:
-    """Make the folder, or raise ``InputError`` where something is there already."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise InputError(f"{folder}: is a file, expected a folder to write into") from error
-    if any(folder.iterdir()):
-        raise InputError(f"{folder}: exists and is not empty; choose another --output or remove it")
 
 
 def name_subjects(arguments: argparse.Namespace, images: ImageTable, uses_prior: bool) -> list[Subject]:

@@ -8,7 +8,7 @@ The run's vision.top_down must be one that looks again for the text. Maps are th
 
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, add_block_option, add_precision_option, run_main
+from vl_absvit.cli import OptionParser, add_block_option, add_checkpoint_option, add_precision_option, run_main
 
 COLOURS = 96
 """Of the page: enough for its maps to look smooth, few enough for a small file."""
@@ -16,7 +16,7 @@ COLOURS = 96
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA checkpoint")
+    add_checkpoint_option(parser, "a VQA checkpoint")
     parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="a picture")
     parser.add_argument("--questions", nargs=2, required=True, metavar="TEXT", help="two questions about it")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png", help="picture to write")

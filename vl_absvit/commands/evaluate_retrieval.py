@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vl_absvit.cli import (
     OptionParser,
+    add_checkpoint_option,
     add_images_option,
     add_loading_options,
     check_loading_options,
@@ -127,9 +128,7 @@ def rounded(measured: Mapping[str, float]) -> dict[str, float]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a retrieval checkpoint, or hub name"
-    )
+    add_checkpoint_option(parser, "a retrieval checkpoint")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder written by vl-absvit prepare-captions")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to rank, such as test")

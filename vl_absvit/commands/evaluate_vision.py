@@ -16,7 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_loading_options, check_loading_options, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_checkpoint_option,
+    add_loading_options,
+    check_loading_options,
+    progress,
+    run_main,
+)
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
 from vl_absvit.evaluation.gradient_masking import AttackRow, masking_signs
@@ -107,9 +114,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="DIR", help="folder or hub name of a classifier"
-    )
+    add_checkpoint_option(parser, "a classifier's checkpoint")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="one folder of images per class")
     parser.add_argument(
         "--subset",

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from vl_absvit.cli import (
     OptionParser,
+    add_checkpoint_option,
     add_images_option,
     add_loading_options,
     check_loading_options,
@@ -148,9 +149,7 @@ def print_scores(scores: "VQAScores", rule: "AccuracyRule") -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a VQA checkpoint, or hub name[@REVISION]"
-    )
+    add_checkpoint_option(parser, "a VQA checkpoint")
     parser.add_argument("--data", required=True, metavar="OUT", help="folder of vl-absvit prepare-vqav2 or prepare-vqa")
     add_images_option(parser)
     parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")

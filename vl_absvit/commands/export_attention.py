@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from vl_absvit.cli import (
     OptionParser,
     add_block_option,
+    add_checkpoint_option,
     add_images_option,
     add_precision_option,
     is_first_process,
@@ -134,9 +135,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder or hub name of a VQA or retrieval checkpoint"
-    )
+    add_checkpoint_option(parser, "a VQA or retrieval checkpoint")
     parser.add_argument("--data", metavar="OUT", help="folder of vl-absvit prepare-{vqa,vqav2,vqa-hat,captions}")
     add_images_option(parser)
     parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")

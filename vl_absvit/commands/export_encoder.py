@@ -9,7 +9,7 @@ top_down none the file is a plain timm ViT.
 import argparse
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.cli import OptionParser, add_checkpoint_option, run_main
 from vl_absvit.errors import InputError
 
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder or hub name of any checkpoint")
+    add_checkpoint_option(parser, "any checkpoint")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     parser.add_argument("--prior", metavar="TEXT", help="what to look for in every image (VQA and retrieval models)")
     arguments = parser.parse_args()

@@ -11,7 +11,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vl_absvit.cli import OptionParser, add_loading_options, check_loading_options, log_on_stderr, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_checkpoint_option,
+    add_loading_options,
+    check_loading_options,
+    log_on_stderr,
+    progress,
+    run_main,
+)
 
 if TYPE_CHECKING:
     from vl_absvit.search.index_run import Done
@@ -82,9 +90,7 @@ def add_approximate(done: "Done") -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="folder of a retrieval checkpoint, or a VQA one, or hub name"
-    )
+    add_checkpoint_option(parser, "a retrieval checkpoint, or a VQA one")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of pictures, and of folders")
     parser.add_argument("--output", type=Path, required=True, metavar="IDX", help="folder of the index")
     add_loading_options(parser, "pictures per process and forward pass", 16)

@@ -58,6 +58,16 @@ def check_name(path: str | Path) -> None:
         raise InputError(f"{path}: the name is not in UTF-8; rename it") from error
 
 
+def check_new_or_empty(folder: Path) -> None:
+    """Refuse to write into a folder that has something in it.
+
+    Raises:
+        InputError: there is something, or a file in its place.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: already there; expected a new or empty folder to write into")
+
+
 def flush_to_disk(path: Path) -> None:
     """Flush a file's content, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -91,6 +91,11 @@ def read_start(path: Path) -> str:
         return ""
 
 
+def six_digits(number: float) -> float:
+    """The number as it is written where people read it, with six significant digits."""
+    return float(f"{number:.6g}")
+
+
 def make_room(path: str | Path) -> None:
     """Make the folder that ``path`` will be written into, and check that it can be, before a long computation.
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.json_files import form_name
+from vl_absvit.data.json_files import form_name, six_digits
 from vl_absvit.data.strict_json import MAX_CHARACTERS, parse, shown
 from vl_absvit.errors import InputError
 from vl_absvit.looking.live_model import LiveModel, Reply
@@ -48,7 +48,7 @@ class Answered(NamedTuple):
         """
         said: dict[str, Any] = {"error": self.error}
         if self.reply is not None:
-            best = [{"answer": text, "confidence": float(f"{share:.6g}")} for text, share in self.reply.answers]
+            best = [{"answer": text, "confidence": six_digits(share)} for text, share in self.reply.answers]
             said = {"answers": best, "cut": self.reply.is_cut, **files}
         return {"image": self.image, "question": self.asked.question, **said} | passed_on(self.asked.more, TAKEN)
 

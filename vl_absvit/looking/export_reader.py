@@ -10,8 +10,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,37 +34,39 @@ PIXELS_APART = 0.5
 """Largest difference between the boxes of index and archive. The archive's is rounded to float32."""
 
 
-class ExportedQuestion(NamedTuple):
-    """One question, the model's answer, and where the model looked."""
+@dataclass(frozen=True, kw_only=True)
+class ExportedText:
+    """A question or caption, and where the model looked."""
 
     id: str
-    question_id: int | None  # None for a question that is not of a data set
-    image_id: int | None
+    image_id: int | None  # None for a picture that is not of a data set
     image: Path  # the picture's file
+    image_size: tuple[int, int]  # width and height of the upright picture
+    box: Box  # part of the picture that the maps cover
+    maps: dict[str, np.ndarray]  # kind -> (h, w)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedQuestion(ExportedText):
+    """One question and the model's answer."""
+
+    question_id: int | None  # None for a question that is not of a data set
     question: str
     prediction: str
     confidence: float  # probability of the prediction, in [0, 1]
     answers: tuple[str, ...] | None  # of people; None if they are not known
     answer_type: str | None
     accuracy: float | None  # of the prediction, in percent
-    image_size: tuple[int, int]  # width and height of the upright picture
-    box: Box  # part of the picture that the maps cover
-    maps: dict[str, np.ndarray]  # kind -> (h, w)
 
 
-class ExportedCaption(NamedTuple):
-    """One caption, how well it matches by the model's judgement, and where the model looked."""
+@dataclass(frozen=True, kw_only=True)
+class ExportedCaption(ExportedText):
+    """One caption and how well it matches by the model's judgement."""
 
-    id: str
     caption_id: int | None  # None for a caption that is not of a data set
-    image_id: int | None
-    image: Path  # the picture's file
     caption: str
     match: float  # probability that caption and picture belong together, in [0, 1]
     score: float  # retrieval ranks by it
-    image_size: tuple[int, int]  # width and height of the upright picture
-    box: Box  # part of the picture that the maps cover
-    maps: dict[str, np.ndarray]  # kind -> (h, w)
 
 
 Exported = ExportedQuestion | ExportedCaption
@@ -172,7 +175,7 @@ def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path 
     maps = read_maps(folder, entry)
     image = _find_picture(folder, entry, images)
     record = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
-    values = {name: entry[name] for name in record._fields if name in entry}
+    values = {field.name: entry[field.name] for field in fields(record) if field.name in entry}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return record(**values | {"image": image, "maps": maps})
 

@@ -7,7 +7,7 @@ The folder holds ``<n>.npz`` and ``<n>.png`` for the n-th answer and a growing `
 import json
 from pathlib import Path
 
-from vl_absvit.errors import InputError
+from vl_absvit.data.files import check_new_or_empty
 from vl_absvit.looking.asked import Answered
 from vl_absvit.looking.export_run import entry_of
 from vl_absvit.looking.export_writer import INDEX, ExportFolder
@@ -22,15 +22,11 @@ class LiveMaps:
     def __init__(self, folder: Path) -> None:
         """
         Raises:
-            InputError: the folder cannot be made, or has something in it.
+            InputError: the folder has something in it.
+            OSError: it cannot be made.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            is_empty = not any(folder.iterdir())
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made: {error.strerror}") from error
-        if not is_empty:
-            raise InputError(f"{folder}: is not empty; choose another --maps")
+        check_new_or_empty(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._export, self._written = folder, ExportFolder(folder), 0
 
     def write(self, answered: Answered, image_size: int) -> dict[str, str]:

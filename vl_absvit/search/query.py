@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vl_absvit.data.collate import pad_texts
+from vl_absvit.data.json_files import six_digits
 from vl_absvit.data.texts import encode_one, prepare_tokenizer
 from vl_absvit.errors import InputError
 from vl_absvit.looking.predictions import MatchPrediction
@@ -35,9 +36,9 @@ class Hit(NamedTuple):
     def record(self, text: str, rank: int) -> dict[str, Any]:
         """A line's content."""
         found: dict[str, Any] = {"text": text, "rank": rank, "image": str(self.image)}
-        found["similarity"] = _short(self.similarity)
+        found["similarity"] = six_digits(self.similarity)
         if self.prediction is not None:
-            found |= {"score": _short(self.prediction.score), "match": _short(self.prediction.match)}
+            found |= {"score": six_digits(self.prediction.score), "match": six_digits(self.prediction.match)}
         return found if self.error is None else found | {"error": self.error}
 
 
@@ -110,7 +111,3 @@ class Searcher:
         pairs = zip(files, found.similarity[0].tolist(), strict=True)
         hits = [Hit(root / picture.file, similarity) for picture, similarity in pairs]
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.image))
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.6g}")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from vl_absvit.data.files import check_new_or_empty
 from vl_absvit.errors import InputError
 from vl_absvit.tasks.model_card import model_card
 
@@ -47,8 +48,7 @@ def unpublished(folder: Path, files: Mapping[str, Path | bytes]) -> list[str]:
 
 def write_folder(files: Mapping[str, Path | bytes], output: Path) -> None:
     """Write the files as they would be on the hub into a new or empty folder."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output}: already there; expected a new or empty folder to write into")
+    check_new_or_empty(output)
     output.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (output / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())

@@ -5,7 +5,6 @@ norms of queries and keys, positions of patches alone. Only the blocks' attentio
 weights that can be steered. Shapes: N patches, D width.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
@@ -21,7 +20,7 @@ from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, TrunkModel
 from vl_absvit.models.trunks.vit import POSITIONS, AbSViT, ViT
-from vl_absvit.models.trunks.vit_forms import as_timms_vit
+from vl_absvit.models.trunks.vit_forms import as_timms_vit, is_square
 from vl_absvit.variants import TopDown
 
 ENTRY = "absvit"
@@ -85,20 +84,16 @@ class TimmViT(ViT):
         if positions is None or positions.ndim != 3:
             return found
         rows, others = positions.shape[1], self.tokens_with_position
-        if self.no_embed_class and "cls_token" in state and not _is_square(rows) and _is_square(rows - 1):
+        if self.no_embed_class and "cls_token" in state and not is_square(rows) and is_square(rows - 1):
             state["cls_token"], remarks["cls_token"] = state["cls_token"] + positions[:, :1], CLS_POSITION
             state[POSITIONS], remarks[POSITIONS] = positions[:, 1:], WITHOUT_CLS_ROW
-        elif not _is_square(rows - others):
+        elif not is_square(rows - others):
             raise InputError(f"pos_embed has {rows} rows: expected those of a square grid and {others} more")
         return found._replace(state=state, remarks=remarks)
 
 
 class TimmAbSViT(AbSViT, TimmViT):  # type: ignore[misc]  # as AbSViT
     """timm's VisionTransformer of a name, looking twice; arguments are those of ``VisualEncoder`` and ``TimmViT``."""
-
-
-def _is_square(number: int) -> bool:
-    return number > 0 and math.isqrt(number) ** 2 == number
 
 
 @cache

@@ -188,17 +188,20 @@ def _with_cls_row(positions: Tensor, has_distillation: bool) -> tuple[Tensor, st
     """A position table with a row for CLS before the rows of a square grid, (1, 1 + N, D), and a remark on changes."""
     if positions.ndim != 3:
         raise InputError(f"pos_embed: expected a table of rows and columns, got {tuple(positions.shape)}")
-    others = positions.shape[1] - math.isqrt(positions.shape[1]) ** 2
-    if has_distillation and others == 2:
+    rows = positions.shape[1]
+    if has_distillation and is_square(rows - 2):
         return torch.cat([positions[:, :1], positions[:, 2:]], dim=1), WITHOUT_DISTILLATION
-    if others == 1 and not has_distillation:
+    if is_square(rows - 1) and not has_distillation:
         return positions, ""
-    if others == 0:
+    if is_square(rows):
         return torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1), WITHOUT_CLS
     tokens = "CLS and the distillation token" if has_distillation else "CLS"
-    raise InputError(
-        f"pos_embed has {positions.shape[1]} rows: expected those of a square grid, with or without rows for {tokens}"
-    )
+    raise InputError(f"pos_embed has {rows} rows: expected those of a square grid, with or without rows for {tokens}")
+
+
+def is_square(number: int) -> bool:
+    """Whether this may be the number of patches of a square picture."""
+    return number > 0 and math.isqrt(number) ** 2 == number
 
 
 def _in_our_blocks(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
