@@ -34,7 +34,8 @@ GROUPS = {
     "run": lambda **values: RunConfig(**{"output": "runs/x", **values}),
 }
 POSITIVE = """
-    vision.image_size vision.patch_size vision.width vision.depth vision.num_heads text.width text.depth text.num_heads
+    vision.image_size vision.patch_size vision.width vision.depth vision.num_heads vision.vars_penalty
+    vision.vars_steps vision.vars_ratio text.width text.depth text.num_heads
     prior.temperature fusion.width fusion.num_layers fusion.num_heads fusion.mlp_ratio optim.batch_size
     optim.micro_batch_size optim.epochs optim.eps optim.max_grad_norm run.log_every run.evaluations_per_epoch
 """.split()

@@ -6,15 +6,23 @@ from typing import Literal
 from vl_absvit.config.checks import below_one, not_negative, positive, require
 from vl_absvit.variants import VARIANTS, TopDown
 
+Attention = Literal["softmax", "performer", "vars_s", "vars_d", "vars_sd"]
+_VARS_OPTIONS = {
+    "vars_penalty": ("vars_s", "vars_d", "vars_sd"),
+    "vars_steps": ("vars_s", "vars_d", "vars_sd"),
+    "vars_ratio": ("vars_d", "vars_sd"),
+    "vars_generation": ("vars_d", "vars_sd"),
+}  # field -> values of ``attention`` that use it
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
     """The visual encoder: an AbSViT, or one of its baselines."""
 
     model: str = "absvit_base_patch16_224"
-    """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``, or any VisionTransformer of timm
-    (``vit_base_patch16_clip_quickgelu_224.openai``, ``vit_small_patch14_reg4_dinov2.lvd142m``); sizes can be changed by
-    the fields below."""
+    """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``, ``absvit_{rvt,rvt_plus,rvt_performer}_{tiny,small,
+    base}``, or any VisionTransformer of timm (``vit_base_patch16_clip_quickgelu_224.openai``,
+    ``vit_small_patch14_reg4_dinov2.lvd142m``); sizes can be changed by the fields below."""
     image_size: int = 224
     """Side of the square input, in pixels; the position table is resampled to it."""
     patch_size: int | None = None
@@ -26,6 +34,20 @@ class VisionConfig:
     name are cut after that many."""
     num_heads: int | list[int] | None = None
     """Attention heads per block, of a model in stages one per stage; None keeps the model's own."""
+    attention: Attention | None = None
+    """How blocks mix tokens, on the trunks ``absvit_rvt_*`` but ``plus``: ``softmax``; ``performer``, in time linear in
+    the tokens; or VARS, sparse reconstruction from a static (``vars_s``), dynamic (``vars_d``) or twofold
+    (``vars_sd``) dictionary, which reconstructs the top-down input, too. None keeps the model's own."""
+    vars_penalty: float | None = None
+    """Weight lambda of the codes' sizes; None takes the release's, 0.3 (``vars_s``: 3.5)."""
+    vars_steps: int | None = None
+    """Steps of the reconstruction; None takes the release's, 5 (``vars_s``: 3; paper: 3)."""
+    vars_ratio: int | None = None
+    """Dynamic atoms per channel of a head (``vars_d``, ``vars_sd``); None takes the release's, 2."""
+    vars_generation: Literal["ista", "linked", "head"] | None = None
+    """Form of the release (``vars_d``, ``vars_sd``): ``ista``, at first and in the paper; ``linked``, learned, of the
+    commit that links its weights; ``head``, at its end, where queries have unit norm again. None takes ``head``. The
+    release's weights are read only with one that is named, for they do not tell the last two apart."""
     top_down: TopDown = "absvit"
     """AbSViT or one of its baselines, all on the same trunk weights. ``none``: the plain ViT, which looks once.
     ``perceiver_io``: its output tokens, reweighted by the prior. ``feedback``: tokens fed back without reweighting, so
@@ -72,12 +94,19 @@ class VisionConfig:
         require(self.top_down in VARIANTS, f"vision.top_down must be one of {known}, got {self.top_down}")
         positive("vision", image_size=self.image_size, patch_size=self.patch_size)
         positive("vision", width=self.width, depth=self.depth, num_heads=self.num_heads)
+        positive("vision", vars_penalty=self.vars_penalty, vars_steps=self.vars_steps, vars_ratio=self.vars_ratio)
         not_negative("vision", gain=self.gain, looks_again_from=self.looks_again_from)
         below_one("vision", drop_path=self.drop_path)
         require(
             not self.looks_again_from or VARIANTS[self.top_down].looks_twice,
             f"vision.looks_again_from is {self.looks_again_from}, but vision.top_down {self.top_down} looks once",
         )
+        for name, kinds in _VARS_OPTIONS.items():
+            require(
+                getattr(self, name) is None or self.attention in kinds,
+                f"vision.{name} is {getattr(self, name)}, but vision.attention {self.attention} does not use it; "
+                f"expected {', '.join(kinds)}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

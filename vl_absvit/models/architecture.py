@@ -28,6 +28,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_LAYERS = 200
 SIZES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "num_heads": "num_heads"}
 """Fields of ``VisionConfig`` -> timm's arguments."""
+VARS_OPTIONS = {"vars_penalty": "lam", "vars_steps": "steps", "vars_ratio": "ratio", "vars_generation": "generation"}
+"""Fields of ``VisionConfig`` -> arguments of the attention layer."""
 
 
 def architecture_of(
@@ -156,6 +158,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         trainable_prior=trainable_prior,
         drop_path_rate=config.drop_path,
         **named_sizes(config),
+        **attention_arguments(config),
         **model.options,
         **kwargs,
     )
@@ -167,6 +170,22 @@ def named_sizes(config: VisionConfig) -> dict[str, Any]:
     """The sizes in a configuration as arguments of ``timm.create_model``. Other sizes are the model's own."""
     given = {name: getattr(config, field) for field, name in SIZES.items()}
     return {name: size for name, size in given.items() if size is not None}
+
+
+def attention_arguments(config: VisionConfig) -> dict[str, Any]:
+    """The attention in a configuration as arguments of ``timm.create_model``; none if it is the model's own.
+
+    Raises ``ConfigError`` if the trunk does not have it.
+    """
+    kind, known = config.attention, trunk_named(config.model).attentions
+    if kind is None:
+        return {}
+    if kind not in known:
+        expected = f"expected one of {', '.join(known)}" if known else "it has no other than its own"
+        raise ConfigError(f"vision.attention {kind}: not one of vision.model {config.model}: {expected}")
+    given = {name: getattr(config, field) for field, name in VARS_OPTIONS.items()}
+    options = {name: value for name, value in given.items() if value is not None}
+    return {"attention": kind} | ({"attention_options": options} if options else {})
 
 
 def per_stage(sizes: int | list[int]) -> list[int]:

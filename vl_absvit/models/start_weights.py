@@ -155,11 +155,11 @@ def load_pretrained(
 
 def _load(module: nn.Module, tensors: Tensors, source: Source, differing: tuple[str, ...]) -> list[Entry]:
     """Load tensors into a module. Only names that begin with one of ``differing`` may be missing on one side."""
+    own, entries = module.state_dict(), []
     for key, value in tensors.values.items():
-        if not value.is_floating_point():
+        if not value.is_floating_point() and (key not in own or own[key].is_floating_point()):
             raise InputError(f"expected real numbers for {key}, got {value.dtype}")
     load_pretrained(module, tensors.values, new=differing, dropped=differing)
-    own, entries = module.state_dict(), []
     for key, value in tensors.values.items():
         if key in own:
             status: Literal["loaded", "resampled"] = "resampled" if key in tensors.resampled else "loaded"

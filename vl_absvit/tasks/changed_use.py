@@ -18,7 +18,8 @@ HEADS = {("vision", "num_heads"): "vision.num_heads", ("fusion", "num_heads"): "
          ("text", "num_attention_heads"): "text.num_heads"}  # fmt: skip
 """Numbers of attention heads. With another number, the same rows of queries and keys belong to other heads."""
 STEERING = ("top_down", "modulation", "gain", "mask", "looks_again_from")
-USES = {("vision", name): f"vision.{name}" for name in (*STEERING, "image_statistics")} | {
+VARS = ("vars_penalty", "vars_steps", "vars_generation")
+USES = {("vision", name): f"vision.{name}" for name in (*STEERING, *VARS, "image_statistics")} | {
     ("sentence",): "prior.sentence", ("pool",): "prior.pool",
     ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
 }  # fmt: skip

@@ -11,7 +11,7 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.data.files import write_whole
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.architecture import image_statistics, named_sizes
+from vl_absvit.models.architecture import attention_arguments, image_statistics, named_sizes
 from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.tasks.classifier_checkpoint import POOLINGS, ClassifierCheckpoint
 from vl_absvit.tasks.registry import open_checkpoint
@@ -55,7 +55,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         arguments["num_classes"] = len(checkpoint.classes)
         pooling, norm_follows = POOLINGS[content["pooling"]]
         arguments |= {} if pooling == "token" else {"global_pool": pooling, "fc_norm": norm_follows}
-    arguments |= named_sizes(config)
+    arguments |= named_sizes(config) | attention_arguments(config)
     if prior is not None:
         if not vision.uses_prior or vision.prior is not None:
             why = "has a trained query as its prior" if vision.uses_prior else "uses no prior"

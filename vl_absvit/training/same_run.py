@@ -27,6 +27,7 @@ DIVISION = ("optim.micro_batch_size", "vision.gradient_checkpointing", "run.comp
 """How a step is computed. Its result changes only by rounding and, with other passes, by their random draws."""
 MODEL = (
     "vision.model", "vision.patch_size", "vision.width", "vision.depth", "vision.num_heads",
+    "vision.attention", "vision.vars_ratio", "vision.vars_generation",
     "text.model", "text.tokenizer", "text.width", "text.depth", "text.num_heads",
     "fusion.width", "fusion.num_layers", "fusion.num_heads", "pooling",
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """How blocks mix tokens, each kind with a top-down input. ``KINDS`` has them by name.
 
-``softmax.py`` is self-attention and the block around it. The others take its place: ``performer.py``, attention in
-linear time; ``vars_dynamic.py`` and ``vars_static.py``, attention as sparse reconstruction [VARS], whose equations are
-``random_features.py`` and ``sparse.py``.
+``softmax.py`` is self-attention and the block around it. The others take its place: ``position_aware.py`` scales logits
+by place; ``performer.py`` is attention in linear time; ``vars_dynamic.py`` and ``vars_static.py`` are attention as
+sparse reconstruction [VARS], whose equations are ``random_features.py`` and ``sparse.py``.
 [VARS] = Shi et al., "Visual Attention Emerges from Recurrent Sparse Reconstruction", ICML 2022.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.performer import Performer
+from vl_absvit.models.attention.position_aware import PositionAwareAttention
 from vl_absvit.models.attention.softmax import (
     Projections,
     TopDownAttention,
@@ -23,11 +24,12 @@ from vl_absvit.models.attention.vars_static import VARSS, VARSSBlock
 from vl_absvit.variants import TopDown
 
 __all__ = [
-    "VARSD", "VARSS", "VARSSD", "KINDS", "Performer", "Projections", "TopDownAttention", "TopDownBlock",
-    "TopDownQKVAttention", "VARSSBlock", "ValueMaskAttention", "attention_layer",
+    "KINDS", "VARSD", "VARSS", "VARSSD", "Performer", "PositionAwareAttention", "Projections", "TopDownAttention",
+    "TopDownBlock", "TopDownQKVAttention", "VARSSBlock", "ValueMaskAttention", "attention_layer",
 ]  # fmt: skip
 KINDS: dict[str, type[TopDownAttention]] = {
     "softmax": TopDownAttention,
+    "position_aware": PositionAwareAttention,
     "performer": Performer,
     "vars_s": VARSS,
     "vars_d": VARSD,

@@ -31,6 +31,8 @@ class TopDownAttention(Attention):
     rows of ``qkv`` in all of them.
     """
 
+    needs_grid = False  # whether the layer is made with ``grid``, the rows and columns of its tokens
+
     def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
         """Queries, keys and values of ``x``, the values steered by ``top_down`` if given.
 

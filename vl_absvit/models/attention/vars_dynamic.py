@@ -147,6 +147,8 @@ class VARSSD(VARSD):
         others: as ``VARSD``.
     """
 
+    needs_grid = True
+
     def __init__(self, dim: int, num_heads: int = 8, *, grid: tuple[int, int], **others: Any) -> None:
         super().__init__(dim, num_heads, **others)
         self.kernel = nn.Parameter(torch.randn(1, num_heads, grid[0] * grid[1], self.rand_matrix.shape[-1]))

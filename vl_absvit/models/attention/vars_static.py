@@ -86,6 +86,7 @@ class VARSS(TopDownAttention):
         others: as timm's attention.
     """
 
+    needs_grid = True
     L: Tensor  # (D,)
     norm: TokenBatchNorm
 

@@ -68,6 +68,9 @@ class TrunkModel(NamedTuple):
     image's side is a multiple of patch_size, if there is one."""
     plain: str  # timm's name of the trunk that looks once
     options: Mapping[str, Any] = {}  # further arguments for a model that will be trained
+    attentions: Sequence[str] = ()
+    """Kinds of attention that its blocks can have in place of its own, arguments ``attention`` of
+    ``timm.create_model``."""
     entry: str | None = None  # timm makes it under this name, given its own as ``trunk``; None: under its own
 
     def call(self, name: str) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
-from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models import PretrainedCfg, generate_default_cfgs, get_pretrained_cfg
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.looks import OWN, VisualEncoder
 from vl_absvit.models.top_down import Steered
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, Trunk, TrunkModel
+from vl_absvit.models.trunks.registering import register
 from vl_absvit.models.trunks.vit_forms import as_plain_vit
 from vl_absvit.variants import TopDown
 
@@ -151,18 +152,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _register(name: str, model: type[VisionTransformer], sizes: Mapping[str, int], **options: Any) -> None:
-    """Have ``timm.create_model`` make a model of this name."""
-
-    def create(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
-        getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
-        return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **{**sizes, **kwargs})
-
-    create.__name__ = name
-    register_model(create)
-
-
 for _name, _model in MODELS.items():
-    _register(_name, AbSViT, _model.sizes, pretrained_filter_fn=_keep_new_parameters)
+    register(__name__, _name, AbSViT, _model.sizes, pretrained_filter_fn=_keep_new_parameters)
 # The one bottom-up twin that timm does not register itself.
-_register("vit_tiny_patch8_224", VisionTransformer, _sizes("tiny", 8))
+register(__name__, "vit_tiny_patch8_224", VisionTransformer, _sizes("tiny", 8))

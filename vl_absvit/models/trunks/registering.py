@@ -1,0 +1,24 @@
+"""Names for ``timm.create_model``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from timm.models import build_model_with_cfg, register_model
+from torch import nn
+
+
+def register(module: str, name: str, model: type[nn.Module], arguments: Mapping[str, Any], **options: Any) -> None:
+    """Have ``timm.create_model`` make a model of this name.
+
+    Args:
+        module: name of the module whose ``default_cfgs`` say what timm knows of the model's weights.
+        arguments: of the model, unless a call says otherwise.
+        options: of timm's builder.
+    """
+
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
+        return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **{**arguments, **kwargs})
+
+    create.__name__, create.__module__ = name, module
+    register_model(create)
