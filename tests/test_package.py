@@ -10,7 +10,7 @@ import yaml
 import vl_absvit
 
 ROOT = Path(__file__).parents[1]
-OPTIONAL = {"deepspeed", "evaluate", "faiss", "gradio", "wandb"}
+OPTIONAL = {"deepspeed", "evaluate", "faiss", "gradio", "imagecorruptions", "wandb"}
 IS_OPTIONAL_ITSELF = "evaluation/vqa_accuracy_metric/vqa_accuracy_metric.py"  # read by evaluate.load alone
 
 

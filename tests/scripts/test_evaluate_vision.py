@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,13 +16,15 @@ from torchvision import transforms
 from tests.run_script import run_script
 from tests.tiny_released import released_classifier
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
+from vl_absvit.data.corruptions import Corruption
+from vl_absvit.data.transforms import image_transform
 from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
 
 SCRIPT = "scripts/evaluate_vision.py"
 CLASSES = ["ant", "bee", "cat"]
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)  # of the untrained models
 
 
 def write_noise(root: Path, names: list[str], each: int, side: int = 40) -> Path:
@@ -327,7 +330,7 @@ def test_an_output_that_cannot_be_written_is_found_out_first(refuse, tmp_path):
 
 def naive_attack(model, images, label, start, eps, steps):
     """PGD in pixel values, as a textbook has it: half a radius a step."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     clean = images * std + mean
     pixels = (clean + start).clamp(0, 1)
     for _ in range(steps):
@@ -407,3 +410,52 @@ def test_attacks_that_make_no_sense_are_one_line(refuse, code, options, message)
 def test_a_source_with_other_classes_is_refused(refuse, converted):
     folder, _ = converted
     assert "expected the 3 classes of the judged checkpoint" in refuse(1, attack="pgd", transfer_from=folder)
+
+
+# Corruptions made as pictures are read.
+
+
+def test_errors_under_corruption_are_those_of_the_corrupted_pictures(evaluate, classifiers, data, tmp_path):
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    checkpoint = load_classifier(classifiers / "absvit")
+    crop_pct = json.loads((classifiers / "absvit/preprocessor_config.json").read_text())["crop_pct"]
+    result = evaluate(corrupt=["contrast", "brightness"], severity=[2, 5])
+    assert list(result["corruptions"]) == ["brightness", "contrast"]
+    for name, scores in result["corruptions"].items():
+        for severity, error in scores["error"].items():
+            made = Corruption(name, int(severity))
+            transform = image_transform(32, MEAN, STD, crop_pct=crop_pct, corrupt=made)
+            ranks = naive_ranks(checkpoint.model, transform, data, {name: i for i, name in enumerate(CLASSES)})
+            assert error == 100 * sum(rank > 0 for rank in ranks.values()) / len(ranks)
+    assert result["top1"] == evaluate()["top1"]
+    assert "as they are and in 4 corruptions made of them" in result["protocol"] and result["mce"] is None
+    with Image.open(tmp_path / "o/r.png") as curves:
+        assert curves.width > 500
+
+
+def test_all_corruptions_give_mce_and_relative_mce(evaluate):
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    result = evaluate(corrupt="all")
+    clean = 100 - result["top1"]
+    means = {name: np.mean(list(scores["error"].values())) for name, scores in result["corruptions"].items()}
+    assert result["mce"] == pytest.approx(np.mean([100 * means[name] / ALEXNET_ERRORS[name] for name in means]))
+    added = [100 * (means[name] - clean) / (ALEXNET_ERRORS[name] - 43.478) for name in means]
+    assert result["relative_mce"] == pytest.approx(np.mean(added))
+    assert len(means) == 15 and all(len(scores["error"]) == 5 for scores in result["corruptions"].values())
+
+
+def test_corruptions_without_their_package_are_one_line(refuse, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecorruptions", None)
+    assert "pip install 'vl_absvit[corruptions]'" in refuse(2, corrupt="fog")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"severity": 3}, "--severity is about --corrupt, which is not given"),
+        ({"corrupt": "mist"}, "invalid choice: 'mist'"),
+        ({"corrupt": "fog", "corruptions": True}, "--corruptions and --corrupt exclude each other"),
+    ],
+)
+def test_corruptions_that_make_no_sense_are_one_line(refuse, options, message):
+    assert message in refuse(2, **options)

@@ -97,3 +97,12 @@ def test_an_attack_needs_the_right_answers_or_a_target(evaluate, finetuned, worl
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "test")
     options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--attack", "fgsm", "--targeted")
     assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0
+
+
+def test_answers_about_corrupted_pictures_say_so(finetuned, world, tmp_path, capsys):
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")
+    options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--corrupt", "fog", "--severity", 5)
+    assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0
+    assert json.loads((tmp_path / "o.about.json").read_text())["corruption"] == ["fog of severity 5"]
+    assert "about corrupted pictures: fog of severity 5" in capsys.readouterr().out

@@ -96,6 +96,13 @@ def test_kept_ranks_are_those_of_the_whole_gallery_without_folds(rank, tmp_path)
         assert result["ir_mean_rank"] == pytest.approx(kept["ir_rank"].mean(), abs=1e-4)
 
 
+def test_corrupted_images_are_ranked_otherwise_and_the_protocol_says_so(rank):
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    clean, corrupted = rank(look="first"), rank(look="first", corrupt="gaussian_noise", severity=5)
+    assert clean["corruption"] is None and corrupted["corruption"] == "gaussian_noise of severity 5"
+    assert corrupted["protocol"] == f"{clean['protocol']}; images corrupted, gaussian_noise of severity 5"
+
+
 def test_bf16_gives_nearly_the_same(rank):
     exact, rough = rank(shortlist="all"), rank(shortlist="all", precision="bf16")
     assert rough["precision"] == "bf16"

@@ -5,6 +5,7 @@ vl-absvit evaluate-retrieval --checkpoint runs/retrieval/checkpoints/best --data
 Also under torchrun or accelerate launch. ``--look first`` compares every caption's prior with every image's first look;
 ``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them.
 ``--folds 5`` gives the mean over five consecutive folds, each ranked among its own images and captions: COCO's "1K".
+``--corrupt fog`` ranks pictures corrupted as ImageNet-C's are.
 Interrupted, it goes on when the same command is given again.
 """
 
@@ -23,6 +24,7 @@ from vl_absvit.cli import (
     progress,
     run_main,
 )
+from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,8 +63,9 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     checkpoint = found.checkpoint
     if arguments.keep_scores:
         make_room(arguments.keep_scores)
+    corruption = next(iter(arguments.corrupt), None)
     gallery = make_gallery(
-        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images
+        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images, corruption
     )
     if gallery.without_image:
         raise InputError(
@@ -78,6 +81,8 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     batch_size = arguments.batch_size or pairs_at_once(found.device)
     settings = {name: getattr(arguments, name) for name in ("split", "look", "folds")}
     settings |= {"batch_size": batch_size, "precision": DESCRIPTIONS[arguments.precision]}
+    if corruption is not None:
+        settings |= {"corruption": corruption.words}
     store = FileChunkStore(arguments.output)
     goes_on = is_main() and store.start(request_of(found.folder, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
@@ -102,12 +107,15 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
             **describe_protocol(
                 checkpoint, arguments.data, arguments.split, gallery, arguments.look, size, arguments.folds
             ),
+            "corruption": corruption and corruption.words,
             "pairs": judged,
             "precision": arguments.precision,
             "checkpoint": found.name,
             "seconds": round(time.monotonic() - started, 2),
             "went_on_after_interruption": goes_on,
         }
+        if corruption is not None:
+            result["protocol"] += f"; images corrupted, {corruption.words}"
         if arguments.folds > 1:
             result["per_fold"] = [rounded(fold) for fold in of_folds]
         if arguments.keep_scores:
@@ -143,6 +151,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
     )
+    add_corruption_options(parser, several=False)
     add_loading_options(parser, "pairs per forward pass (default: 64 on a CPU, 256 on a GPU)", None)
     arguments = parser.parse_args()
     if arguments.shortlist != "all" and not (arguments.shortlist.isascii() and arguments.shortlist.isdigit()):
@@ -154,6 +163,7 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.keep_scores == arguments.output:
         parser.error("--keep-scores and --output name the same file")
     check_loading_options(parser, arguments)
+    arguments.corrupt = corruptions_of(parser, arguments)
     return arguments
 
 

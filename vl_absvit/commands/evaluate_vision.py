@@ -3,10 +3,12 @@
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --output val.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-c --corruptions --output c.json
+vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --corrupt all --output val_c.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --attack pgd --eps 1 2 4 8 --steps 5 20 --output pgd.json
 DIR is a checkpoint of a pretraining, or one that vl-absvit convert-released made. The data has one folder per class
 and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. ImageNet-C is
-CORRUPTION/SEVERITY/CLASS/IMAGE. The result says in words what was done.
+CORRUPTION/SEVERITY/CLASS/IMAGE; --corrupt makes its corruptions of any pictures. The result says in words what was
+done; beside it, a result with corruptions has curves as a picture.
 Also under torchrun or accelerate launch.
 """
 
@@ -24,11 +26,15 @@ from vl_absvit.cli import (
     progress,
     run_main,
 )
+from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
 from vl_absvit.evaluation.gradient_masking import AttackRow, masking_signs
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from vl_absvit.tasks.vision_evaluation import CorruptionFolders, JudgedClasses, Outcome, Preparation
     from vl_absvit.training.evaluated import Evaluated
     from vl_absvit.variants import Variant
@@ -48,6 +54,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """All images of the data."""
     from vl_absvit.data.json_files import write_json
     from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.evaluation.corruption_plot import draw_corruptions
     from vl_absvit.hub import find
     from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.classifier_attack import Source, other_source
@@ -70,6 +77,10 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
             for name, by_severity in corruptions.present.items()
             for severity, folder in by_severity.items()
         }
+    made = {
+        f"{one.name}/{one.severity}": preparation(found.folder, checkpoint, already_cut=False, corruption=one).transform
+        for one in arguments.corrupt
+    }
     model, started = checkpoint.model, time.monotonic()
     sources: dict[str | None, Source] = {}  # by name, None for the judged checkpoint itself
     if arguments.attacks:
@@ -85,23 +96,27 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         check_alike(counts, arguments.data)
         images = [sum(of_classes.values()) for of_classes in counts.values()]
         total = sum(-(-number // world_size()) for number in images)
-        shown = bar.add_task("classifying", total=total * (1 + len(sources) * len(arguments.attacks)))
+        shown = bar.add_task("classifying", total=total * (1 + len(made) + len(sources) * len(arguments.attacks)))
         judge = partial(
-            judge_folder, model, transform=prepared.transform, classes=classes,
+            judge_folder, model, classes=classes,
             batch_size=arguments.batch_size, num_workers=arguments.num_workers,
             advance=lambda done: bar.advance(shown, done),
         )  # fmt: skip
-        outcomes = {name: judge(folder=folder) for name, folder in folders.items()}
+        outcomes = {name: judge(folder=folder, transform=prepared.transform) for name, folder in folders.items()}
+        corrupted = {name: judge(folder=arguments.data, transform=transform) for name, transform in made.items()}
+        judge_attacked = partial(judge, folder=arguments.data, transform=prepared.transform)
         attacked = [
-            AttackRow(attack, name, top1(judge(folder=arguments.data, change=partial(source.attack, attack=attack))))
+            AttackRow(attack, name, top1(judge_attacked(change=partial(source.attack, attack=attack))))
             for name, source in sources.items()
             for attack in arguments.attacks
         ]
     if is_main():
         result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
-        if corruptions is not None:
-            result |= corruption_errors(outcomes, corruptions)
         result |= accuracies(outcomes, classes.names)
+        if corruptions is not None:
+            result |= corruption_errors(outcomes) | {"missing": corruptions.missing, "ignored": corruptions.ignored}
+        if corrupted:
+            result |= corruption_errors(corrupted, 100 - result["top1"])
         if attacked:
             result["attacks"] = [
                 row._asdict() | {"attack": row.attack._asdict(), "words": row.words} for row in attacked
@@ -109,6 +124,9 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
             result["notes"] += masking_signs(result["top1"], attacked)
         result["seconds"] = round(time.monotonic() - started, 2)
         write_json(arguments.output, result, indent=1)
+        if "corruptions" in result:
+            clean_error = 100 - result["top1"] if arguments.corrupt else None
+            draw_corruptions(arguments.output.with_suffix(".png"), result["corruptions"], clean_error)
         report(result)
 
 
@@ -127,6 +145,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="result.json to write")
     add_loading_options(parser, "images per process and forward pass")
+    add_corruption_options(parser, several=True)
     add_attack_options(parser, several=True)
     parser.add_argument(
         "--transfer-from",
@@ -137,10 +156,12 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     check_loading_options(parser, arguments)
     arguments.attacks = attacks_of(parser, arguments)
+    arguments.corrupt = corruptions_of(parser, arguments)
     if arguments.transfer_from and not arguments.attacks:
         parser.error("--transfer-from is about --attack, which is not given")
-    if arguments.corruptions and arguments.attacks:
-        parser.error("--corruptions and --attack exclude each other")
+    for option, given in (("--attack", arguments.attacks), ("--corrupt", arguments.corrupt)):
+        if arguments.corruptions and given:
+            parser.error(f"--corruptions and {option} exclude each other")
     if arguments.corruptions and arguments.subset:
         parser.error("--corruptions and --subset exclude each other: ImageNet-C has all of ImageNet's classes")
     if arguments.allow_missing and not arguments.corruptions:
@@ -186,10 +207,11 @@ def describe(
             notes.append(f"no mCE, since these are missing: {', '.join(corruptions.missing)}")
         if corruptions.ignored:
             notes.append(f"not evaluated: {', '.join(corruptions.ignored)}")
-        if not classes.are_imagenets:
-            notes.append(
-                "AlexNet's errors are of ImageNet's 1,000 classes; these are others, so no CE compares with it"
-            )
+    if arguments.corrupt:
+        what += f", as they are and in {len(arguments.corrupt)} corruptions made of them"
+        notes.append("ImageNet-C's files were saved as JPEG once more; the corruptions made here were not")
+    if (arguments.corrupt or corruptions is not None) and not classes.are_imagenets:
+        notes.append("AlexNet's errors are of ImageNet's 1,000 classes; these are others, so no CE compares with it")
     size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(variant)
     assert resized_to is not None, "evaluation cuts the middle out of a resized picture"
     crop = f"the shorter side resized to {resized_to} px, the middle {size} x {size} px seen"
@@ -231,27 +253,29 @@ def top1(outcome: "Outcome") -> float:
     return 100 * int((outcome.ranks == 0).sum()) / len(outcome.ranks)
 
 
-def corruption_errors(outcomes: dict, corruptions: "CorruptionFolders") -> dict:
-    """Error per corruption and severity, and what follows from them."""
+def corruption_errors(outcomes: "dict[str, Outcome]", clean_error: float | None = None) -> dict:
+    """Error per corruption and severity, and what follows from them.
+
+    Args:
+        outcomes: by "CORRUPTION/SEVERITY".
+        clean_error: on the same images as they are, in percent, if it is known.
+    """
     from vl_absvit.evaluation.classification_metrics import corruption_scores
 
     errors: dict[str, dict[int, float]] = {}
-    for name, by_severity in corruptions.present.items():
-        ranks = {severity: outcomes[f"{name}/{severity}"].ranks for severity in by_severity}
-        errors[name] = {
-            severity: 100 * int((of_images > 0).sum()) / len(of_images) for severity, of_images in ranks.items()
-        }
-    scores = corruption_scores(errors)
+    for condition, outcome in outcomes.items():
+        name, severity = condition.split("/")
+        errors.setdefault(name, {})[int(severity)] = 100 * int((outcome.ranks > 0).sum()) / len(outcome.ranks)
+    scores = corruption_scores(errors, clean_error)
     per_corruption = {
         name: {"error": of_one, "mean_error": scores.mean_errors[name], "ce": scores.corruption_errors.get(name)}
         for name, of_one in errors.items()
     }
     return {
         "mce": scores.mce,
+        "relative_mce": scores.relative_mce,
         "mean_error": scores.mean_error,
         "corruptions": per_corruption,
-        "missing": corruptions.missing,
-        "ignored": corruptions.ignored,
     }
 
 
@@ -264,6 +288,12 @@ def report(result: dict) -> None:
     console.print(result["protocol"], soft_wrap=True, markup=False, highlight=False)
     for note in result["notes"]:
         console.print(f"note: {note}", soft_wrap=True, markup=False, highlight=False)
+    if "missing" not in result:  # else the images are those of ImageNet-C alone
+        table = Table("images", "top-1 (%)", "top-5 (%)")
+        table.add_row(str(result["images"]), f"{result['top1']:.2f}", f"{result['top5']:.2f}")
+        for row in result.get("attacks", []):
+            table.add_row(row["words"], f"{row['top1']:.2f}", "")
+        show(console, table)
     if "corruptions" in result:
         table = Table("error (%) by severity", *"12345", "mean", "CE (%)")
         for name, scores in result["corruptions"].items():
@@ -273,11 +303,11 @@ def report(result: dict) -> None:
         table.add_row(
             "mean", *[""] * 5, *(f"{result[key]:.1f}" for key in ("mean_error", "mce") if result[key] is not None)
         )
-    else:
-        table = Table("images", "top-1 (%)", "top-5 (%)")
-        table.add_row(str(result["images"]), f"{result['top1']:.2f}", f"{result['top5']:.2f}")
-        for row in result.get("attacks", []):
-            table.add_row(row["words"], f"{row['top1']:.2f}", "")
+        show(console, table)
+
+
+def show(console: "Console", table: "Table") -> None:
+    """Print a table of numbers."""
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)

@@ -3,7 +3,8 @@
 vl-absvit evaluate-vqa --checkpoint DIR --data OUT --split val,minival --output predictions.json
 predictions.about.json, beside them, says what gave them, and in which precision.
 The official val is val and minival together, which was drawn from it.
---attack pgd answers about pictures that were changed to have each question answered wrongly.
+--attack pgd answers about pictures that were changed to have each question answered wrongly, --corrupt fog about
+pictures corrupted as ImageNet-C's are.
 Also under torchrun or accelerate launch. Tokenizer, vocabulary and image preprocessing are the checkpoint's own.
 """
 
@@ -24,6 +25,7 @@ from vl_absvit.cli import (
     progress,
     run_main,
 )
+from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
 
@@ -64,7 +66,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
     dataset = make_dataset(
         arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing,
-        images=arguments.images,
+        images=arguments.images, corruption=next(iter(arguments.corrupt), None),
     )  # fmt: skip
     if dataset.without_image:
         raise InputError(
@@ -100,6 +102,8 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             print(f"by {found.name}")
         for attack in arguments.attacks:
             print(f"about pictures changed to mislead it: {attack.words}")
+        for corruption in arguments.corrupt:
+            print(f"about corrupted pictures: {corruption.words}")
         about = {
             "predictions": Path(arguments.output).name,
             "checkpoint": found.name,
@@ -109,6 +113,7 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             "precision": arguments.precision,
             "batch_size": arguments.batch_size,
             "attack": [attack.words for attack in arguments.attacks] or None,
+            "corruption": [corruption.words for corruption in arguments.corrupt] or None,
         }
         if dataset.has_answers:
             rule = accuracy_rule(manifest)
@@ -156,9 +161,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
     add_loading_options(parser, "questions per process and forward pass")
     add_attack_options(parser, several=False)
+    add_corruption_options(parser, several=False)
     arguments = parser.parse_args()
     check_loading_options(parser, arguments)
     arguments.attacks = attacks_of(parser, arguments)
+    arguments.corrupt = corruptions_of(parser, arguments)
     return arguments
 
 

@@ -45,6 +45,7 @@ def image_transform(
     augmentation: Augmentation = "none",
     interpolation: str = "bicubic",
     crop_pct: float = 1.0,
+    corrupt: Callable[[Image.Image], Image.Image] | None = None,
 ) -> ImageTransform:
     """Pictures to square tensors of side ``image_size``.
 
@@ -56,6 +57,7 @@ def image_transform(
         mean: mean of each channel, in [0, 1].
         std: standard deviation of each channel.
         crop_pct: share of the shorter side that is cut out, in (0, 1].
+        corrupt: what happens to a picture that has been cut; it draws random numbers.
     """
     transform = create_transform(
         (3, image_size, image_size),
@@ -70,10 +72,10 @@ def image_transform(
     if augmentation == "randaugment_fast":
         decode = partial(decode_reduced, enough=resize.size)
         return ImageTransform(FastSteps(resize.size, image_size, normalise), True, resize.size, decode)
-    steps = [resize, crop, pixels_of, normalise]
+    steps = [resize, crop, *([corrupt] if corrupt else []), pixels_of, normalise]
     if augmentation == "randaugment":
         return ImageTransform(Compose([augmented, *steps]), True, resize.size)
-    return ImageTransform(Compose(steps), False, resize.size)
+    return ImageTransform(Compose(steps), corrupt is not None, resize.size)
 
 
 def augmented(picture: Image.Image) -> Image.Image:

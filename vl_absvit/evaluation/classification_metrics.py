@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vl_absvit.data.corruptions import SEVERITIES
+
 KS = (1, 5)
 ALEXNET_ERRORS = {
     "gaussian_noise": 88.6428,
@@ -31,7 +33,8 @@ ALEXNET_ERRORS = {
 
 Means over the five severities, as Hendrycks published them with AugMix (arXiv:1912.02781, google-research/augmix).
 """
-SEVERITIES = (1, 2, 3, 4, 5)
+ALEXNET_CLEAN_ERROR = 43.478
+"""On ImageNet's validation images, in percent: torchvision's AlexNet, whose errors those above are."""
 
 
 def subset_logits(logits: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -94,6 +97,7 @@ class CorruptionScores(NamedTuple):
     corruption_errors: dict[str, float]  # CE, relative to AlexNet's error, for corruptions with all five severities
     mean_error: float  # mean over corruptions
     mce: float | None  # mean CE of all 15 corruptions; None if one is missing
+    relative_mce: float | None  # the same of what corruption adds to the clean error; None if that is not known
 
 
 def corruption_error(errors: Sequence[float], alexnet_error: float) -> float:
@@ -103,21 +107,37 @@ def corruption_error(errors: Sequence[float], alexnet_error: float) -> float:
     return 100 * float(np.mean(errors)) / alexnet_error
 
 
-def corruption_scores(errors: Mapping[str, Mapping[int, float]]) -> CorruptionScores:
+def relative_corruption_error(errors: Sequence[float], clean_error: float, alexnet_error: float) -> float:
+    """Relative CE: what a corruption adds to the clean error, relative to what it adds to AlexNet's, in percent."""
+    if len(errors) != len(SEVERITIES):
+        raise ValueError(f"expected the errors of {len(SEVERITIES)} severities, got {len(errors)}")
+    return 100 * (float(np.mean(errors)) - clean_error) / (alexnet_error - ALEXNET_CLEAN_ERROR)
+
+
+def corruption_scores(errors: Mapping[str, Mapping[int, float]], clean_error: float | None = None) -> CorruptionScores:
     """Means and corruption errors.
 
     Args:
         errors: corruption -> severity -> top-1 error in percent; not empty.
+        clean_error: on the same images as they are, in percent, if it is known.
     """
     unknown = [name for name in errors if name not in ALEXNET_ERRORS]
     if unknown:
         raise ValueError(f"{unknown[0]} is none of the 15 corruptions")
     ordered = {name: [errors[name][s] for s in sorted(errors[name])] for name in ALEXNET_ERRORS if name in errors}
     means = {name: float(np.mean(values)) for name, values in ordered.items()}
-    relative = {
-        name: corruption_error(values, ALEXNET_ERRORS[name])
-        for name, values in ordered.items()
-        if sorted(errors[name]) == list(SEVERITIES)
-    }
-    mce = float(np.mean(list(relative.values()))) if len(relative) == len(ALEXNET_ERRORS) else None
-    return CorruptionScores(means, relative, float(np.mean(list(means.values()))), mce)
+    whole = {name: values for name, values in ordered.items() if sorted(errors[name]) == list(SEVERITIES)}
+    of_all = {name: corruption_error(values, ALEXNET_ERRORS[name]) for name, values in whole.items()}
+    mce = relative_mce = None
+    if len(whole) == len(ALEXNET_ERRORS):
+        mce = float(np.mean(list(of_all.values())))
+        if clean_error is not None:
+            relative_mce = float(
+                np.mean(
+                    [
+                        relative_corruption_error(values, clean_error, ALEXNET_ERRORS[name])
+                        for name, values in whole.items()
+                    ]
+                )
+            )
+    return CorruptionScores(means, of_all, float(np.mean(list(means.values()))), mce, relative_mce)

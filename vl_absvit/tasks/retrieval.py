@@ -17,6 +17,7 @@ from vl_absvit.cli import progress
 from vl_absvit.config import RetrievalConfig
 from vl_absvit.data.captions import CaptionDataset, CaptionGallery
 from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.data.corruptions import Corruption
 from vl_absvit.data.records import CAPTIONS
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
@@ -201,10 +202,13 @@ def make_gallery(
     tokenizer: PreTrainedTokenizerBase,
     preprocessing: Preprocessing,
     images: str | Path | None = None,
+    corruption: Corruption | None = None,
 ) -> CaptionGallery:
     """A split of a prepared folder to rank, with inputs made as ``preprocessing`` says.
 
     Args:
         images: folder of the raw images; None looks where the folder's manifest says.
+        corruption: of every image.
     """
-    return CaptionGallery(root, split, tokenizer, preprocessing.max_tokens, preprocessing.transform(), images)
+    transform = preprocessing.transform(corruption=corruption)
+    return CaptionGallery(root, split, tokenizer, preprocessing.max_tokens, transform, images)

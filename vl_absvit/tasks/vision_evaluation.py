@@ -15,12 +15,13 @@ from timm.data import ImageNetInfo
 from torch import Tensor
 
 from vl_absvit.data.class_folders import ImageFolderDataset, class_names, image_files
+from vl_absvit.data.corruptions import SEVERITIES, Corruption
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.transforms import ImageTransform, image_transform
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS, SEVERITIES, label_ranks, subset_logits
+from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS, label_ranks, subset_logits
 from vl_absvit.models.heads import Classifier
 from vl_absvit.tasks.classifier_checkpoint import STATISTICS, ClassifierCheckpoint
 from vl_absvit.variants import Variant
@@ -188,7 +189,7 @@ def judge_folder(
     Raises:
         InputError: an image cannot be read, or the model's logits are not finite.
     """
-    dataset = ImageFolderDataset(folder, ["."], transform)
+    dataset = ImageFolderDataset(folder, ["."], transform, augmented=transform.is_random)
     place_of = {name: place for place, name in enumerate(classes.names)}
     places = np.array([place_of[name] for name in dataset.classes])
     loader = evaluation_loader(
@@ -222,18 +223,22 @@ class Preparation(NamedTuple):
     image_std: tuple[float, ...]
 
 
-def preparation(folder: str | Path, checkpoint: ClassifierCheckpoint, already_cut: bool) -> Preparation:
+def preparation(
+    folder: str | Path, checkpoint: ClassifierCheckpoint, already_cut: bool, corruption: Corruption | None = None
+) -> Preparation:
     """The preparation of a checkpoint's inputs.
 
     Args:
         folder: the checkpoint's.
         already_cut: the pictures are middles that were cut out before, as ImageNet-C's are; they are seen to the edge.
+        corruption: of every picture after it has been cut.
     """
     statistics = read_json(Path(folder) / STATISTICS, dict)
     size, transform = statistics["image_size"], checkpoint.transform
     mean, std = (tuple(statistics[name]) for name in ("image_mean", "image_std"))
-    if already_cut:
-        transform = image_transform(size, mean, std)
+    if already_cut or corruption is not None:
+        crop_pct = 1.0 if already_cut else statistics.get("crop_pct", 1.0)
+        transform = image_transform(size, mean, std, crop_pct=crop_pct, corrupt=corruption)
     return Preparation(transform, size, mean, std)
 
 

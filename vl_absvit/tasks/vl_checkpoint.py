@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.collate import pad_texts
+from vl_absvit.data.corruptions import Corruption
 from vl_absvit.data.identity import content_of, stream_content
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.records import read_manifest
@@ -41,9 +42,10 @@ class Preprocessing(NamedTuple):
     image_std: tuple[float, ...]
     max_tokens: int
 
-    def transform(self, augmentation: Augmentation = "none") -> ImageTransform:
+    def transform(self, augmentation: Augmentation = "none", corruption: Corruption | None = None) -> ImageTransform:
         """Pictures to the tensors that the model sees."""
-        return image_transform(self.image_size, self.image_mean, self.image_std, augmentation)
+        size, mean, std = self.image_size, self.image_mean, self.image_std
+        return image_transform(size, mean, std, augmentation, corrupt=corruption)
 
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from vl_absvit.config import VQAConfig
 from vl_absvit.data.answers import AnswerVocabulary, normalise_answer
 from vl_absvit.data.collate import VQABatch
+from vl_absvit.data.corruptions import Corruption
 from vl_absvit.data.records import VQAV2, read_annotations, read_manifest, read_vocabulary
 from vl_absvit.data.stream_loader import questions_per_shard
 from vl_absvit.data.streaming import StreamedQuestions
@@ -213,13 +214,15 @@ def make_dataset(
     training: bool = False,
     seed: int = 0,
     images: str | Path | None = None,
+    corruption: Corruption | None = None,
 ) -> VQADataset:
     """The named splits of a prepared folder, with inputs made as ``preprocessing`` says.
 
     Args:
         images: folder of the raw images; None looks where the folder's manifest says.
+        corruption: of every image.
     """
-    transform, max_tokens = preprocessing.transform(augmentation), preprocessing.max_tokens
+    transform, max_tokens = preprocessing.transform(augmentation, corruption), preprocessing.max_tokens
     return VQADataset(root, list(splits), vocabulary_size, tokenizer, max_tokens, transform, training, seed, images)
 
 
