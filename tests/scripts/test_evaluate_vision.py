@@ -446,7 +446,7 @@ def test_all_corruptions_give_mce_and_relative_mce(evaluate):
 
 def test_corruptions_without_their_package_are_one_line(refuse, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
-    assert "pip install 'vl_absvit[corruptions]'" in refuse(2, corrupt="fog")
+    assert "pip install 'vl_absvit[imagecorruptions]'" in refuse(2, corrupt="fog")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """ImageNet-C's corruptions on pictures of one's own, made as they are read, and the options of programs that do so.
 
 Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
-arXiv:1903.12261. The functions are those of the package ``imagecorruptions`` (the extra ``corruptions``), which scales
+arXiv:1903.12261. The functions are those of the package ``imagecorruptions`` (an extra), which scales
 ImageNet-C's to pictures of any size. ImageNet-C's own files were saved as JPEG after that; these pictures are not.
 """
 
@@ -86,7 +86,7 @@ def corruptions_of(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         import imagecorruptions  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"--corrupt needs the package imagecorruptions-imaug: pip install 'vl_absvit[corruptions]' ({error})"
+            f"--corrupt needs the package imagecorruptions-imaug: pip install 'vl_absvit[imagecorruptions]' ({error})"
         ) from error
     chosen = [name for name in CORRUPTIONS if name in names or "all" in names]
     return [Corruption(name, severity) for name in chosen for severity in sorted(set(severities))]
