@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -36,26 +37,42 @@ def losses_of():
     )
 
 
-@pytest.mark.parametrize("fold", [False, True])
-def test_absvit_is_attacked_as_the_authors_attack_it(golden, fold):
-    folder = golden / "vars/attack_absvit"
+def assert_attacked_as_recorded(folder, last_logits, scale):
+    """FGSM's and PGD's pictures, and what the model makes of them, are those of the authors' code in fp64."""
     inputs, expected = load_file(folder / "inputs.safetensors"), load_file(folder / "outputs_f64.safetensors")
-    conversion = convert_imagenet(load_file(golden / "imagenet/micro/state_dict.safetensors"), 4, "imagenet")
-    model = rebuild_classifier(conversion.config, conversion.state).double().eval()
-    if fold:
-        model.vision.fold()
-    scale = pixel_scale(MEAN, STD, torch.zeros((), dtype=torch.float64))
     images = (inputs["image_u8"].double() / 255 - scale.mean) / scale.std
 
     def losses_of(pictures):
-        return F.cross_entropy(model(pictures).second_logits, inputs["target"], reduction="none")
+        return F.cross_entropy(last_logits(pictures), inputs["target"], reduction="none")
 
     by_one_step = perturb(images, losses_of, fgsm(1 / 255), scale)
     by_many = perturb(images, losses_of, pgd(1 / 255, steps=5), scale, expected["pgd_start_delta"])
     assert torch.equal(by_one_step, expected["fgsm_adversarial"])
     assert torch.equal(by_many, expected["pgd_adversarial"])
     for attacked, name in ((images, "clean"), (by_one_step, "fgsm"), (by_many, "pgd")):
-        torch.testing.assert_close(model(attacked).second_logits, expected[f"{name}_logits"], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(last_logits(attacked), expected[f"{name}_logits"], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_absvit_is_attacked_as_the_authors_attack_it(golden, scale, fold):
+    conversion = convert_imagenet(load_file(golden / "imagenet/micro/state_dict.safetensors"), 4, "imagenet")
+    model = rebuild_classifier(conversion.config, conversion.state).double().eval()
+    if fold:
+        model.vision.fold()
+    folder = golden / "vars/attack_absvit"
+    assert_attacked_as_recorded(folder, lambda pictures: model(pictures).second_logits, scale)
+
+
+def test_rvt_with_vars_is_attacked_as_the_authors_attack_it(golden, scale):
+    folder = golden / "vars/attack_rvt"
+    model = timm.create_model(
+        "absvit_rvt_tiny", img_size=32, embed_dim=8, depth=2, num_heads=2, mlp_ratio=2, num_classes=7,
+        top_down="none", attention="vars_d",
+        attention_options={"lam": 0.3, "steps": 5, "ratio": 2, "generation": "head"},
+    )  # fmt: skip
+    model.load_state_dict(model.read_foreign(load_file(folder / "state_dict.safetensors")).state)
+    model = model.double().eval()
+    assert_attacked_as_recorded(folder, model, scale)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
