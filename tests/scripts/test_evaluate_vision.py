@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data import ImageNetInfo
 from torchvision import transforms
 
 from tests.run_script import run_script
@@ -323,6 +324,27 @@ def test_an_image_that_cannot_be_read_is_named(refuse, data, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_found_out_first(refuse, tmp_path):
     assert "it is a folder" in refuse(1, output=tmp_path)
+
+
+def test_sketches_are_of_all_classes_and_those_without_images_are_named(evaluate, converted, tmp_path):
+    folder, model = converted
+    synsets = ImageNetInfo("imagenet-1k").label_names()
+    root = write_noise(tmp_path / "sketch", synsets[2:40:4], 2)
+    result = evaluate(checkpoint=folder, data=root, subset="imagenet-sketch")
+    checkpoint = load_classifier(folder)
+    columns = {name: place for place, name in enumerate(synsets)}
+    right = 0
+    for file in sorted(root.glob("*/*.JPEG")):
+        with torch.no_grad():
+            logits = model(checkpoint.transform(Image.open(file).convert("RGB"))[None])[0]
+        right += int(logits.argmax()) == columns[file.parent.name]
+    assert result["top1"] == 100 * right / 20 and result["classes"] == 1000 and result["images"] == 20
+    assert "20 images of 1000 classes (ImageNet-Sketch);" in result["protocol"]
+    assert result["notes"] == [
+        "ImageNet-Sketch as published has 50889 images, this has 20",
+        f"990 classes have no images: {', '.join([*synsets[:2], *synsets[3:6]])}",
+    ]
+    assert result["per_class"][synsets[2]]["images"] == 2 and result["per_class"][synsets[0]]["images"] == 0
 
 
 # Attacks.

@@ -1,4 +1,4 @@
-"""Classify images: top-1 and top-5 on an image folder, on ImageNet-A and -R, or the mCE of ImageNet-C.
+"""Classify images: top-1 and top-5 on an image folder, on ImageNet-A, -R and -Sketch, or the mCE of ImageNet-C.
 
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --output val.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
@@ -59,6 +59,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.classifier_attack import Source, other_source
     from vl_absvit.tasks.vision_evaluation import (
+        SUBSETS,
         count_images,
         find_corruptions,
         judge_folder,
@@ -66,7 +67,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         preparation,
     )
 
-    checkpoint = found.checkpoint
+    checkpoint, subset = found.checkpoint, SUBSETS.get(arguments.subset)
     classes = judged_classes(checkpoint.classes, arguments.subset, found.folder)
     prepared = preparation(found.folder, checkpoint, already_cut=arguments.corruptions)
     corruptions, folders = None, {IN_WHOLE: arguments.data}
@@ -90,7 +91,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         sources[other.name] = other_source(other.path, classes, arguments.subset, prepared, found.device)
     with progress() as bar, arithmetic(arguments.precision, found.device):
         counts = {
-            name: count_images(folder, classes)
+            name: count_images(folder, classes, may_lack=subset is not None and not subset.has_all_classes)
             for name, folder in bar.track(folders.items(), description="counting images")
         }
         check_alike(counts, arguments.data)
@@ -112,6 +113,8 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         ]
     if is_main():
         result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
+        if lacking := [name for name in classes.names if name not in next(iter(counts.values()))]:
+            result["notes"].append(f"{len(lacking)} classes have no images: {', '.join(lacking[:5])}")
         result |= accuracies(outcomes, classes.names)
         if corruptions is not None:
             result |= corruption_errors(outcomes) | {"missing": corruptions.missing, "ignored": corruptions.ignored}
@@ -136,8 +139,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="one folder of images per class")
     parser.add_argument(
         "--subset",
-        choices=("imagenet-a", "imagenet-r"),
-        help="the data has only these of ImageNet's classes, and the model chooses among them",
+        choices=("imagenet-a", "imagenet-r", "imagenet-sketch"),
+        help="the data is this; of ImageNet's classes the model chooses among those that it has",
     )
     parser.add_argument("--corruptions", action="store_true", help="the data is ImageNet-C; gives its mCE")
     parser.add_argument(
@@ -163,7 +166,7 @@ def parse_arguments() -> argparse.Namespace:
         if arguments.corruptions and given:
             parser.error(f"--corruptions and {option} exclude each other")
     if arguments.corruptions and arguments.subset:
-        parser.error("--corruptions and --subset exclude each other: ImageNet-C has all of ImageNet's classes")
+        parser.error("--corruptions and --subset exclude each other: ImageNet-C is of ImageNet's validation images")
     if arguments.allow_missing and not arguments.corruptions:
         parser.error("--allow-missing is about --corruptions, which is not given")
     return arguments
@@ -198,7 +201,8 @@ def describe(
     notes = clamped(number)
     what = f"{arguments.data}, {images} images of {number} classes"
     if subset is not None:
-        what += f" ({subset.name}; no other class of the checkpoint can be chosen)"
+        others = "" if subset.synsets is None else "; no other class of the checkpoint can be chosen"
+        what += f" ({subset.name}{others})"
         if images != subset.images:
             notes.append(f"{subset.name} as published has {subset.images} images, this has {images}")
     if corruptions is not None:
