@@ -30,12 +30,16 @@ def main() -> None:
     parser.add_argument(
         "--min-count", type=int, default=1, help="training questions an answer of the vocabulary has (default 1)"
     )
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE",
+        help="take this vocabulary in place of counting: the answers.json of a checkpoint to start from or to evaluate",
+    )  # fmt: skip
     run_preparation(parser, OwnQuestionOptions, prepare_own_questions, summary)
 
 
 def summary(manifest: dict[str, Any], output: Path) -> Iterator[str]:
     yield from counts_of(manifest, output)
-    if manifest["vocabulary"]:
+    if manifest["answers_per_question"]:
         numbers = ", ".join(f"{number} ({count:,})" for number, count in manifest["answers_per_question"].items())
         official = "is the official one" if manifest["accuracy"] == "official" else "is not the official one"
         yield f"answers to a question: {numbers}; a target is {manifest['soft_score']}, and the accuracy {official}"

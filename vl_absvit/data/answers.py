@@ -19,7 +19,6 @@ from vl_absvit.data.vocabulary_files import checked_answers, read_answers
 from vl_absvit.errors import InputError
 
 Normaliser = Literal["vqa-official-1", "meter-1", "plain-1"]
-NORMALISERS: tuple[Normaliser, ...] = ("vqa-official-1", "meter-1", "plain-1")
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _NUMBER_WORDS = {"none": "0"} | {
@@ -91,6 +90,13 @@ def plain_answer(text: str) -> str:
     "-5" is not "5", "C++" is not "C", and "A" is an answer; the official rule takes them for "5", "c" and nothing.
     """
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+NORMALISE: dict[Normaliser, Callable[[str], str]] = {
+    "vqa-official-1": normalise_answer,
+    "meter-1": meter_normalise,
+    "plain-1": plain_answer,
+}
 
 
 def build_vocabulary(
@@ -180,8 +186,8 @@ class AnswerVocabulary:
             raise InputError(f"{path}: expected an answer vocabulary, but it has no {missing[0]!r}")
         if content["format"] != 1:
             raise InputError(f"{path}: expected vocabulary format 1, got {content['format']!r}")
-        if content["normaliser"] not in NORMALISERS:
-            raise InputError(f"{path}: normaliser {content['normaliser']!r} is not one of {list(NORMALISERS)}")
+        if content["normaliser"] not in list(NORMALISE):
+            raise InputError(f"{path}: normaliser {content['normaliser']!r} is not one of {list(NORMALISE)}")
         if type(content["min_count"]) is not int:
             raise InputError(f"{path}: expected min_count to be an integer, got {form_name(content['min_count'])}")
         vocabulary = cls(checked_answers(content["answers"], path), content["min_count"], content["normaliser"])

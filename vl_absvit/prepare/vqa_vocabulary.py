@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vl_absvit.data.answers import (
+    NORMALISE,
     AnswerVocabulary,
     Normaliser,
     build_vocabulary,
@@ -79,11 +80,17 @@ OWN = Rule("plain-1", plain_answer, "frequency", plain_answer)
 """The rule for data of one's own, where questions have not ten answers each."""
 
 
+def rule_of(vocabulary: AnswerVocabulary) -> Rule:
+    """The rule for data of one's own that has the answers of a given vocabulary: all are normalised as these were."""
+    normalise = NORMALISE[vocabulary.normaliser]
+    return Rule(vocabulary.normaliser, normalise, "frequency", normalise)
+
+
 def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], path: Path) -> None:
-    """Refuse a vocabulary that shares no answer with the questions' most frequent answers.
+    """Refuse a vocabulary that shares no answer with those that are counted.
 
     Args:
-        counts: counts of these answers, normalised.
+        counts: counts of these answers, normalised: of VQAv2's questions, the most frequent answer to each.
         path: file of the vocabulary, for the message.
 
     Raises:
@@ -92,8 +99,8 @@ def check_any_occurs(vocabulary: AnswerVocabulary, counts: Mapping[str, int], pa
     if vocabulary.index.keys().isdisjoint(counts):
         frequent = max(counts, key=counts.__getitem__)
         raise InputError(
-            f"{path}: none of its {len(vocabulary):,} answers, such as {shown(vocabulary.answers[0])}, is the most "
-            f"frequent answer to any question of train and val, such as {shown(frequent)}"
+            f"{path}: none of its {len(vocabulary):,} answers, such as {shown(vocabulary.answers[0])}, is one that the "
+            f"questions have, such as {shown(frequent)}"
         )
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.prepare.own.own_shop import write_lines, write_pictures
 from vl_absvit.data.answers import AnswerVocabulary
-from vl_absvit.data.records import ImageTable, read_annotations, read_vocabulary
+from vl_absvit.data.records import ImageTable, read_annotations, read_manifest, read_vocabulary
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.accuracy_rules import accuracy_rule
 from vl_absvit.prepare.own.questions import OwnQuestionOptions, prepare_own_questions
 
 
@@ -225,3 +226,40 @@ def test_a_table_without_a_header_has_picture_question_answer(prepare, rows_of, 
         table=[str(tmp_path / "t.csv")], no_header=True, columns=["answer=2", "question=3"], val_share=0.0, output="b"
     )
     assert rows_of("train", "b")[0]["answers"] == ["What, now?"]
+
+
+def test_a_given_vocabulary_is_kept_and_says_how_answers_are_compared(prepare, rows_of, tmp_path):
+    """A checkpoint's answers: VQAv2's know "2" for "two", the plain ones do not."""
+    answers = ("yes", "2", "red")
+    AnswerVocabulary(answers, min_count=9, normaliser="vqa-official-1").save(tmp_path / "answers.json")
+    rows = [
+        row(0, answer="Two", split="train"),
+        row(1, answer="blue", split="train"),
+        row(2, answer="Yes", split="val"),
+    ]
+    manifest = prepare(rows, vocabulary=tmp_path / "answers.json")
+    assert read_vocabulary(tmp_path / "out").answers == answers
+    assert [each["labels"] for each in rows_of("train") + rows_of("val")] == [[1], [], [0]]
+    assert manifest["splits"]["train"]["with_target"] == 1 and "red" in str(manifest["warnings"])
+    rule = accuracy_rule(manifest)
+    assert (rule.metric, rule.of_question("2", ["Two"])) == ("share_accuracy", 1) and "evaluator" in rule.words
+    prepare(rows, "counted")
+    assert accuracy_rule(read_manifest(tmp_path / "counted")).of_question("2", ["Two"]) == 0
+
+
+def test_a_vocabulary_that_cannot_be_used_is_one_line(prepare, tmp_path):
+    (tmp_path / "other.json").write_text('["left", "right"]')
+    with pytest.raises(InputError, match="other.json: none of its 2 answers, such as 'left', .* such as 'box'"):
+        prepare([row(0), row(1)], vocabulary=tmp_path / "other.json")
+    with pytest.raises(ConfigError, match="--min-count counts answers, which --vocabulary .*; leave one out"):
+        prepare([row(0), row(1)], vocabulary=tmp_path / "other.json", min_count=2)
+
+
+def test_another_vocabulary_wants_another_folder(prepare, tmp_path):
+    for name, answers in (("one", ("box",)), ("two", ("box", "bag"))):
+        AnswerVocabulary(answers, min_count=1, normaliser="plain-1").save(tmp_path / f"{name}.json")
+    rows = [row(0), row(1)]
+    first = prepare(rows, vocabulary=tmp_path / "one.json")
+    assert prepare(rows, vocabulary=tmp_path / "one.json") == first
+    with pytest.raises(InputError, match="vocabulary"):
+        prepare(rows, vocabulary=tmp_path / "two.json")

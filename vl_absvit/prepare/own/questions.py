@@ -13,6 +13,7 @@ import pyarrow as pa
 from vl_absvit.data.answers import SOFT_SCORE, AnswerVocabulary
 from vl_absvit.data.records import VQA
 from vl_absvit.data.strict_json import shown
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.own.columns import IMAGE
@@ -26,7 +27,7 @@ from vl_absvit.prepare.prepare import Content, Records, prepare
 from vl_absvit.prepare.tables import QUESTION_SCHEMA, table_of, write_table
 from vl_absvit.prepare.vqa_source import ANSWERS_PER_QUESTION, NOT_SAID, most_frequent
 from vl_absvit.prepare.vqa_tables import ANNOTATION_SCHEMA, count_questions, with_labels
-from vl_absvit.prepare.vqa_vocabulary import OWN, RULES, never_targets
+from vl_absvit.prepare.vqa_vocabulary import OWN, RULES, check_any_occurs, never_targets, rule_of
 
 LONGEST_ANSWER = 200
 """In characters; predictions cannot be longer either."""
@@ -50,12 +51,17 @@ class OwnQuestionOptions(TableOptions):
 
     min_count: int = 1
     """Answers of the vocabulary are given to this many training questions."""
+    vocabulary: Path | None = None
+    """Taken in place of counting, with its way of normalising answers: a checkpoint's ``answers.json``, or a published
+    one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name, "--name")
         if self.min_count < 1:
             raise ConfigError(f"--min-count must be at least 1, got {self.min_count}")
+        if self.vocabulary is not None and self.min_count > 1:
+            raise ConfigError(f"--min-count counts answers, which --vocabulary {self.vocabulary} names; leave one out")
 
 
 class Asked(NamedTuple):
@@ -84,12 +90,20 @@ class OwnQuestions(OwnSource):
     roles, without_header = _ROLES, _WITHOUT_HEADER
 
     def __init__(self, options: OwnQuestionOptions) -> None:
+        """
+        Raises:
+            InputError: the given vocabulary cannot be used.
+        """
         super().__init__(options)
         self._options = options
+        self._given = AnswerVocabulary.from_published(options.vocabulary) if options.vocabulary else None
 
     def request(self) -> dict[str, Any]:
-        """The folder of pictures, the options and the content of the tables."""
-        return self._options.request(VQA)
+        """The folder of pictures, the options and the content of the tables and of a given vocabulary."""
+        request = self._options.request(VQA, not_settings=["vocabulary"])
+        if self._options.vocabulary:
+            request["options"]["vocabulary"] = fingerprint(self._options.vocabulary)["sha256"]
+        return request
 
     def read(self) -> Records:
         """The questions of every split, in the order of their rows; refused rows are kept for ``write``."""
@@ -159,18 +173,21 @@ class OwnQuestions(OwnSource):
         self._answers = Counter(len(each.answers) for each in asked if each.answers)
         self._is_official = self._answers.keys() == {ANSWERS_PER_QUESTION}
         self._rule = RULES[False] if self._is_official else OWN
+        if self._given:
+            self._rule = rule_of(self._given)
 
     def _labelled(self, tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
-        """Tables with the labels of the vocabulary: the answers to training questions, or to all where none are."""
+        """Tables with the labels of the vocabulary: the answers to training questions, or to all where none are.
+
+        A given vocabulary is kept as it is.
+        """
         answered = {split: table for split, table in tables.items() if any(table.column("answers").to_pylist())}
         counted = [answered["train"]] if "train" in answered else list(answered.values())
         given: Counter[str] = Counter()
         for table in counted:
             for answers in table.column("answers").to_pylist():
                 given.update({self._rule.normalise(answer) for answer in answers})
-        self._vocabulary: AnswerVocabulary | None = self._rule.frequent(
-            given, self._options.min_count, self._options.tables[0].path
-        )
+        self._vocabulary = self._choose_vocabulary(given)
         labelled = {}
         for split, table in tables.items():
             if split in answered and self._vocabulary:
@@ -178,6 +195,16 @@ class OwnQuestions(OwnSource):
             else:
                 labelled[split] = table.drop_columns(ANNOTATION_SCHEMA.names[2:])
         return labelled
+
+    def _choose_vocabulary(self, counts: Counter[str]) -> AnswerVocabulary | None:
+        """The given vocabulary, or that of the frequent answers; None without either."""
+        options = self._options
+        if not self._given:
+            return self._rule.frequent(counts, options.min_count, options.tables[0].path)
+        assert options.vocabulary is not None, "it was read from there"
+        if counts:
+            check_any_occurs(self._given, counts, options.vocabulary)
+        return self._given
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """One table per split that has questions, the vocabulary, and the refused rows."""
@@ -200,6 +227,7 @@ class OwnQuestions(OwnSource):
             "own": True,
             "accuracy": "official" if self._is_official else "share",
             "soft_score": SOFT_SCORE,
+            "normaliser": self._rule.normaliser,
             "answers_per_question": {str(number): count for number, count in sorted(self._answers.items())},
             "vocabulary": vocabulary and {"size": len(vocabulary), "sha256": vocabulary.sha256},
             **self.account(),
@@ -208,9 +236,10 @@ class OwnQuestions(OwnSource):
 
     def _remarks(self, splits: dict[str, pa.Table]) -> list[str]:
         found = []
-        if not self._vocabulary:
+        if not self._answers:
+            nothing = "nothing to train on" if self._vocabulary else "no answers.json and nothing to train on"
             found.append(
-                "no row has an answer, so that there is no answers.json and nothing to train on; "
+                f"no row has an answer, so that there is {nothing}; "
                 f"columns of answers are called {', '.join(_ROLES['answer'])}, or as --columns says"
             )
         elif "train" not in splits:
