@@ -165,3 +165,11 @@ def test_a_mosaic_is_not_mixed_again(alpha):
             mosaic=2,
             augmentation=AugmentationConfig(**{alpha: 0.5}),
         )
+
+
+def test_parts_to_freeze_are_the_models():
+    data, run, optim = DataConfig(root="objects"), RunConfig(output="runs/x"), OptimConfig(freeze=("vision", "text"))
+    rates = VQAConfig(data=data, run=run, optim=optim).optim.rates
+    assert (rates.vision, rates.text, rates.fusion) == (0, 0, optim.learning_rates.fusion)
+    with pytest.raises(ConfigError, match="^optim.freeze names text, which pretraining does not have"):
+        PretrainConfig(data=data, run=run, optim=optim)

@@ -3,13 +3,17 @@
 import csv
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from tests.prepare.own.own_shop import write_pictures
 from tests.run_script import ROOT, run_script
 from tests.scripts.test_documents import commands
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config, write_config
+from vl_absvit.data.answers import AnswerVocabulary
 
 PICTURES = 50
 
@@ -38,6 +42,8 @@ def done(world, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for program, *words in given:
+            if any("runs/vqa" in word for word in words) and not Path("runs/vqa").exists():
+                shutil.copytree("runs/shop", "runs/vqa")  # a model that answers already
             if words[0] not in ("app", "ask"):
                 assert run_script(program, *words) == 0, words
     return folder
@@ -48,6 +54,21 @@ def test_a_stranger_gets_a_trained_evaluated_and_explained_model(done):
     assert about["dataset"] == "shop" and 0 <= about["share_accuracy"] <= 100 and "accuracy" not in about
     assert len(json.loads((done / "runs/shop/test.json").read_text())) == 10  # two questions on a tenth of the pictures
     assert "Is it red, or not?" in (done / "runs/shop/report.html").read_text()
+
+
+def test_a_model_that_answers_already_starts_both_recipes(done):
+    frozen, whole = (
+        load_file(done / f"runs/{name}/checkpoints/last/model.safetensors") for name in ("shop_few", "shop_many")
+    )
+    start = load_file(done / "runs/vqa/checkpoints/best/model.safetensors")
+    for part, moves in (("vision.blocks.0.attn.qkv.weight", False), ("text.", False), ("head.3.weight", True)):
+        names = [name for name in start if name.startswith(part) and start[name].is_floating_point()]
+        assert names and all(start[name].equal(frozen[name]) != moves for name in names)
+        assert not all(start[name].equal(whole[name]) for name in names)
+    assert 0 <= json.loads((done / "untrained.about.json").read_text())["share_accuracy"] <= 100
+    assert AnswerVocabulary.load(done / "data/shop_known/answers.json") == AnswerVocabulary.load(
+        done / "runs/vqa/checkpoints/best/answers.json"
+    )
 
 
 def test_retrieval_says_its_own_name_and_claims_nothing_else(done):

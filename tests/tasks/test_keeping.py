@@ -194,7 +194,7 @@ def tiny(**changes) -> VisionLanguageConfig:
     [
         ({"data": {"augmentation": "randaugment"}}, "data.augmentation randaugment makes another image in every epoch"),
         ({"data": {"stream": "shards"}}, "data.stream shards is read from beginning to end"),
-        ({"optim": {"learning_rates": FAST}}, "expected optim.learning_rates.vision 0, got 0.003"),
+        ({"optim": {"learning_rates": FAST}}, "expected vision in optim.freeze, got a learning rate of 0.003"),
         ({"vision": {"drop_path": 0.1}}, "vision.drop_path 0.1 draws the blocks of every look anew"),
         ({"prior": {"sentence": "padded_mean"}}, "which prior.sentence padded_mean needs"),
     ],

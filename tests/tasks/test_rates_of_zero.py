@@ -41,10 +41,40 @@ def test_a_step_moves_all_but_the_parts_at_rest(world, tmp_path, monkeypatch, ca
         if max((path for path in task.lr_of() if f"{name}.".startswith(f"{path}.")), key=len) in resting
     }  # fmt: skip
     assert frozen(task) == expected <= kept and expected
-    assert f"the learning rate of {', '.join(resting)} is 0: out of training" in caplog.text
+    size = sum(before[name].numel() for name in expected)
+    whole = sum(weight.numel() for weight in before.values())
+    assert f"frozen: {', '.join(resting)}, {size:,} of the model's {whole:,} numbers" in caplog.text
     for name in ("reconstruction", "transform"):
         said = f"the feedback decoders are out of training, loss.{name} is left out"
         assert (said in caplog.text) == ("feedback" in rates)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_to_freeze_are_those_of_a_rate_of_0_without_gradients_and_moments(world, tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    by_rate = task_of(kind, world, tmp_path, vision=0.0, feedback=0.0)
+    config = replace(by_rate.config, optim=replace(by_rate.config.optim, learning_rates=FAST))
+    config = replace(config, optim=replace(config.optim, freeze=("vision", "feedback")))
+    task = KINDS[kind][1](config)
+    assert task.lr_of() == by_rate.lr_of() and frozen(task) == frozen(by_rate) != set()
+    made = []
+    monkeypatch.setattr(torch.optim.AdamW, "__init__", noting(made, torch.optim.AdamW.__init__))
+    assert train_steps(task.config, task) == []
+    (optimizer,) = made
+    still = [weight for name, weight in task.model.named_parameters() if name in frozen(task)]
+    assert all(weight.grad is None and weight not in optimizer.state for weight in still)
+    moving = [weight for name, weight in task.model.named_parameters() if name not in frozen(task)]
+    assert any(weight in optimizer.state for weight in moving)
+
+
+def noting(made: list, construct):
+    """A constructor that adds what it makes to a list."""
+
+    def make(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        made.append(self)
+
+    return make
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])

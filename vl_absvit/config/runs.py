@@ -90,11 +90,11 @@ class VisionLanguageConfig(TaskConfig):
 
     def _check_frozen(self) -> None:
         """Refuse ``data.keep_frozen`` where frozen encoders would make something else in every step."""
-        rates, sentence = self.optim.learning_rates, self.prior.sentence
+        rates, sentence = self.optim.rates, self.prior.sentence
         require(
             rates.vision == 0,
-            f"data.keep_frozen keeps first looks, which change with the trunk; expected optim.learning_rates.vision 0, "
-            f"got {rates.vision}",
+            "data.keep_frozen keeps first looks, which change with the trunk; expected vision in optim.freeze, got a "
+            f"learning rate of {rates.vision}",
         )
         require(
             self.vision.drop_path == 0,

@@ -128,6 +128,8 @@ class PretrainConfig(TaskConfig):
             self.data.samples_per_image == 1,
             f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
         )
+        absent = [part for part in self.optim.freeze if part in ("text", "fusion")]
+        require(not absent, f"optim.freeze names {', '.join(absent)}, which pretraining does not have")
         require(
             self.vision.mask == "cosine",
             "vision.mask calibrated needs texts to be calibrated by; in pretraining it is cosine",

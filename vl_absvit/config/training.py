@@ -1,6 +1,6 @@
 """Training of a model: losses, optimizer, data, and the run itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vl_absvit.config.checks import below_one, not_negative, positive, require
@@ -55,6 +55,8 @@ class OptimConfig:
     """Passes over the training split."""
     learning_rates: LearningRates = field(default_factory=LearningRates)
     """Peak learning rate per module."""
+    freeze: tuple[Literal["vision", "text", "fusion", "head", "feedback", "prior"], ...] = ()
+    """Parts that stay as they start, whatever their learning rate: no gradients, no moments."""
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW's moment decay rates."""
     eps: float = 1e-8
@@ -76,6 +78,11 @@ class OptimConfig:
         positive("optim", eps=self.eps, max_grad_norm=self.max_grad_norm)
         not_negative("optim", weight_decay=self.weight_decay)
         below_one("optim", warmup_fraction=self.warmup_fraction, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
+
+    @property
+    def rates(self) -> LearningRates:
+        """``learning_rates``, 0 for the parts of ``freeze``."""
+        return replace(self.learning_rates, **dict.fromkeys(self.freeze, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +115,8 @@ class DataConfig:
     keep_frozen: str | None = None
     """Folder for what frozen encoders make of the training set, in bf16: the first look at every image and, if the text
     encoder is frozen, too, the vectors of every text. It is made once, before the first step, and then read in place of
-    pictures and texts, by later runs as well. Needs ``optim.learning_rates.vision: 0``, images without augmentation and
-    trunks without ``vision.drop_path``. For VQA and retrieval; None keeps nothing."""
+    pictures and texts, by later runs as well. Needs a frozen trunk (``optim.freeze: [vision]``), images without
+    augmentation and trunks without ``vision.drop_path``. For VQA and retrieval; None keeps nothing."""
     num_workers: int = 4
     """Loader processes per training process; 0 loads in the training process. Batches do not depend on it."""
 

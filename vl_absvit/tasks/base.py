@@ -183,18 +183,21 @@ def log_left_out_losses(config: TaskConfig, model: VisionModel, has_prior: bool)
 
 
 def freeze_zero_rates(config: TaskConfig, model: Any, lr_of: Mapping[str, float]) -> None:
-    """Freeze the modules whose learning rate is 0, and log their names.
+    """Freeze the modules whose learning rate is 0, and log their names and size.
 
     Args:
         model: of the task.
         lr_of: rate per module path; where paths nest, the longest one that contains a parameter counts.
     """
+    frozen = 0
     for name, parameter in model.named_parameters():
         owner = owner_of(name, lr_of)
         if owner is not None and lr_of[owner] == 0:
             parameter.requires_grad_(False)
+            frozen += parameter.numel()
     if resting := [path for path, rate in lr_of.items() if rate == 0]:
-        log.info("the learning rate of %s is 0: out of training", ", ".join(resting))
+        whole = sum(parameter.numel() for parameter in model.parameters())
+        log.info("frozen: %s, %s of the model's %s numbers", ", ".join(resting), f"{frozen:,}", f"{whole:,}")
     for name in _DECODER_LOSSES:
         if getattr(config.loss, name) and model.vision.feeds_back and not _trains_decoders(model.vision):
             log.info("the feedback decoders are out of training, loss.%s is left out", name)

@@ -140,7 +140,7 @@ class ClassificationTask(Task):
         return {"top1": 100 * sum(correct for _, correct in records) / len(records)}
 
     def lr_of(self) -> dict[str, float]:
-        rates = self.config.optim.learning_rates
+        rates = self.config.optim.rates
         lr_of = {"vision": rates.vision, "vision.head": rates.head}
         if self.model.vision.feeds_back:
             lr_of["vision.decoders"] = rates.feedback

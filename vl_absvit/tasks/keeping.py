@@ -69,7 +69,7 @@ def keep_frozen(
     folder, mode = Path(config.data.keep_frozen), model.training
     model.eval()
     train_set.images.take_first_looks(_first_looks(folder / "first_looks", config, model, train_set, preprocessing))
-    if config.optim.learning_rates.text == 0:
+    if config.optim.rates.text == 0:
         train_set.take_text_states(_text_states(folder / "texts", config, model, train_set))
     else:
         log.info("data.keep_frozen: vectors of texts are not kept, for the text encoder is trained")

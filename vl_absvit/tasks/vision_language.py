@@ -159,7 +159,7 @@ class VisionLanguageTask(Task):
         return terms | decoder_terms(config, out)
 
     def lr_of(self) -> dict[str, float]:
-        rates = self.config.optim.learning_rates
+        rates = self.config.optim.rates
         lr_of = {"vision": rates.vision, "text": rates.text, "fusion": rates.fusion, "head": rates.head}
         if self.model.vision.feeds_back:
             lr_of["vision.decoders"] = rates.feedback
@@ -221,7 +221,7 @@ def made_up_texts(config: VisionLanguageConfig, facts: Facts, number: int) -> tu
     is_token = (torch.arange(length) < min(most, length - 1)).expand(number, -1)
     text = facts.text
     assert text is not None and text.pad_token_id is not None, "a text encoder reads padded words"
-    if config.data.keep_frozen is not None and config.optim.learning_rates.text == 0:
+    if config.data.keep_frozen is not None and config.optim.rates.text == 0:
         width = config.text.width if isinstance(text, Words) else text.hidden_size
         return torch.rand(number, length, width, dtype=torch.bfloat16), is_token
     words = torch.randint(text.vocab_size - 1, (number, length))
