@@ -8,7 +8,7 @@ the naive ones before. Shapes: R rounds.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack, cast
 
 import numpy as np
 import torch
@@ -77,18 +77,22 @@ def make_texts(number_of_texts: int, resolution: int, device: torch.device, dtyp
     work = Workload(1, number_of_texts, resolution)
     (captioned,), questions = captioned_images(work), questions_about(work)
     texts = [sample.token_ids for sample in questions], captioned.texts
-    padded = (tuple(tensor.to(device) for tensor in pad_texts(some, PAD)) for some in texts)
-    return Asked(captioned.image[None].to(device, dtype), *padded)
+    asked, written = (pad_texts(some, PAD) for some in texts)
+    return Asked(captioned.image[None].to(device, dtype), _to(device, *asked), _to(device, *written))
+
+
+def _to(device: torch.device, token_ids: Tensor, is_token: Tensor) -> tuple[Tensor, Tensor]:
+    return token_ids.to(device), is_token.to(device)
 
 
 def compare(model: VLAbSViT, asked: Asked, precision: str) -> dict[str, float]:
     """How far answers differ from the naive ones."""
     token_ids, is_token = (tensor[:COMPARED] for tensor in asked.questions)
     index = torch.zeros(len(token_ids), dtype=torch.long, device=token_ids.device)
-    ours = model(asked.image, token_ids, is_token, index).logits
+    ours = cast(Tensor, model(asked.image, token_ids, is_token, index).logits)
     padded = pad(model, token_ids, is_token, VQA_TOKENS)
     naive = naive_forward(model, asked.image.expand(len(token_ids), -1, -1, -1), *padded).logits
-    return check_outputs(*(logits.float().cpu().numpy() for logits in (naive, ours)), precision)
+    return check_outputs(naive.float().cpu().numpy(), ours.float().cpu().numpy(), precision)
 
 
 def take_turn(model: VLAbSViT, asked: Asked, stage: Stage) -> None:

@@ -69,13 +69,18 @@ def check_training(
     return {"largest_loss_difference": loss, "largest_gradient_difference": gradient, "correlation": correlation}
 
 
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of loss terms."""
+    return torch.stack(list(losses.values())).sum()
+
+
 def _losses_and_gradients(
     model: nn.Module, side: Callable[[], Mapping[str, Tensor]]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Loss terms, and the gradient of every parameter that has one; none stays in the model."""
     model.zero_grad()
     terms = side()
-    sum(terms.values()).backward()
+    total(terms).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad()
     return {name: term.item() for name, term in terms.items()}, gradients

@@ -61,10 +61,12 @@ def summarise(cases: Iterable[Case], measured: Measurements) -> dict[str, Any]:
     """
     seconds = {key: np.array(values) for key, values in measured.seconds.items()}
     rate = spread(measured.flops[MATMUL] / seconds[MATMUL])
-    result = {"matmul_flop_per_second": rate._asdict(), "cases": {}}
+    result: dict[str, Any] = {"matmul_flop_per_second": rate._asdict(), "cases": {}}
     for case in cases:
         keys = {side: [key for key in seconds if key[:2] == (case.name, side)] for side in case.sides}
-        totals = {side: sum(seconds[key] for key in of_side) for side, of_side in keys.items()}  # (R,) each
+        totals = {
+            side: np.sum([seconds[key] for key in of_side], axis=0) for side, of_side in keys.items()
+        }  # (R,) each
         sides = {
             side: _cost(sum(_flops(key, measured) for key in of_side), totals[side], rate)
             | {

@@ -110,7 +110,9 @@ def measure(
         METER_RGB: meter_pictures(image_size, mean, std, alpha=False),
         INTERPOLATED: interpolated(image_size, mean, std),
     }
-    sides = [partial(take_steps, size, files, ways, image_size, count()) for size, files in contents.items()]
+    sides: list[Callable[[Stage], object]] = [
+        partial(take_steps, size, files, ways, image_size, count()) for size, files in contents.items()
+    ]
     sides.append(text_side(made_up_questions(TEXTS)))
     seconds = take_turns(sides, torch.device("cpu"), repeats, advance, time.process_time).seconds
     core = {name: per_core(seconds, images, name) for name in ways}
@@ -156,7 +158,9 @@ def interpolated(image_size: int, mean: Sequence[float], std: Sequence[float]) -
         "img_mean": tuple(round(255 * channel) for channel in mean),
         "interpolation": Image.Resampling.BICUBIC,
     }
-    transform = create_transform((3, image_size, image_size), interpolation="bicubic", mean=mean, std=std, crop_pct=1.0)
+    transform = create_transform(
+        (3, image_size, image_size), interpolation="bicubic", mean=tuple(mean), std=tuple(std), crop_pct=1.0
+    )
     operations = rand_augment_ops(3.0, prob=1.0, hparams=settings, transforms=list(OPERATIONS))
     transform.transforms.insert(0, RandAugment(operations, num_layers=2))
     return lambda content: transform(decode_rgb(content))
@@ -213,7 +217,7 @@ def compare_reduced(
 
 def per_core(seconds: Mapping[tuple[Size, str], Sequence[float]], images: int, way: str) -> Spread:
     """Images per second that one core takes from file to tensor, as many of each size."""
-    total = sum(np.array(seconds[size, way]) for size in SIZES)
+    total = np.sum([seconds[size, way] for size in SIZES], axis=0)
     return spread(images * len(SIZES) / total)
 
 

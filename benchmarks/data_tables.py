@@ -30,12 +30,12 @@ def show(console: Console, results: dict[str, Any]) -> None:
         )
     for name, rate in results["per_core"].items():
         console.print(f"from file to tensor, {name}: {span(rate)} images/s per core, as many of each size")
-    rates = ", ".join(f"{name} {span(rate)}" for name, rate in results["texts"]["per_second"].items())
-    console.print(f"questions per second of one core: {rates}")
+    texts = ", ".join(f"{name} {span(rate)}" for name, rate in results["texts"]["per_second"].items())
+    console.print(f"questions per second of one core: {texts}")
     console.print(f"tokenising ahead would save {results['texts']['saved_share']:.1%} of an image with one question")
     for name, rates in results["loaders"].items():
         for workers, rate in rates.items():
             console.print(f"a training loader of {name} with {workers} process(es): {span(rate)} images/s")
     for rate, needed in results["workers_needed"].items():
-        workers = ", ".join(f"{number} with {name}" for name, number in needed.items())
-        console.print(f"loader processes, a core each, for a GPU that trains on {int(rate):,} images/s: {workers}")
+        processes = ", ".join(f"{count} with {name}" for name, count in needed.items())
+        console.print(f"loader processes, a core each, for a GPU that trains on {int(rate):,} images/s: {processes}")

@@ -36,6 +36,7 @@ def evaluation_case(
 
 def share_with_signal(looks: TwoLooks) -> float:
     """Share of the tokens that any text asks for; the others' top-down input is known to be 0."""
+    assert looks.signals, "there are two looks"
     return float(have_signal(looks.signals[0]).float().mean())
 
 

@@ -18,7 +18,16 @@ from torch.utils.data import Dataset
 
 from benchmarks.samples import Workload, questions_about
 from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, SyntheticImages
-from vl_absvit.config import DataConfig, FusionConfig, OptimConfig, RunConfig, TaskConfig, TextConfig, VisionConfig
+from vl_absvit.config import (
+    DataConfig,
+    FusionConfig,
+    OptimConfig,
+    Precision,
+    RunConfig,
+    TaskConfig,
+    TextConfig,
+    VisionConfig,
+)
 from vl_absvit.data.class_folders import ImageSample, collate_images
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.evaluation.accuracy_rules import OFFICIAL
@@ -87,7 +96,7 @@ class Trial:
         top_down: TopDown,
         device: torch.device,
         *,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
         passes: int = 1,
         size: Size = TINY,
         compiled: bool = False,
@@ -103,7 +112,8 @@ class Trial:
         else:
             model = build_model(self.config, facts).to(device)
         self.task = bare_task(self.config, facts, model)
-        self.model, self.device = model, device
+        self.model: Any = model
+        self.device = device
         self.accelerator = Accelerator(cpu=device.type == "cpu", gradient_accumulation_steps=passes)
         if compiled:
             compile_forward(model, self.accelerator)
@@ -124,7 +134,9 @@ class Trial:
         with unset_fake_temporarily():
             SELECTIONS[self.kind](self.task, self.size)
         self.model.eval()
-        return self.task.evaluate(self.model)
+        scores = self.task.evaluate(self.model)
+        assert scores is not None, "the split is there"
+        return scores
 
     def ahead_differs_by(self) -> float:
         """How far what a pass compares is, without gradient, from the same with gradient and the same seed."""
@@ -158,10 +170,10 @@ class Trial:
             return [make_batch(self.config, self.facts, samples, CPU) for _ in range(self.passes)]
 
 
-def config_of(kind: str, top_down: TopDown, precision: str, passes: int, size: Size) -> TaskConfig:
+def config_of(kind: str, top_down: TopDown, precision: Precision, passes: int, size: Size) -> TaskConfig:
     """A run of a task with an encoder, all losses asked for."""
     config_class = TASKS[kind].config_class
-    sizes = {"text": size.text, "fusion": size.fusion, "negatives": size.negatives}
+    sizes: dict[str, Any] = {"text": size.text, "fusion": size.fusion, "negatives": size.negatives}
     return config_class(
         data=DataConfig(root="none", num_workers=0),
         run=RunConfig(output="none", precision=precision, trackers=()),

@@ -12,8 +12,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,17 +22,18 @@ from rich.table import Table
 
 from benchmarks import retrieval, train_vqa
 from benchmarks.every_task import BASE, DROPPING, SELECTIONS, TINY, Trial, config_of
-from benchmarks.measure import Turns, describe_machine
+from benchmarks.measure import PRECISIONS, Turns, describe_machine
 from benchmarks.samples import ANSWERS
-from benchmarks.waits import real_cuda
+from benchmarks.waits import Waits, real_cuda
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.config import Precision
 from vl_absvit.data.json_files import write_json
 from vl_absvit.errors import InputError
 from vl_absvit.planning.measurement import hold_against_count
 from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.registry import TASKS
 from vl_absvit.tasks.vision_language import VisionLanguageTask
-from vl_absvit.variants import VARIANTS
+from vl_absvit.variants import VARIANTS, TopDown
 
 OK, FAILED, SKIPPED, TOLD = "ok", "FAILED", "skipped", ""
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "compiled": 1e-3}
@@ -58,7 +60,7 @@ class Setting(NamedTuple):
     """What is checked where."""
 
     device: torch.device
-    size: str  # of what is timed
+    size: Literal["tiny", "base"]  # of what is timed
     is_cuda: bool
 
     @property
@@ -76,22 +78,25 @@ def everything_runs(setting: Setting) -> Iterator[Row]:
     """A step, an evaluation and maps of every task with every encoder; the host waits for the device when it must."""
     for kind in TASKS:
         for top_down in VARIANTS:
-            yield attempt("runs", f"{kind}, {top_down}", lambda kind=kind, top_down=top_down: _runs(
-                setting, kind, top_down
-            ))  # fmt: skip
+            yield attempt("runs", f"{kind}, {top_down}", partial(_runs, setting, kind, top_down))
 
 
-def _runs(setting: Setting, kind: str, top_down: str) -> tuple[str, str, bool | None]:
+def _runs(setting: Setting, kind: str, top_down: TopDown) -> tuple[str, str, bool | None]:
     trial = Trial(kind, top_down, setting.device, passes=2)
-    allowed = {"step": (trial.step, 1), "evaluation": (trial.evaluate, 3), "maps": (trial.maps, 1)}
+    allowed: dict[str, tuple[Callable[[], object], int]] = {
+        "step": (trial.step, 1),
+        "evaluation": (trial.evaluate, 3),
+        "maps": (trial.maps, 1),
+    }
     if kind not in SELECTIONS:
         del allowed["evaluation"]
     if not issubclass(TASKS[kind], VisionLanguageTask):
         del allowed["maps"]
     found = {}
     for name, (run, _) in allowed.items():
-        run()  # what a device does once
-        with real_cuda() if setting.is_cuda else nullcontext({}) as waits:
+        if setting.is_cuda:
+            run()  # what a device does once
+        with real_cuda() if setting.is_cuda else nullcontext(Waits()) as waits:
             run()
         found[name] = sum(waits.values())
     said = ", ".join(f"{name} {number}" for name, number in found.items())
@@ -105,12 +110,12 @@ def losses_agree(setting: Setting) -> Iterator[Row]:
     for kind in TASKS:
         ways = ["fp32", "bf16", "compiled"] if kind == "vqa" else ["fp32", "bf16"]
         for way in ways:
-            yield attempt("losses", f"{kind}, {way}", lambda kind=kind, way=way: _agree(setting, kind, way))
+            yield attempt("losses", f"{kind}, {way}", partial(_agree, setting, kind, way))
 
 
 def _agree(setting: Setting, kind: str, way: str) -> tuple[str, str, bool | None]:
     expected = Trial(kind, "absvit", torch.device("cpu")).step()
-    precision = "bf16" if way == "bf16" else "fp32"
+    precision: Precision = "bf16" if way == "bf16" else "fp32"
     found = Trial(kind, "absvit", setting.device, precision=precision, compiled=way == "compiled").step()
     # Of nearly equal captions bf16 may draw another one.
     names = [name for name in expected if not (way == "bf16" and name == "itm")]
@@ -120,9 +125,9 @@ def _agree(setting: Setting, kind: str, way: str) -> tuple[str, str, bool | None
 
 def draws_agree(setting: Setting) -> Iterator[Row]:
     """Looking ahead without gradient draws what the pass with gradient draws."""
-    for precision in ("fp32", "bf16"):
+    for precision in PRECISIONS:
 
-        def draws(precision: str = precision) -> tuple[str, str, bool | None]:
+        def draws(precision: Precision = precision) -> tuple[str, str, bool | None]:
             difference = Trial("vqa", "absvit", setting.device, precision=precision, size=DROPPING).ahead_differs_by()
             return f"differ by {difference:.1e}", "1e-05", difference <= 1e-5
 
@@ -158,9 +163,9 @@ def scoring_is_fast(setting: Setting) -> Iterator[Row]:
 def memory_is_as_planned(setting: Setting) -> Iterator[Row]:
     """What a step takes beside what the planner counts."""
     size, samples = (BASE if setting.size == "base" else TINY), setting.work["planned"]
-    for precision in ("bf16", "fp32"):
+    for precision in reversed(PRECISIONS):
 
-        def plan(precision: str = precision) -> tuple[str, str, bool | None]:
+        def plan(precision: Precision = precision) -> tuple[str, str, bool | None]:
             facts = Facts(None, ANSWERS, Words(size.words, 1, 0, 2), ())
             config = config_of("vqa", "absvit", precision, 1, size._replace(samples=samples))
             step = hold_against_count(config, facts, samples, setting.device, precision)

@@ -4,23 +4,24 @@ import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.memory import MemoryCounter
+from vl_absvit.config import Precision
 from vl_absvit.errors import ConfigError
 from vl_absvit.planning.flops import flop_counter
-from vl_absvit.training.run_dir import environment
+from vl_absvit.training.environment import environment
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MATMUL = "matmul"
 MATMUL_SIDE = {"cpu": 2048, "cuda": 8192}  # large enough to keep the device busy
 
-Stage = Callable[[Hashable], AbstractContextManager[None]]
+Stage = Callable[[Any], AbstractContextManager[None]]
 """``with stage("name"): ...`` measures what stands inside."""
 
 
@@ -32,7 +33,7 @@ class Spread(NamedTuple):
     high: float
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Iterable[float]) -> Spread:
     """Median, least and greatest."""
     values = [float(value) for value in values]
     return Spread(statistics.median(values), min(values), max(values))
@@ -41,9 +42,9 @@ def spread(values: Sequence[float]) -> Spread:
 class Measurements(NamedTuple):
     """What stages took."""
 
-    seconds: dict[Hashable, list[float]]  # of every timed run of a stage, in order
-    flops: dict[Hashable, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
-    peak_bytes: dict[Hashable, int]  # held at most: on CUDA all memory, the model's included; else the turn's tensors
+    seconds: dict[Any, list[float]]  # of every timed run of a stage, in order
+    flops: dict[Any, int]  # of one run; two per multiply-add of matrix products, convolutions and attention
+    peak_bytes: dict[Any, int]  # held at most: on CUDA all memory, the model's included; else the turn's tensors
 
 
 class Stopwatch:
@@ -72,7 +73,7 @@ class Turns(NamedTuple):
     """How often sides take turns, and where."""
 
     device: torch.device
-    precision: str
+    precision: Precision
     repeats: int  # timed rounds; one more counts operations
     advance: Callable[[], object]  # called after every round
 

@@ -6,7 +6,7 @@ products of attention, not norms, softmax and sums. It counts two per multiply-a
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import timm
 import torch
@@ -21,11 +21,13 @@ from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.models.top_down import have_signal
 from vl_absvit.models.trunks.vit import AbSViT
-from vl_absvit.variants import VARIANTS
+from vl_absvit.variants import VARIANTS, TopDown
 
 GAIN = 10.0  # strong enough for the top-down signal to show in the outputs that are compared
 LARGEST_DIFFERENCE = 1e-5  # between the outputs of both sides, relative to the largest output
-MODELS = [(size, top_down) for size in ("tiny", "small", "base") for top_down in ("none", "absvit")]
+MODELS: list[tuple[str, TopDown]] = [
+    (size, top_down) for size in ("tiny", "small", "base") for top_down in ("none", "absvit")
+]
 PAPER = {  # [AbS] Table 2: parameters (M), FLOPs (G)
     ("tiny", "none"): (6, 1.3),
     ("tiny", "absvit"): (7, 2.6),
@@ -81,13 +83,13 @@ def run(*, output: Path | None) -> None:
         write_json(output, told | {"machine": describe_machine(torch.device("cpu")), "results": results}, indent=1)
 
 
-def measure_all(bar: Progress) -> dict[tuple[str, str], Cost]:
+def measure_all(bar: Progress) -> dict[tuple[str, TopDown], Cost]:
     """All models, by size and variant."""
     return {model: measure(*model) for model in bar.track(MODELS, description="models")}
 
 
 @torch.no_grad()
-def measure(size: str, top_down: str) -> Cost:
+def measure(size: str, top_down: TopDown) -> Cost:
     """Count one model's operations on the CPU.
 
     Raises:
@@ -95,7 +97,7 @@ def measure(size: str, top_down: str) -> Cost:
     """
     torch.manual_seed(0)
     name = f"absvit_{size}_patch16_224"
-    model = timm.create_model(name, top_down=top_down, gain=GAIN).eval()
+    model = cast(AbSViT, timm.create_model(name, top_down=top_down, gain=GAIN)).eval()
     image, counter = torch.randn(1, 3, 224, 224), FlopCounter()
     with counter.stage("naive"):
         expected = naive_tokens(model, image)
@@ -106,7 +108,7 @@ def measure(size: str, top_down: str) -> Cost:
         looks = model.look_twice(image)
         model.forward_head(looks.seen(None))
     with torch.device("meta"):  # without values, no token is known to be without signal
-        worst, nothing = timm.create_model(name, top_down=top_down).eval(), torch.empty(1, 3, 224, 224)
+        worst, nothing = cast(AbSViT, timm.create_model(name, top_down=top_down)).eval(), torch.empty(1, 3, 224, 224)
     worst.fold()
     with counter.stage("all tokens"):
         worst(nothing)
@@ -126,6 +128,7 @@ def naive_tokens(model: AbSViT, images: Tensor) -> Tensor:
     """Tokens of the last look as the formulas stand, (I, N, D), for images (I, 3, height, width)."""
     if not model.looks_twice:
         return naive.look(model, naive.embed(model, images), None).tokens
+    assert model.prior is not None, "it has a query of its own"
     return naive.look_twice(model, images, model.prior.expand(len(images), -1), "reweight", GAIN).second.tokens
 
 
@@ -141,7 +144,7 @@ def check_agreement(expected: Tensor, found: Tensor, where: str) -> float:
     return difference
 
 
-def show(console: Console, costs: dict[tuple[str, str], Cost]) -> None:
+def show(console: Console, costs: dict[tuple[str, TopDown], Cost]) -> None:
     """One row per model, and what the columns mean."""
     table = table_of("", "M parameters", "paper", "G naive", "paper", "here", "all tokens", "folding")
     for (size, top_down), cost in costs.items():

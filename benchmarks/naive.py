@@ -8,18 +8,16 @@ D width, L blocks.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from transformers.models.roberta.modeling_roberta import RobertaLayer
 
 from vl_absvit.config import VisionConfig
 from vl_absvit.models import VLAbSViT
-from vl_absvit.models.fusion import Attention, CoAttentionFusion, StreamLayer
-from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.fusion import Attention, CoAttentionFusion
 from vl_absvit.models.text_encoder import TextEncoder
 from vl_absvit.models.top_down import FeedbackDecoder
 from vl_absvit.models.trunks.vit import AbSViT
@@ -31,10 +29,10 @@ RETRIEVAL_TOKENS, VQA_TOKENS = 40, 50
 class NaiveOutput(NamedTuple):
     """What one pass gives."""
 
-    logits: Tensor | MatchScores  # the head's, of P pairs
+    logits: Any  # the head's, of P pairs: a tensor, or ``MatchScores``
     first: Tensor  # (P, N, D), tokens of the first look
-    prior: Tensor | None  # (P, D); None for a plain ViT, and so is the next
-    reconstruction: Tensor | None  # (), the reconstruction loss
+    prior: Any  # a tensor (P, D); None for a plain ViT, and so is the next
+    reconstruction: Any  # (), the reconstruction loss
 
 
 def naive_scores(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> Tensor:
@@ -61,13 +59,14 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
     config = VisionConfig(**model.architecture["vision"])
     if config.top_down not in ("absvit", "none"):
         raise ValueError(f"expected an AbSViT or a plain ViT, got {config.top_down}")
-    text = roberta(model.text, token_ids, is_token)
+    vision, text = cast(AbSViT, model.vision), roberta(model.text, token_ids, is_token)
     if config.top_down == "none":
-        only = look(model.vision, embed(model.vision, images), None)
+        only = look(vision, embed(vision, images), None)
         return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), only.tokens, None, None)
+    assert model.prior is not None, "AbSViT has a prior"
     prior = model.prior(text, is_token)
-    first, second = look_twice(model.vision, images, prior, config.modulation, config.gain)
-    reconstruction = reconstruction_error(model.vision, second.states)
+    first, second = look_twice(vision, images, prior, config.modulation, config.gain)
+    reconstruction = reconstruction_error(vision, second.states)
     fused = fuse(model.fusion, text, is_token, second.tokens)
     return NaiveOutput(model.head(fused), first.tokens, prior, reconstruction)
 
@@ -121,12 +120,13 @@ def look_twice(vision: AbSViT, images: Tensor, prior: Tensor, modulation: str, g
     """Two whole passes over images (P, 3, height, width), given xi of each, (P, D)."""
     first = look(vision, embed(vision, images), None)
     signals = feed_back(vision.feedback_decoders, modulate(first.tokens, prior, modulation, gain))
-    below: list[Tensor | None] = [None] * vision.looks_again_from
-    return TwoLooks(first, look(vision, embed(vision, images), below + signals))
+    below = [None] * vision.looks_again_from
+    return TwoLooks(first, look(vision, embed(vision, images), [*below, *signals]))
 
 
 def embed(vision: AbSViT, images: Tensor) -> Tensor:
     """Patches, CLS token and positions: (P, N, D)."""
+    assert vision.cls_token is not None and vision.pos_embed is not None, "the paper's ViTs have both"
     patches = vision.patch_embed.proj(images).flatten(2).transpose(1, 2)
     return torch.cat([vision.cls_token.expand(len(images), -1, -1), patches], dim=1) + vision.pos_embed
 
@@ -139,8 +139,8 @@ def look(vision: AbSViT, tokens: Tensor, signals: Sequence[Tensor | None] | None
     return Look(vision.norm(states[-1]), states)
 
 
-def run_block(block: Block, x: Tensor, top_down: Tensor | None) -> Tensor:
-    """Attention with V = W_v x + b_v + (W_v td + b_v), then the MLP."""
+def run_block(block: Any, x: Tensor, top_down: Tensor | None) -> Tensor:
+    """A block of timm: attention with V = W_v x + b_v + (W_v td + b_v), then the MLP."""
     qkv = block.attn.qkv
     q, k, v = qkv(block.norm1(x)).chunk(3, dim=-1)
     if top_down is not None:
@@ -160,7 +160,7 @@ def modulate(tokens: Tensor, prior: Tensor, modulation: str, gain: float) -> Ten
 
 def feed_back(decoders: Sequence[FeedbackDecoder], tokens: Tensor) -> list[Tensor]:
     """Top-down inputs of the blocks that have decoders, the first of them first: (P, N, D) each."""
-    signals = []
+    signals: list[Tensor] = []
     for decoder in reversed(decoders):
         tokens = decoder.reconstruct(tokens)
         signals.insert(0, decoder.transform(tokens))
@@ -169,10 +169,11 @@ def feed_back(decoders: Sequence[FeedbackDecoder], tokens: Tensor) -> list[Tenso
 
 def reconstruction_error(vision: AbSViT, states: list[Tensor]) -> Tensor:
     """Every block's input from its output, the mean squared error summed over blocks that have decoders."""
-    total = 0
-    for depth, decoder in enumerate(vision.feedback_decoders, start=vision.looks_again_from):
-        total = total + ((decoder.reconstruct(states[depth + 1].detach()) - states[depth].detach()) ** 2).mean()
-    return total
+    errors = [
+        ((decoder.reconstruct(states[depth + 1].detach()) - states[depth].detach()) ** 2).mean()
+        for depth, decoder in enumerate(vision.feedback_decoders, start=vision.looks_again_from)
+    ]
+    return torch.stack(errors).sum()
 
 
 def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tensor) -> Tensor:
@@ -189,9 +190,9 @@ def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tenso
 
 
 def stream_layer(
-    layer: StreamLayer, x: Tensor, other: Tensor, is_token: Tensor | None, other_is_token: Tensor | None
+    layer: Any, x: Tensor, other: Tensor, is_token: Tensor | None, other_is_token: Tensor | None
 ) -> Tensor:
-    """Self-attention, cross-attention to the other stream, feed-forward, each with residual and post-norm."""
+    """A ``StreamLayer``: self-attention, cross-attention, feed-forward, each with residual and post-norm."""
     x = attended(layer.self_attention, x, x, is_token)
     x = attended(layer.cross_attention, x, other, other_is_token)
     forward = layer.feed_forward

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from benchmarks.naive import RETRIEVAL_TOKENS, VQA_TOKENS, NaiveOutput
 from benchmarks.synthetic import PAD
+from vl_absvit.config import RetrievalConfig, VQAConfig
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, VQASample, wording
 from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
-from vl_absvit.tasks.retrieval import RetrievalConfig
-from vl_absvit.tasks.vqa import VQAConfig
 
 Read = Callable[[Tensor, Tensor, Tensor], NaiveOutput]
 """``naive_forward`` of a model: images, token ids and their mask, of P pairs."""
@@ -63,9 +62,11 @@ def caption_batch(samples: Sequence[RetrievalSample], device: torch.device) -> N
     """Captions padded to a fixed length, each with the image of its sample."""
     repeated = [sample for sample in samples for _ in sample.texts]
     texts = [text for sample in samples for text in sample.texts]
-    ids = (np.array([getattr(sample, name) for sample in samples]) for name in ("caption_id", "image_id"))
+    caption_ids, image_ids = (
+        np.array([getattr(sample, name) for sample in samples]) for name in ("caption_id", "image_id")
+    )
     wordings = np.array([wording(sample.texts[0]) for sample in samples])
-    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), *ids, wordings)
+    return NaiveCaptions(_pairs(repeated, texts, RETRIEVAL_TOKENS, device), caption_ids, image_ids, wordings)
 
 
 def _pairs(
@@ -106,6 +107,7 @@ def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) ->
     known = exchange_samples([_own_samples(batch, own)])
     compared = Compared(out.prior[own], out.first[own], each, image_ids[own], prefix_tokens=1)
     chosen = choose_hard_negatives([compared], known, Draw(True, number, "lse", prior.temperature, config.run.seed))
+    assert chosen.captions is not None and chosen.images is not None, "both are drawn"
     captions, shown = own[chosen.captions[0]], own[chosen.images[0].flatten()]
     wrong = read(images[own], token_ids[captions], is_token[captions])
     asking = own.repeat_interleave(number)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,7 @@ def write_pictures(root: Path, sizes: Sequence[Size], number: int, seed: int = 0
     """A prepared folder of ``number`` pictures of each size and no texts; the files' contents by size."""
     generator = np.random.default_rng(seed)
     contents = {size: [jpeg(make_picture(size, generator)) for _ in range(number)] for size in sizes}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size, files in contents.items():
         for content in files:
             name = f"{len(rows)}.jpg"

@@ -114,7 +114,7 @@ def prepare(checkout: Path, raw: Path, output: Path) -> Run:
     Raises:
         InputError: it ended with an error.
     """
-    command = [sys.executable, checkout / PROGRAM, "--root", raw, "--output", output]
+    command: list[str | Path] = [sys.executable, checkout / PROGRAM, "--root", raw, "--output", output]
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)

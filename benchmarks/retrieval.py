@@ -7,7 +7,7 @@ few images.) Shapes: I images, C captions, P pairs of the naive sample.
 """
 
 from functools import partial
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from benchmarks.naive import naive_scores
 from benchmarks.retrieval_summary import Counts, compare_with_fp32, show, summarise
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import SyntheticGallery, random_model
+from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.evaluation.retrieval_metrics import shortlist as best_candidates
 from vl_absvit.models import VLAbSViT
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
@@ -39,9 +40,12 @@ def run(
 
     Raises: as ``run_session``.
     """
-    told = {"size": size, "images": images, "captions": captions, "shortlist": shortlist, "batch": batch}
-    of_precision = partial(measure, *told.values())
-    run_session({"benchmark": "retrieval"} | told, of_precision, compare_with_fp32, show, **common)
+    told = {
+        "benchmark": "retrieval", "size": size, "images": images, "captions": captions, "shortlist": shortlist,
+        "batch": batch,
+    }  # fmt: skip
+    of_precision = partial(measure, size, images, captions, shortlist, batch)
+    run_session(told, of_precision, compare_with_fp32, show, **common)
 
 
 @torch.no_grad()
@@ -52,7 +56,7 @@ def measure(
     shortlist: int,
     batch: int,
     turns: Turns,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Everything about one precision."""
     device, precision = turns.device, turns.precision
     dtype = PRECISIONS[precision]
@@ -86,8 +90,8 @@ class Contest:
         device, images, captions = parameter.device, len(gallery.image_ids), len(gallery.caption_ids)
         pairs = min(NAIVE_PAIRS[device.type], images * captions)
         self.rows = np.arange(pairs) % images, np.linspace(0, captions - 1, pairs).astype(int)
-        pixels = gallery.images.collate(gallery.images.__getitems__(self.rows[0]))
-        texts = (tensor.to(device) for tensor in gallery.texts(self.rows[1]))
+        pixels = gallery.images.collate(gallery.images.__getitems__(self.rows[0].tolist()))
+        texts = (tensor.to(device) for tensor in gallery.texts(self.rows[1].tolist()))
         self._sample = pixels.to(device, parameter.dtype), *texts
         self.part = np.zeros((images, captions), dtype=bool)
         self.part[: 1 if device.type == "cpu" else None] = True
@@ -125,4 +129,4 @@ class Contest:
         return scorer.judge(listed)[self.rows]
 
     def _scorer(self) -> GalleryScorer:
-        return GalleryScorer(self._model, self._gallery, self._batch, Progress(disable=True))
+        return GalleryScorer(self._model, cast(CaptionGallery, self._gallery), self._batch, Progress(disable=True))

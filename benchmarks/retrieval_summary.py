@@ -1,6 +1,6 @@
 """What the measured stages of the retrieval benchmark mean for a gallery. Shapes: R rounds."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
     exact_pairs: int  # judged by the exact side
 
 
-def summarise(counts: Counts, measured: Measurements) -> dict[str, object]:
+def summarise(counts: Counts, measured: Measurements) -> dict[str, Any]:
     """Seconds, ratios and operations per side and per part of the work.
 
     Args:
@@ -46,7 +46,7 @@ def summarise(counts: Counts, measured: Measurements) -> dict[str, object]:
         side["peak_bytes"] = max(measured.peak_bytes.get(stage, 0) for stage in STAGES[name]) or None
     rate = spread(flops[MATMUL] / seconds[MATMUL])
     numbers = dict(naive=counts.naive_pairs, texts=counts.captions, images=counts.images, pairs=counts.exact_pairs)
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         name: {
             "number": number,
             "flop_each": flops[name] / number,
@@ -70,7 +70,7 @@ def summarise(counts: Counts, measured: Measurements) -> dict[str, object]:
     }
 
 
-def _side(seconds: np.ndarray, naive: np.ndarray, flops: float, pairs: int) -> dict[str, object]:
+def _side(seconds: np.ndarray, naive: np.ndarray, flops: float, pairs: int) -> dict[str, Any]:
     """One side's rounds for the gallery, and the naive rounds timed beside them."""
     return {
         "seconds_per_pair": spread(seconds / pairs)._asdict(),

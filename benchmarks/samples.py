@@ -40,7 +40,8 @@ def questions_about(
 ) -> list[VQASample]:
     """Questions with soft answers, those about an image next to each other."""
     generator = np.random.default_rng(seed)
-    images, samples = _images(work, seed), []
+    images = _images(work, seed)
+    samples: list[VQASample] = []
     for length in question_lengths(work.images * work.per_image, generator):
         labels = generator.choice(vocabulary_size, generator.integers(1, MOST_LABELS + 1), replace=False).tolist()
         scores = generator.choice(SCORES, len(labels)).tolist()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from benchmarks.agreement import total
 from benchmarks.measure import (
     MATMUL,
     PRECISIONS,
@@ -37,11 +38,13 @@ from benchmarks.synthetic import PAD, Size, SyntheticGallery, random_model
 from benchmarks.team import Team
 from benchmarks.training import nowhere
 from vl_absvit.cli import progress
+from vl_absvit.config import Precision, VQAConfig
+from vl_absvit.data.captions import CaptionGallery
 from vl_absvit.data.collate import collate_vqa
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.models import VLAbSViT
 from vl_absvit.tasks.retrieval_scores import GalleryScorer
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.vqa import VQATask
 
 PATCH = 16  # pixels
 SIDE = 224
@@ -97,7 +100,7 @@ def run(
     *,
     size: Size,
     device: Literal["cpu", "cuda"],
-    precision: str,
+    precision: Precision,
     processes: Sequence[int],
     repeats: int,
     output: Path | None,
@@ -126,7 +129,7 @@ def run(
 def measure(
     size: Size,
     device: torch.device,
-    precision: str,
+    precision: Precision,
     processes: Sequence[int],
     repeats: int,
     advance: Callable[[], object],
@@ -166,7 +169,7 @@ class TrainingPass(NamedTuple):
         self.model.zero_grad()
 
 
-def training_passes(size: Size, device: torch.device, precision: str) -> dict[Point, TrainingPass]:
+def training_passes(size: Size, device: torch.device, precision: Precision) -> dict[Point, TrainingPass]:
     """Training passes on larger images, and with more questions on one."""
     head = {"kind": "vqa", "num_answers": ANSWERS}
     models = {side: random_model(size, head, image_size=side).to(device).train() for side in (SIDE, *SIDES)}
@@ -175,15 +178,15 @@ def training_passes(size: Size, device: torch.device, precision: str) -> dict[Po
     return {point: _training_pass(models[work.resolution], work, precision) for point, work in works.items()}
 
 
-def _training_pass(model: VLAbSViT, work: Workload, precision: str) -> TrainingPass:
+def _training_pass(model: VLAbSViT, work: Workload, precision: Precision) -> TrainingPass:
     device = next(model.parameters()).device
     task = VQATask.without_data(VQAConfig(**nowhere(precision)), model)
     batch = collate_vqa(questions_about(work), pad_id=PAD, vocabulary_size=ANSWERS)
     batch = send_to_device(batch, device)
-    return TrainingPass(model, lambda: sum(task.losses(model, batch).values()))
+    return TrainingPass(model, lambda: total(task.losses(model, batch)))
 
 
-def gallery_sides(size: Size, device: torch.device, precision: str) -> list[Side]:
+def gallery_sides(size: Size, device: torch.device, precision: Precision) -> list[Side]:
     """Galleries of more captions, and of more images."""
     model = random_model(size, {"kind": "matching"}, image_size=SIDE).to(device, PRECISIONS[precision])
     model.vision.fold()
@@ -198,7 +201,7 @@ def gallery_sides(size: Size, device: torch.device, precision: str) -> list[Side
 @torch.no_grad()
 def score_all(model: VLAbSViT, gallery: SyntheticGallery) -> np.ndarray:
     """Scores of all pairs, (images, captions)."""
-    scorer = GalleryScorer(model, gallery, PAIRS_PER_BATCH, Progress(disable=True))
+    scorer = GalleryScorer(model, cast(CaptionGallery, gallery), PAIRS_PER_BATCH, Progress(disable=True))
     return scorer.judge(np.ones_like(scorer.compare(keep=True, num_workers=0), dtype=bool))
 
 

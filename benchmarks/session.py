@@ -1,7 +1,7 @@
 """One run of a benchmark: every precision in turn, the tables, the JSON."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -28,9 +28,9 @@ class Common(TypedDict):
 
 
 def run_session(
-    told: dict[str, object],
+    told: Mapping[str, object],
     measure: Measure,
-    compare: Callable[[dict[str, dict[str, Any]]], None],
+    compare: Callable[[dict[Any, dict[str, Any]]], None],
     show: Callable[[Console, str, dict[str, Any]], None],
     **common: Unpack[Common],
 ) -> None:
@@ -59,7 +59,7 @@ def run_session(
     for name, result in results.items():
         show(Console(), name, result)
     if output is not None:
-        settings = told | {"repeats": repeats}
+        settings = {**told, "repeats": repeats}
         write_json(output, settings | {"machine": describe_machine(where), "results": results}, indent=1)
 
 

@@ -100,7 +100,14 @@ def explain(checkout: Path, folder: Path, asked: int) -> Run:
     Raises:
         InputError: it ended with an error.
     """
-    command = [sys.executable, PROGRAM, "--checkpoint", folder / "checkpoint", "--requests", folder / f"{asked}.jsonl"]
+    command: list[str | Path] = [
+        sys.executable,
+        PROGRAM,
+        "--checkpoint",
+        folder / "checkpoint",
+        "--requests",
+        folder / f"{asked}.jsonl",
+    ]
     command += ["--output", folder / "out"]
     environment = os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
     before, begun = os.times(), time.monotonic()

@@ -15,13 +15,15 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.agreement import total
 from benchmarks.measure import FlopCounter
 from benchmarks.memory import kept_for_backward
 from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.synthetic import PAD, Size, random_model
 from benchmarks.training import nowhere
+from vl_absvit.config import Precision, VQAConfig
 from vl_absvit.data.collate import collate_vqa
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.vqa import VQATask
 
 CPU = torch.device("cpu")
 
@@ -40,7 +42,7 @@ class Team:
         share: of the first process.
     """
 
-    def __init__(self, members: int, images: int, size: Size, precision: str, folder: Path) -> None:
+    def __init__(self, members: int, images: int, size: Size, precision: Precision, folder: Path) -> None:
         """
         Args:
             images: of the batch, each with a question; a multiple of ``members``.
@@ -80,7 +82,7 @@ class Team:
 
 
 def _take_part(
-    rank: int, members: int, images: int, size: Size, precision: str, meeting: str, pipe: Connection
+    rank: int, members: int, images: int, size: Size, precision: Precision, meeting: str, pipe: Connection
 ) -> None:
     """What every process does: its part of the batch, whenever it is told to."""
     torch.set_num_threads(1)
@@ -93,7 +95,7 @@ def _take_part(
     together = model if members == 1 else DistributedDataParallel(model)
 
     def losses(forward: nn.Module) -> Tensor:
-        return sum(task.losses(forward, batch).values())
+        return total(task.losses(forward, batch))
 
     def train() -> None:
         losses(together).backward()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from rich.console import Console
+from torch import Tensor
 
 from benchmarks.contest import Key
 from benchmarks.measure import Stage, Turns, spread, take_turns
@@ -25,13 +26,13 @@ from benchmarks.session import run_session
 from benchmarks.synthetic import PAD, random_model
 from benchmarks.tables import number, span, table_of
 from benchmarks.training import Trainee, make_step, nowhere
-from vl_absvit.config import LearningRates, OptimConfig
+from vl_absvit.config import LearningRates, OptimConfig, Precision, VQAConfig
 from vl_absvit.data.collate import VQASample, collate_vqa, pad_texts, wording
 from vl_absvit.data.kept_rows import KeptRows
 from vl_absvit.models import VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import freeze_zero_rates
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.optim import build_optimizer
 
 FULL = "everything trains"
@@ -96,7 +97,7 @@ def take_turn(task: VQATask, step: Callable[[Stage], None], case: str, side: str
     step(lambda part: stage(Key(case, side, part)))
 
 
-def task_of(model: VLAbSViT, frozen: Frozen, precision: str) -> VQATask:
+def task_of(model: VLAbSViT, frozen: Frozen, precision: Precision) -> VQATask:
     """The task of one side."""
     rates = replace(LearningRates(), **dict.fromkeys(frozen.parts, 0.0))
     config = VQAConfig(**nowhere(precision), optim=OptimConfig(learning_rates=rates))
@@ -120,8 +121,8 @@ def keep(model: VLAbSViT, samples: Sequence[VQASample], turns: Turns, folder: Pa
     model.eval()
     with arithmetic(turns.precision, turns.device):
         token_ids, is_token = (tensor.to(turns.device) for tensor in pad_texts(list(texts.values()), PAD))
-        made = {
-            looks: model.vision.first_look_to_keep(torch.stack(list(images.values())).to(turns.device)),
+        made: dict[KeptRows, Sequence[Tensor]] = {
+            looks: list(model.vision.first_look_to_keep(torch.stack(list(images.values())).to(turns.device))),
             vectors: [row[:length] for row, length in zip(model.text(token_ids, is_token), lengths, strict=True)],
         }
     for rows, content in made.items():
@@ -171,7 +172,7 @@ def summarise(
     def of(side: str, values: Mapping[Any, Any]) -> dict[str, Any]:
         return {key.part: value for key, value in values.items() if key[:2] == (case, side)}
 
-    seconds = {side: sum(np.array(part) for part in of(side, measured.seconds).values()) for side in SIDES}
+    seconds = {side: np.sum(list(of(side, measured.seconds).values()), axis=0) for side in SIDES}  # (R,) each
     flop = {side: sum(of(side, measured.flops).values()) for side in SIDES}
     memory = {side: kept_bytes[case, side] + states[side] for side in SIDES}
     return {

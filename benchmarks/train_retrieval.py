@@ -18,8 +18,9 @@ from benchmarks.samples import Workload, captioned_images
 from benchmarks.session import Common, run_session
 from benchmarks.synthetic import PAD, random_model
 from benchmarks.training import Trainee, in_precision, make_optimizers, nowhere, training_case
+from vl_absvit.config import Precision, RetrievalConfig
 from vl_absvit.data.collate import collate_retrieval
-from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
+from vl_absvit.tasks.retrieval import RetrievalTask
 
 
 def run(*, size: Literal["tiny", "base"], images: int, negatives: int, **common: Unpack[Common]) -> None:
@@ -48,7 +49,7 @@ def measure(
     return measure_cases([case], turns)
 
 
-def make_trainees(task: RetrievalTask, work: Workload, precision: str) -> dict[str, Trainee]:
+def make_trainees(task: RetrievalTask, work: Workload, precision: Precision) -> dict[str, Trainee]:
     """Both sides on the same captions."""
     model, samples = task.model, captioned_images(work)
     device = next(model.parameters()).device

@@ -5,10 +5,11 @@ The naive side trains on every question with an image of its own. Ours shares an
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from accelerate.utils import send_to_device
+from torch import nn
 
 from benchmarks.contest import COMPILED, NAIVE, OURS, measure_cases
 from benchmarks.measure import Turns
@@ -18,8 +19,9 @@ from benchmarks.samples import ANSWERS, Workload, questions_about
 from benchmarks.session import run_on_questions
 from benchmarks.synthetic import PAD, random_model
 from benchmarks.training import Trainee, in_precision, make_optimizers, nowhere, training_case
+from vl_absvit.config import Precision, VQAConfig
 from vl_absvit.data.collate import collate_vqa
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.vqa import VQATask
 
 
 def measure(
@@ -44,13 +46,13 @@ def measure(
     return measure_cases(cases, turns)
 
 
-def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str) -> dict[str, Trainee]:
+def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: Precision) -> dict[str, Trainee]:
     """Both sides on the same questions."""
     model, samples = task.model, questions_about(work)
     device = next(model.parameters()).device
     read = in_precision(partial(naive_forward, model), precision, device)
 
-    def own_batch():
+    def own_batch() -> Any:
         return send_to_device(collate_vqa(samples, pad_id=PAD, vocabulary_size=ANSWERS), device)
 
     sides = {
@@ -60,7 +62,7 @@ def make_trainees(task: VQATask, work: Workload, compiled: bool, precision: str)
         OURS: Trainee(own_batch, lambda batch: task.losses(model, batch)),
     }
     if compiled:
-        fast = torch.compile(model)
+        fast = cast(nn.Module, torch.compile(model))
         sides[COMPILED] = Trainee(own_batch, lambda batch: task.losses(fast, batch))
     return sides
 

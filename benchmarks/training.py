@@ -12,16 +12,16 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 
-from benchmarks.agreement import check_training
+from benchmarks.agreement import check_training, total
 from benchmarks.contest import COMPILED, NAIVE, OPTIMIZER, OURS, Case
 from benchmarks.measure import Stage
 from benchmarks.memory import kept_for_backward
-from vl_absvit.config import DataConfig, RunConfig
+from vl_absvit.config import DataConfig, Precision, RunConfig
 from vl_absvit.tasks.base import Task
 from vl_absvit.training.optim import build_optimizer, param_groups
 
 
-def nowhere(precision: str = "fp32") -> dict[str, Any]:
+def nowhere(precision: Precision = "fp32") -> dict[str, Any]:
     """What a run's config asks for and a benchmark has not; the precision is that of the forward pass."""
     return {"data": DataConfig(root="none"), "run": RunConfig(output="none", precision=precision)}
 
@@ -98,7 +98,7 @@ def make_step(
         with stage("batch"):
             batch = trainee.make_batch()
         with stage("forward"):
-            loss = sum(trainee.losses(batch).values())
+            loss = total(trainee.losses(batch))
         with stage("backward"):
             loss.backward()
         with stage(OPTIMIZER):

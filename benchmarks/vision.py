@@ -4,8 +4,9 @@ Every image is steered by a patch of its own first look, so that the prior mask 
 computes the reconstruction loss as well, as it does in the whole model.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -40,19 +41,19 @@ def measure(
     """Everything about one precision."""
     device, precision = turns.device, turns.precision
     model = random_model(size, {"kind": "matching"}).to(device, PRECISIONS[precision])
-    vision, config = model.vision, VisionConfig(**model.architecture["vision"])
+    vision, config = cast(AbSViT, model.vision), VisionConfig(**model.architecture["vision"])
     vision.fold()
-    pixels = SyntheticImages(images, config.image_size)
-    pixels = pixels.collate(pixels.__getitems__(range(images))).to(device, PRECISIONS[precision])
+    made = SyntheticImages(images, config.image_size)
+    pixels = made.collate(made.__getitems__(range(images))).to(device, PRECISIONS[precision])
     first = vision.look_once(pixels).tokens
     prior = first[:, first.shape[1] // 2]
-    sides = {
+    sides: dict[str, Callable[[], Tensor]] = {
         NAIVE: lambda: naive_tokens(vision, pixels, prior, config),
-        OURS: lambda: vision.look_twice(pixels, prior).second.tokens,
+        OURS: lambda: vision.look_twice(pixels, prior).seen(None),
     }
     if compiled:
         look_twice_compiled = torch.compile(vision.look_twice)
-        sides[COMPILED] = lambda: look_twice_compiled(pixels, prior).second.tokens
+        sides[COMPILED] = lambda: look_twice_compiled(pixels, prior).seen(None)
     told = {"tokens_with_signal": share_with_signal(vision.look_twice(pixels, prior))}
     name = f"{images} image{'s' * (images > 1)}"
     case = evaluation_case(name, 1, sides, precision, told)

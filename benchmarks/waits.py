@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,9 @@ def run_backward(
     assert not create_graph
     edges = [torch.autograd.graph.get_gradient_edge(each) for each in inputs]
     starts = [torch.autograd.graph.get_gradient_edge(each) for each in roots]
-    uses = Counter()  # of a node by others, that are still to come
-    found, seen = [edge.node for edge in starts], set()
+    uses: Counter[Any] = Counter()  # of a node by others, that are still to come
+    found: list[Any] = [edge.node for edge in starts]
+    seen = set()
     while found:
         node = found.pop()
         if node not in seen:
@@ -138,7 +140,8 @@ def run_backward(
     arrived: dict[Any, list[Tensor | None]] = defaultdict(list)
     for edge, gradient in zip(starts, gradients, strict=True):
         _arrive(arrived[edge.node], edge.node, edge.output_nr, gradient)
-    ready, of_inputs = [edge.node for edge in starts if not uses[edge.node]], [None] * len(edges)
+    ready: list[Any] = [edge.node for edge in starts if not uses[edge.node]]
+    of_inputs: list[Tensor | None] = [None] * len(edges)
     while ready:
         node = ready.pop()
         known = arrived.pop(node, [])
@@ -165,7 +168,8 @@ def run_backward(
 def _arrive(known: list[Tensor | None], node: Any, place: int, gradient: Tensor) -> None:
     gradient = gradient.sum_to_size(node._input_metadata[place].shape)  # where the forward pass repeated something
     known += [None] * (place + 1 - len(known))
-    known[place] = gradient if known[place] is None else known[place] + gradient
+    before = known[place]
+    known[place] = gradient if before is None else before + gradient
 
 
 def _waits(func: Callable, args: tuple, kwargs: dict) -> bool:
@@ -190,12 +194,14 @@ def _is_mask(index: Tensor | None) -> bool:
 
 def _as_rows(index: Tensor | None) -> Tensor | None:
     """A mask as the indices of all its elements, where it has one dimension."""
-    return torch.zeros(index.numel(), dtype=torch.long, device=index.device) if _is_mask(index) else index
+    if index is None or not _is_mask(index):
+        return index
+    return torch.zeros(index.numel(), dtype=torch.long, device=index.device)
 
 
 def _place() -> str:
     """File and line of the innermost frame that belongs to the project or to a library that it calls."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if set(path.parts) & set(_PACKAGES):

@@ -22,8 +22,8 @@ def run(monkeypatch, *arguments) -> int:
 
 
 def test_all_of_it_runs_on_a_cpu(monkeypatch, tmp_path, capsys):
-    compile_module = torch.nn.Module.compile  # code is generated on a GPU alone, for it takes a minute here
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: compile_module(self, backend="eager"))
+    # Compiling takes a minute here; what is captured is tested beside the training.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: None)
     monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
     for module in (retrieval, train_vqa):  # a small model in place of a tiny one
         monkeypatch.setattr(module, "random_model", lambda size, head: make_model(*VARIANTS[0], head, vocabulary=50265))

@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -79,7 +79,7 @@ def measure_step(config: TaskConfig, facts: Facts, samples: int, device: torch.d
 
 def hold_against_count(
     config: TaskConfig, facts: Facts, samples: int, device: torch.device, precision: Precision
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The result of ``measure_step`` in another precision, and the counts for the same step."""
     counter = Counter(config, facts, "cuda" if device.type == "cuda" else "cpu")
     checkpointing = config.vision.gradient_checkpointing
