@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where real data is, and a tiny model of the real architecture."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 
-from tests.fork_server import ForkServer
+from tests.fork_server import ForkServer, the_server
 
 TESTS = Path(__file__).resolve().parent
 SHARED = TESTS.parents[1] / "shared"
@@ -38,6 +39,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: nobody need look through it for garbage, again and again."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """At the end all is garbage again: some libraries complain of what is left over."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real excerpts, beside the checkout."""
@@ -55,11 +66,9 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
-def fork_server(tmp_path_factory):
+def fork_server() -> ForkServer:
     """Runs scripts in processes of their own."""
-    server = ForkServer(tmp_path_factory.mktemp("server") / "output.log")
-    yield server
-    server.close()
+    return the_server()
 
 
 @pytest.fixture(autouse=True)

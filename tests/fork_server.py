@@ -1,21 +1,29 @@
-"""A process that has imported what the scripts import, and runs each of them in forks of itself.
+"""A process that has imported what the scripts import, and runs each of them, or a function, in forks of itself.
 
-So a script starts at once, in processes of its own that can be killed at any moment. The server computes nothing with
+So they start at once, in processes of their own that can be killed at any moment. The server computes nothing with
 torch: a fork has none of its parent's threads.
 """
 
+import atexit
 import contextlib
+import functools
+import gc
 import importlib
 import json
 import os
+import pickle
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+import torch
 
 from tests.killing import before_operation, die, writing_a_checkpoint
 
@@ -31,9 +39,11 @@ IMPORTS = (
     "vl_absvit.tasks.retrieval",
     "vl_absvit.tasks.classification",
     "vl_absvit.training.loop",
+    "tests.tiny_vqa",
 )
 IF_INSTALLED = ("attrs", "scipy.io", "deepspeed")  # what libraries import late, and where they can
 SECONDS_TO_END = 30.0  # what launchers give to the processes beside one that failed, before they kill them
+CALL = "call.pickle"
 LAUNCHERS_KILL = signal.SIGALRM  # nothing else sends it, and nothing handles it
 
 
@@ -46,13 +56,14 @@ class Outcome(NamedTuple):
 
 
 class ForkServer:
-    """The server as its user sees it; scripts run one after the other, each process on one thread of the CPU."""
+    """The server as its user sees it; what it runs runs one after the other, each process on one thread of the CPU."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
         environment |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.fork_server", str(log)]
-        self._log = log
+        self._folder = tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name) / "output.log"
+        command = [sys.executable, "-m", "tests.fork_server", str(self._log)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -79,7 +90,22 @@ class ForkServer:
         """
         request = {"argv": [script, *map(str, arguments)], "processes": processes, "killed_before": killed_before}
         request |= {"since": since, "after": after, "signals": list((signals or {}).items())}
-        request |= {"environment": environment or {}}
+        return self._ask(request | {"environment": environment or {}})
+
+    def call(self, function: Callable[..., Any], *arguments: Any, processes: int = 1) -> list[Any]:
+        """Results of a function in each of several processes, which find each other as those of a script do.
+
+        Args:
+            function: defined at the top of a module; returns tensors, numbers, strings or containers of them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / CALL).write_bytes(pickle.dumps((function, arguments)))
+            request = {"call": folder, "processes": processes, "environment": dict(os.environ)}
+            outcome = self._ask(request | {"since": "", "after": 0.0, "signals": [], "killed_before": None})
+            assert not any(outcome.codes), outcome.output
+            return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+
+    def _ask(self, request: dict[str, Any]) -> Outcome:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         codes, seconds = json.loads(self._process.stdout.readline())
@@ -89,12 +115,22 @@ class ForkServer:
         """End the server."""
         self._process.stdin.close()
         self._process.wait()
+        self._folder.cleanup()
+
+
+@functools.cache
+def the_server() -> ForkServer:
+    """The server of this process's tests."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
 
 
 def serve(log: Path) -> None:
     """Run what stdin asks for, until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries may print when they are imported
+    gc.disable()
     for name in IMPORTS:
         importlib.import_module(name)
     for name in IF_INSTALLED:
@@ -103,10 +139,13 @@ def serve(log: Path) -> None:
     if "deepspeed" in sys.modules:  # it would compile how processes of a CPU talk; those of GPUs do without
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     os.fsync = lambda descriptor: None  # what a process leaves behind does not depend on it
+    gc.freeze()  # so that forks share it
+    gc.enable()
     for line in sys.stdin:
         request = json.loads(line)
         answers.write(json.dumps(wait(start(request, log), request, log)) + "\n")
         answers.flush()
+    gc.unfreeze()  # some libraries complain of what is left over
 
 
 def start(request: dict[str, Any], log: Path) -> list[int]:
@@ -166,7 +205,7 @@ def wait(children: list[int], request: dict[str, Any], log: Path) -> tuple[list[
 
 
 def become(request: dict[str, Any], environment: dict[str, str], output: int) -> NoReturn:
-    """Turn this fork into a process of the script."""
+    """Turn this fork into a process of the script, or of the function."""
     os.setpgid(0, 0)
     os.environ |= request["environment"] | environment
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -174,11 +213,15 @@ def become(request: dict[str, Any], environment: dict[str, str], output: int) ->
     os.dup2(output, 2)
     code: Any = 1
     with contextlib.suppress(BaseException):
-        sys.argv = request["argv"]
         if request["killed_before"] is not None:
             before_operation(request["killed_before"], die, writing_a_checkpoint)
         try:
-            runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
+            if "call" in request:
+                call(Path(request["call"]))
+                code = 0
+            else:
+                sys.argv = request["argv"]
+                runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
         except SystemExit as stop:
             code = stop.code
         except BaseException:
@@ -186,6 +229,13 @@ def become(request: dict[str, Any], environment: dict[str, str], output: int) ->
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def call(folder: Path) -> None:
+    """Call the function that is asked for, and leave its result."""
+    torch.set_num_threads(1)
+    function, arguments = pickle.loads((folder / CALL).read_bytes())
+    torch.save(function(*arguments), folder / f"{os.environ.get('RANK', '0')}.pt")
 
 
 if __name__ == "__main__":

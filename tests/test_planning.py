@@ -1,10 +1,6 @@
 """What is counted on tensors without content is what a real step holds and computes; choices follow from it by hand."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +39,7 @@ from vl_absvit.planning.choices import (
 )
 from vl_absvit.planning.counter import Counter, Step
 from vl_absvit.planning.flops import flop_counter
-from vl_absvit.planning.measurement import PeakMemory
+from vl_absvit.planning.measurement import PeakMemory, keep_freed_memory
 from vl_absvit.planning.simulation import cuda_kernels, one_of
 from vl_absvit.planning.step import bare_task, build_model, find_facts, make_batch, run_pass
 from vl_absvit.planning.tally import Tally
@@ -392,34 +388,30 @@ def middling_config(output: Path, precision: str, checkpointing: bool, batch_siz
     return replace(config, data=replace(config.data, select_split=None))
 
 
-def train_and_tell(output: str, precision: str, checkpointing: str, batch_size: str, micro_batch_size: str) -> None:
-    """Two steps of a training run; prints the most memory that they took beyond what was there before."""
-    sizes = (precision, checkpointing == "True", int(batch_size), int(micro_batch_size))
-    config = middling_config(Path(output), *sizes)
+def memory_of_training(output: Path, precision: str, checkpointing: bool, micro_batch_size: int) -> int:
+    """The most memory that two steps of a training run take beyond what was there before, in a process of its own."""
+    # Freed memory goes back at once: how much of it the C library keeps for later says nothing about the need.
+    keep_freed_memory(False)
+    config = middling_config(output, precision, checkpointing, 16, micro_batch_size)
     # Libraries are loaded, and what they keep for these shapes is there.
-    run_pass(config, FACTS, build_model(config, FACTS), make_batch(config, FACTS, int(micro_batch_size), CPU))
+    run_pass(config, FACTS, build_model(config, FACTS), make_batch(config, FACTS, micro_batch_size, CPU))
     accelerator = make_accelerator(config.run)
     task = MadeUpTask(config, FACTS, PeakMemory(CPU))
     train(config, task, accelerator, open_run(config, True))
-    print(f"peak {task.peaks[-1]}")  # noqa: T201
+    return task.peaks[-1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "checkpointing", "micro_batch_size"), [("fp32", True, 16), ("bf16", False, 16)])
-def test_a_training_run_takes_the_memory_that_was_counted(precision, checkpointing, micro_batch_size, tmp_path):
+def test_a_training_run_takes_the_memory_that_was_counted(
+    fork_server, precision, checkpointing, micro_batch_size, tmp_path
+):
     config = middling_config(tmp_path / "run", precision, checkpointing, 16, micro_batch_size)
     counter = Counter(config, FACTS, "cpu")
     step = counter.count(micro_batch_size, 16 // micro_batch_size, precision=precision, checkpointing=checkpointing)
     counted = counter.states.total + step.peak_bytes
-    # Freed memory goes back at once: how much of it the C library keeps for later says nothing about the need.
-    settings = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "ACCELERATE_USE_CPU": "true"}
-    arguments = (str(tmp_path / "run"), precision, str(checkpointing), "16", str(micro_batch_size))
-    ran = subprocess.run(
-        [sys.executable, "-c", f"from tests.test_planning import train_and_tell; train_and_tell(*{arguments!r})"],
-        cwd=Path(__file__).parents[1], env=os.environ | settings, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    measured = int(re.search(r"^peak (\d+)$", ran.stdout, re.M)[1])
+    arguments = (tmp_path / "run", precision, checkpointing, micro_batch_size)
+    (measured,) = fork_server.call(memory_of_training, *arguments)
     # Above, there is room for the scratch memory of the machine's matrix library: 10 MB on one, 90 MB on another.
     assert 0.85 * counted < measured < 1.15 * counted + 96e6, (measured, counted)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ from vl_absvit.training.checkpoint import check_whole
 from vl_absvit.training.engines import check_accumulation, check_precision, model_to_train, set_up_engine
 from vl_absvit.training.run_dir import open_run
 
-needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+HAS_DEEPSPEED = find_spec("deepspeed") is not None
+needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
 FSDP = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",
@@ -120,10 +122,10 @@ def test_bf16_begins_again_where_deepspeed_ends_autocast():
 
 
 def config_of(world: Path, output: Path, resume: bool = False, dropout: float = 0.1) -> VQAConfig:  # noqa: F811
-    """Steps of two passes on two processes. The large epsilon keeps AdamW from blowing up what is only rounding: the
-    gradient of a key's bias is 0, for it moves all scores of a query alike."""
-    config = tiny_vqa_config(world, output, micro_batch_size=3, dropout=dropout, resume=resume)
-    return replace(config, optim=replace(config.optim, eps=1e-4))
+    """Two epochs of two steps of two passes on two processes. The large epsilon keeps AdamW from blowing up what is
+    only rounding: the gradient of a key's bias is 0, for it moves all scores of a query alike."""
+    config = tiny_vqa_config(world, output, micro_batch_size=6, dropout=dropout, resume=resume)
+    return replace(config, optim=replace(config.optim, batch_size=24, eps=1e-4))
 
 
 def finetune(config: VQAConfig, engine: str) -> list[str]:
@@ -220,39 +222,61 @@ def assert_loads_in_one_process(checkpoint: Path) -> None:
         assert parameter.dtype == torch.float32 and torch.equal(parameter, tensors[name])
 
 
+class Trained(NamedTuple):
+    """Finished runs under every engine that is there, as ``train_all`` made them."""
+
+    folder: Path
+    kinds: dict[str, list[str]]  # by engine: how its parameters were divided
+    products: dict[str, list[str]]  # by engine: of what kind the products in its forward passes were in bf16
+
+
+def train_all(has_deepspeed: bool, world: str, folder: str) -> list[dict[str, list[str]]]:  # noqa: F811
+    """Runs under every engine, second halves of some under another one, and runs in bf16."""
+    kinds = train_under(["ddp", "fsdp"], [["fsdp", "fsdp"], ["ddp", "fsdp"], ["fsdp", "ddp"]], world, folder)
+    products = train_in_bf16(["ddp", "fsdp", *["zero3"] * has_deepspeed], world, f"{folder}/bf16")
+    if has_deepspeed:
+        resumed = [["zero2", "zero2"], ["zero3", "zero3"], ["ddp", "zero3"], ["zero3", "zero2"]]
+        kinds |= train_under(["zero2", "zero3"], resumed, world, folder)
+    return [kinds, products]
+
+
+@pytest.fixture(scope="module")
+def trained(world, tmp_path_factory) -> Trained:  # noqa: F811
+    """In two processes, which train one run after the other: each engine costs its first use once."""
+    folder = tmp_path_factory.mktemp("engines")
+    (kinds, products), _ = run_on_ranks(train_all, 2, HAS_DEEPSPEED, str(world), str(folder))
+    return Trained(folder, kinds, products)
+
+
 @pytest.mark.slow
-def test_fsdp2_trains_like_ddp_and_goes_on_exactly(world, tmp_path):  # noqa: F811
-    resumed = [["fsdp", "fsdp"], ["ddp", "fsdp"], ["fsdp", "ddp"]]
-    kinds, _ = run_on_ranks(train_under, 2, ["ddp", "fsdp"], resumed, str(world), str(tmp_path))
-    assert kinds == {"ddp": ["Parameter"], "fsdp": ["DTensor"]}
+def test_fsdp2_trains_like_ddp_and_goes_on_exactly(trained):
+    assert trained.kinds["ddp"] == ["Parameter"] and trained.kinds["fsdp"] == ["DTensor"]
     for run in ("fsdp", "ddp-fsdp", "fsdp-ddp"):
-        assert_same_training(tmp_path / run, tmp_path / "ddp")
-    assert_same_end(tmp_path / "fsdp-fsdp", tmp_path / "fsdp")
-    assert_loads_in_one_process(tmp_path / "fsdp/checkpoints/best")
+        assert_same_training(trained.folder / run, trained.folder / "ddp")
+    assert_same_end(trained.folder / "fsdp-fsdp", trained.folder / "fsdp")
+    assert_loads_in_one_process(trained.folder / "fsdp/checkpoints/best")
 
 
 @pytest.mark.slow
 @needs_deepspeed
-def test_zero_trains_like_ddp_and_goes_on_exactly(world, tmp_path):  # noqa: F811
-    resumed = [["zero2", "zero2"], ["zero3", "zero3"], ["ddp", "zero3"], ["zero3", "zero2"]]
-    kinds, _ = run_on_ranks(train_under, 2, ["ddp", "zero2", "zero3"], resumed, str(world), str(tmp_path))
-    assert kinds == {"ddp": ["Parameter"], "zero2": ["Parameter"], "zero3": ["NOT_AVAILABLE"]}
+def test_zero_trains_like_ddp_and_goes_on_exactly(trained):
+    assert trained.kinds["zero2"] == ["Parameter"] and trained.kinds["zero3"] == ["NOT_AVAILABLE"]
     for run in ("zero2", "zero3", "ddp-zero3", "zero3-zero2"):
-        assert_same_training(tmp_path / run, tmp_path / "ddp")
+        assert_same_training(trained.folder / run, trained.folder / "ddp")
     for engine in ("zero2", "zero3"):
-        assert_same_end(tmp_path / f"{engine}-{engine}", tmp_path / engine)
-        assert_loads_in_one_process(tmp_path / engine / "checkpoints/best")
+        assert_same_end(trained.folder / f"{engine}-{engine}", trained.folder / engine)
+        assert_loads_in_one_process(trained.folder / engine / "checkpoints/best")
 
 
 @pytest.mark.slow
-@needs_deepspeed
-def test_in_bf16_every_engine_trains_like_ddp(world, tmp_path):  # noqa: F811
-    engines = ["ddp", "fsdp", "zero3"]
-    kinds, _ = run_on_ranks(train_in_bf16, 2, engines, str(world), str(tmp_path))
-    assert kinds == dict.fromkeys(engines, ["torch.bfloat16"])
-    for engine in engines[1:]:
-        for line, expected in zip(metrics(tmp_path / engine), metrics(tmp_path / "ddp"), strict=True):
-            assert line == pytest.approx(expected, rel=5e-3), engine
+def test_in_bf16_every_engine_trains_like_ddp(trained):
+    first, *others = trained.products
+    assert first == "ddp" and others == ["fsdp", *["zero3"] * HAS_DEEPSPEED]
+    assert set(map(tuple, trained.products.values())) == {("torch.bfloat16",)}
+    expected = metrics(trained.folder / "bf16/ddp")
+    for engine in others:
+        for line, same in zip(metrics(trained.folder / "bf16" / engine), expected, strict=True):
+            assert line == pytest.approx(same, rel=5e-3), engine
 
 
 @pytest.mark.slow
