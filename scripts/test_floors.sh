@@ -19,7 +19,7 @@ fi
 "$folder/uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 "$folder/uv/bin/uv" venv --quiet --allow-existing --python "$python" "$folder/environment"
 install=("$folder/uv/bin/uv" pip install --quiet --python "$folder/environment/bin/python")
-"${install[@]}" --resolution lowest-direct --only-binary :all: --no-binary vl_absvit -e '.[evaluate]'
+"${install[@]}" --resolution lowest-direct --only-binary :all: --no-binary vl_absvit -e '.[evaluate,faiss]'
 "${install[@]}" hypothesis pytest pytest-xdist
 source "$folder/environment/bin/activate"
 python --version
