@@ -86,7 +86,7 @@ def test_the_result_says_what_the_pictures_were_attacked_with(finetuned, world, 
     options = ("--output", tmp_path / "o.json", "--num-workers", 0)
     assert run_script("scripts/evaluate_vqa.py", *where, *options, *attack) == 0
     words = "PGD, 2 steps of 8/255 in the linf ball of 16/255, a random start"
-    assert json.loads((tmp_path / "o.about.json").read_text())["attack"] == [words]
+    assert json.loads((tmp_path / "o.about.json").read_text())["attack"] == words
     assert f"about pictures changed to mislead it: {words}" in capsys.readouterr().out
 
 
@@ -104,5 +104,5 @@ def test_answers_about_corrupted_pictures_say_so(finetuned, world, tmp_path, cap
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")
     options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--corrupt", "fog", "--severity", 5)
     assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0
-    assert json.loads((tmp_path / "o.about.json").read_text())["corruption"] == ["fog of severity 5"]
+    assert json.loads((tmp_path / "o.about.json").read_text())["corruption"] == "fog of severity 5"
     assert "about corrupted pictures: fog of severity 5" in capsys.readouterr().out

@@ -64,9 +64,10 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
     vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
     if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
         print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
+    corruption = next(iter(arguments.corrupt), None)
     dataset = make_dataset(
         arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing,
-        images=arguments.images, corruption=next(iter(arguments.corrupt), None),
+        images=arguments.images, corruption=corruption,
     )  # fmt: skip
     if dataset.without_image:
         raise InputError(
@@ -74,9 +75,8 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
             "predictions must have every question of the split; bring the images and prepare again, into another folder"
         )
-    attacked = None
-    if arguments.attacks:
-        (attack,) = arguments.attacks
+    attack, attacked = next(iter(arguments.attacks), None), None
+    if attack is not None:
         check_answers_known(arguments, attack, dataset.has_answers, vocabulary.sha256 == checkpoint.vocabulary.sha256)
         attacked = partial(attack_batch, checkpoint.model, attack=attack, preprocessing=checkpoint.preprocessing)
     loader = evaluation_loader(
@@ -100,9 +100,9 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
         print(f"{len(predictions)} answers in {arguments.output}, in {arguments.precision}")
         if found.name != arguments.checkpoint:
             print(f"by {found.name}")
-        for attack in arguments.attacks:
+        if attack is not None:
             print(f"about pictures changed to mislead it: {attack.words}")
-        for corruption in arguments.corrupt:
+        if corruption is not None:
             print(f"about corrupted pictures: {corruption.words}")
         about = {
             "predictions": Path(arguments.output).name,
@@ -112,8 +112,8 @@ def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
             "splits": splits,
             "precision": arguments.precision,
             "batch_size": arguments.batch_size,
-            "attack": [attack.words for attack in arguments.attacks] or None,
-            "corruption": [corruption.words for corruption in arguments.corrupt] or None,
+            "attack": attack and attack.words,
+            "corruption": corruption and corruption.words,
         }
         if dataset.has_answers:
             rule = accuracy_rule(manifest)
