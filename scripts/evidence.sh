@@ -5,8 +5,8 @@
 #
 # A seed's rows share a world of SCENES training images, its data and a pretrained trunk. Each row is a VQA model, finetuned for EPOCHS
 # epochs, and a retrieval model that starts from it and meets world B zero-shot, both in batches half as large as the demo's. The rows of
-# `main` run for all seeds, the others for the first three. Runs are side by side, one to a core, or one after the other on a GPU; all
-# rows of a seed come before those of the next. Finished stages are reused, interrupted ones go on, and a run that fails does not stop the
+# `main` run for all seeds, the others, which come after them, for the first three. Runs are side by side, one to a core, or one after the
+# other on a GPU. Finished stages are reused, interrupted ones go on, and a run that fails does not stop the
 # others. Writes OUTPUT/<row>-<seed>/ and the tables, OUTPUT/table.md and OUTPUT/table.json; the command that makes them of what is
 # finished so far is printed at the beginning.
 set -euo pipefail
@@ -60,9 +60,10 @@ unsteered=" vit perceiver_io feedback mask_att "
 source scripts/setup.sh
 source scripts/stages.sh
 
-# What all rows of a seed start from.
+# What all rows of a seed start from; without a GPU in one process, beside those of other seeds.
 common() {
   local seed=$1 shared=$output/shared-$1
+  if ((gpus == 0)); then local launch=(python); fi
   stage "world-$seed" make_world "$shared" "$seed" --scenes "$scenes"
   stage "prepare-$seed" prepare_questions "$shared" "$seed"
   stage "captions-$seed" prepare_captions "$shared"
@@ -100,14 +101,17 @@ row() {
   stage "look-$name-$seed" look "$run" "$shared" "$name"
 }
 
-# Every run that is wanted, as "row seed", all rows of a seed before those of the next.
+# Every run that is wanted, as "row seed": the rows of main seed by seed, then the others.
 plan() {
-  local seed name number=0
+  local seed name three
+  read -ra three <<<"$seeds"
   for seed in $seeds; do
+    for name in $main; do echo "$name $seed"; done
+  done
+  for seed in "${three[@]:0:3}"; do
     for name in "${order[@]}"; do
-      if ((number < 3)) || [[ $main == *" $name "* ]]; then echo "$name $seed"; fi
+      [[ $main == *" $name "* ]] || echo "$name $seed"
     done
-    number=$((number + 1))
   done
 }
 
@@ -127,14 +131,21 @@ trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done' EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 
-for seed in $seeds; do
-  common "$seed" &
-  wait $! || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
-done
+# A place for one more job.
+wait_for_lane() { while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; done; }
 
 export OMP_NUM_THREADS=1
+for seed in $seeds; do
+  wait_for_lane
+  common "$seed" &
+done
+while (($(jobs -rp | wc -l))); do wait -n || true; done
+for seed in $seeds; do
+  [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
+done
+
 for run in "${runs[@]}"; do
-  while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; done
+  wait_for_lane
   echo "== $run"
   row ${run% *} ${run#* } >>"$output/${run/ /-}/log" 2>&1 &
 done

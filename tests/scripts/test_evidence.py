@@ -67,7 +67,7 @@ def finish(process, code=0):
     return out, err
 
 
-def test_main_rows_have_all_seeds_others_three_and_seeds_come_one_after_the_other(evidence, tmp_path):
+def test_main_rows_come_first_for_all_seeds_and_others_have_three(evidence, tmp_path):
     start, calls = evidence
     finish(start("--seeds", "0 1 2 3"))
     started = [line.split("--run.output ")[1].split("/out/")[1].split("/")[0] for line in calls("finetune_vqa.py")]
@@ -78,8 +78,9 @@ def test_main_rows_have_all_seeds_others_three_and_seeds_come_one_after_the_othe
     main = ("vit", "perceiver_io", "mask_att", "absvit_paper", "absvit")
     assert {name for name, seeds in seeds_of.items() if seeds == [0, 1, 2, 3]} == set(main)
     assert len(seeds_of) == 13 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
-    order = [int(run.rsplit("-", 1)[1]) for run in started]
-    assert all(abs(a - b) <= 1 for a, b in zip(order, sorted(order), strict=True)), "but for rows side by side"
+    order = [(run.rsplit("-", 1)[0] not in main, int(run.rsplit("-", 1)[1])) for run in started]
+    places = [sorted(order).index(each) for each in order]
+    assert all(abs(a - b) <= 5 for a, b in zip(places, sorted(places), strict=True)), "but for rows side by side"
     assert len(calls("pretrain_vision.py")) == 4
     summed_up = [line for line in calls("summarise_demo.py") if "--steering" in line]
     for lines in (calls("compare_priors.py"), summed_up):
