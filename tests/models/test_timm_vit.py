@@ -215,6 +215,27 @@ def test_what_the_authors_released_is_read_as_it_is(tmp_path, name, released):
     torch.testing.assert_close(vision.look_once(IMAGES).tokens, model.forward_features(IMAGES))
 
 
+def test_timms_weights_of_the_name_are_asked_for_and_read(tmp_path, monkeypatch):
+    """A stand-in for timm's hub: a file in its place, where timm would fetch one."""
+    model, create = a_vit(CLIP), timm.create_model
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    overlay = {"file": str(tmp_path / "vit.safetensors"), "num_classes": 0, "custom_load": False}
+    asked = []
+
+    def stand_in(name: str, **options) -> nn.Module:
+        if name.startswith("vit_") and options.get("pretrained"):
+            asked.append(name)
+            options |= TWIN | {"pretrained_cfg_overlay": overlay}
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", stand_in)
+    vision = an_absvit(f"{CLIP}.openai")
+    entries = load(vision, "timm", f"{CLIP}.openai")
+    assert asked == [f"{CLIP}.openai"]
+    torch.testing.assert_close(vision.look_once(IMAGES).tokens, model.forward_features(IMAGES))
+    assert entries[0].source == f"vision.weights timm ({tmp_path / 'vit.safetensors'})"
+
+
 def test_a_table_of_other_rows_is_refused(tmp_path):
     save_file(a_vit(DINO).state_dict() | {"pos_embed": torch.ones(1, 18, WIDTH)}, tmp_path / "vit.safetensors")
     with pytest.raises(InputError, match="pos_embed has 18 rows: expected those of a square grid and 1 more"):
