@@ -45,7 +45,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """At the end all is garbage again: some libraries complain of what is left over."""
+    """At the end the server ends, and all is garbage again: some libraries complain of what is left over."""
+    if the_server.cache_info().currsize:
+        the_server().close()
     gc.unfreeze()
 
 

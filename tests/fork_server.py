@@ -4,7 +4,6 @@ So they start at once, in processes of their own that can be killed at any momen
 torch: a fork has none of its parent's threads.
 """
 
-import atexit
 import contextlib
 import functools
 import gc
@@ -120,10 +119,8 @@ class ForkServer:
 
 @functools.cache
 def the_server() -> ForkServer:
-    """The server of this process's tests."""
-    server = ForkServer()
-    atexit.register(server.close)
-    return server
+    """The server of this process's tests, which ``conftest.py`` ends."""
+    return ForkServer()
 
 
 def serve(log: Path) -> None:
