@@ -226,7 +226,7 @@ def test_a_file_of_vars_is_refused_until_its_generation_is_named(tmp_path):
             },
             "it has no other than its own",
         ),
-        ({"attention": "vars_s", "top_down": "absvit_qkv"}, "VARS-S has no queries and keys to steer"),
+        ({"attention": "vars_s", "top_down": "absvit_qkv"}, "vars_s has no queries to steer"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(vision, message):

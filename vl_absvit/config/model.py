@@ -20,9 +20,10 @@ class VisionConfig:
     """The visual encoder: an AbSViT, or one of its baselines."""
 
     model: str = "absvit_base_patch16_224"
-    """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``, ``absvit_{rvt,rvt_plus,rvt_performer}_{tiny,small,
-    base}``, or any VisionTransformer of timm (``vit_base_patch16_clip_quickgelu_224.openai``,
-    ``vit_small_patch14_reg4_dinov2.lvd142m``); sizes can be changed by the fields below."""
+    """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``; ``absvit_FAMILY_{tiny,small,base}`` with rvt,
+    rvt_plus, rvt_performer, deit_star, gfnet or gfnet_star as family (``docs/trunks.md``); or any VisionTransformer of
+    timm (``vit_base_patch16_clip_quickgelu_224.openai``, ``vit_small_patch14_reg4_dinov2.lvd142m``). Sizes can be
+    changed by the fields below."""
     image_size: int = 224
     """Side of the square input, in pixels; the position table is resampled to it."""
     patch_size: int | None = None
@@ -35,8 +36,8 @@ class VisionConfig:
     num_heads: int | list[int] | None = None
     """Attention heads per block, of a model in stages one per stage; None keeps the model's own."""
     attention: Attention | None = None
-    """How blocks mix tokens, on the trunks ``absvit_rvt_*`` but ``plus``: ``softmax``; ``performer``, in time linear in
-    the tokens; or VARS, sparse reconstruction from a static (``vars_s``), dynamic (``vars_d``) or twofold
+    """How blocks mix tokens, on the trunks ``absvit_{rvt,deit_star,gfnet_star}_*``: ``softmax``; ``performer``, in time
+    linear in the tokens; or VARS, sparse reconstruction from a static (``vars_s``), dynamic (``vars_d``) or twofold
     (``vars_sd``) dictionary, which reconstructs the top-down input, too. None keeps the model's own."""
     vars_penalty: float | None = None
     """Weight lambda of the codes' sizes; None takes the release's, 0.3 (``vars_s``: 3.5)."""

@@ -31,6 +31,7 @@ class TopDownAttention(Attention):
     rows of ``qkv`` in all of them.
     """
 
+    has_queries = True
     needs_grid = False  # whether the layer is made with ``grid``, the rows and columns of its tokens
 
     def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:
@@ -167,7 +168,11 @@ class TopDownBlock(Block):
             projections = self.project(x, top_down)
         else:
             projections = bottom_up if top_down is None else self.attn.steer(bottom_up, top_down)
-        x = x + self.drop_path1(self.ls1(self.attn.attend(projections)))
+        return self.finish(x, self.attn.attend(projections))
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """The block's output, given its input and what the attention makes of it."""
+        x = x + self.drop_path1(self.ls1(mixed))
         return x + self.drop_path2(self.ls2(self._feed_forward(x)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -187,3 +192,10 @@ def _has_one_gelu(mlp: Any) -> bool:
         and isinstance(mlp.norm, nn.Identity)
         and not (mlp.training and mlp.drop1.p)
     )
+
+
+class SingleResidualBlock(TopDownBlock):
+    """A block with one sum around attention and MLP, x += MLP(LN(attn(LN(x)))), as GFNet's."""
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        return x + self.drop_path2(self.ls2(self._feed_forward(mixed)))

@@ -1,10 +1,10 @@
 """VARS-S: attention as the sparse reconstruction of every channel from convolutional atoms of its own.
 
 Shi et al., "Visual Attention Emerges from Recurrent Sparse Reconstruction", ICML 2022 [VARS], and its release. Atoms
-are filters in the Fourier domain: F(k) transforms the tokens' maps, multiplies, sums over input maps and transforms
-back. With a top-down input the values, which are reconstructed, are those of x_bu + x_td [AbS Eq. 2.10].
-Shapes: B images, N tokens of a grid of rows and columns, D channels, A atoms of a channel, o and i output and input
-maps of a channel; spectra have columns // 2 + 1 columns.
+are filters F(k) in the Fourier domain (``fourier.py``). With a top-down input the values, which are reconstructed, are
+those of x_bu + x_td [AbS Eq. 2.10].
+Shapes: B images, N tokens of a grid of rows and columns, D channels, A atoms of a channel; spectra have
+columns // 2 + 1 columns.
 """
 
 from typing import Any, NamedTuple
@@ -13,32 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
+from vl_absvit.models.attention.fourier import filtered
 from vl_absvit.models.attention.softmax import Projections, TopDownAttention, TopDownBlock
 from vl_absvit.models.attention.sparse import SparseProblem, energy, ista
 from vl_absvit.models.token_norms import TokenBatchNorm
-from vl_absvit.precision import always_fp32
 
 STEPS_BETWEEN_BOUNDS = 100
 BOUND_MOMENTUM = 0.9
-
-
-@always_fp32
-def filtered(maps: Tensor, kernel: Tensor) -> Tensor:
-    """F(k) x = irfft2(sum over i of k_oi rfft2(x_i)), transforms orthonormal and never below fp32.
-
-    A kernel need not be the spectrum of a real filter in its first and, for even columns, last column; the transform
-    back drops what does not fit. So F(g) of g = k k^H differs from F(k) F(k^H), while F(k^H) is the adjoint of F(k).
-
-    Args:
-        maps: (B, D, i, rows, columns).
-        kernel: (D, o, i, rows, columns // 2 + 1), complex.
-
-    Returns:
-        (B, D, o, rows, columns).
-    """
-    spectrum = torch.fft.rfft2(maps, norm="ortho")
-    mixed = torch.einsum("bdirc,doirc->bdorc", spectrum, kernel.to(spectrum.dtype))
-    return torch.fft.irfft2(mixed, s=maps.shape[-2:], norm="ortho")
 
 
 def gram_filter(kernel: Tensor) -> Tensor:
@@ -86,7 +67,7 @@ class VARSS(TopDownAttention):
         others: as timm's attention.
     """
 
-    needs_grid = True
+    needs_grid, has_queries = True, False
     L: Tensor  # (D,)
     norm: TokenBatchNorm
 

@@ -140,17 +140,19 @@ def make_block(
     mlp_ratio: float,
     drop_path: float,
     mlp_layer: Any = Mlp,
+    block: type[TopDownBlock] = TopDownBlock,
 ) -> TopDownBlock:
     """A block whose attention is of a kind in ``KINDS``.
 
     Args:
         options: arguments of the attention layer's own.
         grid: rows and columns of the tokens.
+        block: the block around the attention; VARS-S has one of its own.
     """
     if KINDS[attention].needs_grid:
         options = {**options, "grid": grid}
-    block = VARSSBlock if attention == "vars_s" else TopDownBlock
-    return block(
+    made = VARSSBlock if attention == "vars_s" else block
+    return made(
         width,
         num_heads,
         mlp_ratio,
