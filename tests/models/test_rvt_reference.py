@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import vl_absvit.models  # noqa: F401  # registers the models
-from tests.models.vars_cases import PRECISIONS, Case, read_case
+from tests.models.vars_cases import PRECISIONS, Case, read_case, two_looks
 from vl_absvit.models.attention import VARSSBlock
 from vl_absvit.models.conv_mlp import ConvMlp
 from vl_absvit.models.looks import VisualEncoder
@@ -123,30 +123,26 @@ def test_a_block_with_position_aware_scaling_gives_the_authors_output_and_gradie
     compare(case, ours, has_softmax=False)  # scaled keys are no longer shifted alike
 
 
+def load_assembled(model: VisualEncoder, state: dict[str, Tensor]) -> dict[str, str]:
+    """Load a recorded state with feedback whole, and give the recorded name of each weight here."""
+    crossing = {f"stage_decoders.{s}.weight": model.blocks_of(s + 1).start for s in range(len(model.stages) - 1)}
+    released = {}
+    for theirs in state:
+        parts = theirs.split(".")
+        renamed = ".".join(ASSEMBLED.get(part, part) if parts[0] in ("decoders", "prompt") else part for part in parts)
+        released[f"decoders.{crossing[theirs]}.cross.weight" if theirs in crossing else renamed] = theirs
+    model.load_state_dict({name: state[theirs] for name, theirs in released.items()})
+    return released
+
+
 @cases
 @pytest.mark.parametrize("name", ["rvt/top_down", "rvt/top_down_two_stage"])
 def test_the_top_down_input_gives_both_looks_losses_and_gradients(golden, name, precision):
     case = read_case(golden / name, precision)
     model, images = make(case, "absvit", gain=float(case.meta["alpha"])), images_of(case)
-    crossing = {f"stage_decoders.{s}.weight": model.blocks_of(s + 1).start for s in range(len(model.stages) - 1)}
-    released = {}
-    for theirs in case.state:
-        parts = theirs.split(".")
-        renamed = ".".join(ASSEMBLED.get(part, part) if parts[0] in ("decoders", "prompt") else part for part in parts)
-        ours = f"decoders.{crossing[theirs]}.cross.weight" if theirs in crossing else renamed
-        released[ours] = theirs
-    model.load_state_dict({name: case.state[theirs] for name, theirs in released.items()})
-    looks, target = model.look_twice(images), case.inputs["target"]
-    logits = [model.forward_head(look.tokens) for look in (looks.first, looks.second)]
-    ce = torch.stack([F.cross_entropy(each, target) for each in logits])
-    var_loss = 0.1 * model.decoder_losses(looks.second.states, True, False).reconstruction
-    loss = ce.mean() + var_loss
-    loss.backward()
-    ours = {"pass1_tokens": looks.first.tokens, "pass2_tokens": looks.second.tokens, "mask": looks.prior_mask}
-    ours |= {"logits_pass1": logits[0], "logits_pass2": logits[1], "ce": ce, "var_loss": var_loss, "train_loss": loss}
-    ours |= {f"td.{number}": signal.tokens for number, signal in enumerate(looks.signals)}
-    for look, tokens in ((1, looks.first), (2, looks.second)):
-        ours |= {f"pass{look}_out.{number}": output for number, output in enumerate(model.outputs(tokens.states))}
+    released = load_assembled(model, case.state)
+    ours = two_looks(case, model, images)
+    ours["train_loss"].backward()
     ours |= {f"grad.{released[name]}": value.grad for name, value in model.named_parameters() if value.grad is not None}
     ours["grad.input_cells"] = gradient_of_cells(images)
     learning = {name for name, value in model.named_parameters() if value.grad is not None}

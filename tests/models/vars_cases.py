@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from vl_absvit.models.looks import VisualEncoder
 
 CANCELLING = ("learned_L", "learned_lam", "mlp.q.weight")  # gradients are sums of cancelling terms, which fp64 decides
 
@@ -73,3 +76,17 @@ def relative(ours: Tensor, expected: Tensor) -> float:
     """Largest difference over the reference's largest value."""
     assert ours.numel() == expected.numel(), f"{tuple(ours.shape)} is not {tuple(expected.shape)}"
     return ((ours.detach() - expected.reshape(ours.shape)).abs().max() / expected.abs().max()).item()
+
+
+def two_looks(case: Case, model: VisualEncoder, images: Tensor) -> dict[str, Tensor]:
+    """Both looks and their losses, under recorded names; ``train_loss`` is the sum of all."""
+    looks, target = model.look_twice(images), case.inputs["target"]
+    logits = [model.forward_head(look.tokens) for look in (looks.first, looks.second)]
+    ce = torch.stack([F.cross_entropy(each, target) for each in logits])
+    var_loss = 0.1 * model.decoder_losses(looks.second.states, True, False).reconstruction
+    found = {"pass1_tokens": looks.first.tokens, "pass2_tokens": looks.second.tokens, "mask": looks.prior_mask}
+    found |= {"logits_pass1": logits[0], "logits_pass2": logits[1], "ce": ce, "var_loss": var_loss}
+    found |= {f"td.{number}": signal.tokens for number, signal in enumerate(looks.signals)}
+    for look, tokens in ((1, looks.first), (2, looks.second)):
+        found |= {f"pass{look}_out.{number}": output for number, output in enumerate(model.outputs(tokens.states))}
+    return found | {"train_loss": ce.mean() + var_loss}

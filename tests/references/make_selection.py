@@ -29,6 +29,11 @@ FIRST_LAYERS = (
     "cross_modal_image_layers.0.crossattention", "token_type_embeddings", "vqa_classifier",
 )  # fmt: skip
 """Parts of the model that the gradients of all later parts pass through on their way."""
+TRUNKS = ("rvt/top_down_two_stage", "fan/top_down", "vars/vars_d_block")
+TRUNK_OUTPUTS = (
+    "pass2_tokens", "td.0", "mask", "logits_pass1", "logits_pass2", "var_loss", "train_loss", "grad.input_cells",
+    "u_steps", "output", "grad.input",
+)  # fmt: skip
 SCHEDULE, RECALL = "poly1_warm0.1_37", (2, 3)
 
 
@@ -37,9 +42,11 @@ def main(full: Path) -> None:
     save("imagenet", imagenet(full / "imagenet/micro"))
     save("vision_language", vision_language(meter))
     save("training", training(meter / "train_vqa"))
+    save("trunks", {name: value for case in TRUNKS for name, value in trunk(full, case).items()})
     tables = {case: load_file(meter / f"recall/case{case}.safetensors") for case in RECALL}
     save("recall", {f"{case}.{name}": table[name] for case, table in tables.items() for name in ("scores", "text_img")})
     numbers = {
+        "trunks": {case: trunk_options(full / case) for case in TRUNKS},
         "training": trace(json.loads((meter / "train_vqa/trace_f64.json").read_text())),
         "schedule": json.loads((meter / "schedules.json").read_text())[SCHEDULE],
         "recall": {case: json.loads((meter / "recall/results.json").read_text())[case] for case in RECALL},
@@ -63,6 +70,22 @@ def imagenet(case: Path) -> dict[str, np.ndarray]:
         | prefixed("input", load_file(case / "inputs.safetensors"))
         | prefixed("output", chosen)
     )
+
+
+def trunk(full: Path, case: str) -> dict[str, np.ndarray]:
+    """A trunk or a block: weights, inputs, outputs, and the gradient of the input, which all others enter."""
+    state, inputs, outputs = (
+        load_file(full / case / f"{name}.safetensors") for name in ("state_dict", "inputs", "outputs_f64")
+    )
+    chosen = {key: value for key, value in outputs.items() if key in TRUNK_OUTPUTS}
+    parts = prefixed("state", state) | prefixed("input", inputs) | prefixed("output", chosen)
+    return prefixed(case, parts)
+
+
+def trunk_options(case: Path) -> dict:
+    """Sizes and options of a case, without what was measured on it."""
+    meta = json.loads((case / "meta.json").read_text())
+    return {key: value for key, value in meta.items() if key not in ("names_shapes", "env") and "_vs_" not in key}
 
 
 def vision_language(meter: Path) -> dict[str, np.ndarray]:

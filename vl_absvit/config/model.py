@@ -21,7 +21,7 @@ class VisionConfig:
 
     model: str = "absvit_base_patch16_224"
     """Name of a trunk: ``absvit_{tiny,small,base}_patch{16,8}_224``; ``absvit_FAMILY_{tiny,small,base}`` with rvt,
-    rvt_plus, rvt_performer, deit_star, gfnet or gfnet_star as family (``docs/trunks.md``); or any VisionTransformer of
+    rvt_plus, rvt_performer, fan, deit_star, gfnet or gfnet_star as family (``docs/trunks.md``); or any ViT of
     timm (``vit_base_patch16_clip_quickgelu_224.openai``, ``vit_small_patch14_reg4_dinov2.lvd142m``). Sizes can be
     changed by the fields below."""
     image_size: int = 224

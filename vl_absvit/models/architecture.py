@@ -123,7 +123,7 @@ def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: 
         norm_follows: whether the final norm comes after the pooling.
     """
     vision = build_vision(config, num_classes, trainable_prior=True, global_pool=pooling, fc_norm=norm_follows)
-    if pooling == "token" and not vision.has_cls:
+    if pooling == "token" and not vision.pools_token:
         raise ConfigError(f"pooling token: vision.model {config.model} has no CLS token; pooling avg takes the mean")
     return Classifier(vision)
 
@@ -159,8 +159,7 @@ def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool =
         drop_path_rate=config.drop_path,
         **named_sizes(config),
         **attention_arguments(config),
-        **model.options,
-        **kwargs,
+        **{**model.options, **kwargs},
     )
     assert isinstance(vision, VisualEncoder), f"{config.model} is registered as a visual encoder"
     return vision

@@ -55,6 +55,8 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
         arguments["num_classes"] = len(checkpoint.classes)
         pooling, norm_follows = POOLINGS[content["pooling"]]
         arguments |= {} if pooling == "token" else {"global_pool": pooling, "fc_norm": norm_follows}
+    elif "global_pool" in (options := trunk_named(config.model).options):
+        arguments["global_pool"] = options["global_pool"]
     arguments |= named_sizes(config) | attention_arguments(config)
     if prior is not None:
         if not vision.uses_prior or vision.prior is not None:

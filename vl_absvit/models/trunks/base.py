@@ -120,6 +120,11 @@ class Trunk(nn.Module):
         """Whether the first token is a CLS token, whose attention covers the image."""
         return self.num_prefix_tokens > 0
 
+    @property
+    def pools_token(self) -> bool:
+        """Whether the classifier can read a token in place of the mean, ``pooling: token``."""
+        return self.has_cls
+
     def cls_attention(self, states: list[Tensor], signals: list[Steered] | None) -> Tensor:
         """Attention of CLS to all tokens, (rows, H, N), in the last block of a look with these states."""
         raise NotImplementedError

@@ -5,11 +5,11 @@ import difflib
 import timm
 
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.trunks import isotropic, rvt, vit
+from vl_absvit.models.trunks import fan, isotropic, rvt, vit
 from vl_absvit.models.trunks.base import TrunkModel
 from vl_absvit.models.trunks.timm_vit import find_timm_vit
 
-MODELS: dict[str, TrunkModel] = {**vit.MODELS, **rvt.MODELS, **isotropic.MODELS}
+MODELS: dict[str, TrunkModel] = {**vit.MODELS, **rvt.MODELS, **fan.MODELS, **isotropic.MODELS}
 """Trunks that are registered with timm by their names."""
 
 
