@@ -20,7 +20,7 @@ fi
 "$folder/uv/bin/uv" venv --quiet --allow-existing --python "$python" "$folder/environment"
 install=("$folder/uv/bin/uv" pip install --quiet --python "$folder/environment/bin/python")
 "${install[@]}" --resolution lowest-direct --only-binary :all: --no-binary vl_absvit -e '.[evaluate,faiss]'
-"${install[@]}" hypothesis pytest pytest-xdist
+"${install[@]}" hypothesis pytest pytest-xdist ruff
 source "$folder/environment/bin/activate"
 python --version
 "$folder/uv/bin/uv" pip list 2>/dev/null | grep -E "^(accelerate|datasets|numpy|pillow|pyarrow|timm|torch|torchvision|transformers) "
