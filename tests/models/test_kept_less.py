@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.memory import kept_for_backward
 from tests.models.test_absvit import IMAGE_INDEX, WIDTH, make
-from vl_absvit.models import attention, kept_less
+from vl_absvit.models import kept_less
+from vl_absvit.models.attention import softmax
 from vl_absvit.models.kept_less import linear_and_norm, linear_of_gelu, linear_of_norm
 
 B, N, D, E = 2, 37, 16, 24
@@ -92,7 +93,7 @@ def test_looks_have_the_gradients_of_plain_autograd_and_keep_a_quarter_less(top_
 
     for is_plain in (False, True):
         if is_plain:
-            for module in (kept_less, attention):
+            for module in (kept_less, softmax):
                 monkeypatch.setattr(module, "keeps_less", lambda: False)
         model.zero_grad()
         look().backward()

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,7 +73,7 @@ def test_top1_counts_every_image_of_the_selection_split_once(world, tmp_path):
         def forward(self, images):
             logits = torch.zeros(len(images), len(task.train_set.classes))
             logits[:, 0] = 1
-            return SimpleNamespace(first_logits=-logits, second_logits=logits)
+            return ClassifierOutput(-logits, logits, reconstruction=None)
 
     labels = [label for _, label in task.select_set.files]
     assert task.evaluate(AlwaysTheFirstClass()) == {"top1": pytest.approx(100 * labels.count(0) / len(labels))}

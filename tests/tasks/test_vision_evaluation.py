@@ -3,7 +3,6 @@
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from tests.tiny_vqa import tiny_pretrain_config, tiny_vision
 from vl_absvit.data.transforms import image_transform
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS
+from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
 from vl_absvit.tasks.vision_evaluation import (
@@ -56,10 +56,9 @@ class GreyReader(nn.Module):
     def forward(self, images):
         self.seen.append(len(images))
         nearness = -(images.mean(dim=(1, 2, 3))[:, None] - self.greys).abs()
-        return SimpleNamespace(
-            first_logits=-nearness if self.looks_twice else nearness,
-            second_logits=nearness if self.looks_twice else None,
-        )
+        if self.looks_twice:
+            return ClassifierOutput(-nearness, nearness, reconstruction=None)
+        return ClassifierOutput(nearness, None, reconstruction=None)
 
 
 def judge(model, folder, classes, batch_size=2):
@@ -216,4 +215,8 @@ def test_another_layout_is_refused_with_what_is_there(tmp_path, allow_missing):
 
 
 def test_the_published_sizes_of_the_subsets():
-    assert {name: subset.images for name, subset in SUBSETS.items()} == {"imagenet-a": 7500, "imagenet-r": 30000}
+    assert {name: subset.images for name, subset in SUBSETS.items()} == {
+        "imagenet-a": 7500,
+        "imagenet-r": 30000,
+        "imagenet-sketch": 50889,
+    }
