@@ -20,7 +20,7 @@ for folder in photo-groups coco-captions osie; do
   [[ -d $data/$folder ]] || { echo "error: $data: expected the folder $folder there" >&2; exit 1; }
 done
 
-source scripts/setup.sh
+source scripts/setup.sh base
 mkdir -p "$output"
 if [[ -z ${SKIP_SETUP:-} ]]; then
   pip=(python -m pip install --disable-pip-version-check --quiet)
