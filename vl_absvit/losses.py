@@ -23,7 +23,13 @@ def vqa_loss(logits: Tensor, soft_answers: Tensor) -> Tensor:
         logits: (B, A).
         soft_answers: score of every answer in [0, 1], (B, A).
     """
-    return F.binary_cross_entropy_with_logits(logits, soft_answers, reduction="none").sum(dim=1).mean()
+    return vqa_losses(logits, soft_answers).mean()
+
+
+@always_fp32
+def vqa_losses(logits: Tensor, soft_answers: Tensor) -> Tensor:
+    """``vqa_loss`` of every question, (B,)."""
+    return F.binary_cross_entropy_with_logits(logits, soft_answers, reduction="none").sum(dim=1)
 
 
 @always_fp32

@@ -8,6 +8,7 @@ from vl_absvit.data.collate import VQABatch
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import Attack
 from vl_absvit.evaluation.attacks import attack_pictures, pixel_scale
+from vl_absvit.losses import vqa_losses
 from vl_absvit.precision import without_autocast
 from vl_absvit.tasks.vl_checkpoint import Preprocessing
 
@@ -29,7 +30,7 @@ def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessin
 
     def logits_of(pictures: Tensor) -> Tensor:
         logits: Tensor = model(pictures, batch.token_ids, batch.is_token, own).logits
-        return logits.float()
+        return logits
 
     with without_autocast(images.device):
         goal = batch.soft_answers
@@ -37,7 +38,7 @@ def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessin
             goal = F.one_hot(logits_of(images).argmin(dim=1), goal.shape[1]).to(goal)
 
         def losses_of(pictures: Tensor) -> Tensor:
-            return F.binary_cross_entropy_with_logits(logits_of(pictures), goal, reduction="none").sum(dim=1)
+            return vqa_losses(logits_of(pictures), goal)
 
         scale = pixel_scale(preprocessing.image_mean, preprocessing.image_std, images)
         try:
