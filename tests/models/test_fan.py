@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import vl_absvit.models  # noqa: F401  # registers the models
+from tests.models.learning import what_stays_still
 from tests.models.test_rvt_reference import ASSEMBLED, cases, gradient_of_cells, images_of
 from tests.models.test_vl_model import ARCHITECTURE
 from tests.models.vars_cases import Case, read_case, two_looks
@@ -167,13 +168,7 @@ def test_every_variant_runs_on_any_size_and_every_parameter_learns(top_down, poo
     model = make(top_down=top_down, global_pool=pool, img_size=(80, 48), embed_dim=[16, 32], depth=[1, 1],
                  num_heads=[2, 4]).train()  # fmt: skip
     assert model.grids() == [(5, 3), (3, 2)]
-    looks = model.look_twice(torch.randn(4, 3, 80, 48))
-    loss = model.forward_head((looks.second or looks.first).tokens).square().sum()
-    if model.feeds_back:
-        loss = loss + model.decoder_losses(looks.second.states, True, False).reconstruction
-    loss.backward()
-    still = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
-    assert still == set()
+    assert what_stays_still(model, torch.randn(4, 3, 80, 48)) == set()
 
 
 def test_a_classifier_attends_to_its_class_token_or_takes_the_mean():

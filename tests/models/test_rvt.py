@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import vl_absvit.models  # noqa: F401  # registers the models
+from tests.models.learning import what_stays_still
 from tests.models.test_vl_model import ARCHITECTURE
 from tests.run_script import run_script
 from tests.tiny_vqa import world  # noqa: F401
@@ -74,14 +75,7 @@ def test_every_variant_runs_with_every_attention_and_every_parameter_learns(kind
     # By the release's lambda all codes of VARS-S are 0 on tokens as small as those of random weights.
     options = {"attention_options": {"lam": 0.01}} if kind == "vars_s" else {}
     model = make(attention=kind, top_down=top_down, **options).train()
-    looks = model.look_twice(images(number=4))
-    logits = model.forward_head((looks.second or looks.first).tokens)
-    loss = logits.square().sum()
-    if model.feeds_back:
-        loss = loss + model.decoder_losses(looks.second.states, True, False).reconstruction
-    loss.backward()
-    still = {name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()}
-    assert still == set()
+    assert what_stays_still(model, images(number=4)) == set()
 
 
 def test_the_head_reads_the_norm_of_the_mean_or_the_mean_of_normed_tokens():

@@ -22,7 +22,7 @@ from vl_absvit.models.channel_processing import ChannelProcessing
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, TrunkModel
-from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk
+from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, per_stage
 from vl_absvit.models.trunks.registering import register
 from vl_absvit.variants import TopDown
 
@@ -142,9 +142,7 @@ class FAN(PatchTrunk):
         )
         self.attends_to_class = attends_to_class
         channel_heads = num_heads if channel_heads is None else channel_heads
-        self.widths, self.depths, self.heads, of_channels = (
-            [size] if isinstance(size, int) else list(size) for size in (embed_dim, depth, num_heads, channel_heads)
-        )
+        self.widths, self.depths, self.heads, of_channels = per_stage(embed_dim, depth, num_heads, channel_heads)
         self.patch_embed = ConvStem(self.widths[0], patch_size, in_chans)
         self.pos_embed = FourierPositions(self.widths[0])
         grids = self.grids()

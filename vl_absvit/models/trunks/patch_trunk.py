@@ -123,6 +123,11 @@ class ConvEmbedding(nn.Module):
         return rows, columns
 
 
+def per_stage(*sizes: int | list[int]) -> list[list[int]]:
+    """Each size as a list with an entry per stage; one number is that of a single stage."""
+    return [[size] if isinstance(size, int) else list(size) for size in sizes]
+
+
 def check_patch_size(name: str, patch_size: int) -> None:
     """Raise ``ConfigError`` unless it is that of RVT's embedding."""
     if patch_size != ConvEmbedding.patch_size:

@@ -20,7 +20,14 @@ from vl_absvit.models.attention import TopDownBlock
 from vl_absvit.models.conv_mlp import ConvMlp
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, TrunkModel
-from vl_absvit.models.trunks.patch_trunk import ConvEmbedding, PatchTrunk, check_patch_size, in_words, make_block
+from vl_absvit.models.trunks.patch_trunk import (
+    ConvEmbedding,
+    PatchTrunk,
+    check_patch_size,
+    in_words,
+    make_block,
+    per_stage,
+)
 from vl_absvit.models.trunks.registering import register
 from vl_absvit.models.trunks.vars_forms import in_our_names
 from vl_absvit.variants import TopDown
@@ -85,9 +92,7 @@ class RVT(PatchTrunk):
         super().__init__(img_size=img_size, num_classes=num_classes, global_pool=global_pool, fc_norm=fc_norm)
         check_patch_size("RVT", patch_size)
         self.attention, self.attention_options = attention, dict(attention_options or {})
-        self.widths, depths, self.heads = (
-            [size] if isinstance(size, int) else list(size) for size in (embed_dim, depth, num_heads)
-        )
+        self.widths, depths, self.heads = per_stage(embed_dim, depth, num_heads)
         self.patch_embed = ConvEmbedding(self.widths[0], in_chans)
         grids, numbers, total = self.grids(), iter(range(sum(depths))), sum(depths)
         self.transformers = nn.ModuleList()
