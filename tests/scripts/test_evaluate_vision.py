@@ -477,6 +477,7 @@ def test_corruptions_without_their_package_are_one_line(refuse, monkeypatch):
         ({"severity": 3}, "--severity is about --corrupt, which is not given"),
         ({"corrupt": "mist"}, "invalid choice: 'mist'"),
         ({"corrupt": "fog", "corruptions": True}, "--corruptions and --corrupt exclude each other"),
+        ({"corruptions": True, "output": Path("r.png")}, "--output r.png: the curves are written there"),
     ],
 )
 def test_corruptions_that_make_no_sense_are_one_line(refuse, options, message):

@@ -165,6 +165,8 @@ def parse_arguments() -> argparse.Namespace:
     for option, given in (("--attack", arguments.attacks), ("--corrupt", arguments.corrupt)):
         if arguments.corruptions and given:
             parser.error(f"--corruptions and {option} exclude each other")
+    if (arguments.corruptions or arguments.corrupt) and arguments.output.suffix == ".png":
+        parser.error(f"--output {arguments.output}: the curves are written there, the result needs another ending")
     if arguments.corruptions and arguments.subset:
         parser.error("--corruptions and --subset exclude each other: ImageNet-C is of ImageNet's validation images")
     if arguments.allow_missing and not arguments.corruptions:
