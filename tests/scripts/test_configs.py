@@ -13,7 +13,7 @@ from vl_absvit.config import AugmentationConfig, TaskConfig
 from vl_absvit.config.shipped import shipped_configs
 from vl_absvit.models.architecture import build_random_classifier
 from vl_absvit.tasks.registry import TASKS
-from vl_absvit.training.optim import lr_factor
+from vl_absvit.training.optim import lr_factor, rate_factor
 from vl_absvit.training.run_dir import config_as_dict
 
 ROOT = Path(__file__).parents[2]
@@ -108,3 +108,69 @@ def test_an_imagenet_config_makes_a_classifier_of_its_size(name, width):
         model = build_random_classifier(parse(name).vision, 1000, pooling="token", norm_follows=False)
     assert model.vision.head.weight.shape == (1000, width) and len(model.vision.decoders) == 12
     assert model.vision.prior.shape == (width,)
+
+
+VARS = [f"pretrain_vars_{trunk}_tiny.yaml" for trunk in ("rvt", "deit", "gfnet")]
+OTHERS = [*VARS, "pretrain_gfnet_tiny.yaml", "pretrain_absvit_fan_tiny.yaml"]
+IMAGES = 1_281_167
+
+
+def rates_of(config) -> list[float]:
+    """The trunk's learning rate at the first step of every epoch."""
+    steps, peak = IMAGES // config.optim.batch_size, config.optim.learning_rates.vision
+    return [peak * rate_factor(epoch * steps, steps, config.optim) for epoch in range(config.optim.epochs)]
+
+
+def test_the_configs_of_vars_differ_in_the_trunk_alone():
+    configs = [config_as_dict(parse(name)) for name in VARS]
+    for config in configs:
+        del config["vision"]["model"], config["run"]["output"]
+    assert configs[0] == configs[1] == configs[2]
+
+
+@pytest.mark.parametrize("name", [*VARS, "pretrain_gfnet_tiny.yaml"])
+def test_vars_and_gfnet_are_trained_by_their_releases_recipe(name):
+    config, is_vars = parse(name), name in VARS
+    optim, vision = config.optim, config.vision
+    assert (optim.epochs, optim.batch_size, optim.weight_decay, optim.max_grad_norm) == (
+        300, 1024, 0.05, None if is_vars else 1.0,
+    )  # fmt: skip
+    rates = rates_of(config)
+    # Two epochs at the first rate, and the peak, 5e-4 x 1024 / 512, nearly reached in the seventh.
+    assert rates[:3] == pytest.approx([1e-6, 1e-6, 1e-6 + (1e-3 - 1e-6) / 5]) and rates.index(max(rates)) == 6
+    assert max(rates) == pytest.approx(1e-3, rel=1e-3) and rates[-1] == pytest.approx(1e-5, rel=2e-2)
+    drawn = config.augmentation
+    assert (drawn.random_erasing, drawn.mixup, drawn.cutmix) == (0.25 if is_vars else 0.0, 0.8, 1.0)
+    if is_vars:
+        with torch.device("meta"):
+            model = build_random_classifier(vision, 10, pooling="avg", norm_follows=False)
+        attention = model.vision.all_blocks[-1].attn
+        assert (attention.lam, attention.steps, vision.drop_path) == (0.3, 5, 0.1)
+        assert attention.rand_matrix.shape[2] == 2 * attention.rand_matrix.shape[1]
+
+
+@pytest.mark.parametrize(
+    "size, batch, drop_path, erasing",
+    [("tiny", 4096, 0.0, 0.25), ("small", 1024, 0.2, 0.25), ("base", 2048, 0.35, 0.3)],
+)
+def test_fan_is_trained_by_its_releases_recipe_and_its_larger_sizes_by_the_stated_variants(
+    size, batch, drop_path, erasing
+):
+    text = (ROOT / "configs/pretrain_absvit_fan_tiny.yaml").read_text().replace("\n#", "")
+    stated = re.search(rf"FAN-{size[0].upper()}: ((?:--\S+ \S+ ?)+)", text) if size != "tiny" else None
+    config = parse("pretrain_absvit_fan_tiny.yaml", *(stated[1].rstrip(". ").split() if stated else ()))
+    assert config.vision.model == f"absvit_fan_{size}" and config.optim.micro_batch_size == batch // 32
+    assert (config.optim.batch_size, config.vision.drop_path, config.augmentation.random_erasing) == (
+        batch, drop_path, erasing,
+    )  # fmt: skip
+    rates = rates_of(config)
+    assert rates[:2] == pytest.approx([1e-6, 1e-6 + (2e-3 - 1e-6) / 5]) and rates.index(max(rates)) == 5
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_recipe_of_another_trunk_makes_a_classifier_that_trains(name):
+    config = parse(name)
+    with torch.device("meta"):
+        model = build_random_classifier(config.vision, 1000, pooling=config.pooling, norm_follows=False)
+    assert model.vision.head.weight.shape[0] == 1000
+    assert config.optim.batch_size % (8 * config.optim.micro_batch_size) == 0 and config.optim.micro_batch_size % 2 == 0

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from tests.tiny_vqa import tiny_vision
-from vl_absvit.config import OptimConfig
+from vl_absvit.config import OptimConfig, VisionConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.architecture import build_random_classifier
-from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor, param_groups
+from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor, param_groups, rate_factor
 
 SCHEDULES = Path(__file__).parents[2] / "../shared/golden/meter/schedules.json"
 
@@ -65,6 +66,26 @@ def test_positions_and_cls_token_are_decayed_unless_the_config_says_otherwise(de
         is_decayed = decay_positions if is_position else parameter.ndim >= 2
         assert decay_of.pop(id(parameter)) == 0.5 * is_decayed, name
     assert not decay_of
+
+
+@pytest.mark.parametrize(
+    "model, pooling, exempt",
+    [
+        ("deit_star_tiny", "avg", "pos_embed"),
+        ("gfnet_tiny", "avg", "pos_embed"),
+        ("fan_tiny", "token", "cls_token"),
+        ("rvt_small", "avg", None),
+    ],
+)
+def test_other_trunks_exempt_what_their_releases_exempt(model, pooling, exempt):
+    sizes = {"width": 16, "depth": 1, "num_heads": 2, "image_size": 32, "top_down": "none"}
+    vision = VisionConfig(model=f"absvit_{model}", **sizes)
+    classifier = build_random_classifier(vision, 3, pooling=pooling, norm_follows=False)
+    config = OptimConfig(weight_decay=0.5, decay_positions=False)
+    groups = build_optimizer(classifier, {"vision": 0.1}, config).param_groups
+    undecayed = {id(p) for group in groups for p in group["params"] if group["weight_decay"] == 0}
+    names = {name for name, p in classifier.named_parameters() if p.ndim >= 2 and id(p) in undecayed}
+    assert names == ({f"vision.{exempt}"} if exempt else set())
 
 
 def test_a_parameter_without_a_rate_stops_the_run():
@@ -128,6 +149,45 @@ def test_a_rate_rises_once_and_never_again(schedule):
     rates = [lr_factor(step, 50, 0.1, schedule) for step in range(51)]
     assert rates[0] == rates[50] == 0 and rates[5] == 1
     assert rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_first_and_last_share_by_hand():
+    assert [lr_factor(step, 10, 0.2, "linear", 0.1, 0.02) for step in (0, 1, 2, 6, 10)] == pytest.approx(
+        [0.1, 0.55, 1, 0.51, 0.02]
+    )
+    rates = [lr_factor(step, 20, 0.2, "cosine", 0.1, 0.02) for step in (0, 2, 4, 12, 20)]
+    assert rates == pytest.approx([0.1, 0.55, 1, 0.51, 0.02])
+
+
+@pytest.mark.parametrize("schedule, late", [("timm", 0), ("timm_late", 1)])
+def test_rates_of_epochs_are_those_of_timms_scheduler_stepped_as_in_the_releases(schedule, late):
+    peak, first, last, epochs, warmup, steps = 1e-3, 1e-6, 1e-5, 30, 5, 3
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=peak)
+    theirs = CosineLRScheduler(optimizer, t_initial=epochs, lr_min=last, warmup_t=warmup, warmup_lr_init=first)
+    config = OptimConfig(
+        epochs=epochs,
+        warmup_fraction=warmup / epochs,
+        schedule=schedule,
+        first_share=first / peak,
+        last_share=last / peak,
+    )
+    rates = []
+    for epoch in range(epochs):
+        wanted = optimizer.param_groups[0]["lr"]
+        ours = [peak * rate_factor(epoch * steps + step, steps, config) for step in range(steps)]
+        assert ours == pytest.approx([wanted] * steps, rel=1e-12)
+        theirs.step(epoch + 1 - late)  # timm's own loop names the epoch that comes, the releases the one that went
+        rates.append(wanted)
+    # The release's quirk as it was measured: two epochs at the first rate, and the peak in epoch 6.
+    assert rates[: 1 + late] == [first] * (1 + late) and rates.index(max(rates)) == warmup + late
+
+
+def test_rates_of_epochs_need_whole_epochs_of_warm_up():
+    with pytest.raises(ValueError, match="0.1 of 25 epochs is 2.5 epochs of warm-up"):
+        OptimConfig(epochs=25, warmup_fraction=0.1, schedule="timm")
+    for name in ("first_share", "last_share"):
+        with pytest.raises(ValueError, match=rf"optim.{name} must be in \[0, 1\], got 1.5"):
+            OptimConfig(**{name: 1.5})
 
 
 @pytest.mark.parametrize(

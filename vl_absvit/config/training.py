@@ -45,7 +45,7 @@ class LearningRates:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with linear warm-up, then decay to zero, both computed from the optimizer step."""
+    """AdamW with linear warm-up, then decay, both computed from the optimizer step."""
 
     batch_size: int = 512
     """Samples per optimizer step, summed over all processes and accumulation steps."""
@@ -64,12 +64,19 @@ class OptimConfig:
     weight_decay: float = 0.01
     """AdamW's weight decay, for weights of two or more dimensions; norms and biases are exempt."""
     decay_positions: bool = True
-    """Decay the encoder's position table and CLS token, too, as METER; false exempts them, as DeiT and the ImageNet
-    release."""
+    """Decay the encoder's position table and CLS token, too, as METER; false exempts them, as DeiT, GFNet, FAN and the
+    ImageNet release."""
     warmup_fraction: float = 0.1
     """Share of all optimizer steps spent on linear warm-up, in [0, 1)."""
-    schedule: Literal["linear", "cosine"] = "linear"
-    """Fall of the learning rates to zero after the warm-up: along a line, or along half a cosine."""
+    schedule: Literal["linear", "cosine", "timm", "timm_late"] = "linear"
+    """Fall of the learning rates after the warm-up: along a line, or along half a cosine. ``timm``: as timm's cosine
+    scheduler, a rate for every whole epoch and a cosine that begins with the first one. ``timm_late``: the same, set by
+    the number of the epoch before, as in the code of DeiT, GFNet, RVT, VARS and AbSViT; so the first two epochs both
+    have the first rate, and the last epoch's never comes."""
+    first_share: float = 0.0
+    """Share of the peak rates at the first step, where the warm-up begins, in [0, 1]."""
+    last_share: float = 0.0
+    """Share of the peak rates to which they fall, in [0, 1]."""
     max_grad_norm: float | None = 1.0
     """Gradients are clipped to this global norm; None does not clip."""
 
@@ -78,6 +85,14 @@ class OptimConfig:
         positive("optim", eps=self.eps, max_grad_norm=self.max_grad_norm)
         not_negative("optim", weight_decay=self.weight_decay)
         below_one("optim", warmup_fraction=self.warmup_fraction, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
+        for name in ("first_share", "last_share"):
+            require(0 <= (share := getattr(self, name)) <= 1, f"optim.{name} must be in [0, 1], got {share}")
+        warmup = self.epochs * self.warmup_fraction
+        require(
+            not self.schedule.startswith("timm") or abs(warmup - round(warmup)) < 1e-3,
+            f"optim.schedule {self.schedule} has a rate for every whole epoch, but optim.warmup_fraction "
+            f"{self.warmup_fraction} of {self.epochs} epochs is {warmup:g} epochs of warm-up",
+        )
 
     @property
     def rates(self) -> LearningRates:

@@ -40,7 +40,7 @@ from vl_absvit.training.engines import (
     prepare,
     set_up_engine,
 )
-from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor
+from vl_absvit.training.optim import build_optimizer, describe_groups, rate_factor
 from vl_absvit.training.preemption import Preemption, command_to_go_on
 from vl_absvit.training.run_dir import LOGGER, SELECT, RunFolder, open_run
 from vl_absvit.training.state import OptimizerState, RunState, find_last, go_on, save_last
@@ -95,7 +95,7 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
             logged_step, logged_time = state.step, time.monotonic()
             for batches in islice(steps, (epoch + 1) * epoch_steps - state.step):
                 seeds = [seed_of(config.run.seed, state.step, process, number) for number in range(len(batches))]
-                factor = lr_factor(state.step, total_steps, optim.warmup_fraction, optim.schedule)
+                factor = rate_factor(state.step, epoch_steps, optim)
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak_lr"] * factor
                 is_logged = (state.step + 1) % config.run.log_every == 0 or state.step + 1 == total_steps

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.table import Table
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from vl_absvit.config import OptimConfig
@@ -75,21 +74,43 @@ def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimC
 
 
 def _positions(model: nn.Module) -> set[str]:
-    """Names of the parameters that timm's vision transformers exempt from decay: position table and CLS token."""
+    """Names of the parameters that trunks exempt from decay by timm's ``no_weight_decay``: positions, CLS token."""
+    exempting = ((path, getattr(module, "no_weight_decay", None)) for path, module in model.named_modules())
     return {
-        f"{path}.{name}" if path else name
-        for path, module in model.named_modules()
-        if isinstance(module, VisionTransformer)
-        for name in module.no_weight_decay()
+        f"{path}.{name}" if path else name for path, names_of in exempting if callable(names_of) for name in names_of()
     }
 
 
 def lr_factor(
-    step: int, total_steps: int, warmup_fraction: float, schedule: Literal["linear", "cosine"] = "linear"
+    step: int,
+    total_steps: int,
+    warmup_fraction: float,
+    schedule: Literal["linear", "cosine"] = "linear",
+    first: float = 0.0,
+    last: float = 0.0,
 ) -> float:
-    """Share of the peak rate at optimizer step ``step`` (0 is the first): linear from 0 to 1, then down to 0."""
+    """Share of the peak rate at step ``step`` (0 is the first): linear from ``first`` to 1, then down to ``last``."""
     warmup_steps = int(total_steps * warmup_fraction)
     if step < warmup_steps:
-        return step / warmup_steps
+        return first + (1 - first) * step / warmup_steps
     left = max(0.0, (total_steps - step) / (total_steps - warmup_steps))
-    return left if schedule == "linear" else math.sin(math.pi / 2 * left) ** 2
+    return last + (1 - last) * (left if schedule == "linear" else math.sin(math.pi / 2 * left) ** 2)
+
+
+def timm_factor(epoch: int, epochs: int, warmup_epochs: int, first: float = 0.0, last: float = 0.0) -> float:
+    """Share of the peak rate by timm's cosine scheduler: linear from ``first`` over the warm-up's epochs, then the
+    cosine from 1 in epoch 0 to ``last`` in epoch ``epochs``. The peak itself lies within the warm-up."""
+    if epoch < warmup_epochs:
+        return first + (1 - first) * epoch / warmup_epochs
+    return last + (1 - last) * math.cos(math.pi / 2 * epoch / epochs) ** 2
+
+
+def rate_factor(step: int, steps_per_epoch: int, config: OptimConfig) -> float:
+    """Share of the peak rates at optimizer step ``step`` (0 is the first) of a run."""
+    shares = config.first_share, config.last_share
+    if config.schedule == "timm" or config.schedule == "timm_late":
+        epoch, warmup_epochs = step // steps_per_epoch, round(config.epochs * config.warmup_fraction)
+        if config.schedule == "timm_late":
+            epoch = max(0, epoch - 1)
+        return timm_factor(epoch, config.epochs, warmup_epochs, *shares)
+    return lr_factor(step, config.epochs * steps_per_epoch, config.warmup_fraction, config.schedule, *shares)

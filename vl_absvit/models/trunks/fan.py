@@ -211,6 +211,9 @@ class FAN(PatchTrunk):
     def pools_token(self) -> bool:
         return self.attends_to_class
 
+    def no_weight_decay(self) -> set[str]:
+        return {"cls_token"} if self.attends_to_class else set()
+
     def grids(self, image_size: Grid | None = None) -> list[Grid]:
         found = [self.patch_embed.grid(image_size or self.image_size)]
         for _ in self.widths[1:]:

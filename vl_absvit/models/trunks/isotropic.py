@@ -96,6 +96,9 @@ class Isotropic(PatchTrunk):
         self.check_size(images)
         return self.patch_embed(images) + self.pos_embed
 
+    def no_weight_decay(self) -> set[str]:
+        return {POSITIONS}
+
     def positions(self) -> Tensor:
         return self.pos_embed[0].detach()
 

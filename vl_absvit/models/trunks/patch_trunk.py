@@ -68,6 +68,10 @@ class PatchTrunk(Trunk):
             features = self.norm(features)
         return features if pre_logits else self.head(features)
 
+    def no_weight_decay(self) -> set[str]:
+        """timm's name for the parameters that the releases exempt from weight decay, beside norms and biases."""
+        return set()
+
     def get_classifier(self) -> nn.Module:
         """timm's name for the head."""
         return self.head
