@@ -48,6 +48,7 @@ COMMANDS = {
         "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
         "prepare-captions": "captions of Flickr30K, Flickr8k, COCO or one's own, from a table",
         "prepare-vqa-hat": "maps of where people looked",
+        "prepare-segmentation": "labelled pixels of VOC, Cityscapes, ADE20K or your own",
         "write-stream-shards": "shards that training reads from beginning to end",
     },
     "other": {
@@ -82,7 +83,7 @@ def _describe() -> Iterator[str]:
     yield f"usage: {PROGRAM} COMMAND [OPTION ...]; {PROGRAM} COMMAND --help says more"
     for group, commands in COMMANDS.items():
         yield f"\n{group}"
-        yield from (f"  {name:20}{purpose}" for name, purpose in commands.items())
+        yield from (f"  {name:23}{purpose}" for name, purpose in commands.items())
     yield "\nconfigs that --config takes by name"
     yield textwrap.fill(", ".join(shipped_configs()), width=100, initial_indent="  ", subsequent_indent="  ")
     yield f"  in {configs_folder()}"

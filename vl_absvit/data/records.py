@@ -23,7 +23,7 @@ from vl_absvit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-VQAV2, VQA, CAPTIONS, VQA_HAT = "vqav2", "vqa", "captions", "vqa_hat"
+VQAV2, VQA, CAPTIONS, VQA_HAT, SEGMENTATION = "vqav2", "vqa", "captions", "vqa_hat", "segmentation"
 """Kinds of prepared folders: ``kind`` in the manifest. ``VQA`` is for relatives of VQAv2, which can stand in for it."""
 ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""

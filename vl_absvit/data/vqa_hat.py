@@ -1,8 +1,6 @@
 """Read a prepared VQA-HAT folder: its questions and the human attention maps of each."""
 
-import io
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
+from vl_absvit.data.png import load_png
 from vl_absvit.data.records import VQA_HAT, check_kind, read_manifest
-from vl_absvit.data.rgb import MAX_PIXELS
 from vl_absvit.errors import InputError, one_line
 
 _MAPS_PER_BATCH = 64
@@ -98,19 +95,7 @@ def decode_grey(content: bytes) -> np.ndarray:
     Raises:
         InputError: the content is no PNG, damaged, too large, or coloured. The message is the reason alone.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large maps are checked here
-            image = Image.open(io.BytesIO(content), formats=("PNG",))
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{image.width} x {image.height} pixels, the limit is {MAX_PIXELS:,}")
-            image.load()
-    except UnidentifiedImageError as error:
-        raise InputError("empty file" if not content else "not a PNG image") from error
-    except InputError:
-        raise
-    except Exception as error:  # a decoder may raise anything on a hostile file
-        raise InputError(f"cannot be decoded: {one_line(error)}") from error
+    image = load_png(content)
     if image.mode == "L" and not image.has_transparency_data:
         return np.asarray(image)
     if image.mode.startswith("I"):
@@ -121,10 +106,3 @@ def decode_grey(content: bytes) -> np.ndarray:
     if red.min() == red.max() and opacity.min() < opacity.max():
         return opacity
     return np.rint(red * (opacity / 255)).astype(np.uint8)
-
-
-def encode_grey(grey: np.ndarray) -> bytes:
-    """8-bit grey values, (height, width), as a PNG file, with fast compression."""
-    stream = io.BytesIO()
-    Image.fromarray(grey).save(stream, format="PNG", compress_level=1)
-    return stream.getvalue()

@@ -155,7 +155,7 @@ def check_images(images: Images, journal: Journal, workers: int) -> int:
     images.sizes.update((image[0], known[image]) for image in present if image in known)
     unchecked = [image for image in present if image not in known]
     check = partial(check_image, images.raw)
-    with _mapper(min(workers, -(-len(unchecked) // _IMAGES_PER_TASK))) as mapper, progress() as bar:
+    with pool_of(min(workers, -(-len(unchecked) // _IMAGES_PER_TASK))) as mapper, progress() as bar:
         task = bar.add_task("checking images", total=len(unchecked))
         for start in range(0, len(unchecked), _IMAGES_PER_COMMIT):
             chunk = unchecked[start : start + _IMAGES_PER_COMMIT]
@@ -217,7 +217,7 @@ def _checked(
 
 
 @contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Any]]:
+def pool_of(workers: int) -> Iterator[Callable[..., Any]]:
     """``map`` in this process, or over a pool of ``workers``."""
     if workers <= 1:
         yield map

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from vl_absvit.cli import progress
 from vl_absvit.data.files import check_name
+from vl_absvit.data.png import encode_grey
 from vl_absvit.data.records import VQA_HAT
-from vl_absvit.data.vqa_hat import decode_grey, encode_grey
+from vl_absvit.data.vqa_hat import decode_grey
 from vl_absvit.data.whole_folder import make_request
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import vqa_hat_source as source
