@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": {
         "evaluate-vqa": "answer a split's questions; accuracy where it has answers",
         "score-vqa": "score predictions as the official evaluator does, or check them before they are sent",
+        "score-statements": "score predictions about NLVR2 or SNLI-VE",
         "evaluate-retrieval": "recall of images and captions",
         "tabulate-retrieval": "several retrieval results side by side",
         "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R and -C",
@@ -47,6 +48,8 @@ COMMANDS = {
         "prepare-vqa": "questions about pictures of one's own, from a table",
         "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
         "prepare-captions": "captions of Flickr30K, Flickr8k, COCO or one's own, from a table",
+        "prepare-nlvr2": "NLVR2: sentences about two images",
+        "prepare-snli-ve": "SNLI-VE or e-SNLI-VE: hypotheses about images",
         "prepare-vqa-hat": "maps of where people looked",
         "prepare-segmentation": "labelled pixels of VOC, Cityscapes, ADE20K or your own",
         "write-stream-shards": "shards that training reads from beginning to end",

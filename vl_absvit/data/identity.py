@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,17 @@ import pyarrow.compute as pc
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.parquet import read_columns
-from vl_absvit.data.records import ASKING, CAPTIONS, image_files, read_captions, read_manifest, read_questions
+from vl_absvit.data.records import (
+    ASKING,
+    CAPTIONS,
+    IMAGE_COLUMNS,
+    STATEMENT_COLUMNS,
+    image_files,
+    read_captions,
+    read_manifest,
+    read_questions,
+    read_statements,
+)
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,9 +38,12 @@ def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
     Raises:
         InputError: a split does not exist, or a table cannot be read.
     """
-    if read_manifest(root).get("kind") == CAPTIONS:
+    kind = read_manifest(root).get("kind")
+    if kind == CAPTIONS:
         read: Callable[[str | Path, list[str]], Dataset] = read_captions
         columns: tuple[str, ...] = ("caption_id", "image_id", "caption")
+    elif kind in STATEMENT_COLUMNS:
+        read, columns = partial(read_statements, kind=kind), STATEMENT_COLUMNS[kind]
     else:
         read, columns = read_questions, (*ASKING, "answers", "labels", "scores")
     sizes = _sizes(root)
@@ -40,7 +54,8 @@ def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
         digest = hashlib.sha256(json.dumps(present).encode())
         for name in present:
             _add(digest, table.column(name))
-        digest.update(_of_images(table.column("image_id").to_numpy(), *sizes).tobytes())
+        for name in [name for name in IMAGE_COLUMNS if name in table.column_names]:
+            digest.update(_of_images(table.column(name).to_numpy(), *sizes).tobytes())
         found[split] = digest.hexdigest()
     return found
 

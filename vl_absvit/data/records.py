@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 VQAV2, VQA, CAPTIONS, VQA_HAT, SEGMENTATION = "vqav2", "vqa", "captions", "vqa_hat", "segmentation"
 """Kinds of prepared folders: ``kind`` in the manifest. ``VQA`` is for relatives of VQAv2, which can stand in for it."""
+NLVR2, SNLI_VE = "nlvr2", "snli_ve"
+"""Kinds of prepared folders with statements about images. ``STATEMENT_LABELS`` has what they are judged to be."""
+STATEMENT_LABELS = {NLVR2: ("False", "True"), SNLI_VE: ("contradiction", "neutral", "entailment")}
+"""Kind -> words of its labels, in the order of METER's numbers."""
+STATEMENT_COLUMNS = {
+    NLVR2: ("statement_id", "image_id", "second_image_id", "statement", "label", "name", "subset"),
+    SNLI_VE: ("statement_id", "image_id", "statement", "label", "name"),
+}
+"""Kind -> columns of every split of statements. ``name`` is the official id of a statement and its images."""
+IMAGE_COLUMNS = ("image_id", "second_image_id")
 ASKING = ("question_id", "image_id", "question")
 """Columns of every split of questions."""
 ANSWERING = ("question_type", "answer_type", "multiple_choice_answer", "answers", "labels", "scores")
@@ -156,6 +166,23 @@ def read_captions(root: str | Path, splits: Sequence[str]) -> "Dataset":
     check_kind(root, CAPTIONS)
     columns = ["caption_id", "image_id", "caption"]
     return _in_memory([read_columns(file, columns) for file in split_files(root, splits)])
+
+
+def read_statements(root: str | Path, splits: Sequence[str], kind: str) -> "Dataset":
+    """The statements of one or more splits, in the given order of splits, then in file order.
+
+    Args:
+        kind: ``NLVR2`` or ``SNLI_VE``; its ``STATEMENT_COLUMNS`` are read.
+
+    Raises:
+        InputError: the data is of another kind, a split does not exist, or two splits share a statement.
+    """
+    check_kind(root, kind)
+    statements = _in_memory([read_columns(file, STATEMENT_COLUMNS[kind]) for file in split_files(root, splits)])
+    names = statements.data.column("name")
+    if len(splits) > 1 and pc.count_distinct(names).as_py() < len(names):
+        raise InputError(f"{root}: the splits {', '.join(splits)} cannot be read together: they share statements")
+    return statements
 
 
 def _in_memory(tables: Sequence[pa.Table]) -> "Dataset":

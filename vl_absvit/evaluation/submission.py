@@ -181,10 +181,10 @@ def remarks(manifest: Mapping, splits: Sequence[str], number: int) -> list[str]:
     return found
 
 
-def refuse(source: str, faults: Mapping[str, Sequence[object]]) -> None:
-    """Raise ``InputError`` with every fault: the number of questions that have it, and the first few."""
+def refuse(source: str, faults: Mapping[str, Sequence[object]], row: str = "question") -> None:
+    """Raise ``InputError`` with every fault: how many questions, or other rows, have it, and the first few."""
     found = [
-        f"{len(cases):,} question(s) {fault}, e.g. {', '.join(map(str, cases[:_SHOWN]))}"
+        f"{len(cases):,} {row}(s) {fault}, e.g. {', '.join(map(str, cases[:_SHOWN]))}"
         for fault, cases in faults.items()
         if cases
     ]

@@ -12,7 +12,7 @@ from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.caption_lists import read_captions, read_splits, split_of_list
 from vl_absvit.prepare.caption_sets import CAPTION_SETS
 from vl_absvit.prepare.caption_source import CaptionSet
-from vl_absvit.prepare.check_images import Finder, Images
+from vl_absvit.prepare.check_images import Finder, Images, refuse_without_any
 from vl_absvit.prepare.coco_images import CocoImages, is_named_as_cocos
 from vl_absvit.prepare.journal import Journal
 from vl_absvit.prepare.karpathy_source import CaptionedImage, Ids, read_images
@@ -171,14 +171,8 @@ class CaptionSource(Source):
         return warnings
 
     def check(self, journal: Journal, images: Images) -> None:
-        """Refuse a folder without any of the images.
-
-        Raises:
-            InputError: all images are missing.
-        """
-        if len(images.missing) == len(images.files):
-            looked_for = images.finder.looked_for(images.files[images.missing[0]])
-            raise InputError(f"none of the images is there: {looked_for}; nothing would be left")
+        """Refuse a folder without any of the images; raises ``InputError``."""
+        refuse_without_any(images)
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """Write a table for each split that has captions. Repeated captions of an image are left out."""

@@ -79,22 +79,25 @@ class Images:
         self.bad: dict[int, str] = {}
 
     def are_usable(self, image_ids: np.ndarray) -> np.ndarray:
-        """Whether each image is not bad: (ids,), bool."""
+        """Whether each image is not bad: bool, in the shape of the ids."""
         return ~np.isin(image_ids, list(self.bad))
 
     def are_missing(self, image_ids: np.ndarray) -> np.ndarray:
-        """Whether each image has no file: (ids,), bool."""
+        """Whether each image has no file: bool, in the shape of the ids."""
         return np.isin(image_ids, self.missing)
 
     def skipped(self, splits: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
         """Split -> reason -> number of rows about bad images.
 
         Args:
-            splits: split -> image id of each row.
+            splits: split -> image id of each row, (rows,) or (rows, k). The first bad one of k counts.
         """
         counts: dict[str, dict[str, int]] = {}
         for split, image_ids in sorted(splits.items()):
-            ids, rows = np.unique(image_ids[~self.are_usable(image_ids)], return_counts=True)
+            image_ids = image_ids.reshape(len(image_ids), -1)
+            bad = ~self.are_usable(image_ids)
+            first = image_ids[np.arange(len(bad)), bad.argmax(axis=1)]
+            ids, rows = np.unique(first[bad.any(axis=1)], return_counts=True)
             for reason, number in sorted(zip((self.bad[i] for i in ids.tolist()), rows.tolist(), strict=True)):
                 by_reason = counts.setdefault(split, {})
                 by_reason[reason] = by_reason.get(reason, 0) + number
@@ -141,6 +144,17 @@ def _judge_layout(images: Images, splits: Mapping[str, np.ndarray], *, allow_mis
     if len(empty) == len(splits) and images.finder.has_pictures:
         raise InputError(f"{empty[0]}; all {images.row_type} would be without their image")
     return [f"{words}; nothing of it can be trained on or evaluated" for words in empty]
+
+
+def refuse_without_any(images: Images) -> None:
+    """Refuse a folder without any of the images.
+
+    Raises:
+        InputError: all images are missing.
+    """
+    if len(images.missing) == len(images.files):
+        looked_for = images.finder.looked_for(images.files[images.missing[0]])
+        raise InputError(f"none of the images is there: {looked_for}; nothing would be left")
 
 
 def check_images(images: Images, journal: Journal, workers: int) -> int:

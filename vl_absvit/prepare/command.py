@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,3 +42,10 @@ def run_preparation(
         print(f"{output} is finished already; nothing to do")  # noqa: T201
     for line in summary(manifest, output):
         print(line)  # noqa: T201
+
+
+def statements_summary(manifest: Manifest, _: Path) -> Iterator[str]:
+    """A line about every split of statements: how many, about how many images, and their labels."""
+    for split, counts in manifest["splits"].items():
+        labels = ", ".join(f"{number:,} {word}" for word, number in counts["labels"].items())
+        yield f"{split:7}{counts['statements']:,} statements about {counts['images']:,} images: {labels}"

@@ -3,13 +3,14 @@
 ``location`` is always the beginning of an error message: the file and the record.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from vl_absvit.data.json_files import form_name, read_json
-from vl_absvit.data.strict_json import MAX_CHARACTERS, shown
+from vl_absvit.data.strict_json import MAX_CHARACTERS, parse, shown
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.text_lines import read_lines
 
 _LARGEST_ID = 2**63 - 1
 
@@ -27,6 +28,28 @@ def read_records(path: Path, key: str, keep: Iterable[str]) -> Iterator[tuple[st
         InputError: as ``read_json``; or an item is no object, or there is no record.
     """
     return records_in(read_json(path, keep={key, *keep}), path, key)
+
+
+def read_json_lines(path: Path, keep: Set[str]) -> Iterator[tuple[str, dict]]:
+    """The objects of a file with one on each line, line by line.
+
+    Args:
+        keep: keys to keep in records; others take no memory.
+
+    Yields:
+        The words that locate a record, and the record.
+
+    Raises:
+        InputError: as ``read_lines``; or a line is no object.
+    """
+    for location, line in read_lines(path):
+        try:
+            record = parse(line, keep)
+        except ValueError as error:
+            raise InputError(f"{location}: expected JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{location}: expected an object, got {form_name(record)}")
+        yield location, record
 
 
 def records_in(content: Any, path: Path, key: str) -> Iterator[tuple[str, dict]]:

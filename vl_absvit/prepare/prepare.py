@@ -7,7 +7,7 @@ is whole or absent. An interrupted run goes on with the images that it has not c
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +39,11 @@ class Records(NamedTuple):
     splits: dict[str, pa.Table]  # rows in the order of writing; one column is ``image_id``
     files: dict[int, str]  # image id -> the image's official file
     warnings: list[str]
+    image_columns: tuple[str, ...] = ("image_id",)
 
     def image_ids(self) -> dict[str, np.ndarray]:
-        """Split -> image id of each row."""
-        return {split: table.column("image_id").to_numpy() for split, table in self.splits.items()}
+        """Split -> image id of each row, (rows,), or (rows, k) where rows are about k images."""
+        return {split: ids_in(table, self.image_columns) for split, table in self.splits.items()}
 
 
 class Content(NamedTuple):
@@ -95,12 +96,18 @@ class Source(ABC):
         """Write a table for each split that has rows. Rows about bad images are left out."""
 
 
+def ids_in(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """The ids in one column, (rows,), or in k, (rows, k)."""
+    ids = np.stack([table.column(name).to_numpy() for name in columns], axis=-1)
+    return ids[:, 0] if len(columns) == 1 else ids
+
+
 def count_rows(row_type: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
-    """Counts of a table: rows, images, and rows whose image is missing."""
+    """Counts of a table: rows, images, and rows with a missing image. ``image_ids`` are (rows,) or (rows, k)."""
     return {
         row_type: len(image_ids),
         "images": len(np.unique(image_ids)),
-        "without_image": int(images.are_missing(image_ids).sum()),
+        "without_image": int(images.are_missing(image_ids).reshape(len(image_ids), -1).any(axis=1).sum()),
     }
 
 

@@ -6,9 +6,10 @@ from vl_absvit.errors import ConfigError
 from vl_absvit.prepare.caption_sets import CAPTION_SETS
 from vl_absvit.prepare.vqa_sets import DATA_SETS
 
-PUBLISHED = {"visual_genome": "coco", "snli_ve": "flickr30k", "conceptual_captions": None, "sbu_captions": None,
-             "nlvr2": None}  # fmt: skip
-"""Data sets that are never prepared here, though models were trained on them -> whose images theirs are."""
+PUBLISHED = {"visual_genome": "coco", "snli_ve": "flickr30k", "e_snli_ve": "flickr30k", "conceptual_captions": None,
+             "sbu_captions": None, "nlvr2": None}  # fmt: skip
+"""Data sets that are neither of questions nor of captions of every image, though models are trained on them -> whose
+images theirs are."""
 _TAKEN = {*DATA_SETS, *CAPTION_SETS, *PUBLISHED, "vqa", "vqa_hat", "imagenet", "unknown"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
