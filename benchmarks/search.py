@@ -18,8 +18,8 @@ from benchmarks.measure import describe_machine, spread
 from benchmarks.tables import span, table_of
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.search.gallery import Nearest, nearest
-from vl_absvit.search.pictures import PictureFile
 from vl_absvit.search.segments import Layout, Row, SegmentWriter, open_vectors
 
 TOP, ROWS_AT_ONCE = 10, 16_384

@@ -25,7 +25,9 @@ ENTRY = {
 
 
 CAPTION = {name: ENTRY[name] for name in ("image_id", "image", "image_size")}
+PICTURE = dict(CAPTION)
 CAPTION |= {"caption_id": 20, "caption": "a red ball", "match": 0.875, "score": -1.5}
+PICTURE |= {"image_id": None, "picture": "balls/1.png", "prediction": "ball", "confidence": 0.75}
 
 
 def blob(rows: int, columns: int, row: float, column: float, spread: float = 1.5) -> np.ndarray:
@@ -52,6 +54,11 @@ def add_question(folder: Path, id: str, maps: dict[str, np.ndarray] | None = Non
 def add_caption(folder: Path, id: str, **fields: object) -> None:
     """The same for a caption: ``CAPTION`` with other fields."""
     _add(folder, {"id": id} | CAPTION | fields)
+
+
+def add_picture(folder: Path, id: str, maps: dict[str, np.ndarray] | None = None, **fields: object) -> None:
+    """The same for a picture without a text: ``PICTURE`` with other fields."""
+    _add(folder, {"id": id} | PICTURE | fields, maps)
 
 
 def _add(folder: Path, entry: dict, maps: dict[str, np.ndarray] | None = None) -> None:

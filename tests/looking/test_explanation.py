@@ -240,7 +240,7 @@ def test_a_baseline_has_the_maps_that_it_can_have(world, tmp_path, batch, varian
     logits = baseline.model(batch.images, batch.token_ids, batch.is_token, batch.image_index).logits
     torch.testing.assert_close(explained.logits, logits, rtol=1e-6, atol=1e-6)
     assert all(each.shape == (len(batch.token_ids), SIDE, SIDE) for each in explained.maps.values())
-    for name, reason in lacking.items():
+    for name, reason in ((name, lacking[name]) for name in MAPS if name in lacking):
         with pytest.raises(ConfigError, match=f"there is no map '{name}': the model's encoder, {reason}"):
             choose_maps(baseline.model.vision, [name], block=0)
 

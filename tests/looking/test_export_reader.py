@@ -145,7 +145,7 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path, field, value, message):
     ("damage", "message"),
     [
         (removed("index.jsonl"), "index.jsonl: no such file; see vl-absvit export-attention"),
-        (emptied("index.jsonl"), "index.jsonl: expected a line per question or caption, got none"),
+        (emptied("index.jsonl"), "index.jsonl: expected a line per question, caption or picture, got none"),
         (replaced("index.jsonl", "{"), "index.jsonl:1: expected JSON"),
         (replaced("index.jsonl", "[1]"), "index.jsonl:1: expected an object, got a list"),
         (replaced("index.jsonl", '{"id": "1"}'), "expected an integer or null under 'image_id', got no such key"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vl_absvit.errors import InputError
-from vl_absvit.looking import export_run
+from vl_absvit.looking import viewer
 from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
 from vl_absvit.models.heads import MatchScores
 
@@ -14,9 +14,10 @@ from vl_absvit.models.heads import MatchScores
 @pytest.mark.parametrize("head", ["pretraining", "nlvr2", "snli"])
 def test_a_model_that_neither_answers_nor_ranks_is_refused(monkeypatch, head):
     model = SimpleNamespace(architecture={"head": {"kind": head}})
-    monkeypatch.setattr(export_run, "load_parts", lambda folder: SimpleNamespace(model=model))
+    monkeypatch.setattr(viewer, "read_json", lambda *_: {})
+    monkeypatch.setattr(viewer, "load_parts", lambda folder: SimpleNamespace(model=model))
     with pytest.raises(InputError, match="checkpoint X: expected a VQA model or a retrieval model, got an? .*model"):
-        export_run.load_checkpoint("X")
+        viewer.load_checkpoint("X")
 
 
 def test_an_answer_is_the_highest_logit_also_where_confidences_round_to_one():

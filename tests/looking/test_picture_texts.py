@@ -17,8 +17,9 @@ from vl_absvit.data.transforms import image_transform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
 from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.own_samples import OwnTexts
 from vl_absvit.looking.own_texts import make_request
-from vl_absvit.looking.picture_texts import OwnTexts, SplitQuestions, batches_by_image
+from vl_absvit.looking.picture_texts import SplitQuestions, batches_by_image
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 TRANSFORM = image_transform(16, (0.0,) * 3, (1.0,) * 3)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.exported import add_caption, add_question, blob, draw_picture
+from tests.exported import add_caption, add_picture, add_question, blob, draw_picture
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.looking.export_reader import read_exported, read_index
 from vl_absvit.looking.report_page import write_report
@@ -98,6 +98,17 @@ def test_a_caption_arrives_with_its_match_and_its_score(tmp_path, report):
     assert card == known | {"about": "caption"} | dict.fromkeys(("human", "agreement", "type", "accuracy"))
 
 
+def test_a_picture_without_a_text_arrives_with_its_class_and_where_people_looked(tmp_path, report):
+    add_picture(tmp_path, "b")
+    content = report(human={"b": np.eye(4)}, agreement={"b": 1.25}).content
+    (card,) = content["cards"]
+    assert content["about"] == card["about"] == "picture" and list(card.pop("maps")) == content["show"]
+    assert card.pop("human")["box"] == [0, 0, 1, 1]
+    known = {"id": "b", "image": None, "text": "balls/1.png", "prediction": "ball", "confidence": 0.75, "picture": 0}
+    known |= {"size": [96, 64], "about": "picture", "agreement": 1.25}
+    assert card == known | dict.fromkeys(("type", "accuracy", "match"))
+
+
 def test_a_map_is_sent_between_its_smallest_and_largest_value(tmp_path, report):
     add_question(tmp_path, "1", {"cross": np.array([[-1.0, 0.0, 1.0], [3.0, 3.0, 3.0]], dtype=np.float32)})
     sent = report().content["cards"][0]["maps"]["cross"]
@@ -166,7 +177,7 @@ def test_a_human_map_covers_the_whole_picture_and_is_averaged(tmp_path, report):
     add_question(tmp_path, "2", question_id=None)
     drawn = np.zeros((128, 192))
     drawn[:, 96:] = 200
-    first, second = report(human={11: drawn, 99: drawn}, agreement={11: 0.5}).content["cards"]
+    first, second = report(human={"1": drawn, "99": drawn}, agreement={"1": 0.5}).content["cards"]
     assert first["human"]["box"] == [0, 0, 1, 1] and first["human"]["high"] == 200 and first["agreement"] == 0.5
     grid = grid_of(first["human"])
     assert grid.shape == (21, 32) and not grid[:, :16].any() and (grid[:, 16:] == 255).all()
@@ -177,7 +188,7 @@ def test_the_counts_are_those_of_the_page(tmp_path):
     for id in ("1", "2", "3"):
         add_question(tmp_path, id, question_id=int(id))
     records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
-    written = write_report(iter(records), tmp_path / "new/report.html", human={2: blob(4, 4, 0, 0)})
+    written = write_report(iter(records), tmp_path / "new/report.html", human={"2": blob(4, 4, 0, 0)})
     assert written[:3] == (3, 1, 1) and written.size == (tmp_path / "new/report.html").stat().st_size
 
 

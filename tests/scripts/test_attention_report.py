@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.browser import chromium_page
-from tests.exported import add_caption, add_question, blob
+from tests.exported import add_caption, add_picture, add_question, blob
 from tests.run_script import run_script
 from vl_absvit.looking.export_reader import read_exported, read_index
 from vl_absvit.looking.overlay import spread
@@ -244,11 +244,30 @@ def test_captions_show_their_match_and_no_controls_of_answers(visit, tmp_path):
     assert visit.complaints == []
 
 
+def test_pictures_without_texts_have_a_page_of_their_classes_and_people(visit, tmp_path):
+    for id in ("1", "2"):
+        add_picture(tmp_path, id, PEAK, picture=f"{HOSTILE}{id}.png")
+    records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
+    write_report(records, tmp_path / "report.html", {"2": blob(8, 12, 4, 3)}, {"2": 1.5}, show=["cross"])
+    page = visit.page
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.locator("#counts dt").all_inner_texts() == [
+        "pictures",
+        "with human maps",
+        "mean agreement over 1 pictures",
+    ]
+    assert page.locator(".card .said").first.inner_text().split() == ["model", "ball", "75", "%", "sure"]
+    assert page.locator(".agreement").all_inner_texts() == ["agreement 1.50"]
+    assert not page.locator("#type").is_visible() and not page.locator("#verdict").is_visible()
+    assert page.locator("#shown").inner_text() == "2 of 2 pictures"
+    assert visit.complaints == [] and page.evaluate("window.hacked") is None
+
+
 def test_people_are_shown_beside_the_model_where_they_were_asked(visit, tmp_path):
     for id in ("10", "11", "12"):
         add_question(tmp_path, id, PEAK, question=f"Question {id}?", question_id=int(id))
     records = [read_exported(tmp_path, entry) for entry in read_index(tmp_path)]
-    human, agreement = {11: blob(8, 12, 4, 3), 12: blob(8, 12, 4, 9)}, {11: -0.25, 12: 0.5}
+    human, agreement = {"11": blob(8, 12, 4, 3), "12": blob(8, 12, 4, 9)}, {"11": -0.25, "12": 0.5}
     write_report(records, tmp_path / "report.html", human, agreement, show=["cross"])
     page = visit.page
     page.goto((tmp_path / "report.html").as_uri())

@@ -13,23 +13,35 @@ from tests.prepare.raw_vqa_hat import prepare as prepare_hat
 from tests.prepare.raw_vqa_hat import write_small_hat
 from tests.prepare.raw_vqav2 import image_path, write_small_vqav2
 from tests.run_script import run_script
-from tests.tiny_vqa import tiny_retrieval_config, tiny_vision, tiny_vqa_config
+from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit import cli
 from vl_absvit.data.captions import CaptionDataset
 from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.records import read_annotations, read_captions, read_questions
+from vl_absvit.data.rgb import open_rgb
 from vl_absvit.evaluation.vqa_accuracy import vqa_scores
-from vl_absvit.looking import export_run
-from vl_absvit.looking.explanation import MAPS, OF_PRIOR, OF_SECOND_LOOK, MapChoice, explain
+from vl_absvit.looking import viewer
+from vl_absvit.looking.explanation import (
+    MAPS,
+    OF_PRIOR,
+    OF_SECOND_LOOK,
+    PICTURE_MAPS,
+    MapChoice,
+    choose_maps,
+    explain,
+    explain_pictures,
+)
 from vl_absvit.looking.export_reader import read_exported, read_index
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.classifier_checkpoint import load_classifier
 from vl_absvit.tasks.retrieval import RetrievalTask, make_gallery
 from vl_absvit.tasks.retrieval_scores import score_gallery
 from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask, load_checkpoint, make_dataset, predict_answers
 
 SCRIPT = "scripts/export_attention.py"
-GIVE = "give --data and --split, or --requests, or --image and --question, or --image and --caption"
+GIVE = "give --data and --split, or --requests, or --image and --question, or --image and --caption, or --pictures"
 
 
 @pytest.fixture(scope="module")
@@ -322,12 +334,12 @@ def test_an_interrupted_export_goes_on_and_ends_like_an_uninterrupted_one(export
         return explain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(export_run, "explain", explain_twice)
+        patch.setattr(viewer, "explain", explain_twice)
         assert export("parts", batch_size=4) == 130
     assert not (tmp_path / "parts/index.jsonl").exists()
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "parts").glob("*.npz")}
     assert 0 < len(before) < 18
-    monkeypatch.setattr(export_run, "explain", lambda *arguments: calls.append(arguments) or explain(*arguments))
+    monkeypatch.setattr(viewer, "explain", lambda *arguments: calls.append(arguments) or explain(*arguments))
     capsys.readouterr()
     assert export("parts", batch_size=4) == 0
     assert f"going on: {len(before)} of 18 questions are in" in capsys.readouterr().out
@@ -373,6 +385,109 @@ def test_two_processes_export_what_one_does_also_where_one_left_off(fork_server,
     assert contents(tmp_path / "half") == whole
 
 
+# Pictures without texts.
+
+
+@pytest.fixture(scope="module")
+def classifier(world, tmp_path_factory) -> Path:
+    """A classifier that sees the middle of a picture."""
+    folder = tmp_path_factory.mktemp("classifier")
+    vision = tiny_vision(gain=1.0, mask="cosine")
+    task = ClassificationTask(tiny_pretrain_config(world, folder, vision=vision, crop_pct=0.8))
+    torch.manual_seed(0)
+    for parameter in task.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    task.save(folder)
+    return folder
+
+
+@pytest.fixture
+def gallery(tmp_path) -> Path:
+    """Pictures whose names are hard to keep apart."""
+    rng = np.random.default_rng(0)
+    for name in ("a/x.png", "a-x.jpg", "A-X.bmp", "ü 1.png", ".hidden.png"):
+        (tmp_path / "gallery" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(256, size=(60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "gallery" / name)
+    (tmp_path / "gallery/notes.txt").write_text("no picture")
+    return tmp_path / "gallery"
+
+
+def look_at(classifier, gallery, output, *more) -> int:
+    words = ["--checkpoint", classifier, "--pictures", gallery, "--output", output, "--num-workers", 0, *more]
+    return run_script(SCRIPT, *map(str, words))
+
+
+def test_a_classifier_looks_at_every_picture_of_a_folder(classifier, gallery, tmp_path):
+    assert look_at(classifier, gallery, tmp_path / "out", "--batch-size", 3) == 0
+    index = read_index(tmp_path / "out", "picture")
+    assert [(entry["picture"], entry["id"]) for entry in index] == [
+        ("A-X.bmp", "A-X"), ("a-x.jpg", "a-x.2"), ("a/x.png", "a-x.3"), ("ü 1.png", "__1"),
+    ]  # fmt: skip
+    checkpoint = load_classifier(classifier)
+    choice = choose_maps(checkpoint.model.vision, None, kinds=PICTURE_MAPS)
+    for entry in index:
+        picture = read_exported(tmp_path / "out", entry)
+        assert picture.image == (gallery / entry["picture"]).resolve() and picture.image_size == (80, 60)
+        assert picture.box == pytest.approx((16, 6, 64, 54), abs=1)  # four fifths of 60, a square in the middle
+        inputs = checkpoint.transform(open_rgb(picture.image))[None]
+        probabilities = checkpoint.model(inputs).last_logits.softmax(dim=1)[0]
+        assert picture.prediction == checkpoint.classes[probabilities.argmax()]
+        assert picture.confidence == pytest.approx(float(probabilities.max().detach()), rel=1e-5)
+        explained = explain_pictures(checkpoint.model, inputs, choice)
+        assert list(picture.maps) == list(PICTURE_MAPS)
+        for name, grid in picture.maps.items():
+            np.testing.assert_allclose(grid, explained.maps[name][0], rtol=1e-4, atol=1e-5)
+        with Image.open(tmp_path / "out" / entry["png"]) as panel:
+            assert panel.width > 3 * 264
+    assert run_script("scripts/attention_report.py", "--maps", tmp_path / "out", "--output", tmp_path / "r.html") == 0
+
+
+def test_a_class_steers_the_look_at_one_picture_and_makes_another_export(classifier, gallery, tmp_path, complaint):
+    options = ["--no-overlays", "--maps", "prior_mask", "bottom_up"]
+    assert look_at(classifier, gallery / "a-x.jpg", tmp_path / "own", *options) == 0
+    checkpoint = load_classifier(classifier)
+    first = checkpoint.model.vision.look_once(checkpoint.transform(open_rgb(gallery / "a-x.jpg"))[None])
+    agreement = (first.tokens[0, 1:].detach() @ checkpoint.model.vision.head.weight.detach().T).max(dim=0).values
+    name = checkpoint.classes[agreement.argmax()]
+    assert look_at(classifier, gallery / "a-x.jpg", tmp_path / "steered", *options, "--prior", name) == 0
+    own, steered = (read_exported(tmp_path / name, read_index(tmp_path / name)[0]).maps for name in ("own", "steered"))
+    assert np.array_equal(own["bottom_up"], steered["bottom_up"])
+    assert not np.allclose(own["prior_mask"], steered["prior_mask"])
+    assert json.loads((tmp_path / "steered/export.json").read_text())["prior"] == name
+    words = ["--checkpoint", classifier, "--pictures", gallery / "a-x.jpg", "--output", tmp_path / "own", *options]
+    assert "holds another export, which differs in prior" in complaint(1, SCRIPT, *words, "--prior", name)
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (2, {"question": "What?", "image": "a.png"}, "is a classifier, which looks at --pictures"),
+        (2, {"pictures": "gallery", "split": "val"}, GIVE),
+        (2, {"split": "val", "data": "a", "prior": "x"}, "--prior goes with --pictures"),
+        (2, {"pictures": "gallery", "maps": "cross"}, "there is no map 'cross'; there are prior_mask, bottom_up, "),
+        (1, {"pictures": "gallery", "prior": "dog"}, "prior 'dog': expected one of the checkpoint's 127 classes"),
+        (1, {"pictures": "nowhere"}, "nowhere: expected a folder of pictures"),
+        (1, {"pictures": "empty"}, "empty: expected pictures, found none, but 1 other files"),
+        (1, {"pictures": "broken"}, "bad.png: not an image of a known format"),
+    ],
+)
+def test_pictures_that_are_not_there_are_one_line(classifier, gallery, tmp_path, complaint, code, options, message):
+    for name in ("empty/notes.txt", "broken/bad.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("no picture")
+    words = ["--checkpoint", classifier, "--output", tmp_path / "out"]
+    for option, value in options.items():
+        words += [f"--{option}", tmp_path / value if option == "pictures" else value]
+    assert message in complaint(code, SCRIPT, *words)
+    assert not (tmp_path / "out/index.jsonl").exists()
+
+
+def test_a_model_that_reads_texts_asks_for_one(saved, gallery, tmp_path, complaint):
+    words = ["--checkpoint", saved / "absvit", "--pictures", gallery, "--output", tmp_path / "out"]
+    assert "is no classifier: it looks at a picture for a text, see --requests" in complaint(2, SCRIPT, *words)
+
+
 # Bad input.
 
 
@@ -380,7 +495,7 @@ def test_the_help_names_every_map_and_which_a_plain_vit_has(capsys):
     assert run_script(SCRIPT, "--help") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("prior_mask, "))
     names = line.split(", ")
-    assert set(names) == set(MAPS) and set(names[:4]) == {*OF_PRIOR, *OF_SECOND_LOOK}
+    assert set(names) == set(MAPS) and set(names[:4]) == {*OF_PRIOR, *OF_SECOND_LOOK} & set(MAPS)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.errors import InputError
 from vl_absvit.search.approximate import FILE, build, describe, nearest_by_faiss, vectors_at
 from vl_absvit.search.gallery import nearest
 from vl_absvit.search.index_folder import Index
-from vl_absvit.search.pictures import PictureFile
 from vl_absvit.search.segments import Layout, Row, SegmentWriter
 
 pytest.importorskip("faiss")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.search.live_rows import MOST_SMALL, keep_live
-from vl_absvit.search.pictures import PictureFile
 from vl_absvit.search.segments import Layout, Row, SegmentWriter, open_vectors, read_rows
 
 LAYOUT = Layout("x", 1, 4, "float32")

@@ -1,4 +1,4 @@
-"""Make one web page of an attention export: every question or caption with what the model says, and its maps.
+"""Make one web page of an attention export: every question, caption or picture with what the model says, and its maps.
 
 vl-absvit attention-report --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
 
@@ -26,10 +26,10 @@ DRAWN_ON = (32, 32)
 
 
 class People(NamedTuple):
-    """Where people looked, by question id, and how well a map agrees with them."""
+    """Where people looked, by a record's id, and how well a map agrees with them."""
 
-    maps: dict[int, np.ndarray]  # mean of a question's human maps, over the whole picture
-    agreement: dict[int, float]  # mean rank correlation with each of them
+    maps: dict[str, np.ndarray]  # mean of a question's human maps, over the whole picture
+    agreement: dict[str, float]  # mean rank correlation with each of them
 
 
 def main() -> None:
@@ -56,7 +56,8 @@ def main() -> None:
     with progress() as bar:
         embedded = bar.track(records, description="embedding")
         report = write_report(embedded, arguments.output, *people, note=" ".join(notes), show=show)
-    print(f"{report.texts:,} {texts}, {report.pictures:,} pictures, {report.size / 1e6:.1f} MB: {arguments.output}")
+    counts = [f"{report.texts:,} {texts}"] * (texts != "pictures") + [f"{report.pictures:,} pictures"]
+    print(f"{', '.join(counts)}, {report.size / 1e6:.1f} MB: {arguments.output}")
     for note in notes:
         print(note)
 
@@ -68,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
         "--images", metavar="DIR", help="folder of the pictures, if they are neither where they were nor moved with DIR"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="page to write, such as report.html")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions or captions of the export")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N texts or pictures of the export")
     parser.add_argument(
         "--show",
         nargs="+",
@@ -115,12 +116,12 @@ def compare(questions: Sequence[ExportedQuestion], human: Iterable[HumanMaps], k
         question = asked.get(question_id)
         if question is None:
             continue
-        people.maps[question_id] = np.mean([area_average(grey, DRAWN_ON) for grey in maps], axis=0)
+        people.maps[question.id] = np.mean([area_average(grey, DRAWN_ON) for grey in maps], axis=0)
         seen = [human_on_grid(grey, question.box, question.image_size) for grey in maps]
         seen = [grid for grid in seen if grid.min() < grid.max()]
         if seen and kind in question.maps:
             looked = rank_vector(area_average(question.maps[kind]))
-            people.agreement[question_id] = float(looked @ consensus(seen))
+            people.agreement[question.id] = float(looked @ consensus(seen))
     return people
 
 

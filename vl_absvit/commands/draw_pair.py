@@ -35,9 +35,9 @@ def main() -> None:
     from vl_absvit.hub import find
     from vl_absvit.looking.explanation import choose_maps, explain
     from vl_absvit.looking.geometry import seen_box
+    from vl_absvit.looking.own_samples import OwnTexts
     from vl_absvit.looking.own_texts import make_request
     from vl_absvit.looking.pages import QuestionMaps, two_questions
-    from vl_absvit.looking.picture_texts import OwnTexts
     from vl_absvit.looking.predictions import AnswerPrediction, predictions_of
     from vl_absvit.precision import arithmetic
     from vl_absvit.tasks.vqa import load_checkpoint

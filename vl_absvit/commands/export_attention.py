@@ -1,17 +1,20 @@
-"""Export where a model looks: maps for every question or caption of a split, or for texts of one's own.
+"""Export where a model looks: maps for every question or caption of a split, for texts or pictures of one's own.
 
 vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --data OUT --split val --output DIR
 vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --requests questions.jsonl --output DIR
 vl-absvit export-attention --checkpoint runs/vqa/checkpoints/best --image a.jpg --question "Why?" --output DIR
 vl-absvit export-attention --checkpoint runs/retrieval/checkpoints/best --image a.jpg --caption "Dog" --output D
+vl-absvit export-attention --checkpoint runs/pretrain/checkpoints/best --pictures FOLDER --output DIR
 
 Also under torchrun or accelerate launch. A VQA model answers questions, a retrieval model judges captions, each about
-its own image where they are a split's. DIR gets <id>.npz with a grid per map, <id>.png with the maps over the picture
-and index.jsonl. A line of questions.jsonl is {"image": path, "question": text}, or "caption", with an "id" if not the
-line's number; its other keys go into the index. Interrupted, it goes on when the same command is given again.
+its own image where they are a split's, and a pretrained classifier classifies pictures. DIR gets <id>.npz with a grid
+per map, <id>.png with the maps over the picture and index.jsonl. A line of questions.jsonl is
+{"image": path, "question": text}, or "caption", with an "id" if not the line's number; its other keys go into the
+index. Interrupted, it goes on when the same command is given again.
 
 Maps, as vl_absvit/looking/maps.py defines them; a plain ViT has only the last four:
 prior_mask, top_down, top_down_cls, difference, bottom_up, bottom_up_cls, cross, cross_gradient
+A classifier has top_down_average, bottom_up_average, grad_cam and rollout in place of the last two.
 """
 
 import argparse
@@ -34,8 +37,7 @@ from vl_absvit.errors import ConfigError
 if TYPE_CHECKING:
     from vl_absvit.hub import Found
     from vl_absvit.looking.picture_texts import PictureTexts
-    from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
-    from vl_absvit.tasks.vqa import VQACheckpoint
+    from vl_absvit.looking.viewer import Checkpoint
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "answers.json")
 """Files of a checkpoint that an export depends on; ``answers.json`` is VQA's."""
@@ -60,47 +62,57 @@ def export(arguments: argparse.Namespace, found: "Found", files: "Future[dict[st
         files: SHA-256 of its files, in the first process.
     """
     from vl_absvit.distributed import gather_objects, is_main, rank
-    from vl_absvit.looking.explanation import choose_maps
-    from vl_absvit.looking.export_run import describe_export, export_maps, load_checkpoint
+    from vl_absvit.looking.export_run import describe_export, export_maps
     from vl_absvit.looking.export_writer import ExportFolder
+    from vl_absvit.looking.viewer import load_checkpoint, make_viewer
     from vl_absvit.precision import arithmetic
     from vl_absvit.training.loop import make_accelerator
 
     accelerator = make_accelerator()
     checkpoint = load_checkpoint(found.path)
-    choice = choose_maps(checkpoint.model.vision, arguments.maps, arguments.block, arguments.heads)
+    checkpoint.model.to(accelerator.device)
+    viewer = make_viewer(checkpoint, arguments.maps, arguments.block, arguments.heads, arguments.prior)
     questions = open_questions(arguments, checkpoint)
     count = f"{len(questions.ids):,} {questions.kind}s"
     folder = ExportFolder(arguments.output, rank())
     found_done: list[str] = []
     if is_main():
         assert files is not None, "the main process is the first"
-        description = describe_export(files.result(), questions, choice, arguments.colormap, arguments.precision)
+        description = describe_export(files.result(), questions, viewer, arguments.colormap, arguments.precision)
         found_done = sorted(folder.start(description))
     done = set(gather_objects(found_done))  # the other processes wait until the folder is there
     if is_main() and done:
         print(f"going on: {len(done):,} of {count} are in {arguments.output}")
-    checkpoint.model.to(accelerator.device)
     with progress() as bar, arithmetic(arguments.precision, accelerator.device):
         export_maps(
-            checkpoint, questions, folder, done, choice,
+            viewer, questions, folder, done,
             colormap=arguments.colormap, batch_size=arguments.batch_size, num_workers=arguments.num_workers, bar=bar,
         )  # fmt: skip
     if is_main():
-        print(f"{count} in {arguments.output}: {', '.join(choice.names)}, in {arguments.precision}")
+        print(f"{count} in {arguments.output}: {', '.join(viewer.choice.names)}, in {arguments.precision}")
         if found.name != arguments.checkpoint:
             print(f"by {found.name}")
     accelerator.end_training()
 
 
-def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | VLCheckpoint") -> "PictureTexts":
-    """The questions, or captions for a model that judges those, that the command line names."""
+def open_questions(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "PictureTexts":
+    """The questions, or captions for a model that judges those, or pictures, that the command line names."""
     from vl_absvit.data.captions import CaptionDataset
     from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
-    from vl_absvit.looking.own_texts import TextKind, make_request, read_requests
-    from vl_absvit.looking.picture_texts import OwnTexts, SplitCaptions, SplitQuestions
+    from vl_absvit.looking.own_samples import OwnPictures, OwnTexts
+    from vl_absvit.looking.own_texts import TextKind, make_request, picture_requests, read_requests
+    from vl_absvit.looking.picture_texts import SplitCaptions, SplitQuestions
+    from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
 
+    if isinstance(checkpoint, ClassifierCheckpoint):
+        if arguments.pictures is None:
+            raise ConfigError(f"checkpoint {arguments.checkpoint} is a classifier, which looks at --pictures")
+        return OwnPictures(picture_requests(arguments.pictures), checkpoint.transform)
+    if arguments.pictures is not None:
+        raise ConfigError(
+            f"checkpoint {arguments.checkpoint} is no classifier: it looks at a picture for a text, see --requests"
+        )
     tokenizer, preprocessing = checkpoint.tokenizer, checkpoint.preprocessing
     kind: TextKind = "question" if isinstance(checkpoint, VQACheckpoint) else "caption"
     if arguments.caption is not None and kind == "question":
@@ -135,7 +147,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "VQACheckpoint | V
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    add_checkpoint_option(parser, "a VQA or retrieval checkpoint")
+    add_checkpoint_option(parser, "a VQA, retrieval or pretraining checkpoint")
     parser.add_argument("--data", metavar="OUT", help="folder of vl-absvit prepare-{vqa,vqav2,vqa-hat,captions}")
     add_images_option(parser)
     parser.add_argument("--split", help="split of --data, such as val, or several: val,minival")
@@ -143,6 +155,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--image", metavar="FILE", help="a picture to ask about")
     parser.add_argument("--question", metavar="TEXT", help="what to ask about --image")
     parser.add_argument("--caption", metavar="TEXT", help="what to look for in --image, for a retrieval model")
+    parser.add_argument("--pictures", metavar="PLACE", help="a picture or a folder of pictures, for a classifier")
+    parser.add_argument(
+        "--prior", metavar="CLASS", help="what --pictures are searched for (default: a trained query, for no class)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--maps", nargs="+", metavar="MAP", help="maps to make (default: all that the model has)")
     add_block_option(parser, "block whose tokens bottom_up and top_down measure")
@@ -161,10 +177,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_precision_option(parser)
     arguments = parser.parse_args()
-    names = ("data", "split", "requests", "image", "question", "caption")
+    names = ("data", "split", "requests", "image", "question", "caption", "pictures")
     given = {name for name in names if getattr(arguments, name) is not None}
-    if given not in ({"data", "split"}, {"requests"}, {"image", "question"}, {"image", "caption"}):
-        parser.error("give --data and --split, or --requests, or --image and --question, or --image and --caption")
+    if given not in ({"data", "split"}, {"requests"}, {"image", "question"}, {"image", "caption"}, {"pictures"}):
+        parser.error(
+            "give --data and --split, or --requests, or --image and --question, or --image and --caption, or --pictures"
+        )
+    if arguments.prior is not None and "pictures" not in given:
+        parser.error("--prior goes with --pictures")
     for name in ("question", "caption"):
         if name in given and not getattr(arguments, name).strip():
             parser.error(f"--{name} is empty")

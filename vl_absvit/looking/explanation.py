@@ -1,9 +1,9 @@
-"""Every kind of map, from the forward pass that answers a question or judges a caption.
+"""Every kind of map, from the forward pass that answers a question, judges a caption or classifies a picture.
 
-Shapes: B questions or captions, I images, A answers, N image tokens, h x w patches.
+Shapes: B questions, captions or pictures, I images, A answers or classes, N image tokens, D width, h x w patches.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,38 +14,38 @@ from vl_absvit.errors import ConfigError
 from vl_absvit.looking.maps import (
     THIRD_FROM_END,
     Heads,
+    average_map,
     check_block,
     cls_map,
     cross_gradient_map,
     cross_map,
     difference_map,
+    grad_cam_map,
     norm_map,
     prior_mask_map,
+    rollout_map,
 )
-from vl_absvit.models.heads import MatchScores
-from vl_absvit.models.looks import FirstLook, Look, VisualEncoder
+from vl_absvit.models.attention import TopDownBlock
+from vl_absvit.models.heads import Classifier, MatchScores
+from vl_absvit.models.looks import FirstLook, Look, TwoLooks, VisualEncoder
 from vl_absvit.models.top_down import Steered, per_text
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 
 Part = TypeVar("Part")
-MAPS = (
-    "prior_mask",
-    "bottom_up",
-    "top_down",
-    "difference",
-    "bottom_up_cls",
-    "top_down_cls",
-    "cross",
-    "cross_gradient",
-)
-"""Every kind of map; ``maps.py`` defines them."""
+_OF_LOOKS = ("prior_mask", "bottom_up", "top_down", "difference", "bottom_up_cls", "top_down_cls")
+MAPS = (*_OF_LOOKS, "cross", "cross_gradient")
+"""Every kind of map of a model that reads texts; ``maps.py`` defines them."""
+PICTURE_MAPS = (*_OF_LOOKS, "bottom_up_average", "top_down_average", "grad_cam", "rollout")
+"""Every kind of map of a classifier."""
 OF_PRIOR = ("prior_mask",)
 """Maps that an encoder without prior does not have."""
 OF_CLS = ("bottom_up_cls", "top_down_cls")
 """Maps that an encoder without CLS token does not have."""
-OF_SECOND_LOOK = ("top_down", "top_down_cls", "difference")
+OF_SECOND_LOOK = ("top_down", "top_down_cls", "top_down_average", "difference")
 """Maps that an encoder that looks once does not have."""
+OF_WEIGHTS = ("rollout",)
+"""Maps that an encoder does not have whose blocks mix tokens by other means than weights, or on several grids."""
 OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
 """Maps that measure the tokens of a block that can be chosen."""
 
@@ -53,7 +53,7 @@ OF_ONE_BLOCK = ("bottom_up", "top_down", "difference")
 class MapChoice(NamedTuple):
     """A choice of maps, and of how they are made."""
 
-    names: tuple[str, ...]  # of ``MAPS``
+    names: tuple[str, ...]  # of ``MAPS`` or ``PICTURE_MAPS``
     block: int = THIRD_FROM_END  # whose tokens the maps of ``OF_ONE_BLOCK`` measure
     heads: Heads = "mean"  # how attention heads become one in the maps of attention weights
 
@@ -61,7 +61,7 @@ class MapChoice(NamedTuple):
 class Explanation(NamedTuple):
     """The model's logits and maps of where it looked."""
 
-    logits: Tensor | MatchScores  # (B, A) of answers, or of B captions
+    logits: Tensor | MatchScores  # (B, A) of answers or classes, or of B captions
     maps: dict[str, Tensor]  # name -> (B, h, w), in the order asked for
 
 
@@ -74,13 +74,18 @@ def usual_block(vision: VisualEncoder) -> int:
 
 
 def choose_maps(
-    vision: VisualEncoder, names: Sequence[str] | None, block: int | None = None, heads: Heads = "mean"
+    vision: VisualEncoder,
+    names: Sequence[str] | None,
+    block: int | None = None,
+    heads: Heads = "mean",
+    kinds: Sequence[str] = MAPS,
 ) -> MapChoice:
     """A choice that this encoder can follow.
 
     Args:
         names: kinds of maps; None means all that the encoder has.
         block: None means the usual one.
+        kinds: all that there are: ``MAPS`` or ``PICTURE_MAPS``.
 
     Raises:
         ConfigError: there is no such map, or no such block to make one of.
@@ -89,11 +94,13 @@ def choose_maps(
     lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
     lacking |= {} if vision.has_cls else dict.fromkeys(OF_CLS, "has no CLS token")
     lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
+    if not _mixes_by_weights(vision):
+        lacking |= dict.fromkeys(OF_WEIGHTS, "has blocks without attention weights, or on several grids")
     if names is None:
-        names = [name for name in MAPS if name not in lacking]
+        names = [name for name in kinds if name not in lacking]
     for name in names:
-        if name not in MAPS:
-            raise ConfigError(f"there is no map {name!r}; there are {', '.join(MAPS)}")
+        if name not in kinds:
+            raise ConfigError(f"there is no map {name!r}; there are {', '.join(kinds)}")
         if name in lacking:
             raise ConfigError(f"there is no map {name!r}: the model's encoder, {vision.variant.label}, {lacking[name]}")
     if set(names) & set(OF_ONE_BLOCK):
@@ -122,8 +129,50 @@ def explain(
         texts = texts._replace(tokens=texts.tokens.detach().requires_grad_(need_gradient))
         out = model.judge(looks, Pairs(texts, index), need_weights=need_gradient or "cross" in choice.names)
     gradients = _gradients_of_predictions(out) if need_gradient else None
-
     grid = vision.token_grid()
+    makers = _maps_of_looks(vision, looks, index, choice) | {
+        "cross": lambda: cross_map(_present(out.text_to_image), batch.is_token, grid, choice.heads),
+        "cross_gradient": lambda: cross_gradient_map(
+            _present(out.text_to_image), _present(gradients), batch.is_token, grid, choice.heads
+        ),
+    }
+    logits = out.logits
+    if isinstance(logits, MatchScores):
+        logits = MatchScores(*map(Tensor.detach, logits))
+    else:
+        logits = logits.detach()
+    return Explanation(logits, {name: makers[name]() for name in choice.names})
+
+
+@torch.no_grad()
+def explain_pictures(model: Classifier, images: Tensor, choice: MapChoice, prior: Tensor | None = None) -> Explanation:
+    """Classify pictures by the last look, as evaluation does, and make maps of where the model looked.
+
+    Args:
+        model: in evaluation mode; nothing is left in its gradients.
+        images: (B, 3, height, width).
+        choice: made by ``choose_maps`` of ``PICTURE_MAPS``.
+        prior: what steers the second look at every picture, (D,); None takes the encoder's own query.
+    """
+    vision = model.vision
+    looks = vision.look_twice(images, None if prior is None else prior.expand(len(images), -1))
+    logits = model.classify(looks.seen(None))
+    makers = _maps_of_looks(vision, looks, None, choice) | {
+        "grad_cam": lambda: _grad_cam(model, looks, logits.argmax(dim=1), prior),
+        "rollout": lambda: rollout_map(_attention_weights(vision, looks), vision.token_grid()),
+    }
+    return Explanation(logits, {name: makers[name]() for name in choice.names})
+
+
+def _maps_of_looks(
+    vision: VisualEncoder, looks: TwoLooks, index: Tensor | None, choice: MapChoice
+) -> dict[str, Callable[[], Tensor]]:
+    """Makers of the maps that need nothing but both looks, by name; the maps have a row for every text.
+
+    Args:
+        index: row of the first look for each text, (B,); None means the same order.
+    """
+    first, grid = looks.first, vision.token_grid()
 
     def norms(states: list[Tensor]) -> Tensor:
         return norm_map(vision.outputs(states), vision.token_grid(choice.block), choice.block)
@@ -137,24 +186,51 @@ def explain(
     def top_down() -> Tensor:
         return looks.per_text(norms(looks.second_states(index)), index)
 
-    makers: dict[str, Callable[[], Tensor]] = {
+    return {
         "prior_mask": lambda: prior_mask_map(_present(looks.prior_mask), grid),
         "bottom_up": bottom_up,
         "top_down": top_down,
-        "top_down_cls": lambda: looks.per_text(cls_attention(_present(looks.second), looks.signals), index),
-        "bottom_up_cls": lambda: per_text(cls_attention(first, None), index),
-        "cross": lambda: cross_map(_present(out.text_to_image), batch.is_token, grid, choice.heads),
         "difference": lambda: difference_map(top_down(), bottom_up()),
-        "cross_gradient": lambda: cross_gradient_map(
-            _present(out.text_to_image), _present(gradients), batch.is_token, grid, choice.heads
-        ),
+        "bottom_up_cls": lambda: per_text(cls_attention(first, None), index),
+        "top_down_cls": lambda: looks.per_text(cls_attention(_present(looks.second), looks.signals), index),
+        "bottom_up_average": lambda: per_text(average_map(first.tokens, grid), index),
+        "top_down_average": lambda: looks.per_text(average_map(_present(looks.second).tokens, grid), index),
     }
-    logits = out.logits
-    if isinstance(logits, MatchScores):
-        logits = MatchScores(*map(Tensor.detach, logits))
-    else:
-        logits = logits.detach()
-    return Explanation(logits, {name: makers[name]() for name in choice.names})
+
+
+def _grad_cam(model: Classifier, looks: TwoLooks, classes: Tensor, prior: Tensor | None) -> Tensor:
+    """``grad_cam_map`` of the classes, (B,), for the tokens that enter the last block of the last look."""
+    vision, again = model.vision, model.vision.looks_twice
+    entering = (_present(looks.second) if again else looks.first).states[-2].detach()
+    signal = _present(looks.signals)[-1] if again else None
+    with torch.enable_grad(), arithmetic("fp32", entering.device):
+        entering.requires_grad_()
+        tokens = vision.final_norm(vision.all_blocks[-1](entering, signal))
+        if not again and vision.uses_prior:  # PerceiverIO classifies tokens that the prior has reweighted
+            own = None if prior is None else prior.expand(len(tokens), -1)
+            tokens = vision.look_again(looks.first._replace(tokens=tokens), own).seen(None)
+        chosen = model.classify(tokens).gather(1, classes[:, None])
+        (gradients,) = torch.autograd.grad(chosen.sum(), entering)
+    return grad_cam_map(entering.detach(), gradients, vision.token_grid())
+
+
+def _mixes_by_weights(vision: VisualEncoder) -> bool:
+    """Whether all blocks are on one grid and have attention weights."""
+    blocks = vision.all_blocks
+    has_weights = all(isinstance(block, TopDownBlock) and block.attn.has_weights for block in blocks)
+    return len(vision.stages) == 1 and has_weights
+
+
+def _attention_weights(vision: VisualEncoder, looks: TwoLooks) -> Iterator[Tensor]:
+    """Attention of every block in the last look, first block first, (B, H, N, N) each."""
+    again = vision.looks_twice
+    states = looks.second_states(None) if again else looks.first.states
+    signals: list[Steered | None] = [None] * len(vision.all_blocks)
+    if again:
+        signals[vision.looks_again_from :] = _present(looks.signals)
+    for block, state, signal in zip(vision.all_blocks, states[:-1], signals, strict=True):
+        assert isinstance(block, TopDownBlock), "only an encoder with attention weights has this map"
+        yield block.attn.weights(block.project(state, signal))
 
 
 def _gradients_of_predictions(out: VLOutput) -> tuple[Tensor, ...]:

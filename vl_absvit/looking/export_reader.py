@@ -1,8 +1,8 @@
-"""Read an attention export: ``index.jsonl``, and one archive of maps for each question or caption.
+"""Read an attention export: ``index.jsonl``, and one archive of maps for each question, caption or picture.
 
-Every line of the index is an object about one question or caption. ``EXPECTED`` says what it holds. The archive has one
-float grid (h, w) for each kind of map, the part ``box`` of the original picture that the grids cover, and the
-picture's ``image_size``. Both are in pixels of the upright picture.
+Every line of the index is an object about one of them. ``EXPECTED`` says what it holds. The archive has one float grid
+(h, w) for each kind of map, the part ``box`` of the original picture that the grids cover, and the picture's
+``image_size``. Both are in pixels of the upright picture.
 """
 
 import os
@@ -36,7 +36,7 @@ PIXELS_APART = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedText:
-    """A question or caption, and where the model looked."""
+    """A question or caption, or a picture alone, and where the model looked."""
 
     id: str
     image_id: int | None  # None for a picture that is not of a data set
@@ -69,8 +69,21 @@ class ExportedCaption(ExportedText):
     score: float  # retrieval ranks by it
 
 
-Exported = ExportedQuestion | ExportedCaption
+@dataclass(frozen=True, kw_only=True)
+class ExportedPicture(ExportedText):
+    """One picture and its class by the model's judgement."""
 
+    picture: str  # its path below the folder that was exported
+    prediction: str
+    confidence: float  # probability of the class, in [0, 1]
+
+
+Exported = ExportedQuestion | ExportedCaption | ExportedPicture
+_RECORDS: dict[TextKind, type[Exported]] = {
+    "question": ExportedQuestion,
+    "caption": ExportedCaption,
+    "picture": ExportedPicture,
+}
 
 Field = tuple[str, Callable[[Any], bool]]
 """The expected value, in words and as a test."""
@@ -99,7 +112,7 @@ def _are(values: object, count: int | None, field: Field) -> bool:
     return isinstance(values, list) and len(values) == (count or len(values) or 1) and all(map(field[1], values))
 
 
-_OF_BOTH = {
+_OF_ALL = {
     "id": _TEXT,
     "image_id": _or_null(_INTEGER),
     "image": _TEXT,
@@ -120,7 +133,12 @@ _OF_QUESTIONS = {
     "accuracy": _or_null(_number_to(100)),
 }
 _OF_CAPTIONS = {"caption_id": _or_null(_INTEGER), "caption": _TEXT, "match": _number_to(1), "score": _NUMBER}
-EXPECTED: dict[TextKind, dict[str, Field]] = {"question": _OF_BOTH | _OF_QUESTIONS, "caption": _OF_BOTH | _OF_CAPTIONS}
+_OF_PICTURES = {"picture": _TEXT, "prediction": _TEXT, "confidence": _number_to(1)}
+EXPECTED: dict[TextKind, dict[str, Field]] = {
+    "question": _OF_ALL | _OF_QUESTIONS,
+    "caption": _OF_ALL | _OF_CAPTIONS,
+    "picture": _OF_ALL | _OF_PICTURES,
+}
 """Fields of an index line."""
 
 
@@ -128,7 +146,7 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
     """Read and check every line of an export's index.
 
     Args:
-        kind: the expected kind of texts; None accepts both.
+        kind: the expected kind of texts; None accepts all.
 
     Raises:
         InputError: the index is missing or empty, a line is not as ``EXPECTED`` says, or an id comes twice.
@@ -153,17 +171,19 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
             raise InputError(f"{place}: the id {entry['id']!r} is also that of {earlier}")
         entries.append(entry)
     if not entries:
-        raise InputError(f"{path}: expected a line per question or caption, got none")
+        raise InputError(f"{path}: expected a line per question, caption or picture, got none")
     return entries
 
 
 def kind_of(entry: dict[str, Any]) -> TextKind:
-    """The kind of text that a line of an index is about."""
+    """What a line of an index is about."""
+    if "picture" in entry and not {"question", "caption"} & set(entry):
+        return "picture"
     return "caption" if "caption" in entry and "prediction" not in entry else "question"
 
 
 def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path | None = None) -> Exported:
-    """Read a question or caption of the index with its maps.
+    """Read a question, caption or picture of the index with its maps.
 
     Args:
         images: folder that has the picture under the last parts of its path; None uses the paths of the index.
@@ -174,7 +194,7 @@ def read_exported(folder: str | Path, entry: dict[str, Any], images: str | Path 
     folder = Path(folder)
     maps = read_maps(folder, entry)
     image = _find_picture(folder, entry, images)
-    record = ExportedCaption if kind_of(entry) == "caption" else ExportedQuestion
+    record = _RECORDS[kind_of(entry)]
     values = {field.name: entry[field.name] for field in fields(record) if field.name in entry}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return record(**values | {"image": image, "maps": maps})

@@ -1,11 +1,10 @@
-"""Make an attention export of many texts. Every process takes a contiguous part of the texts that are not done yet."""
+"""Make an attention export of many texts or pictures. Every process takes a contiguous part of those not done yet."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,38 +16,19 @@ from vl_absvit.config import Precision
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
-from vl_absvit.looking.explanation import MapChoice, explain
 from vl_absvit.looking.export_reader import EXPECTED, IMAGE_FROM_HERE
 from vl_absvit.looking.export_writer import ExportFolder
-from vl_absvit.looking.geometry import seen_box
+from vl_absvit.looking.geometry import Box
 from vl_absvit.looking.own_texts import passed_on
 from vl_absvit.looking.pages import panel
 from vl_absvit.looking.picture_texts import PictureText, PictureTexts, batches_by_image
-from vl_absvit.looking.predictions import AnswerPrediction, MatchPrediction, predictions_of
+from vl_absvit.looking.predictions import Prediction
 from vl_absvit.looking.report_page import TITLES
-from vl_absvit.models.heads import HEADS
-from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts
-from vl_absvit.tasks.vqa import VQACheckpoint, with_answers
-
-
-def load_checkpoint(folder: str | Path) -> VQACheckpoint | VLCheckpoint:
-    """Read a checkpoint folder of a VQA or a retrieval run.
-
-    Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
-    """
-    checkpoint = load_parts(folder)
-    head = checkpoint.model.architecture["head"]["kind"]
-    if head == "vqa":
-        return with_answers(checkpoint, folder)
-    if head != "matching":
-        raise InputError(
-            f"checkpoint {folder}: expected {HEADS['vqa'].title} or {HEADS['matching'].title}, got {HEADS[head].title}"
-        )
-    return checkpoint
+from vl_absvit.looking.viewer import Viewer
 
 
 def describe_export(
-    checkpoint: Mapping[str, str], texts: PictureTexts, choice: MapChoice, colormap: str | None, precision: Precision
+    checkpoint: Mapping[str, str], texts: PictureTexts, viewer: Viewer, colormap: str | None, precision: Precision
 ) -> dict[str, Any]:
     """Everything that an export's files depend on, as JSON.
 
@@ -59,32 +39,30 @@ def describe_export(
     return {
         "checkpoint": dict(checkpoint),
         f"{texts.kind}s": texts.describe(),
-        "maps": list(choice.names),
-        "block": choice.block,
-        "heads": choice.heads,
+        "maps": list(viewer.choice.names),
+        "block": viewer.choice.block,
+        "heads": viewer.choice.heads,
         "colormap": colormap,
         "precision": precision,
-    }
+    } | ({} if viewer.prior is None else {"prior": viewer.prior})
 
 
 def export_maps(
-    checkpoint: VQACheckpoint | VLCheckpoint,
+    viewer: Viewer,
     texts: PictureTexts,
     folder: ExportFolder,
     done: set[str],
-    choice: MapChoice,
     *,
     colormap: str | None,
     batch_size: int,
     num_workers: int,
     bar: Progress,
 ) -> None:
-    """Export every question or caption that is not done, and write the index; all processes call it.
+    """Export every question, caption or picture that is not done, and write the index; all processes call it.
 
     Batches depend on the texts alone, so that neither the number of processes nor an interruption moves a map.
 
     Args:
-        checkpoint: its model is on the device to use.
         folder: started.
         done: ids of the texts that are there, the same on every process.
         colormap: of the panels; None for none.
@@ -94,18 +72,17 @@ def export_maps(
     batches = batches_by_image(texts.image_ids, batch_size)
     batches = [batch for batch in batches if any(texts.ids[row] not in done for row in batch)]
     own_batches = [batches[k] for k in np.array_split(np.arange(len(batches)), world_size())[rank()]]
-    device = next(checkpoint.model.parameters()).device
-    vocabulary = checkpoint.vocabulary.answers if isinstance(checkpoint, VQACheckpoint) else ()
-    checkpoint.model.vision.fold()
+    device = next(viewer.model.parameters()).device
+    viewer.model.vision.fold()
     bar_task = bar.add_task("looking", total=sum(map(len, own_batches)))
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         for rows, batch in zip(own_batches, batch_loader(texts.samples, own_batches, num_workers), strict=True):
-            explanation = explain(checkpoint.model, send_to_device(batch, device), choice)
-            predictions, maps = predictions_of(explanation.logits, vocabulary), _per_text(explanation.maps, len(rows))
+            explanation = viewer.explain(send_to_device(batch, device))
+            predictions, maps = viewer.predict(explanation.logits), _per_text(explanation.maps, len(rows))
             of_image = itertools.groupby(
                 zip(rows, predictions, maps, strict=True), lambda looked: texts.image_ids[looked[0]]
             )
-            write = partial(_write, folder, texts, done, checkpoint.preprocessing.image_size, colormap)
+            write = partial(_write, folder, texts, done, viewer.box, colormap)
             for entries in pool.map(write, [list(group) for _, group in of_image]):
                 folder.note(entries)
             bar.advance(bar_task, len(rows))
@@ -124,9 +101,9 @@ def _write(
     folder: ExportFolder,
     texts: PictureTexts,
     done: set[str],
-    image_size: int,
+    box: Callable[[int, int], Box],
     colormap: str | None,
-    looked: Sequence[tuple[int, AnswerPrediction | MatchPrediction, dict[str, np.ndarray]]],
+    looked: Sequence[tuple[int, Prediction, dict[str, np.ndarray]]],
 ) -> list[dict[str, Any]]:
     """Files of the texts on one image, by row; returns the lines of those that were not done."""
     new = [result for result in looked if texts.ids[result[0]] not in done]
@@ -145,7 +122,7 @@ def _write(
             place = folder.place_of(text.image)
         else:  # the tables hold the picture; the export gets a copy
             place = {"image": folder.keep_picture(f"{text.image_id}{text.image.suffix}", text.content)}
-        entry = entry_of(text, prediction, place, size, image_size, has_panel=picture is not None)
+        entry = entry_of(text, prediction, place, size, box(*size), has_panel=picture is not None)
         drawn = None
         if picture is not None and colormap is not None:
             titled = {TITLES.get(name, name): grid for name, grid in maps.items()}
@@ -159,16 +136,18 @@ def _write(
 
 def entry_of(
     text: PictureText,
-    prediction: AnswerPrediction | MatchPrediction,
+    prediction: Prediction,
     place: dict[str, str],
     size: tuple[int, int],
-    image_size: int,
+    box: Box,
     has_panel: bool,
 ) -> dict[str, Any]:
     """A line of the index.
 
     Args:
         place: where readers find the picture.
+        size: its width and height.
+        box: the part of it that the model sees.
     """
     entry = {
         "id": text.id,
@@ -176,7 +155,7 @@ def entry_of(
         **place,
         **prediction.fields(text),
         "image_size": list(size),
-        "box": list(seen_box(*size, image_size)),
+        "box": list(box),
         "npz": f"{text.id}.npz",
         "png": f"{text.id}.png" if has_panel else None,
     }

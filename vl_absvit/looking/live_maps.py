@@ -11,6 +11,7 @@ from vl_absvit.data.files import check_new_or_empty
 from vl_absvit.looking.asked import Answered
 from vl_absvit.looking.export_run import entry_of
 from vl_absvit.looking.export_writer import INDEX, ExportFolder
+from vl_absvit.looking.geometry import seen_box
 from vl_absvit.looking.pages import panel
 from vl_absvit.looking.picture_texts import PictureText
 from vl_absvit.looking.report_page import TITLES
@@ -43,7 +44,8 @@ class LiveMaps:
         assert reply is not None and file is not None and asked.question is not None, "there is an answer"
         text = PictureText(str(self._written + 1), None, None, file.resolve(), None, asked.question, more=asked.more)
         best = reply.answers[0]
-        entry = entry_of(text, best, self._export.place_of(text.image), reply.size, image_size, has_panel=True)
+        place, box = self._export.place_of(text.image), seen_box(*reply.size, image_size)
+        entry = entry_of(text, best, place, reply.size, box, has_panel=True)
         titled = {TITLES.get(name, name): grid for name, grid in reply.maps.items()}
         drawn = panel(reply.picture, titled, reply.box, text=text.text, remarks=best.remarks(text))
         self._export.write(entry, reply.maps, drawn)

@@ -1,13 +1,16 @@
 """Tensors of one forward pass to maps on the patch grid.
 
 Sources: Shi, Darrell, Wang, "Top-Down Visual Attention from Analysis by Synthesis", CVPR 2023 [AbS]; Chefer, Gur, Wolf,
-"Generic Attention-Model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers", ICCV 2021 [Chefer].
+"Generic Attention-Model Explainability for Interpreting Bi-Modal and Encoder-Decoder Transformers", ICCV 2021 [Chefer];
+Selvaraju et al., "Grad-CAM", ICCV 2017 [Grad-CAM]; Abnar, Zuidema, "Quantifying Attention Flow in Transformers", ACL
+2020 [Rollout]; Shi et al., "Visual Attention Emerges from Recurrent Sparse Reconstruction", ICML 2022 [VARS].
 Shapes: B rows (images or texts), T text tokens, N image tokens, h x w patches among them, D width, L blocks, H heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from vl_absvit.errors import ConfigError
@@ -77,6 +80,61 @@ def cls_map(weights: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:
         (B, h, w), in [0, 1]; the patches' share of the attention, which sums to 1 with that to CLS itself.
     """
     return grid.on_grid(_over_heads(weights, heads))
+
+
+def average_map(tokens: Tensor, grid: TokenGrid) -> Tensor:
+    """How much each patch is like the whole: the cosine of its token with the mean of all patches' tokens.
+
+    A trunk without CLS token classifies that mean, by which [VARS 4.3] asks for what a model attends to; the paper does
+    not say how the map comes about, and the cosine is our choice.
+
+    Args:
+        tokens: of a look, after the final norm, (B, N, D).
+        grid: where these lie.
+
+    Returns:
+        (B, h, w), in [-1, 1].
+    """
+    patches = grid.patches(tokens)
+    return torch.cosine_similarity(patches, patches.mean(dim=1, keepdim=True), dim=-1).unflatten(
+        1, (grid.rows, grid.columns)
+    )
+
+
+def grad_cam_map(tokens: Tensor, gradients: Tensor, grid: TokenGrid) -> Tensor:
+    """The part of the patches' tokens that supports a class: relu(sum_k w_k z_k), w_k the mean gradient of channel k.
+
+    [Grad-CAM, Eqs. 1 and 2], for the tokens that enter the last block of the look that is classified.
+
+    Args:
+        tokens: z, (B, N, D).
+        gradients: of the class's logit with respect to them, (B, N, D).
+        grid: where these lie.
+
+    Returns:
+        (B, h, w), at least 0.
+    """
+    weights = grid.patches(gradients).mean(dim=1, keepdim=True)  # (B, 1, D)
+    return grid.on_grid((weights * tokens).sum(dim=-1)).clamp(min=0)
+
+
+def rollout_map(weights: Iterable[Tensor], grid: TokenGrid) -> Tensor:
+    """Attention that flows through all blocks, R = A_L ... A_1 with A = (mean over heads + identity) / 2 [Rollout].
+
+    Args:
+        weights: of every block, first block first, (B, H, N, N) each; rows sum to 1.
+        grid: where the tokens lie.
+
+    Returns:
+        (B, h, w), in [0, 1]: the first token's row where there is a prefix, else the mean over rows.
+    """
+    rolled: Tensor | None = None
+    for of_block in weights:
+        mean = of_block.mean(dim=1)
+        step = (mean + torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)) / 2
+        rolled = step if rolled is None else step @ rolled
+    assert rolled is not None, "there is a block"
+    return grid.on_grid(rolled[:, 0] if grid.prefix else rolled.mean(dim=1))
 
 
 def cross_map(weights: Sequence[Tensor], is_token: Tensor, grid: TokenGrid, heads: Heads = "mean") -> Tensor:

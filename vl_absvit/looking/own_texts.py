@@ -1,18 +1,22 @@
-"""The user's own questions or captions about the user's own pictures, as lines of a file."""
+"""The user's own questions or captions about the user's own pictures, as lines of a file; or pictures of a folder."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from vl_absvit.data.picture_folder import find_pictures
 from vl_absvit.data.strict_json import MAX_CHARACTERS, shown
 from vl_absvit.errors import InputError
 from vl_absvit.looking.json_lines import read_json_lines
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-TextKind = Literal["question", "caption"]
-"""The kinds of texts about a picture."""
+_NO_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME = 90  # leaves room for a number behind it
+TextKind = Literal["question", "caption", "picture"]
+"""What is asked about a picture: a text of a kind, or nothing but the picture."""
 EXAMPLES = {"question": "What is it?", "caption": "a red ring"}
 
 
@@ -73,6 +77,40 @@ def make_request(
     if not Path(image).is_file():
         raise InputError(f"{source}: there is no picture {image}")
     return Request(id, Path(image).resolve(), text, source)
+
+
+def picture_requests(place: str | Path) -> list[Request]:
+    """A picture, or all those below a folder, by path. The text of each is its path below the folder.
+
+    Its id is the path without suffix, with ``-`` for ``/`` and ``_`` for what a file's name should not have. The second
+    one of an id gets ``.2``.
+
+    Raises:
+        InputError: there is no picture, or one has a name that is not in UTF-8.
+    """
+    place = Path(place)
+    if place.is_file():
+        files = [place.name]
+    else:
+        found = find_pictures(place)
+        files = [picture.file for picture in found.pictures]
+        if found.misnamed:
+            raise InputError(f"{place}: {found.misnamed[0].file}: the name is not in UTF-8; rename it")
+        if not files:
+            others = f", but {found.others:,} other files" if found.others else ""
+            raise InputError(f"{place}: expected pictures, found none{others}")
+    folder = place.parent if place.is_file() else place
+    requests: list[Request] = []
+    times: Counter[str] = Counter()
+    for file in files:
+        name = _NO_FILE_NAME.sub("_", Path(file).with_suffix("").as_posix().replace("/", "-"))
+        id = name.lstrip(".")[-_LONGEST_NAME:] or "_"
+        while times[id.lower()]:
+            times[id.lower()] += 1
+            id = f"{id}.{times[id.lower()]}"
+        times[id.lower()] += 1
+        requests.append(Request(id, (folder / file).resolve(), file, str(folder / file)))
+    return requests
 
 
 def passed_on(more: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:

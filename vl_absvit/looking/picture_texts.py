@@ -1,35 +1,24 @@
-"""The texts of an export: questions or captions of a prepared split, or the user's own texts about any picture.
+"""The texts of an export: questions or captions of a prepared split; ``own_samples.py`` has the user's own.
 
 Each class gives samples for a ``DataLoader`` and further facts about each text. Shapes: Q questions or captions.
 """
 
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
-from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.captions import CaptionDataset
-from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
 from vl_absvit.data.identity import content_of
 from vl_absvit.data.loaders import BatchedDataset
 from vl_absvit.data.records import ImageTable, read_manifest, read_questions, split_names
-from vl_absvit.data.rgb import decode_rgb, open_picture, rgb_size
-from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
-from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.data.vqa import VQADataset
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.accuracy_rules import OFFICIAL, AccuracyRule, accuracy_rule
-from vl_absvit.looking.own_texts import Request, TextKind
-
-log = logging.getLogger(__name__)
+from vl_absvit.looking.own_texts import TextKind
 
 
 class PictureText(NamedTuple):
@@ -40,7 +29,7 @@ class PictureText(NamedTuple):
     image_id: int | None
     image: Path  # the picture's file; it exists only if ``content`` is None
     content: bytes | None  # the file's bytes, if the prepared tables hold them
-    text: str  # the question or caption
+    text: str  # the question or caption, or the name of a picture that is shown without one
     answers: list[str] | None = None  # of people
     answer_type: str | None = None
     truth: str | None = None  # the answer that most people gave
@@ -49,7 +38,7 @@ class PictureText(NamedTuple):
 
 
 class PictureTexts(Protocol):
-    """The questions or captions of an export. ``row`` counts them from 0."""
+    """The questions, captions or pictures of an export. ``row`` counts them from 0."""
 
     kind: TextKind
     samples: BatchedDataset
@@ -156,94 +145,6 @@ class SplitCaptions(_SplitTexts):
         """The facts about a caption."""
         caption_id, image_id = int(self._captions.caption_ids[row]), int(self.image_ids[row])
         return PictureText(self.ids[row], caption_id, image_id, *self._file(row), self._captions.caption(row))
-
-
-class OwnTexts:
-    """The user's own questions or captions as a data set of VQA samples."""
-
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        tokenizer: PreTrainedTokenizerBase,
-        max_tokens: int,
-        transform: ImageTransform,
-        kind: TextKind = "question",
-    ) -> None:
-        """
-        Args:
-            max_tokens: longest text, special tokens included.
-            transform: from pictures to the model's inputs.
-        """
-        self.kind: TextKind = kind
-        prepare_tokenizer(tokenizer)
-        self._requests, self._tokenizer, self._max_tokens, self._transform = requests, tokenizer, max_tokens, transform
-        self.samples: BatchedDataset = self
-        self.ids = [request.id for request in requests]
-        number_of: dict[Path, int] = {}
-        self.image_ids = np.array([number_of.setdefault(request.image, len(number_of)) for request in requests])
-        if truncated := count_truncated(pa.chunked_array([[r.text for r in requests]]), tokenizer, max_tokens):
-            log.warning("%d %ss are longer than %d tokens and are cut", truncated, kind, max_tokens)
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    def __getitems__(self, indices: Sequence[int]) -> list[VQASample]:
-        """Several samples at once. Every distinct picture is decoded once."""
-        texts = encode([self._requests[row].text for row in indices], self._tokenizer, self._max_tokens)
-        first_row = {self.image_ids[row]: row for row in reversed(indices)}
-        image_of = {image_id: self._transform(self.open(row)) for image_id, row in first_row.items()}
-        return [
-            VQASample(row, int(self.image_ids[row]), image_of[self.image_ids[row]], text, [], [])
-            for row, text in zip(indices, texts, strict=True)
-        ]
-
-    def collate(self, samples: Sequence[VQASample]) -> VQABatch:
-        """A batch of samples without targets. Question ids are rows; image ids are equal for equal pictures."""
-        return collate_vqa(samples, pad_id=self._tokenizer.pad_token_id, vocabulary_size=0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: there is no augmentation."""
-
-    def describe(self) -> dict[str, Any]:
-        """Facts that identify these texts and pictures, independent of their place, as JSON. Opens every picture.
-
-        Raises:
-            InputError: a picture cannot be opened.
-        """
-        digest = hashlib.sha256()
-        for request, number in zip(self._requests, self.image_ids.tolist(), strict=True):
-            more = [dict(request.more)] if request.more else []
-            digest.update(json.dumps([request.id, number, request.text, *more]).encode())
-        for row in np.unique(self.image_ids, return_index=True)[1]:
-            picture = self.open(row)
-            digest.update(f"{picture.size}".encode() + picture.tobytes())
-        return {"requests": digest.hexdigest()}
-
-    def text_at(self, row: int) -> PictureText:
-        """The facts about a text."""
-        request = self._requests[row]
-        return PictureText(request.id, None, None, request.image, None, request.text, more=request.more)
-
-    def image_size(self, row: int) -> tuple[int, int]:
-        """Width and height of the upright picture; raises ``InputError`` as ``open``."""
-        size: tuple[int, int] = self._read(row, rgb_size)
-        return size
-
-    def open(self, row: int) -> Image.Image:
-        """The picture.
-
-        Raises:
-            InputError: it cannot be opened.
-        """
-        picture: Image.Image = self._read(row, decode_rgb)
-        return picture
-
-    def _read(self, row: int, decode: Callable[[bytes], Any]) -> Any:
-        request = self._requests[row]
-        try:
-            return open_picture(request.image, decode)
-        except InputError as error:
-            raise InputError(f"{request.source}: {error}") from error
 
 
 def batches_by_image(image_ids: np.ndarray, batch_size: int) -> list[list[int]]:

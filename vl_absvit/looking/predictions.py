@@ -1,6 +1,6 @@
-"""Predictions for texts about pictures: an answer to a question, or how well a caption matches.
+"""Predictions about pictures: an answer to a question, how well a caption matches, or a class.
 
-Shapes: B texts, A answers.
+Shapes: B texts or pictures, A answers, C classes.
 """
 
 from collections.abc import Sequence
@@ -53,6 +53,30 @@ class MatchPrediction(NamedTuple):
     def remarks(self, text: PictureText) -> list[Remark]:
         """Remarks below the text on a panel."""
         return [Remark("match", f"{100 * self.match:.1f} %"), Remark("ranking score", f"{self.score:.2f}")]
+
+
+class ClassPrediction(NamedTuple):
+    """The class of a picture."""
+
+    prediction: str
+    confidence: float  # its probability among all classes
+
+    def fields(self, text: PictureText) -> dict[str, Any]:
+        """Fields of an export's index line about the picture and its class."""
+        return {"picture": text.text, **self._asdict()}
+
+    def remarks(self, text: PictureText) -> list[Remark]:
+        """Remarks below the picture's name on a panel."""
+        return [Remark("model", self.prediction), Remark("probability", f"{100 * self.confidence:.1f} %")]
+
+
+Prediction = AnswerPrediction | MatchPrediction | ClassPrediction
+
+
+def class_predictions(logits: Tensor, classes: Sequence[str]) -> list[ClassPrediction]:
+    """The most probable class of each of B pictures, given logits (B, C) and the names of the classes."""
+    confidence, labels = logits.float().softmax(dim=1).max(dim=1)
+    return list(map(ClassPrediction, [classes[label] for label in labels.tolist()], confidence.tolist()))
 
 
 def predictions_of(

@@ -138,9 +138,14 @@ function answerLines(record, verdict) {
   for (const [answer, times] of record.answers ?? [])
     people.append(element("span", "given", element("bdi", "", answer || "(nothing)"), element("i", "", `×${times}`)));
   if (record.answers === null) people.append(element("span", "faint", "answers not known"));
-  if (record.agreement !== null)
-    people.append(element("span", "agreement", `agreement ${number(record.agreement, 2)}`));
   return [model, people];
+}
+
+/** The class of a picture by the model. */
+function classLines(record) {
+  const predicted = element("b", "answer", record.prediction);
+  const share = element("span", "confidence", `${number(100 * record.confidence, 0)} % sure`);
+  return [element("p", "said", element("span", "who", "model"), predicted, share)];
 }
 
 /** Whether the model finds that a caption matches its picture. */
@@ -158,7 +163,10 @@ function makeCard(record, position) {
   if (record.image !== null) about.push(`image ${record.image}`);
   if (record.type !== null) about.push(record.type);
 
-  const said = record.about === "caption" ? matchLines(record) : answerLines(record, verdict);
+  const lines = { caption: matchLines, picture: classLines, question: answerLines };
+  const said = lines[record.about](record, verdict);
+  if (record.agreement !== null)
+    said.at(-1).append(element("span", "agreement", `agreement ${number(record.agreement, 2)}`));
   const tiles = tilesOf(record).map((tile) => makeTile(record, tile));
   const row = element("div", "tiles", ...tiles.map((tile) => tile.figure));
   const card = element("article", "card", element("p", "about", about.join(" · ")), heading, ...said, row);
@@ -173,7 +181,7 @@ function fill({ record, tiles }) {
     if (!isShown(tile) || tile.frame.childElementCount) continue;
     const picture = element("img", "");
     picture.src = content.pictures[record.picture];
-    picture.alt = tile.map ? "" : `the picture that the ${record.about} is about`;
+    picture.alt = tile.map ? "" : record.about === "picture" ? record.text : `the picture that the ${record.about} is about`;
     tile.frame.append(picture);
     if (tile.map === null) continue;
     const canvas = element("canvas", "map");
@@ -228,7 +236,7 @@ function makeHeader() {
   const facts = [
     [`${content.about}s`, number(cards.length, 0)],
     ["pictures", number(content.pictures.length, 0)],
-  ];
+  ].slice(content.about === "picture" ? 1 : 0);
   const over = (name, values) =>
     values.length < cards.length ? `${name} over ${number(values.length, 0)} ${content.about}s` : name;
   const [accuracies, matches, agreements, human] = ["accuracy", "match", "agreement", "human"].map(known);
@@ -255,7 +263,7 @@ function makeControls() {
   options(byId("verdict"), [["", "all"], ...verdicts.map(([name, n]) => [name, `${VERDICTS[name]} (${n})`])]);
   const knows = (name) => content.cards.some((record) => record[name] !== null);
   const possible = Object.entries(ORDERS).filter(([, [, , needed]]) => needed === undefined || knows(needed));
-  for (const name of ["type", "verdict"]) byId(name).parentElement.hidden = content.about === "caption";
+  for (const name of ["type", "verdict"]) byId(name).parentElement.hidden = content.about !== "question";
   options(byId("order"), possible.map(([value, [text]]) => [value, text]));
 
   const scale = byId("scale").getContext("2d");

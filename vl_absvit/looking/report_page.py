@@ -1,4 +1,4 @@
-"""An attention export as one web page: every question or caption with the model's answer or score, and its maps.
+"""An attention export as one web page: every question, caption or picture with the model's answer, and its maps.
 
 The page is one file and needs no network: it contains pictures, maps, colours, style and script. Maps are stored as
 8-bit grids, and the page draws them. Its three parts are ``report_page.html``, ``.css`` and ``.js`` beside this
@@ -24,7 +24,7 @@ from vl_absvit.data.files import write_text
 from vl_absvit.data.json_files import make_room
 from vl_absvit.data.rgb import open_rgb
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.looking.export_reader import Exported, ExportedCaption
+from vl_absvit.looking.export_reader import Exported, ExportedCaption, ExportedPicture
 from vl_absvit.looking.overlay import resized
 
 TITLES = {
@@ -34,8 +34,12 @@ TITLES = {
     "bottom_up_cls": "bottom-up, CLS",
     "top_down_cls": "top-down, CLS",
     "difference": "top-down minus bottom-up",
+    "bottom_up_average": "bottom-up, like the average",
+    "top_down_average": "top-down, like the average",
     "cross": "cross-attention",
     "cross_gradient": "cross-attention, gradient",
+    "grad_cam": "Grad-CAM",
+    "rollout": "attention rollout",
 }
 """Kinds of maps in the page's order. Other kinds come after them under their own names."""
 SHOWN_AT_FIRST = ("prior_mask", "bottom_up", "top_down")
@@ -51,7 +55,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 class WrittenReport(NamedTuple):
     """Numbers of what the page shows, and its size."""
 
-    texts: int  # questions or captions
+    texts: int  # questions, captions or pictures without a text
     pictures: int
     human_maps: int
     size: int  # of the file, in bytes
@@ -84,8 +88,8 @@ def choose_shown(kinds: Sequence[str], show: Sequence[str] | None) -> list[str]:
 def write_report(
     records: Iterable[Exported],
     output: str | Path,
-    human: Mapping[int, np.ndarray] | None = None,
-    agreement: Mapping[int, float] | None = None,
+    human: Mapping[str, np.ndarray] | None = None,
+    agreement: Mapping[str, float] | None = None,
     *,
     title: str = "Where the model looks",
     note: str = "",
@@ -94,8 +98,8 @@ def write_report(
     """Write the page, whole or not at all.
 
     Args:
-        human: question id -> where people looked, a grid (h, w) over the whole picture; larger is more.
-        agreement: question id -> agreement of model and people, at most 1.
+        human: id of a record -> where people looked, a grid (h, w) over the whole picture; larger is more.
+        agreement: id of a record -> agreement of model and people; more is better.
         note: a line below the title.
         show: kinds of maps to show when the page is opened, as for ``choose_shown``; the reader can choose others.
 
@@ -118,7 +122,7 @@ def write_report(
         cards.append(_card(record, pictures[key], human or {}, agreement or {}))
         found += record.maps
     if not cards:
-        raise InputError(f"{output}: there is no question or caption to report on")
+        raise InputError(f"{output}: there is no question, caption or picture to report on")
     kinds = in_order(found)
     content = {
         "title": title,
@@ -138,7 +142,7 @@ def write_report(
 
 
 def _card(
-    record: Exported, picture: int, human: Mapping[int, np.ndarray], agreement: Mapping[int, float]
+    record: Exported, picture: int, human: Mapping[str, np.ndarray], agreement: Mapping[str, float]
 ) -> dict[str, Any]:
     """A record in the form that the page's script reads."""
     width, height = record.image_size
@@ -149,13 +153,15 @@ def _card(
         "picture": picture,
         "size": record.image_size,
         "maps": {kind: _map(grid, box) for kind, grid in record.maps.items()},
-        "human": None,
-        **dict.fromkeys(("agreement", "type", "accuracy", "match")),
+        "human": _map(_shrink(human[record.id]), WHOLE) if record.id in human else None,
+        "agreement": agreement.get(record.id),
+        **dict.fromkeys(("type", "accuracy", "match")),
     }
     if isinstance(record, ExportedCaption):
         return card | {"about": "caption", "text": record.caption, "match": record.match, "score": record.score}
-    if record.question_id is not None and record.question_id in human:
-        card["human"] = _map(_shrink(human[record.question_id]), WHOLE)
+    if isinstance(record, ExportedPicture):
+        said = {"prediction": record.prediction, "confidence": record.confidence}
+        return card | {"about": "picture", "text": record.picture, **said}
     return card | {
         "about": "question",
         "text": record.question,
@@ -165,7 +171,6 @@ def _card(
         "accuracy": record.accuracy,
         # The most frequent answer first; equally frequent ones in the order in which they were given.
         "answers": None if record.answers is None else Counter(record.answers).most_common(),
-        "agreement": None if record.question_id is None else agreement.get(record.question_id),
     }
 
 
@@ -213,7 +218,8 @@ def _encode_picture(record: Exported) -> str:
 
 
 def _name(record: Exported) -> str:
-    return f"{'caption' if isinstance(record, ExportedCaption) else 'question'} {record.id}"
+    kinds = {ExportedCaption: "caption", ExportedPicture: "picture"}
+    return f"{kinds.get(type(record), 'question')} {record.id}"
 
 
 def _base64(content: bytes) -> str:

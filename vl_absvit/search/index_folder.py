@@ -14,13 +14,13 @@ import numpy as np
 
 from vl_absvit.data.files import write_text
 from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.data.raw_folder import FROM_HERE, ROOT, place_of
 from vl_absvit.data.strict_json import shown
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import InputError
 from vl_absvit.looking.json_lines import read_json_lines
 from vl_absvit.search.gallery import Pool
-from vl_absvit.search.pictures import PictureFile
 from vl_absvit.search.segments import Layout, Segment, open_vectors, pictures_of
 from vl_absvit.tasks.vl_checkpoint import PREPROCESSING
 

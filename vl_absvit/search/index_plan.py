@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vl_absvit.data.picture_folder import SUFFIXES, PictureFile, find_pictures
 from vl_absvit.errors import InputError
 from vl_absvit.search.index_folder import BAD, INDEX, Index, read_bad, read_index
-from vl_absvit.search.pictures import SUFFIXES, PictureFile, find_pictures
 from vl_absvit.search.segments import SUFFIXES as SEGMENT_SUFFIXES
 from vl_absvit.search.segments import Layout, Row, names_in, read_rows, recover, remove
 

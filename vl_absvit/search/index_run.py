@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from vl_absvit.config import Precision
 from vl_absvit.data.loaders import batch_loader
+from vl_absvit.data.picture_folder import PictureFile, find_pictures
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
@@ -26,7 +27,7 @@ from vl_absvit.search.gallery import KEEPS_PATCHES, dtype_of, kept_vectors
 from vl_absvit.search.index_folder import Index, digests, key_of, stamps, write_index
 from vl_absvit.search.index_plan import Plan, make_plan
 from vl_absvit.search.live_rows import keep_live
-from vl_absvit.search.pictures import PictureFile, PictureReader, ReadBatch, find_pictures
+from vl_absvit.search.pictures import PictureReader, ReadBatch
 from vl_absvit.search.segments import Layout, Row, SegmentWriter, names_in, open_vectors, remove
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from vl_absvit.search.pictures import PictureFile
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.search.segments import MOST_BYTES, Layout, Row, Segment, SegmentWriter, open_vectors
 
 MOST_SMALL = 8

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vl_absvit.data.picture_folder import PictureFile
 from vl_absvit.errors import InputError
-from vl_absvit.search.pictures import PictureFile
 
 SUFFIXES = (".rows", ".vectors")
 """Of a segment's files."""

@@ -23,7 +23,7 @@ class GlobalFilter(TopDownAttention):
         grid: rows and columns of the tokens.
     """
 
-    needs_grid, has_queries = True, False
+    needs_grid, has_queries, has_weights = True, False, False
 
     def __init__(self, dim: int, num_heads: int = 1, *, grid: tuple[int, int], **others: Any) -> None:
         nn.Module.__init__(self)

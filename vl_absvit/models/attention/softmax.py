@@ -32,6 +32,7 @@ class TopDownAttention(Attention):
     """
 
     has_queries = True
+    has_weights = True  # whether ``weights`` gives what mixes the values
     needs_grid = False  # whether the layer is made with ``grid``, the rows and columns of its tokens
 
     def project(self, x: Tensor, top_down: Steered | None = None, norm: nn.Module | None = None) -> Projections:

@@ -69,6 +69,7 @@ class VARSD(TopDownAttention):
         others: as timm's attention.
     """
 
+    has_weights = False
     rand_matrix: Tensor  # (H, d, m)
 
     def __init__(

@@ -67,7 +67,7 @@ class VARSS(TopDownAttention):
         others: as timm's attention.
     """
 
-    needs_grid, has_queries = True, False
+    needs_grid, has_queries, has_weights = True, False, False
     L: Tensor  # (D,)
     norm: TokenBatchNorm
 
