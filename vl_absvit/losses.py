@@ -45,6 +45,23 @@ def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) ->
 
 
 @always_fp32
+def pixel_loss(logits: Tensor, labels: Tensor, divisor: Tensor, void: int) -> Tensor:
+    """Cross-entropy of pixels at the labels' size, to which logits are enlarged bilinearly: its sum over ``divisor``.
+
+    Where no pixel has a class it is 0, and so is its gradient.
+
+    Args:
+        logits: (I, C, h, w).
+        labels: class of every pixel, or ``void``, (I, H, W) long.
+        divisor: number of pixels, (); at least 1 is taken.
+        void: the label of pixels that have no class.
+    """
+    enlarged = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(enlarged, labels, ignore_index=void, reduction="sum")
+    return total / divisor.clamp(min=1)
+
+
+@always_fp32
 def ranking_loss(scores: Tensor) -> Tensor:
     """Cross-entropy of what is true of every query among its candidates: of an image's captions [METER, retrieval], or
     of a caption's images.

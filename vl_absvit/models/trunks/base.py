@@ -71,6 +71,8 @@ class TrunkModel(NamedTuple):
     attentions: Sequence[str] = ()
     """Kinds of attention that its blocks can have in place of its own, arguments ``attention`` of
     ``timm.create_model``."""
+    any_size: Mapping[str, Any] | None = None
+    """Arguments of ``timm.create_model`` by which it takes images of any size; None if it takes its own size alone."""
     entry: str | None = None  # timm makes it under this name, given its own as ``trunk``; None: under its own
 
     def call(self, name: str) -> tuple[str, dict[str, Any]]:

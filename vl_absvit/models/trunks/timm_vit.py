@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, TrunkModel
-from vl_absvit.models.trunks.vit import POSITIONS, AbSViT, ViT
+from vl_absvit.models.trunks.vit import ANY_SIZE, POSITIONS, AbSViT, ViT
 from vl_absvit.models.trunks.vit_forms import as_timms_vit, is_square
 from vl_absvit.variants import TopDown
 
@@ -126,7 +126,7 @@ def find_timm_vit(name: str) -> TrunkModel | None:
     blocks = cast("Sequence[Block]", model.blocks)
     sizes = {"patch_size": model.patch_embed.patch_size[0], "embed_dim": model.embed_dim}
     sizes |= {"depth": len(blocks), "num_heads": blocks[0].attn.num_heads}
-    return TrunkModel(sizes, name, entry=ENTRY)
+    return TrunkModel(sizes, name, any_size=ANY_SIZE, entry=ENTRY)
 
 
 def _unfit(model: nn.Module) -> str | None:

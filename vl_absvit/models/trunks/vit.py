@@ -6,7 +6,8 @@ Shapes: I images, N tokens (CLS first, then patches in raster order), D width, H
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+import torch
+from timm.layers import resample_patch_embed
 from timm.models import PretrainedCfg, generate_default_cfgs, get_pretrained_cfg
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
@@ -16,6 +17,7 @@ from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.looks import OWN, VisualEncoder
 from vl_absvit.models.top_down import Steered
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, Trunk, TrunkModel
+from vl_absvit.models.trunks.positions import RESAMPLE, PositionRule
 from vl_absvit.models.trunks.registering import register
 from vl_absvit.models.trunks.vit_forms import as_plain_vit
 from vl_absvit.variants import TopDown
@@ -24,7 +26,14 @@ POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
 
 
 class ViT(Trunk, VisionTransformer):
-    """timm's VisionTransformer: one stage of blocks with softmax attention."""
+    """timm's VisionTransformer: one stage of blocks with softmax attention.
+
+    With timm's ``dynamic_img_size`` and ``dynamic_img_pad`` it takes images of any size: the table of positions is
+    resampled in every pass, and zeros are added right and below up to whole patches.
+    """
+
+    position_rule: PositionRule = "timm"
+    """How the table of positions is resampled, in a pass and when weights are loaded."""
 
     def __init__(self, *, top_down: TopDown, **kwargs: Any) -> None:
         super().__init__(block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **kwargs)
@@ -57,6 +66,18 @@ class ViT(Trunk, VisionTransformer):
     def embed_images(self, images: Tensor) -> Tensor:
         return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
 
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """Tokens with positions, of patches (I, rows, columns, D) of an image of any size, or as timm does it."""
+        if x.ndim != 4 or self.position_rule == "timm":
+            return super()._pos_embed(x)
+        before, prefix = self.patch_embed.grid_size, self.tokens_with_position
+        table = RESAMPLE[self.position_rule](self._position_table, (x.shape[1], x.shape[2]), before, prefix)
+        patches = x.flatten(1, 2) + table[:, prefix:]
+        others = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if prefix and others:
+            others = [torch.cat(others, dim=1) + table[:, :prefix]]
+        return self.pos_drop(torch.cat([*others, patches], dim=1))
+
     def final_norm(self, tokens: Tensor) -> Tensor:
         return self.norm(tokens)
 
@@ -84,8 +105,8 @@ class ViT(Trunk, VisionTransformer):
         elif kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != own.shape[2:]:
             resampled[PATCHES] = resample_patch_embed(kernel, list(own.shape[2:]))
         if positions is not None and positions.ndim == 3 and positions.shape[1] != self._position_table.shape[1]:
-            grid = list(self.patch_embed.grid_size)
-            resampled[POSITIONS] = resample_abs_pos_embed(positions, grid, num_prefix_tokens=self.tokens_with_position)
+            rule, grid = RESAMPLE[self.position_rule], self.patch_embed.grid_size
+            resampled[POSITIONS] = rule(positions, grid, None, self.tokens_with_position)
         return resampled
 
     def describe(self) -> str:
@@ -128,6 +149,7 @@ TAGS = {
 HEADS = {"tiny": 3, "small": 6, "base": 12}
 # Xavier's deviation follows the width. timm's default, 0.02, suits the base width; narrow models train slowly with it.
 TRAINING = {"weight_init": "jax"}
+ANY_SIZE = {"dynamic_img_size": True, "dynamic_img_pad": True}
 
 
 def _sizes(size: str, patch: int) -> dict[str, int]:
@@ -135,7 +157,9 @@ def _sizes(size: str, patch: int) -> dict[str, int]:
 
 
 MODELS = {
-    f"absvit_{size}_patch{patch}_224": TrunkModel(_sizes(size, patch), f"vit_{size}_patch{patch}_224", TRAINING)
+    f"absvit_{size}_patch{patch}_224": TrunkModel(
+        _sizes(size, patch), f"vit_{size}_patch{patch}_224", TRAINING, any_size=ANY_SIZE
+    )
     for size in HEADS
     for patch in (16, 8)
 }
