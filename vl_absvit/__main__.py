@@ -52,6 +52,7 @@ COMMANDS = {
         "prepare-snli-ve": "SNLI-VE or e-SNLI-VE: hypotheses about images",
         "prepare-vqa-hat": "maps of where people looked",
         "prepare-segmentation": "labelled pixels of VOC, Cityscapes, ADE20K or your own",
+        "prepare-domains": "PACS, or other pictures in several domains, each left out once",
         "write-stream-shards": "shards that training reads from beginning to end",
     },
     "other": {

@@ -18,3 +18,12 @@ def test_no_scenes_is_a_usage_error_and_makes_nothing(tmp_path, capsys):
     assert make_demo("--output", tmp_path / "world", "--scenes", 0) == 2
     assert "--scenes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_world_of_styles_is_another_one(tmp_path, capsys):
+    assert make_demo("--output", tmp_path / "styles", "--styles", 9) == 0
+    assert (tmp_path / "styles/sketch_test_kfold.txt").is_file() and not (tmp_path / "styles/vqav2").exists()
+    assert make_demo("--output", tmp_path / "styles", "--scenes", 8) == 1
+    assert "holds a demo world made with {'format': 1, 'seed': 0, 'styles': 9}" in capsys.readouterr().err
+    assert make_demo("--output", tmp_path / "styles", "--scenes", 8, "--styles", 9) == 2
+    assert make_demo("--output", tmp_path / "other", "--styles", 0) == 2

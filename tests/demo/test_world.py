@@ -44,6 +44,19 @@ def test_the_number_of_processes_changes_nothing(world, tmp_path):
     assert not (tmp_path / "again.partial").exists()
 
 
+def test_the_world_is_what_it_has_always_been(world):
+    """Pixels and records, as they were before a second world was drawn from the same objects."""
+    digest = hashlib.sha256()
+    for path in sorted(world.rglob("*")):
+        name = str(path.relative_to(world)).encode()
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                digest.update(name + np.asarray(picture).tobytes())
+        elif path.suffix == ".json" and path.parent.name != "tokenizer":
+            digest.update(name + path.read_bytes())
+    assert digest.hexdigest() == "d54fd5e67ac81f059dc62e245a0a10bc669b6dc310205428d1ec1237e17eb703"
+
+
 def test_a_second_run_reuses_and_other_arguments_are_refused(world):
     before = fingerprint(world)
     assert make_demo_world(world, seed=3, scenes=SCENES, workers=1, track=track) is False

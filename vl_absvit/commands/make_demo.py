@@ -1,39 +1,48 @@
 """Draw the demo world: scenes of coloured shapes with questions, captions and attention maps, in the official formats.
 
     vl-absvit make-demo --output data/demo [--seed 0] [--scenes 6000]
+    vl-absvit make-demo --output data/demo_styles --styles 1500
 
-A second run with the same arguments leaves the folder as it is.
+With --styles it is another world: single shapes in four drawing styles, in the form of PACS. A second run with the same
+arguments leaves the folder as it is.
 """
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.demo.styles import make_style_world
 from vl_absvit.demo.world import make_demo_world
 from vl_absvit.errors import ConfigError
+
+SCENES = 6_000
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same world (default 0)")
-    parser.add_argument("--scenes", type=int, default=6000, help="VQA training images; the rest scales (default 6000)")
+    worlds = parser.add_mutually_exclusive_group()
+    worlds.add_argument("--scenes", type=int, default=SCENES, help=f"VQA training images; the rest scales ({SCENES})")
+    worlds.add_argument("--styles", type=int, metavar="N", help="draw the world of four styles, N pictures of each")
     arguments = parser.parse_args()
     if arguments.scenes < 1 or arguments.seed < 0:
         raise ConfigError(f"expected --scenes >= 1 and --seed >= 0, got {arguments.scenes} and {arguments.seed}")
+    if arguments.styles is not None and arguments.styles < 1:
+        raise ConfigError(f"expected --styles >= 1, got {arguments.styles}")
     with progress() as bar:
 
         def track(items: Iterable, total: int, description: str) -> Iterator:
             return iter(bar.track(items, total=total, description=description))
 
-        is_new = make_demo_world(
-            arguments.output,
-            seed=arguments.seed,
-            scenes=arguments.scenes,
-            workers=os.cpu_count() or 1,
-            track=track,
+        make = (
+            partial(make_demo_world, scenes=arguments.scenes)
+            if arguments.styles is None
+            else partial(make_style_world, pictures=arguments.styles)
         )
+        is_new = make(arguments.output, seed=arguments.seed, workers=os.cpu_count() or 1, track=track)
     print(f"{arguments.output}: {'made' if is_new else 'was there already'}")
 
 

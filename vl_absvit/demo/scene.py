@@ -124,16 +124,16 @@ def sample_sheet(rng: np.random.Generator, classes: Sequence[tuple[str, str, str
 
 def draw(things: Sequence[Thing], style: Style, rng: np.random.Generator) -> Image.Image:
     """The scene as an RGB image of 96 x 96 pixels, on a ground of noise, gradient and clutter."""
-    canvas = _ground(style, rng)  # (96, 96, 3)
+    canvas = ground(style, rng)  # (96, 96, 3)
     for thing in things:
-        inside, dark = _masks(thing)  # 2 x (extent + 2, extent + 2), in [0, 1]
+        inside, dark = masks(thing)  # 2 x (extent + 2, extent + 2), in [0, 1]
         colour = style.brightness * np.array(COLOURS[thing.colour], dtype=np.float32)
         paint = colour * (1 - (1 - style.gap) * dark)[..., None]
         x0, y0, _, _ = thing.box
         if style.outline:
-            rim = inside * (1 - _shrink(inside, style.outline))
+            rim = inside * (1 - shrink(inside, style.outline))
             paint = paint * (1 - 0.9 * rim)[..., None]
-        _blend(canvas, paint, inside, x0 - 1, y0 - 1)
+        blend(canvas, paint, inside, x0 - 1, y0 - 1)
     return Image.fromarray(canvas.clip(0, 255).round().astype(np.uint8), "RGB")
 
 
@@ -169,7 +169,7 @@ def _stand(rng: np.random.Generator, shape: str, colour: str, cell: int) -> Thin
     return Thing(shape=shape, colour=colour, texture=texture, size=size, x=int(x), y=int(y), extent=extent, angle=angle)
 
 
-def _ground(style: Style, rng: np.random.Generator) -> np.ndarray:
+def ground(style: Style, rng: np.random.Generator) -> np.ndarray:
     level = rng.integers(*style.ground) + rng.integers(-style.tint, style.tint, size=3, endpoint=True)
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) / SIDE - 0.5
     angle = rng.uniform(0, 2 * pi)
@@ -189,7 +189,7 @@ def _ground(style: Style, rng: np.random.Generator) -> np.ndarray:
     return level.astype(np.float32) + (slope + bits)[..., None] + noise
 
 
-def _masks(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
+def masks(thing: Thing) -> tuple[np.ndarray, np.ndarray]:
     """Share of every pixel that the object covers, and the share of that which its texture darkens."""
     side = (thing.extent + 2) * _FINE
     mask, texture = Image.new("L", (side, side)), Image.new("L", (side, side))
@@ -233,7 +233,7 @@ def _corners(shape: str, radius: float, middle: float, angle: float) -> list[tup
     return [(middle + radius * (c * x - s * y), middle + radius * (s * x + c * y)) for x, y in points]
 
 
-def _shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
+def shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
     """The mask without its outermost pixels: the minimum over a cross-shaped neighbourhood, repeated."""
     for _ in range(pixels):
         padded = np.pad(mask, 1)
@@ -241,7 +241,7 @@ def _shrink(mask: np.ndarray, pixels: int) -> np.ndarray:
     return mask
 
 
-def _blend(canvas: np.ndarray, paint: np.ndarray, alpha: np.ndarray, x0: int, y0: int) -> None:
+def blend(canvas: np.ndarray, paint: np.ndarray, alpha: np.ndarray, x0: int, y0: int) -> None:
     """Lay ``paint`` over the canvas in place, its top left corner at (x0, y0); what sticks out is cut off."""
     height, width = alpha.shape
     top, left = max(0, -y0), max(0, -x0)

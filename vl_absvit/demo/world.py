@@ -7,23 +7,20 @@ that the number of processes changes nothing.
 """
 
 import json
-import os
-import shutil
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Executor
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.json_files import write_json
 from vl_absvit.demo.captions import WORLDS, write_captions
 from vl_absvit.demo.human_attention import write_hat
 from vl_absvit.demo.language import Question, ask, human_answers
+from vl_absvit.demo.made_whole import Track, make_whole, workers_of
 from vl_absvit.demo.scene import (
     CELL,
     COLOURS,
@@ -37,7 +34,6 @@ from vl_absvit.demo.scene import (
     sample_sheet,
     save_jpeg,
 )
-from vl_absvit.errors import InputError
 
 FORMAT = 10
 QUESTIONS_PER_SCENE = 6
@@ -47,9 +43,6 @@ KINDS = tuple(product(COLOURS, TEXTURES, SHAPES))
 NOTHING = 54
 """Share of empty images among single objects: so many beside one image of each kind."""
 CLASSES = (*("_".join(kind) for kind in KINDS), "nothing")
-
-Track = Callable[[Iterable, int, str], Iterator]
-"""Wraps an iterable of known length in a progress bar: (items, total, description)."""
 
 
 class VQAScene(NamedTuple):
@@ -72,51 +65,27 @@ def make_demo_world(output: Path, *, seed: int, scenes: int, workers: int, track
         InputError: ``output`` holds something else.
     """
     arguments = {"format": FORMAT, "seed": seed, "scenes": scenes}
-    output = output.absolute()
-    if _is_there(output, arguments):
-        return False
-    unfinished = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    # Workers ignore an interrupt, which ends this process, and with it them. So only one process reports it.
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    ) as pool:
-        vqa, counts = write_vqa(unfinished / "vqav2", seed, scenes, pool, track)
+    return make_whole(output, arguments, lambda folder: _write(folder, seed, scenes, workers, track))
+
+
+def _write(folder: Path, seed: int, scenes: int, workers: int, track: Track) -> dict[str, int]:
+    """All parts of the world. Returns counts."""
+    with workers_of(workers) as pool:
+        vqa, counts = write_vqa(folder / "vqav2", seed, scenes, pool, track)
         texts = [question.text for scene in vqa["train2014"] for question in scene.questions]
         for world in WORLDS:
-            images = write_captions(unfinished / world.dataset, world, seed, scenes, pool, track)
+            images = write_captions(folder / world.dataset, world, seed, scenes, pool, track)
             texts += [s["raw"] for image in images if image["split"] == "train" for s in image["sentences"]]
             counts |= {
                 f"{world.dataset}/{name}/images": sum(i["split"] == name for i in images) for name in world.splits
             }
-        counts |= write_single_objects(unfinished / "single_objects", seed, scenes, pool, track)
-    counts |= write_pairs(unfinished / "pairs", seed, max(4, scenes // 30))
+        counts |= write_single_objects(folder / "single_objects", seed, scenes, pool, track)
+    counts |= write_pairs(folder / "pairs", seed, max(4, scenes // 30))
     for subset in ("train2014", "val2014"):
         some = vqa[subset][: max(4, scenes // 40)]
-        counts |= write_hat(unfinished / "vqa_hat", subset, some, seed, _head(subset, "1.0"))
-    write_tokenizer(unfinished / "tokenizer", texts)
-    write_json(unfinished / "demo.json", {"arguments": arguments, "counts": counts}, indent=1)
-    os.replace(unfinished, output)
-    return True
-
-
-def _is_there(output: Path, arguments: dict) -> bool:
-    if not output.exists():
-        return False
-    if not output.is_dir():
-        raise InputError(f"{output}: expected a folder, got a file; choose another --output")
-    if not any(output.iterdir()):
-        output.rmdir()
-        return False
-    if not (output / "demo.json").is_file():
-        raise InputError(f"{output}: the folder is not empty and holds no demo world; choose another --output")
-    found = read_json(output / "demo.json", dict).get("arguments")
-    if found != arguments:
-        raise InputError(
-            f"{output}: holds a demo world made with {found}, asked for {arguments}; choose another --output"
-        )
-    return True
+        counts |= write_hat(folder / "vqa_hat", subset, some, seed, _head(subset, "1.0"))
+    write_tokenizer(folder / "tokenizer", texts)
+    return counts
 
 
 def write_vqa(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from vl_absvit.config import OptimConfig, PretrainConfig
 from vl_absvit.data.augmentation import MixedDataset, imagenet_transform
-from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset, class_names, image_files
+from vl_absvit.data.class_files import class_names, image_files
+from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicDataset
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform

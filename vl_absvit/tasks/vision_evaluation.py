@@ -14,7 +14,8 @@ from accelerate.utils import send_to_device
 from timm.data import ImageNetInfo
 from torch import Tensor
 
-from vl_absvit.data.class_folders import ImageFolderDataset, class_names, image_files
+from vl_absvit.data.class_files import class_names, image_files
+from vl_absvit.data.class_folders import ImageFolderDataset
 from vl_absvit.data.corruptions import SEVERITIES, Corruption
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.loaders import evaluation_loader
