@@ -121,25 +121,15 @@ recipe="scenes $scenes epochs $epochs $(cat configs/demo/*.yaml | sha256sum | cu
 for seed in $seeds; do claim "$output/shared-$seed" "$recipe" "$others"; done
 for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}" "$others"; done
 choose_launch
-lanes=$((gpus > 0 ? 1 : cores))
 table=(python scripts/tabulate_evidence.py "$output" --rows "${order[@]}" --output "$output/table")
 echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
 
-# Every job is a process group of its own, so that none outlives this script.
-set -m
-trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done' EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
-
-# A place for one more job.
-wait_for_lane() { while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; done; }
-
-export OMP_NUM_THREADS=1
+open_lanes
 for seed in $seeds; do
   wait_for_lane
   common "$seed" &
 done
-while (($(jobs -rp | wc -l))); do wait -n || true; done
+wait_for_all
 for seed in $seeds; do
   [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
 done
@@ -149,7 +139,7 @@ for run in "${runs[@]}"; do
   echo "== $run"
   row ${run% *} ${run#* } >>"$output/${run/ /-}/log" 2>&1 &
 done
-while (($(jobs -rp | wc -l))); do wait -n || true; done
+wait_for_all
 "${table[@]}"
 failed=0
 for run in "${runs[@]}"; do [[ -e $output/${run/ /-}/summary.json ]] || failed=$((failed + 1)); done

@@ -1,4 +1,4 @@
-# Sourced by demo.sh, demo_retrieval.sh and evidence.sh: how programs are launched, and the stages that they share.
+# Sourced by demo.sh, demo_retrieval.sh, evidence.sh and leave_one_out.sh: how programs are launched, and the stages that they share.
 #
 #   output=runs/demo; source scripts/stages.sh; choose_launch
 #
@@ -30,6 +30,23 @@ choose_launch() {
     launch=(env OMP_NUM_THREADS=$((cores / processes)) "${launch[@]}")
   fi
 }
+
+# open_lanes: from here on jobs run side by side, one to a core, or one after the other on a GPU. Every job is a process group of its
+# own, so that none outlives this script.
+open_lanes() {
+  lanes=$((gpus > 0 ? 1 : cores))
+  export OMP_NUM_THREADS=1
+  set -m
+  trap 'for job in $(jobs -p); do kill -- "-$job" 2>/dev/null || true; done' EXIT
+  trap 'exit 143' TERM
+  trap 'exit 130' INT
+}
+
+# A place for one more job.
+wait_for_lane() { while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; done; }
+
+# The end of all jobs.
+wait_for_all() { while (($(jobs -rp | wc -l))); do wait -n || true; done; }
 
 # stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
 stage() {
@@ -112,3 +129,15 @@ summarise() {
     --objects "$1/world/vqav2/demo_objects.json" --predictions "$2/predictions.json" --agreement "$2/agreement.json" \
     --retrieval "$2/retrieval_first.json" "$2/retrieval_second.json" "${@:3}"
 }
+
+# leave_out DATA RUN TARGET OPTION...: train on all domains but one, keep the checkpoint that is best on their held-out pictures, and judge
+# it on the one, once.
+leave_out() {
+  train "$2/$3" scripts/pretrain_vision.py --data.root "$1/$3" --data.train_splits "[train]" --data.select_split val "${@:4}"
+  "${launch[@]}" scripts/evaluate_vision.py --checkpoint "$2/$3/checkpoints/best" --data "$1/$3/test" --num-workers 0 \
+    --output "$2/$3/test.json"
+}
+
+# make_styles FOLDER, prepare_styles FOLDER: the demo's world of four drawing styles in world/, and in data/ each of them left out once.
+make_styles() { python data_prep/make_demo.py --output "$1/world" --styles 1500; }
+prepare_styles() { python data_prep/prepare_domains.py --root "$1/world" --output "$1/data"; }

@@ -28,6 +28,7 @@ COMMANDS = {
         "evaluate-retrieval": "recall of images and captions",
         "tabulate-retrieval": "several retrieval results side by side",
         "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R and -C",
+        "tabulate-domains": "accuracy on domains that were left out of training, over seeds",
     },
     "look": {
         "ask": "answer questions about pictures, as lines of JSON",

@@ -142,7 +142,7 @@ def finish(partial: Path, output: Path, manifest: dict[str, Any]) -> None:
     write_json(partial / "manifest.json", manifest, indent=1)
     for name in (CHECKED, _REQUEST, *_OF_EARLIER_VERSIONS):
         (partial / name).unlink(missing_ok=True)
-    for path in [*partial.rglob("*"), partial]:
+    for path in {path.stat().st_ino: path for path in [*partial.rglob("*"), partial]}.values():  # links need no more
         flush_to_disk(path)
     os.replace(partial, output.resolve())
     flush_to_disk(partial.parent)
