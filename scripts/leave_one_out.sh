@@ -30,6 +30,9 @@ done
   exit 2
 }
 
+[[ -e $config ]] || config=configs/$config.yaml
+[[ -e $config ]] || { echo "error: --config: there is no file $config" >&2; exit 2; }
+
 source scripts/setup.sh
 source scripts/stages.sh
 choose_launch
@@ -40,7 +43,7 @@ if [[ -z $data ]]; then
 fi
 [[ -e $data/manifest.json ]] || { echo "error: $data holds no domains; vl-absvit prepare-domains makes such a folder" >&2; exit 1; }
 mapfile -t targets < <(cd "$data" && ls -d */ | tr -d /)
-recipe="$config ${overrides[*]} $(cat "$data/manifest.json" "$config" "configs/$config.yaml" 2>/dev/null | sha256sum | cut -d' ' -f1)"
+recipe="${overrides[*]} $(cat "$data/manifest.json" "$config" | sha256sum | cut -d' ' -f1)"
 for seed in $seeds; do claim "$output/$name-$seed" "$recipe" "results of other data, another config or options"; done
 open_lanes
 if ((gpus == 0)); then launch=(python); fi

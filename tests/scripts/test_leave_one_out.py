@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.run_script import ROOT, run_script
+from tests.run_script import run_script
 from tests.scripts.test_evidence import evidence, finish  # noqa: F401
 from vl_absvit.cli import parse_run_config
 from vl_absvit.config import PretrainConfig
@@ -54,7 +54,9 @@ def test_other_options_in_the_same_folder_are_refused_and_other_names_are_not(ev
     assert len(calls("pretrain_vision.py")) == 6
 
 
-@pytest.mark.parametrize("options", [["--seeds"], ["--seeds", "a"], ["--name", "a-b"], ["--rows", "vit"]])
+@pytest.mark.parametrize(
+    "options", [["--seeds"], ["--seeds", "a"], ["--name", "a-b"], ["--rows", "vit"], ["--config", "none"]]
+)
 def test_a_wrong_command_is_one_line(evidence, options):  # noqa: F811
     start, calls = evidence
     _, err = finish(start(*options, script="leave_one_out"), code=2)
@@ -83,4 +85,3 @@ def test_styles_are_drawn_prepared_learned_and_told_on_a_style_that_was_never_se
     assert run_script("vl-absvit", "tabulate-domains", *words) == 0
     scores = json.loads((tmp_path / "table.json").read_text())["rows"]["absvit"]["scores"]
     assert set(scores) == {"cartoon", "painting", "photo", "sketch", "mean"}
-    assert (ROOT / "configs/demo/domains.yaml").is_file()
