@@ -133,7 +133,7 @@ summarise() {
 # leave_out DATA RUN TARGET OPTION...: train on all domains but one, keep the checkpoint that is best on their held-out pictures, and judge
 # it on the one, once.
 leave_out() {
-  train "$2/$3" scripts/pretrain_vision.py --data.root "$1/$3" --data.train_splits "[train]" --data.select_split val "${@:4}"
+  train "$2/$3" scripts/pretrain_vision.py "${@:4}" --data.root "$1/$3" --data.train_splits "[train]" --data.select_split val
   "${launch[@]}" scripts/evaluate_vision.py --checkpoint "$2/$3/checkpoints/best" --data "$1/$3/test" --num-workers 0 \
     --output "$2/$3/test.json"
 }

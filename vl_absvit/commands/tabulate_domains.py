@@ -90,13 +90,13 @@ def read_target(run: Path, target: str, manifest: dict[str, Any]) -> float:
         raise InputError(f"{run}: was not trained and selected on the domains beside {target} of --data")
     result = read_json(run / RESULT, dict)
     try:
-        judged, accuracy = (Path(result["data"]).parts[-2:], result["images"]), float(result["top1"])
+        folder, judged, accuracy = Path(result["data"]).parts[-2:], result["images"], float(result["top1"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / RESULT}: expected a result of vl-absvit evaluate-vision: {error!r}") from error
-    expected = (target, "test"), manifest["splits"][target]["test"]["images"]
-    if judged != expected:
+    images = manifest["splits"][target]["test"]["images"]
+    if (folder, judged) != ((target, "test"), images):
         raise InputError(
-            f"{run / RESULT}: expected {expected[1]} pictures of {target}/test, got {judged[1]} of {judged[0]}"
+            f"{run / RESULT}: expected {images} pictures of {target}/test, got {judged} of {'/'.join(folder)}"
         )
     return accuracy
 
