@@ -1,9 +1,10 @@
 """Make one web page of an attention export: every question, caption or picture with what the model says, and its maps.
 
 vl-absvit attention-report --maps DIR --output report.html [--limit 100] [--show prior_mask cross] [--hat OUT]
+vl-absvit attention-report --maps DIR --output report.html --fixations OUT
 
-The page is one file; it opens from disk and asks nothing of any network. With --hat it also shows where people looked,
-and how well the first of the shown maps agrees with them.
+The page is one file; it opens from disk and asks nothing of any network. With --hat or --fixations it also shows where
+people looked, and how well the first of the shown maps agrees with them.
 """
 
 import argparse
@@ -14,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.data.fixations import read_looked_at
 from vl_absvit.data.json_files import make_room
 from vl_absvit.data.vqa_hat import HumanMaps, read_hat_questions, read_human_maps
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attention_agreement import area_average, consensus, human_on_grid, rank_vector
-from vl_absvit.looking.export_reader import ExportedQuestion, kind_of, read_exported, read_index
+from vl_absvit.looking.export_matching import match_files
+from vl_absvit.looking.export_reader import Exported, ExportedQuestion, kind_of, read_exported, read_index
 from vl_absvit.looking.report_page import SHOWN_AT_FIRST, TITLES, choose_shown, in_order, write_report
 
 DRAWN_ON = (32, 32)
@@ -53,6 +56,12 @@ def main() -> None:
             f"{len(people.maps):,} questions have human maps. Agreement is the rank correlation of "
             f"“{TITLES.get(show[0], show[0])}” with them, in the part of the picture that the model sees."
         )
+    if arguments.fixations:
+        people = compare_fixations(records, arguments.fixations, show[0])
+        notes.append(
+            f"{len(people.maps):,} pictures have fixations, all of which are kept. Agreement is the NSS of "
+            f"“{TITLES.get(show[0], show[0])}”, in the part of the picture that the model sees."
+        )
     with progress() as bar:
         embedded = bar.track(records, description="embedding")
         report = write_report(embedded, arguments.output, *people, note=" ".join(notes), show=show)
@@ -77,7 +86,10 @@ def parse_arguments() -> argparse.Namespace:
         help=f"maps to show when the page is opened; it holds all of them (default: {' '.join(SHOWN_AT_FIRST)})",
     )
     parser.add_argument("--hat", metavar="OUT", help="human maps, a folder written by vl-absvit prepare-vqa-hat")
+    parser.add_argument("--fixations", metavar="OUT", help="fixations, a folder of vl-absvit prepare-fixations")
     arguments = parser.parse_args()
+    if arguments.hat and arguments.fixations:
+        parser.error("give one of --hat and --fixations")
     if arguments.limit is not None and arguments.limit < 1:
         parser.error("--limit must be at least 1")
     return arguments
@@ -122,6 +134,38 @@ def compare(questions: Sequence[ExportedQuestion], human: Iterable[HumanMaps], k
         if seen and kind in question.maps:
             looked = rank_vector(area_average(question.maps[kind]))
             people.agreement[question.id] = float(looked @ consensus(seen))
+    return people
+
+
+def compare_fixations(records: Sequence[Exported], folder: str, kind: str) -> People:
+    """Densities of the fixations on the exported pictures, and NSS of one kind of map.
+
+    Raises:
+        InputError: none of the pictures has fixations, or one has another size.
+    """
+    from vl_absvit.evaluation.fixation_comparison import DENSITY_SIGMA, Fixations
+    from vl_absvit.evaluation.fixation_metrics import density_of, nss
+    from vl_absvit.evaluation.map_on_picture import on_pixels
+
+    pictures = read_looked_at(folder)
+    entries = [{"image": record.image.as_posix()} for record in records]
+    people = People({}, {})
+    for record, row in zip(records, match_files(entries, [picture.file for picture in pictures], folder), strict=True):
+        if row is None:
+            continue
+        picture = pictures[row]
+        if picture.size != record.image_size:
+            raise InputError(
+                f"{folder}: {picture.file} has {picture.size} pixels, the exported one {record.image_size}"
+            )
+        width, height = picture.size
+        people.maps[record.id] = density_of(picture.places, (height, width), DENSITY_SIGMA * max(picture.size))
+        seen, _ = Fixations(picture.places, None, picture.size).seen(record.box)
+        if len(seen.places) and kind in record.maps:
+            values = on_pixels(record.maps[kind], record.box, picture.size)
+            people.agreement[record.id] = nss(values, seen.places)
+    if not people.maps:
+        raise InputError(f"{folder}: has fixations on none of the {len(records):,} exported pictures")
     return people
 
 

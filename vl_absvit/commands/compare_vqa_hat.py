@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -24,10 +23,7 @@ from vl_absvit.data.vqa_hat import HATQuestion, read_hat_questions, read_human_m
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attention_agreement import Agreement
 from vl_absvit.evaluation.hat_comparison import DEFINITIONS, HATComparison, Scores
-from vl_absvit.looking.export_reader import read_index, read_maps
-
-MAIN_MAP = "prior_mask"
-"""The map in the headline, if it is compared; else it is the first one."""
+from vl_absvit.looking.export_reader import check_kinds, main_map, read_index, read_maps
 
 
 def main() -> None:
@@ -105,7 +101,7 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
         InputError: a file is damaged, lacks a map, or nothing is left to compare.
     """
     kinds = arguments.map or list(read_maps(arguments.maps, next(iter(entries.values()))))
-    comparison = HATComparison(kinds, MAIN_MAP if MAIN_MAP in kinds else kinds[0])
+    comparison = HATComparison(kinds, main_map(kinds))
     waiting = dict(entries)
     with progress() as bar:
         task = bar.add_task("comparing", total=len(entries))
@@ -114,7 +110,7 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
             if entry is None:
                 continue
             maps = read_maps(arguments.maps, entry)
-            _check_kinds(maps, kinds, arguments.maps / entry["npz"], only=not arguments.map)
+            check_kinds(maps, kinds, arguments.maps / entry["npz"], only=not arguments.map)
             try:
                 comparison.add(question_id, entry["image_id"], maps, human, tuple(entry["box"]), entry["image_size"])
             except InputError as error:
@@ -125,12 +121,6 @@ def compare(entries: Mapping[int, dict[str, Any]], arguments: argparse.Namespace
     if not len(comparison):
         raise InputError(f"{arguments.hat}: no human map varies within what the model saw")
     return comparison.scores()
-
-
-def _check_kinds(maps: Mapping[str, np.ndarray], kinds: Sequence[str], file: Path, *, only: bool) -> None:
-    """Refuse a question without one of the maps; with ``only``, also one with more, which nobody would hear of."""
-    if not set(kinds) <= set(maps) or (only and set(kinds) != set(maps)):
-        raise InputError(f"{file}: expected the maps {', '.join(kinds)}, got {', '.join(maps) or 'none'}")
 
 
 def as_json(scores: Scores) -> dict[str, Any]:

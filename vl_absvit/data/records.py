@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 VQAV2, VQA, CAPTIONS, VQA_HAT, SEGMENTATION = "vqav2", "vqa", "captions", "vqa_hat", "segmentation"
+FIXATIONS = "fixations"
 """Kinds of prepared folders: ``kind`` in the manifest. ``VQA`` is for relatives of VQAv2, which can stand in for it."""
 NLVR2, SNLI_VE = "nlvr2", "snli_ve"
 """Kinds of prepared folders with statements about images. ``STATEMENT_LABELS`` has what they are judged to be."""

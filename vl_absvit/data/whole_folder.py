@@ -165,6 +165,28 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 
+def fingerprint_all(root: Path, files: Iterable[str], expected: str) -> dict[str, Any]:
+    """Number of files below a folder, and one SHA-256 over the names and the SHA-256 of all.
+
+    Args:
+        files: their paths below ``root``, in an order of their own.
+        expected: what each of them is, in words.
+
+    Raises:
+        InputError: a file is missing or no ordinary one, or its name is not in UTF-8.
+    """
+    total, number = hashlib.sha256(), 0
+    for file in files:
+        check_name(file)
+        try:
+            content = fingerprint(root / file)["sha256"]
+        except OSError as error:
+            raise InputError(f"{root / file}: {error.strerror}; expected {expected}") from error
+        total.update(f"{content}  {file}\n".encode())
+        number += 1
+    return {"files": number, "sha256": total.hexdigest()}
+
+
 def fingerprints(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of the files of these names in a folder, as far as they are there."""
     return {name: fingerprint(folder / name)["sha256"] for name in names if (folder / name).is_file()}

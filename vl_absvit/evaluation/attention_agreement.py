@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.uncertain_mean import uncertain_mean
 
 GRID = (14, 14)
 """Cells that maps are compared on, rows and columns [HAT 4]."""
 CENTRE_SIGMA = 0.25
 """Standard deviation of the centre's Gaussian, as a share of the image's width and of its height."""
-RESAMPLES = 2_000
-CONFIDENCE = 0.95
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1); the far edges are excluded."""
@@ -206,21 +205,4 @@ def agreement(values: np.ndarray, seed: int = 0) -> Agreement:
         values: a correlation for each question, (Q,); NaN if the row has none.
         seed: seed of the resampling of questions.
     """
-    from scipy.stats import bootstrap
-
-    values = values[~np.isnan(values)]
-    number = len(values)
-    if number < 2:
-        return Agreement(float(values[0]) if number else None, None, None, number)
-    error = float(values.std(ddof=1) / np.sqrt(number))
-    resampled = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, 10_000_000 // number),  # tens of megabytes at a time
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = resampled.confidence_interval
-    return Agreement(float(values.mean()), error, (float(low), float(high)), number)
+    return Agreement(*uncertain_mean(values, seed))

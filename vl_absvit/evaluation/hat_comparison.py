@@ -10,9 +10,7 @@ import numpy as np
 
 from vl_absvit.evaluation.attention_agreement import (
     CENTRE_SIGMA,
-    CONFIDENCE,
     GRID,
-    RESAMPLES,
     Agreement,
     Box,
     agreement,
@@ -26,6 +24,7 @@ from vl_absvit.evaluation.attention_agreement import (
     rank_vector,
     uniform_noise,
 )
+from vl_absvit.evaluation.uncertain_mean import CONFIDENCE, RESAMPLES
 
 SEED = 0
 DEFINITIONS = {

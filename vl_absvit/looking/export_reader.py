@@ -9,7 +9,7 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ IMAGE_FROM_HERE = "image_from_here"
 """Key of an index line: the picture's path relative to the export's folder, for exports that are moved with it."""
 NOT_MAPS = ("box", "image_size")
 """Arrays of an archive that are no maps."""
+MAIN_MAP = "prior_mask"
 MAX_ARCHIVE_BYTES = 256 << 20
 """Largest archive of one text's maps, unpacked. Grids of 64 x 64 cells take a megabyte."""
 PIXELS_APART = 0.5
@@ -232,6 +233,17 @@ def read_maps(folder: str | Path, entry: dict[str, Any]) -> dict[str, np.ndarray
     for name in NOT_MAPS:
         _check_agrees(path, name, archive.get(name), entry[name])
     return {name: grid for name, grid in archive.items() if name not in NOT_MAPS}
+
+
+def check_kinds(maps: Mapping[str, np.ndarray], kinds: Sequence[str], file: Path, *, only: bool) -> None:
+    """Refuse a record without one of the maps; with ``only``, also one with more, which nobody would hear of."""
+    if not set(kinds) <= set(maps) or (only and set(kinds) != set(maps)):
+        raise InputError(f"{file}: expected the maps {', '.join(kinds)}, got {', '.join(maps) or 'none'}")
+
+
+def main_map(kinds: Sequence[str]) -> str:
+    """The map in a comparison's headline: ``MAIN_MAP`` if it is compared, else the first one."""
+    return MAIN_MAP if MAIN_MAP in kinds else kinds[0]
 
 
 def _read_archive(path: Path) -> dict[str, np.ndarray]:

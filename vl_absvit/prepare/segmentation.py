@@ -3,7 +3,6 @@
 A split's table has a label for every picture: a grey PNG of final class numbers, and 255 where a pixel has no class.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from vl_absvit.cli import progress
-from vl_absvit.data.files import check_name
 from vl_absvit.data.png import encode_grey
 from vl_absvit.data.records import SEGMENTATION
 from vl_absvit.data.segmentation_labels import VOID
-from vl_absvit.data.whole_folder import fingerprint, make_request
+from vl_absvit.data.whole_folder import fingerprint_all, make_request
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare import sets
 from vl_absvit.prepare.check_images import Images, pool_of
@@ -91,7 +89,9 @@ class SegmentationSource(Source):
         request = make_request(SEGMENTATION, layout.root, settings, layout.lists)
         labels = [pair.label for pair in self._pairs.values() if pair.label is not None]
         with progress() as bar:
-            request["sources"]["labels"] = _fingerprint(layout.root, bar.track(labels, description="reading labels"))
+            request["sources"]["labels"] = fingerprint_all(
+                layout.root, bar.track(labels, description="reading labels"), "the label of a picture"
+            )
         return {"dataset": options.dataset, **request}
 
     def read(self) -> Records:
@@ -191,21 +191,3 @@ def _check_label(root: Path, values: LabelValues, label: tuple[str | None, tuple
         got = f"{classes.shape[1]} x {classes.shape[0]}"
         return CheckedLabel(None, None, f"{root / file}: expected its picture's {width} x {height} pixels, got {got}")
     return CheckedLabel(encode_grey(classes), np.bincount(classes.ravel(), minlength=256), None)
-
-
-def _fingerprint(root: Path, files: Any) -> dict[str, Any]:
-    """Number of files, and one SHA-256 over the names and the SHA-256 of all.
-
-    Raises:
-        InputError: a file is missing or its name is not in UTF-8.
-    """
-    total, number = hashlib.sha256(), 0
-    for file in files:
-        check_name(file)
-        try:
-            content = fingerprint(root / file)["sha256"]
-        except OSError as error:
-            raise InputError(f"{root / file}: {error.strerror}; expected the label of a picture") from error
-        total.update(f"{content}  {file}\n".encode())
-        number += 1
-    return {"files": number, "sha256": total.hexdigest()}
