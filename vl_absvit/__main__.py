@@ -17,6 +17,8 @@ COMMANDS = {
         "pretrain-vision": "the visual encoder, on labelled images",
         "finetune-vqa": "a whole model, on questions about images",
         "finetune-retrieval": "a whole model, on captions of images",
+        "finetune-nlvr2": "a whole model, on sentences about two images",
+        "finetune-snli-ve": "a whole model, on hypotheses about images",
         "train": "any task, by its config",
         "fit-decoders": "a trunk's feedback decoders, in closed form",
         "plan": "what a training needs before it is started: memory, time, days",
@@ -24,6 +26,7 @@ COMMANDS = {
     "evaluate": {
         "evaluate-vqa": "answer a split's questions; accuracy where it has answers",
         "score-vqa": "score predictions as the official evaluator does, or check them before they are sent",
+        "evaluate-statements": "judge the statements of NLVR2 or SNLI-VE",
         "score-statements": "score predictions about NLVR2 or SNLI-VE",
         "evaluate-retrieval": "recall of images and captions",
         "tabulate-retrieval": "several retrieval results side by side",

@@ -73,6 +73,17 @@ def ranking_loss(scores: Tensor) -> Tensor:
 
 
 @always_fp32
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of labels, mean over statements [METER: NLVR2, SNLI-VE].
+
+    Args:
+        logits: (B, L).
+        labels: (B,) long.
+    """
+    return F.cross_entropy(logits, labels)
+
+
+@always_fp32
 def itm_loss(logits: Tensor, is_match: Tensor) -> Tensor:
     """Cross-entropy of image-text matching, mean over pairs.
 
@@ -91,6 +102,8 @@ def prior_loss(
     own_column: Tensor,
     temperature: float,
     blank_negatives: bool = False,
+    also_true: Tensor | None = None,
+    is_counted: Tensor | None = None,
 ) -> Tensor:
     """L_prior = -log p_xi(z): InfoNCE of each prior against its own image; negatives are the others [AbS Eq. 2.13].
 
@@ -104,14 +117,25 @@ def prior_loss(
         temperature: divides the similarity.
         blank_negatives: count as many blank images, of similarity 0, as there are images as negatives. InfoNCE does
             not change when all cosines of a prior sink together; below 0 the paper's clamp silences every token.
+        also_true: images that the text is true of, too, and that are neither positives nor negatives, (B, I) bool.
+        is_counted: texts that count, (B,) bool: others are not true of their images. None counts all.
     """
     logits = similarity / temperature
     is_own = torch.arange(logits.shape[1], device=logits.device) == own_column.unsqueeze(1)
-    repeats = (text_image_ids.unsqueeze(1) == image_ids) & ~is_own  # (B, I)
-    logits = logits.masked_fill(repeats, -torch.inf)
+    repeats = text_image_ids.unsqueeze(1) == image_ids  # (B, I)
+    if also_true is not None:
+        repeats = repeats | also_true
+    logits = logits.masked_fill(repeats & ~is_own, -torch.inf)
     if blank_negatives:
         logits = F.pad(logits, (0, 1), value=math.log(logits.shape[1]))  # (B, I + 1), I blank images in one column
-    return F.cross_entropy(logits, own_column)
+    return _mean(F.cross_entropy(logits, own_column, reduction="none"), is_counted)
+
+
+def _mean(values: Tensor, is_counted: Tensor | None) -> Tensor:
+    """Mean over the texts that count, 0 of none; ``values`` are (B,)."""
+    if is_counted is None:
+        return values.mean()
+    return (values * is_counted).sum() / is_counted.sum().clamp(min=1)
 
 
 @always_fp32
@@ -122,6 +146,8 @@ def calibration_loss(
     own_column: Tensor,
     threshold: Tensor,
     temperature: float,
+    also_true: Tensor | None = None,
+    is_counted: Tensor | None = None,
 ) -> Tensor:
     """Ties the zero of the calibrated mask to "not this": what is asked for lies above the threshold beta.
 
@@ -130,12 +156,17 @@ def calibration_loss(
     Loss for Language Image Pre-Training", ICCV 2023) with the decision boundary where the mask begins to open.
 
     Args:
-        similarity, text_image_ids, image_ids, own_column: as ``prior_loss``; -inf marks columns that do not count.
+        similarity, text_image_ids, image_ids, own_column, also_true, is_counted: as ``prior_loss``; -inf marks columns
+            that do not count.
         threshold: beta, (1,).
         temperature: tau, of the mask.
     """
     logits = (similarity - threshold) / temperature
     is_other = (text_image_ids.unsqueeze(1) != image_ids) & (similarity != -torch.inf)  # (B, I)
-    missed = F.softplus(-logits.gather(1, own_column.unsqueeze(1))).mean()
+    if also_true is not None:
+        is_other = is_other & ~also_true
+    if is_counted is not None:
+        is_other = is_other & is_counted.unsqueeze(1)
+    missed = _mean(F.softplus(-logits.gather(1, own_column.unsqueeze(1)).squeeze(1)), is_counted)
     opened = F.softplus(logits.masked_fill(~is_other, -torch.inf)).sum() / is_other.sum().clamp(min=1)
     return POSITIVE_WEIGHT * missed + opened

@@ -94,8 +94,8 @@ def test_nlvr2_and_snli_heads_by_their_formulas():
         layers = head if isinstance(head, SNLIHead) else head.classifier
         hidden = F.linear(torch.cat(features, dim=1), layers[0].weight, layers[0].bias)
         hidden = F.gelu(F.layer_norm(hidden, (8,), layers[1].weight, layers[1].bias, eps=1e-5))
-        torch.testing.assert_close(head(*features), F.linear(hidden, layers[3].weight, layers[3].bias))
-    assert SNLIHead(width=4)(pooled).shape == (3, 3) and NLVR2Head(width=4)(pooled, second).shape == (3, 2)
+        torch.testing.assert_close(head(torch.cat(features)), F.linear(hidden, layers[3].weight, layers[3].bias))
+    assert SNLIHead(width=4)(pooled).shape == (3, 3) and NLVR2Head(width=4)(torch.cat([pooled, second])).shape == (3, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,15 +8,18 @@ from vl_absvit.config.model import FusionConfig, PriorConfig, TextConfig, Vision
 from vl_absvit.config.runs import RENAMED, TaskConfig, VisionLanguageConfig
 from vl_absvit.config.tasks import (
     AugmentationConfig,
+    NLVR2Config,
     PretrainConfig,
     RetrievalConfig,
     RetrievalLossConfig,
+    SNLIVEConfig,
+    StatementConfig,
     VQAConfig,
 )
 from vl_absvit.config.training import DataConfig, LearningRates, LossConfig, OptimConfig, Precision, RunConfig
 
 __all__ = [
-    "RENAMED", "AugmentationConfig", "DataConfig", "FusionConfig", "LearningRates", "LossConfig", "OptimConfig",
-    "Precision", "PretrainConfig", "PriorConfig", "RetrievalConfig", "RetrievalLossConfig", "RunConfig", "TaskConfig",
-    "TextConfig", "VQAConfig", "VisionConfig", "VisionLanguageConfig",
+    "RENAMED", "AugmentationConfig", "DataConfig", "FusionConfig", "LearningRates", "LossConfig", "NLVR2Config",
+    "OptimConfig", "Precision", "PretrainConfig", "PriorConfig", "RetrievalConfig", "RetrievalLossConfig", "RunConfig",
+    "SNLIVEConfig", "StatementConfig", "TaskConfig", "TextConfig", "VQAConfig", "VisionConfig", "VisionLanguageConfig",
 ]  # fmt: skip

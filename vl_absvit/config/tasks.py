@@ -1,4 +1,4 @@
-"""What each task has to be told beyond what all runs are: finetuning on VQA and on retrieval, and pretraining."""
+"""What each task has to be told beyond what all runs are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +18,38 @@ class VQAConfig(VisionLanguageConfig):
     streams: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
     keeps_frozen: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatementConfig(VisionLanguageConfig):
+    """What finetuning on statements about images, NLVR2's and SNLI-VE's, shares."""
+
+    blind: bool = False
+    """Show the mean colour in place of every image, in training and evaluation: what the texts alone give away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NLVR2Config(StatementConfig):
+    """Finetuning on NLVR2: is a sentence true of two images."""
+
+    loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.loss.prior == 0,
+            f"loss.prior is {self.loss.prior}, but a sentence of NLVR2 is about two images, of which neither is its "
+            "positive; set it to 0",
+        )
+        require(
+            self.data.samples_per_image == 1,
+            f"data.samples_per_image is {self.data.samples_per_image}, but a sentence of NLVR2 is about two images",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNLIVEConfig(StatementConfig):
+    """Finetuning on SNLI-VE: does an image entail a hypothesis, contradict it, or leave it open."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,29 @@ class RetrievalBatch(NamedTuple):
     wordings: np.ndarray  # (B,) int64, equal for captions of the same text
 
 
+class StatementSample(NamedTuple):
+    """One statement, its images and its label."""
+
+    statement_id: int
+    image_ids: tuple[int, ...]  # one or two
+    images: tuple[Tensor, ...]  # (3, H, W) each; the same tensor wherever an image is needed
+    token_ids: list[int]
+    label: int
+
+
+class StatementBatch(NamedTuple):
+    """Statements of one forward pass, about k images each. An image that several need occurs once."""
+
+    images: Tensor  # (I, 3, H, W) distinct images
+    image_index: Tensor  # (k * B,) long, row of ``images`` of every statement's first image, then of every second one
+    image_ids: Tensor  # (I,) long
+    token_ids: Tensor  # (B, T) long
+    is_token: Tensor  # (B, T) bool, True = real token
+    labels: Tensor  # (B,) long
+    wordings: Tensor  # (B,) long, equal for statements of the same text
+    statement_ids: Tensor  # (B,) long
+
+
 class _DistinctImages(NamedTuple):
     images: Tensor  # (I, 3, H, W), or (I, K)
     image_index: Tensor  # (B,) long
@@ -85,7 +108,7 @@ def collate_vqa(
     for row, sample in enumerate(samples):
         soft_answers[row, sample.labels] = torch.tensor(sample.scores)
     return VQABatch(
-        **_distinct_images(samples)._asdict(),
+        **_distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         soft_answers=soft_answers,
@@ -99,7 +122,7 @@ def collate_retrieval(
     """One batch. All samples have the same number of captions, which are padded as in ``pad_texts``."""
     token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id, text_states)
     return RetrievalBatch(
-        **_distinct_images(samples)._asdict(),
+        **_distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         caption_ids=np.array([sample.caption_id for sample in samples]),
@@ -108,17 +131,33 @@ def collate_retrieval(
     )
 
 
+def collate_statements(samples: Sequence[StatementSample], *, pad_id: int) -> StatementBatch:
+    """One batch of statements with the same number of images each, padded as in ``pad_texts``."""
+    token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
+    sides = range(len(samples[0].images))
+    shown = [(sample.image_ids[side], sample.images[side]) for side in sides for sample in samples]
+    return StatementBatch(
+        **_distinct_images(shown)._asdict(),
+        token_ids=token_ids,
+        is_token=is_token,
+        labels=torch.tensor([sample.label for sample in samples]),
+        wordings=torch.tensor([wording(sample.token_ids) for sample in samples]),
+        statement_ids=torch.tensor([sample.statement_id for sample in samples]),
+    )
+
+
 def wording(token_ids: Sequence[int]) -> int:
     """A number that is the same for a text in every process."""
     return int.from_bytes(hashlib.sha256(str(list(token_ids)).encode()).digest()[:7])
 
 
-def _distinct_images(samples: Sequence[VQASample] | Sequence[RetrievalSample]) -> _DistinctImages:
-    image_of = {sample.image_id: sample.image for sample in samples}  # in order of first occurrence
+def _distinct_images(shown: Sequence[tuple[int, Tensor]]) -> _DistinctImages:
+    """The images of ids with their images, in order of first occurrence."""
+    image_of = dict(shown)
     row_of = {image_id: row for row, image_id in enumerate(image_of)}
     return _DistinctImages(
         images=torch.stack(list(image_of.values())),
-        image_index=torch.tensor([row_of[sample.image_id] for sample in samples]),
+        image_index=torch.tensor([row_of[image_id] for image_id, _ in shown]),
         image_ids=torch.tensor(list(image_of)),
     )
 

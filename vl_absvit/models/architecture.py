@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import timm
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
@@ -15,7 +16,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import HEADS, Classifier
+from vl_absvit.models.heads import HEADS, Classifier, NLVR2Head
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
 from vl_absvit.models.text_encoder import KINDS, TextEncoder, TextModelConfig, longest_text, unfit
@@ -77,15 +78,20 @@ def build_from_architecture(architecture: Mapping[str, Any], location: str) -> V
     if architecture["pool"] == "cls" and not vision.has_cls:
         raise ConfigError(f"prior.pool cls: vision.model {vision_config.model} has no CLS token")
     prior = sentence and PriorProjection(text_width=text.width, vision_width=vision.width, sentence=sentence)
+    fused = CoAttentionFusion(
+        text_width=text.width, vision_width=vision.width, image_has_cls=vision.has_cls, **asdict(fusion)
+    )
+    head = _build_head(architecture["head"], fusion.width, location)
+    if isinstance(head, NLVR2Head):
+        with torch.no_grad():
+            head.second_image_type.copy_(fused.image_type)
     return VLAbSViT(
         vision=vision,
         text=text,
         prior=prior,
         pool=architecture["pool"],
-        fusion=CoAttentionFusion(
-            text_width=text.width, vision_width=vision.width, image_has_cls=vision.has_cls, **asdict(fusion)
-        ),
-        head=_build_head(architecture["head"], fusion.width, location),
+        fusion=fused,
+        head=head,
         architecture=dict(architecture),
         padded_length=architecture.get("padded_length"),  # older checkpoints do not have it
     )

@@ -170,16 +170,29 @@ class CoAttentionFusion(nn.Module):
         self.image_pooler = Pooler(width=width)
         self.apply(partial(init_weights, width=width))
 
+    @property
+    def image_type(self) -> Tensor:
+        """The token type of images, (D,)."""
+        return self.token_types.weight[IMAGE]
+
     def forward(
-        self, text: Tensor, is_token: Tensor, image: Tensor, pooled_only: bool = False, need_weights: bool = False
+        self,
+        text: Tensor,
+        is_token: Tensor,
+        image: Tensor,
+        pooled_only: bool = False,
+        need_weights: bool = False,
+        image_types: Tensor | None = None,
     ) -> FusionOutput:
         """Fuse text tokens (B, T, text width), real where ``is_token`` (B, T), and image tokens (B, N, vision width).
 
         Pooling reads the first token of each stream, or all image tokens. With ``pooled_only`` the last layer computes
-        only these, and with ``need_weights`` also the other text tokens.
+        only these, and with ``need_weights`` also the other text tokens. ``image_types`` (B, D) are token types of the
+        images where these are not all ``image_type``.
         """
         text = self.text_transform(text) + self.token_types.weight[TEXT]
-        image = self.image_transform(image) + self.token_types.weight[IMAGE]
+        types = self.image_type if image_types is None else image_types.unsqueeze(1)  # (D,) or (B, 1, D)
+        image = self.image_transform(image) + types
         weights = []
         for depth, (text_layer, image_layer) in enumerate(zip(self.text_layers, self.image_layers, strict=True), 1):
             first_only = pooled_only and depth == len(self.text_layers)

@@ -1,6 +1,6 @@
 """Task heads. Shapes: B texts, D fusion width, A answers, I images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -27,21 +27,33 @@ def _as_linear(layer: object) -> nn.Linear:
     return layer
 
 
-class VQAHead(nn.Sequential):
-    """Logits over the answer vocabulary, (B, 2D) -> (B, A), as METER's."""
+class LabelHead(nn.Sequential):
+    """Logits over labels, with one hidden layer, as METER's.
 
-    def __init__(self, *, width: int, num_answers: int) -> None:
-        super().__init__(
-            nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, num_answers)
-        )
+    Args:
+        inputs: width of the features.
+        hidden: width of the hidden layer.
+        labels: A.
+        width: D, on which the initialisation depends.
+    """
+
+    def __init__(self, *, inputs: int, hidden: int, labels: int, width: int) -> None:
+        super().__init__(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, labels))
         self.apply(partial(init_weights, width=width))
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled fusion features (B, 2D) -> (B, A)."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, inputs) -> (B, A), in fp32."""
         *hidden, last = self
         for layer in hidden:
-            pooled = layer(pooled)
-        return score(pooled, _as_linear(last))
+            features = layer(features)
+        return score(features, _as_linear(last))
+
+
+class VQAHead(LabelHead):
+    """Logits over the answer vocabulary, (B, 2D) -> (B, A)."""
+
+    def __init__(self, *, width: int, num_answers: int) -> None:
+        super().__init__(inputs=2 * width, hidden=2 * width, labels=num_answers, width=width)
 
 
 class MatchScores(NamedTuple):
@@ -167,32 +179,56 @@ class PretrainingHead(nn.Module):
         return self.itm(pooled)
 
 
-class SNLIHead(nn.Sequential):
-    """Logits of the three ways a text can relate to an image (SNLI-VE), (B, 2D) -> (B, 3), as METER's."""
+def _check_labels(found: Sequence[str], known: Sequence[str]) -> None:
+    if list(found) != list(known):
+        raise InputError(f"expected a head for the labels {', '.join(known)}, in this order, got {found!r:.80}")
 
-    def __init__(self, *, width: int) -> None:
-        super().__init__(nn.Linear(2 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, 3))
-        self.apply(partial(init_weights, width=width))
+
+class SNLIHead(LabelHead):
+    """Logits of the three ways a text can relate to an image (SNLI-VE), (B, 2D) -> (B, 3).
+
+    Args:
+        width: D.
+        labels: their words in the order of the logits, which other programs number otherwise; METER's order alone.
+    """
+
+    LABELS = ("contradiction", "neutral", "entailment")
+
+    def __init__(self, *, width: int, labels: Sequence[str] = LABELS) -> None:
+        _check_labels(labels, self.LABELS)
+        super().__init__(inputs=2 * width, hidden=2 * width, labels=len(labels), width=width)
 
 
 class NLVR2Head(nn.Module):
     """Whether a sentence is true of two images, as METER's.
 
     Each image is fused with the sentence on its own; the second one carries ``second_image_type`` in place of the
-    fusion's token type of images.
+    fusion's token type of images, of which it starts as a copy.
+
+    Args:
+        width: D.
+        labels: their words in the order of the logits.
     """
 
-    def __init__(self, *, width: int) -> None:
+    LABELS = ("False", "True")
+
+    def __init__(self, *, width: int, labels: Sequence[str] = LABELS) -> None:
+        _check_labels(labels, self.LABELS)
         super().__init__()
         self.second_image_type = nn.Parameter(torch.zeros(width))
-        self.classifier = nn.Sequential(
-            nn.Linear(4 * width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, 2)
-        )
-        self.apply(partial(init_weights, width=width))
+        self.classifier = LabelHead(inputs=4 * width, hidden=2 * width, labels=2, width=width)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Pooled features of the sentence with the first and the second image, twice (B, 2D) -> (B, 2)."""
-        return self.classifier(torch.cat([first, second], dim=-1))
+    def image_types(self, usual: Tensor, pairs: int) -> Tensor:
+        """Token types of the images of B pairs, which are the first images and then the second ones, (B, D).
+
+        Args:
+            usual: the fusion's token type of images, (D,).
+        """
+        return torch.stack([usual, self.second_image_type]).repeat_interleave(pairs // 2, dim=0)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled features of sentences with their first images and then with their second ones, (2B, 2D) -> (B, 2)."""
+        return self.classifier(torch.cat(pooled.chunk(2), dim=-1))
 
 
 class HeadKind(NamedTuple):
@@ -206,9 +242,9 @@ class HeadKind(NamedTuple):
 HEADS: dict[str, HeadKind] = {
     "vqa": HeadKind("a VQA model", VQAHead),
     "matching": HeadKind("a retrieval model", MatchingHead),
-    # Only the authors' release has these.
-    "pretraining": HeadKind("a pretrained model with heads for masked words and matching", PretrainingHead),
     "nlvr2": HeadKind("an NLVR2 model", NLVR2Head),
     "snli": HeadKind("an SNLI-VE model", SNLIHead),
+    # Only the authors' release has this one.
+    "pretraining": HeadKind("a pretrained model with heads for masked words and matching", PretrainingHead),
 }
 """By kind: a new head stands above, and here."""

@@ -14,7 +14,8 @@ import timm
 from torch import Tensor, nn
 
 from vl_absvit.errors import InputError, first_line, one_line
-from vl_absvit.models.heads import VQAHead
+from vl_absvit.models.fusion import IMAGE
+from vl_absvit.models.heads import NLVR2Head, VQAHead
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import RANDOM, Entry
 from vl_absvit.models.looks import OWN, VisualEncoder
@@ -25,6 +26,7 @@ from vl_absvit.models.weight_files import Weights, read_weights
 log = logging.getLogger(__name__)
 
 NO_PLACE = "this model has none"
+TOKEN_TYPES, SECOND_IMAGE_TYPE = "fusion.token_types.weight", "head.second_image_type"
 ANSWER_LAYER, CLASS_LAYER = "head.3.", "head."
 """The last layer of a ``VQAHead``, and that of a classifier. Each of their rows belongs to one label."""
 
@@ -103,6 +105,7 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
     with _named_in_errors(f"{option} {folder}: not the weights of the configured model"):
         tensors = _on_grid(Tensors(state, {}, set()), model.vision, prefix="vision.")
         tensors, entries = _without_another_head(tensors, model, is_vqa=answers is not None, source=source)
+        tensors = _with_second_image_type(tensors, model)
         if answers is not None:
             if f"{ANSWER_LAYER}weight" not in tensors.values:
                 raise InputError(f"expected a head with answers, but there is no {ANSWER_LAYER}weight")
@@ -245,6 +248,17 @@ def _without_another_head(
     return tensors._replace(values=values), [
         source.dropped(key, shape.numel(), "a head of another kind") for key, shape in head.items()
     ]
+
+
+def _with_second_image_type(tensors: Tensors, model: VLAbSViT) -> Tensors:
+    """The tensors with NLVR2's type of second images, if the model needs one: a copy of the type of images."""
+    types = tensors.values.get(TOKEN_TYPES)
+    is_needed = isinstance(model.head, NLVR2Head) and SECOND_IMAGE_TYPE not in tensors.values
+    if not is_needed or types is None or types.shape != model.fusion.token_types.weight.shape:
+        return tensors
+    copied = {SECOND_IMAGE_TYPE: types[IMAGE].clone()}
+    remarks = {SECOND_IMAGE_TYPE: "a copy of the type of first images"}
+    return tensors._replace(values=tensors.values | copied, remarks=tensors.remarks | remarks)
 
 
 def _timm_weights(model: str) -> Weights:

@@ -20,7 +20,7 @@ from vl_absvit.errors import InputError, one_line
 from vl_absvit.hub import find
 from vl_absvit.models.empty_weights import empty_parameters, fill
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import MatchScores
+from vl_absvit.models.heads import MatchScores, NLVR2Head
 from vl_absvit.models.looks import FirstLook, TwoLooks, VisionModel, VisualEncoder
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
@@ -47,7 +47,7 @@ class Texts(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs of a text and an image."""
+    """Pairs of a text and an image. For NLVR2 they are those with first images and then those with second ones."""
 
     texts: Texts  # of B pairs
     image_index: Tensor | None  # (B,), row of the image of each text; None means B = I in the same order
@@ -176,7 +176,12 @@ class VLAbSViT(
         """
         texts, image_index = pairs
         seen = looks.seen(image_index)
-        fused = self.fusion(texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights)
+        types = None
+        if isinstance(self.head, NLVR2Head):
+            types = self.head.image_types(self.fusion.image_type, len(seen))
+        fused = self.fusion(
+            texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights, image_types=types
+        )
         return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
 
     def save_weights(self, folder: Path) -> None:

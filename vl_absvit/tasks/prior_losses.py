@@ -28,6 +28,13 @@ def looks_up_to(
     return vision.look_again(first, prior, image_index)
 
 
+class Wordings(NamedTuple):
+    """Which of B texts say the same, and which of them are true of their images."""
+
+    numbers: Tensor  # (B,) equal for equal texts, of which one is true of whatever another one is about
+    are_true: Tensor  # (B,) bool; the others are no positives
+
+
 class Compared(NamedTuple):
     """The inputs of the prior loss: the priors of B texts and the tokens of I images."""
 
@@ -37,6 +44,7 @@ class Compared(NamedTuple):
     image_ids: Tensor  # (I,)
     prefix_tokens: int  # of N, those that are no patches
     threshold: Tensor | None = None  # (1,), of a calibrated mask
+    wordings: Wordings | None = None  # None where all texts are true, and equal ones are about the same image
 
 
 def compared(
@@ -75,7 +83,7 @@ def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
         own: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
-    scores = global_similarity(*own[:5], config.pool)
+    scores = global_similarity(*own[:5], config.pool, own.wordings)
     similarity, own_column = scores.similarity, scores.own_column
     if config.look == "first":
         # An image that is there several times is one image: its first column stands for it.
@@ -85,8 +93,26 @@ def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
         own_column = first_column[own_column]
     text_ids = scores.column_ids[scores.own_column]
     pairs = similarity, text_ids, scores.column_ids, own_column
-    loss = prior_loss(*pairs, config.temperature, config.blank_negatives)
-    return loss if own.threshold is None else loss + calibration_loss(*pairs, own.threshold, MASK_TEMPERATURE)
+    true: dict[str, Tensor] = {}
+    if scores.wordings is not None:
+        also_true = images_of_equal_texts(scores.wordings, text_ids, scores.column_ids)
+        true = {"also_true": also_true, "is_counted": scores.wordings.are_true}
+    loss = prior_loss(*pairs, config.temperature, config.blank_negatives, **true)
+    if own.threshold is None:
+        return loss
+    return loss + calibration_loss(*pairs, own.threshold, MASK_TEMPERATURE, **true)
+
+
+def images_of_equal_texts(wordings: Wordings, text_image_ids: Tensor, image_ids: Tensor) -> Tensor:
+    """Whether a text of the same words is true of an image, (A, C) bool.
+
+    Args:
+        text_image_ids: image of each text, (A,).
+        image_ids: of each column, (C,).
+    """
+    alike = wordings.numbers.unsqueeze(1) == wordings.numbers  # (A, A)
+    about = (text_image_ids.unsqueeze(1) == image_ids) & wordings.are_true.unsqueeze(1)  # (A, C)
+    return alike.float() @ about.float() > 0
 
 
 def joined(passes: Sequence[Compared]) -> Compared:
@@ -96,7 +122,11 @@ def joined(passes: Sequence[Compared]) -> Compared:
     prior, tokens, image_ids = (
         torch.cat([getattr(one, name) for one in passes]) for name in ("prior", "tokens", "image_ids")
     )
-    return passes[0]._replace(prior=prior, tokens=tokens, own_row=own_row, image_ids=image_ids)
+    wordings = [one.wordings for one in passes if one.wordings is not None]
+    return passes[0]._replace(
+        prior=prior, tokens=tokens, own_row=own_row, image_ids=image_ids,
+        wordings=Wordings(*map(torch.cat, zip(*wordings, strict=True))) if wordings else None,
+    )  # fmt: skip
 
 
 class StepPriorLoss(NamedTuple):
@@ -151,6 +181,7 @@ class GlobalSimilarity(NamedTuple):
     similarity: Tensor  # (A, C)
     column_ids: Tensor  # (C,) image id of every column
     own_column: Tensor  # (A,) the column each text is about
+    wordings: Wordings | None  # of A texts
 
 
 @always_fp32
@@ -161,6 +192,7 @@ def global_similarity(
     column_ids: Tensor,
     prefix_tokens: int,
     pool: Literal["lse", "max", "mean", "cls"],
+    wordings: Wordings | None = None,
 ) -> GlobalSimilarity:
     """Similarity of every rank's priors to every rank's images.
 
@@ -174,6 +206,7 @@ def global_similarity(
         column_ids: image ids of the rows of ``tokens``, (I,).
         prefix_tokens: how many of the tokens are no patches.
         pool: what stands for an image.
+        wordings: of this rank's texts, if they are needed.
     """
     ranks = gather_objects([(len(prior), len(tokens))])
     texts, images = [own for own, _ in ranks], [own for _, own in ranks]
@@ -182,4 +215,5 @@ def global_similarity(
         gather_with_grad(similarity.T.contiguous(), images).T,
         gather_with_grad(column_ids, images),
         gather_with_grad(own_column + sum(images[: rank()]), texts),
+        None if wordings is None else Wordings(*(gather_with_grad(each, texts) for each in wordings)),
     )

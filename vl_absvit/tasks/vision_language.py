@@ -34,7 +34,14 @@ from vl_absvit.tasks.facts import Facts, Words, text_sizes
 from vl_absvit.tasks.fetching import fetched
 from vl_absvit.tasks.first_look_fit import first_look_fit
 from vl_absvit.tasks.keeping import Keeping, keep_frozen
-from vl_absvit.tasks.prior_losses import StepPriorLoss, compared, global_prior_loss, looks_up_to, step_prior_losses
+from vl_absvit.tasks.prior_losses import (
+    StepPriorLoss,
+    Wordings,
+    compared,
+    global_prior_loss,
+    looks_up_to,
+    step_prior_losses,
+)
 from vl_absvit.tasks.resuming import check_same_data, history, model_as_saved, without_sources
 from vl_absvit.tasks.tokenizers import check_same_tokenizer, tokenizer_of
 from vl_absvit.tasks.vl_checkpoint import (
@@ -135,8 +142,13 @@ class VisionLanguageTask(Task):
                 prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior
                 assert prior is not None, "the model makes priors of texts"
                 looks = looks_up_to(config.prior.look, vision, batch.images, prior, batch.image_index)
-                passes.append(compared(vision, prior, looks, batch.image_index, batch.image_ids, config.prior.look))
+                one_pass = compared(vision, prior, looks, batch.image_index, batch.image_ids, config.prior.look)
+                passes.append(one_pass._replace(wordings=self.wordings(batch)))
         return step_prior_losses(passes, config.prior)
+
+    def wordings(self, batch: Any) -> Wordings | None:
+        """The wordings of a batch's texts for the prior loss; None where all texts are true of their images."""
+        return None
 
     def read(self, model: nn.Module, batch: Any) -> VLOutput:
         """A forward pass of samples that have one text each, as ``VQABatch``."""
@@ -154,6 +166,7 @@ class VisionLanguageTask(Task):
         if config.loss.prior and out.prior is not None:
             about = batch.image_index, batch.image_ids, config.prior.look
             own_pass = compared(self.model.vision, out.prior, out.looks, *about)
+            own_pass = own_pass._replace(wordings=self.wordings(batch))
             loss = global_prior_loss(own_pass, config.prior) if step_prior is None else step_prior.at(own_pass)
             terms["prior"] = config.loss.prior * loss
         return terms | decoder_terms(config, out)
