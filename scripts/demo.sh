@@ -49,7 +49,7 @@ attention() {
 options=(--run.seed "$seed" "${overrides[@]}")
 stage world make_world "$output" "$seed" "${scenes[@]}"
 stage prepare prepare_questions "$output" "$seed"
-stage pretrain pretrain "$output" "${options[@]}"
+stage pretrain pretrain "$output" "$output/pretrained" "${options[@]}"
 stage finetune finetune_vqa "$output" "$output/vqa" "${options[@]}"
 stage evaluate answer "$output" "$output/vqa" "$output/predictions.json"
 stage captions prepare_captions "$output"

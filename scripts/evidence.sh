@@ -3,7 +3,8 @@
 #
 #   bash scripts/evidence.sh [--output runs/evidence] [--seeds "0 1 2 3 4"] [--scenes 4000] [--epochs 2]
 #
-# A seed's rows share a world of SCENES training images, its data and a pretrained trunk. Each row is a VQA model, finetuned for EPOCHS
+# A seed's rows share a world of SCENES training images, its data and a pretrained trunk, but for two rows on another trunk, DeiT*, each
+# with one of its own: AbSViT by softmax attention, and by VARS, which reconstructs the top-down input, too. Each row is a VQA model, finetuned for EPOCHS
 # epochs, and a retrieval model that starts from it and meets world B zero-shot, both in batches half as large as the demo's. The rows of
 # `main` run for all seeds, the others, which come after them, for the first three. Runs are side by side, one to a core, or one after the
 # other on a GPU. Finished stages are reused, interrupted ones go on, and a run that fails does not stop the
@@ -50,15 +51,23 @@ declare -A changes=(
   [pool_mean]="$cosine --prior.pool mean"
   [pool_cls]="$cosine --prior.pool cls"
   [look_second]="$cosine --prior.look second"
+  [deit_star]="--vision.model absvit_deit_star_tiny --vision.attention softmax"
+  [vars_d]="--vision.model absvit_deit_star_tiny --vision.attention vars_d"
 )
 order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_mean pool_cls
-  look_second)
+  look_second deit_star vars_d)
 main=" vit perceiver_io mask_att absvit_paper absvit "
+# Trunks that are not the shared one, which these rows pretrain before anything else.
+own_trunk=" deit_star vars_d "
 # No strength steers these: they look once, without a prior, or without feedback.
 unsteered=" vit perceiver_io feedback mask_att "
 
 source scripts/setup.sh
 source scripts/stages.sh
+
+# At least as many steps of pretraining as in the demo, which draws 6,000 scenes.
+demo_epochs=$(sed -n 's/^  epochs: //p' configs/demo/pretrain.yaml)
+pretrain_epochs=$(((demo_epochs * 6000 + scenes - 1) / scenes))
 
 # What all rows of a seed start from; without a GPU in one process, beside those of other seeds.
 common() {
@@ -68,10 +77,7 @@ common() {
   stage "prepare-$seed" prepare_questions "$shared" "$seed"
   stage "captions-$seed" prepare_captions "$shared"
   stage "hat-$seed" prepare_hat "$shared"
-  # At least as many steps as in the demo, which draws 6,000 scenes.
-  local demo_epochs
-  demo_epochs=$(sed -n 's/^  epochs: //p' configs/demo/pretrain.yaml)
-  stage "pretrain-$seed" pretrain "$shared" --run.seed "$seed" --optim.epochs $(((demo_epochs * 6000 + scenes - 1) / scenes))
+  stage "pretrain-$seed" pretrain "$shared" "$shared/pretrained" --run.seed "$seed" --optim.epochs "$pretrain_epochs"
 }
 
 # look RUN SHARED NAME: answers, agreement with human maps, steering, and everything in one summary.
@@ -94,6 +100,10 @@ row() {
   read -ra change <<<"${changes[$name]}"
   local options=(--run.seed "$seed" --run.trackers "[]" "${change[@]}")
   if [[ $name == no_prior ]]; then shortlist=all; fi
+  if [[ $own_trunk == *" $name "* ]]; then
+    stage "pretrain-$name-$seed" pretrain "$shared" "$run/pretrained" --run.seed "$seed" --optim.epochs "$pretrain_epochs" "${change[@]}"
+    options+=(--vision.weights "$run/pretrained/checkpoints/best")
+  fi
   stage "vqa-$name-$seed" finetune_vqa "$shared" "$run/vqa" --optim.epochs "$epochs" --optim.batch_size 33 "${options[@]}"
   stage "retrieval-$name-$seed" finetune_retrieval "$shared" "$run/retrieval" "$run/vqa" --optim.batch_size 16 --optim.epochs 1 \
     "${options[@]}"
@@ -134,13 +144,4 @@ for seed in $seeds; do
   [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
 done
 
-for run in "${runs[@]}"; do
-  wait_for_lane
-  echo "== $run"
-  row ${run% *} ${run#* } >>"$output/${run/ /-}/log" 2>&1 &
-done
-wait_for_all
-"${table[@]}"
-failed=0
-for run in "${runs[@]}"; do [[ -e $output/${run/ /-}/summary.json ]] || failed=$((failed + 1)); done
-((failed == 0)) || { echo "error: $failed of ${#runs[@]} runs failed; $output/<row>-<seed>/log says why" >&2; exit 1; }
+run_rows summary.json

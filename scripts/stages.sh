@@ -1,4 +1,4 @@
-# Sourced by demo.sh, demo_retrieval.sh, evidence.sh and leave_one_out.sh: how programs are launched, and the stages that they share.
+# Sourced by demo.sh, demo_retrieval.sh, evidence.sh, vars_evidence.sh and leave_one_out.sh: how programs are launched, and the stages that they share.
 #
 #   output=runs/demo; source scripts/stages.sh; choose_launch
 #
@@ -48,6 +48,21 @@ wait_for_lane() { while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; do
 # The end of all jobs.
 wait_for_all() { while (($(jobs -rp | wc -l))); do wait -n || true; done; }
 
+# run_rows FILE: `row NAME SEED` for every "name seed" of `runs`, then the command `table`. A row that fails does not stop the others; it is
+# one whose folder lacks FILE.
+run_rows() {
+  local run failed=0
+  for run in "${runs[@]}"; do
+    wait_for_lane
+    echo "== $run"
+    row ${run% *} ${run#* } >>"$output/${run/ /-}/log" 2>&1 &
+  done
+  wait_for_all
+  "${table[@]}"
+  for run in "${runs[@]}"; do [[ -e $output/${run/ /-}/$1 ]] || failed=$((failed + 1)); done
+  ((failed == 0)) || { echo "error: $failed of ${#runs[@]} runs failed; $output/<row>-<seed>/log says why" >&2; return 1; }
+}
+
 # stage NAME COMMAND...: run a stage and note its seconds, or say that it is finished already.
 stage() {
   local name=$1 started=$SECONDS
@@ -91,9 +106,9 @@ prepare_hat() {
     --questions "$human/OpenEnded_mscoco_val2014_questions.json"
 }
 
-# pretrain FOLDER OPTION...
+# pretrain FOLDER RUN OPTION...
 pretrain() {
-  train "$1/pretrained" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml --data.root "$1/world/single_objects" "${@:2}"
+  train "$2" scripts/pretrain_vision.py --config configs/demo/pretrain.yaml --data.root "$1/world/single_objects" "${@:3}"
 }
 
 # finetune_vqa FOLDER RUN OPTION...: from the pretrained trunk.

@@ -41,6 +41,7 @@ COMMANDS = {
         "compare-vqa-hat": "such an export beside where people looked",
         "compare-fixations": "such an export beside where people's eyes rested",
         "draw-pair": "how two questions about one picture turn the second look",
+        "draw-steps": "where a classifier attends after every step of its reconstruction",
         "compare-priors": "one picture, several priors and strengths",
         "decode-attention": "what the feedback brings to the first block, as pictures",
     },

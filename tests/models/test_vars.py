@@ -11,7 +11,15 @@ from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention import KINDS, Performer, TopDownAttention, attention_layer
 from vl_absvit.models.attention.fourier import filtered
 from vl_absvit.models.attention.random_features import random_features
-from vl_absvit.models.attention.sparse import SparseProblem, energy, gelu_threshold, ista, row_sum_bound, soft_threshold
+from vl_absvit.models.attention.sparse import (
+    SparseProblem,
+    as_factor,
+    energy,
+    gelu_threshold,
+    ista,
+    row_sum_bound,
+    soft_threshold,
+)
 from vl_absvit.models.attention.vars_static import gram_filter, released_bound
 from vl_absvit.models.top_down import Steered
 from vl_absvit.variants import VARIANTS
@@ -24,7 +32,7 @@ OTHERS = [kind for kind in KINDS if kind not in ("softmax", "position_aware", "g
 
 def make(kind: str, top_down: str = "absvit", **options) -> TopDownAttention:
     """A layer in which every parameter matters."""
-    options |= {"grid": GRID} if kind in ("vars_s", "vars_sd") else {}
+    options |= {"grid": GRID} if KINDS[kind].needs_grid else {}
     attn = attention_layer(top_down, kind, **options)(WIDTH, HEADS, qkv_bias=True).double().eval()
     for parameter in attn.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -49,6 +57,36 @@ def test_thresholds_by_hand():
     torch.testing.assert_close(soft_threshold(x, 1.0), torch.tensor([-2.0, 0.0, 0.0, 0.0, 3.0]))
     below, far = gelu_threshold(torch.tensor([0.9, 8.0]), 1.0)
     assert below == pytest.approx(-0.1 * (1 + math.erf(-0.1 / 2**0.5)) / 2) and far == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("shrink", [soft_threshold, gelu_threshold])
+def test_a_threshold_as_a_factor_is_the_same_and_linear(shrink):
+    x = torch.tensor([-3.0, 0.0, 0.5, 1.0, 4.0], dtype=torch.float64, requires_grad=True)
+    shrunk = as_factor(shrink)(x, 1.0)
+    torch.testing.assert_close(shrunk, shrink(x, 1.0))
+    (slope,) = torch.autograd.grad(shrunk.sum(), x)
+    torch.testing.assert_close(slope * x, shrunk)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "position_aware", *OTHERS])
+def test_the_mean_weights_of_the_values_give_the_mean_output_after_every_step(kind):
+    """With one number a token in all channels, the weighted sum of these is the mean output over channels."""
+    attn, x, numbers = make(kind), tokens(), 30 * torch.randn(2, TOKENS).double()
+    projections = attn.project(x)
+    projections = projections._replace(values=numbers.unsqueeze(-1).expand(-1, -1, WIDTH))
+    weights = attn.mean_weights(projections)
+    if kind in VARS:
+        found = attn.reconstruct(projections)
+        if kind == "vars_s":
+            means = [attn.synthesis(codes).mean(dim=(1, 2, 3, 4)) for codes in found.codes]
+        else:
+            means = [(found.dictionary @ codes).mean(dim=(1, 2, 3)) for codes in found.codes]
+        longer = attn.mean_weights(projections, len(means) + 1)
+        torch.testing.assert_close(longer[: len(means)], weights)
+        assert len(longer) == len(means) + 2 and any(mean.abs().max() > 1e-6 for mean in means)
+    else:
+        means = [(attn.weights(projections) @ numbers[:, None, :, None]).mean(dim=(1, 2, 3))]
+    torch.testing.assert_close((weights * numbers).sum(dim=-1), torch.stack(means))
 
 
 def test_the_mean_of_products_of_random_features_is_the_exponential_of_softmax():

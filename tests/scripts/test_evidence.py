@@ -1,4 +1,5 @@
-"""``scripts/evidence.sh`` and ``demo.sh`` with a stand-in for Python: what runs, in which order, what a stop leaves."""
+"""``scripts/evidence.sh``, ``vars_evidence.sh`` and ``demo.sh`` with a stand-in for Python: what runs, in which order,
+and what a stop leaves."""
 
 import os
 import shlex
@@ -12,11 +13,12 @@ import pytest
 
 from tests.run_script import ROOT
 from vl_absvit.cli import parse_run_config
+from vl_absvit.config import PretrainConfig
 from vl_absvit.tasks.retrieval import RetrievalConfig
 from vl_absvit.tasks.vqa import VQAConfig
 
 STAND_IN = """#!/usr/bin/env bash
-# Notes its words; a training leaves the log of a finished run, the summary a file.
+# Notes its words; a training leaves the log of a finished run, summary and evaluation a file, a world one picture.
 if [[ $1 == -c ]]; then echo 0; exit; fi
 echo "$*" >>"$CALLS"
 if [[ "$*" == *"$FAILING"* ]]; then exit 1; fi
@@ -31,6 +33,11 @@ if [[ $kind == --run.output ]]; then
   echo "$ENDING" >"$output/console.log"
 elif [[ $output == *-[0-9] ]]; then
   touch "$output/summary.json"
+elif [[ $output == *corrupted.json ]]; then
+  touch "$output"
+elif [[ $output == */world ]]; then
+  mkdir -p "$output/single_objects/val/ring"
+  touch "$output/single_objects/val/ring/0.png"
 fi
 """
 
@@ -77,11 +84,11 @@ def test_main_rows_come_first_for_all_seeds_and_others_have_three(evidence, tmp_
         seeds_of.setdefault(name, []).append(int(seed))
     main = ("vit", "perceiver_io", "mask_att", "absvit_paper", "absvit")
     assert {name for name, seeds in seeds_of.items() if seeds == [0, 1, 2, 3]} == set(main)
-    assert len(seeds_of) == 13 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
+    assert len(seeds_of) == 15 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
     order = [(run.rsplit("-", 1)[0] not in main, int(run.rsplit("-", 1)[1])) for run in started]
     places = [sorted(order).index(each) for each in order]
     assert all(abs(a - b) <= 5 for a, b in zip(places, sorted(places), strict=True)), "but for rows side by side"
-    assert len(calls("pretrain_vision.py")) == 4
+    assert len(calls("pretrain_vision.py")) == 4 + 2 * 3, "a trunk for each seed, and those that rows have of their own"
     summed_up = [line for line in calls("summarise_demo.py") if "--steering" in line]
     for lines in (calls("compare_priors.py"), summed_up):
         steered = {line.split("/vqa/")[0].split("/")[-1].rsplit("-", 1)[0] for line in lines}
@@ -98,11 +105,17 @@ def test_every_row_is_a_valid_run_and_they_differ(evidence):
 
     answering = configs(VQAConfig, "finetune_vqa.py")
     kinds = {str((each.vision, each.prior, each.loss, each.optim)) for each in map(without_start, answering)}
-    assert len(kinds) == len(answering) == 13
+    assert len(kinds) == len(answering) == 15
     (paper,) = (each for each in answering if "/absvit_paper-0/" in each.run.output)
     for each in (paper, *configs(RetrievalConfig, "finetune_retrieval.py", "/absvit_paper-0/")):
         assert (each.vision.mask, each.vision.gain, each.vision.decoders) == ("cosine", 10, "random")
         assert each.loss.reconstruction > 0 and each.optim.learning_rates.feedback > 0
+    for name, attention in (("deit_star", "softmax"), ("vars_d", "vars_d")):
+        (pretraining,) = (each for each in trainings(calls) if f"/{name}-0/" in each.run.output)
+        (each,) = (each for each in answering if f"/{name}-0/" in each.run.output)
+        assert each.vision.weights == f"{pretraining.run.output}/checkpoints/best" and each.vision.top_down == "absvit"
+        for vision in (each.vision, pretraining.vision):
+            assert (vision.model, vision.attention) == ("absvit_deit_star_tiny", attention)
 
 
 def without_start(config):
@@ -113,7 +126,7 @@ def without_start(config):
 def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_path):
     start, calls = evidence
     _, err = finish(start("--seeds", "0", failing="mask_att-0/retrieval "), code=1)
-    assert "error: 1 of 13 runs failed" in err
+    assert "error: 1 of 15 runs failed" in err
     assert len(calls("tabulate_evidence.py")) == 1, "the tables are of the others"
     before = len(calls(""))
     finish(start("--seeds", "0"))
@@ -127,14 +140,14 @@ def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_pat
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("script, seed", [("evidence", "--seeds"), ("demo", "--seed")])
-def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence, script, seed):
+@pytest.mark.parametrize("script, seed, trunks", [("evidence", "--seeds", 3), ("demo", "--seed", 1)])
+def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence, script, seed, trunks):
     start, calls = evidence
     _, err = finish(start(seed, "0", script=script, ending="asked to stop by a signal"), code=1)
     assert "has been stopped before its end" in err
     assert not calls("finetune") and not (calls("evaluate"))
     finish(start(seed, "0", script=script))
-    assert len(calls("pretrain_vision.py")) == 2 and calls("finetune_retrieval.py")
+    assert len(calls("pretrain_vision.py")) == 1 + trunks and calls("finetune_retrieval.py")
 
 
 def test_nothing_goes_on_after_the_script_was_stopped(evidence, tmp_path):
@@ -156,11 +169,57 @@ def test_another_budget_in_the_same_folder_is_refused_and_more_seeds_are_not(evi
     _, err = finish(start("--seeds", "0", "--epochs", "3"), code=1)
     assert "shared-0 holds results of another budget, other configs or options" in err
     finish(start("--seeds", "0 1"))
-    assert len(calls("pretrain_vision.py")) == 2
+    assert len([line for line in calls("pretrain_vision.py") if "/shared-" in line.split("--run.output ")[1]]) == 2
 
 
 @pytest.mark.parametrize("options", [["--seeds"], ["--seeds", "a"], ["--epochs", "0"], ["--rows", "vit"]])
 def test_a_wrong_command_is_one_line(evidence, options):
     start, calls = evidence
     _, err = finish(start(*options), code=2)
+    assert len(err.splitlines()) == 1 and not calls("")
+
+
+def trainings(calls) -> list[PretrainConfig]:
+    """The configs of all pretrainings that were called."""
+    commands = [shlex.split(line.replace("[]", "'[]'"))[1:] for line in calls("pretrain_vision.py")]
+    return [parse_run_config(PretrainConfig, command) for command in commands]
+
+
+def test_the_kinds_of_attention_come_first_and_every_row_is_another_model_of_one_recipe(evidence, tmp_path):
+    start, calls = evidence
+    finish(start("--seeds", "0 1", "--epochs", "2", script="vars_evidence"))
+    configs = trainings(calls)
+    assert len(calls("make_demo.py")) == 2 and len(configs) == 24 == len(calls("--corrupt all"))
+    assert {config.vision.attention for config in configs[:9]} == {
+        "softmax", "performer", "vars_s", "vars_d", "vars_sd",
+    }  # fmt: skip
+    of_seed_0 = [config for config in configs if config.run.seed == 0]
+    assert len({str(config.vision) for config in of_seed_0}) == 12
+    assert {(config.vision.model, config.vision.width, config.mosaic, config.optim.epochs) for config in configs} == {
+        ("absvit_deit_star_tiny", 64, 1, 2)
+    }
+    assert len({str(replace(config.optim)) for config in configs}) == 1
+    (table,) = calls("tabulate_vars.py")
+    assert "--rows softmax performer vars_s vars_d vars_sd steps_1" in table
+
+
+def test_main_rows_alone_and_what_is_finished_is_not_made_again(evidence):
+    start, calls = evidence
+    _, err = finish(start("--seeds", "0", "--rows", "main", script="vars_evidence", failing="vars_s-0/corr"), code=1)
+    assert "error: 1 of 5 runs failed" in err and len(calls("draw_steps.py")) == 5
+    before = len(calls(""))
+    finish(start("--seeds", "0", "--rows", "main", script="vars_evidence"))
+    assert [line.split()[0] for line in calls("")[before:]] == [
+        "scripts/evaluate_vision.py", "scripts/tabulate_vars.py",
+    ]  # fmt: skip
+    _, err = finish(start("--seeds", "0", "--epochs", "3", script="vars_evidence"), code=1)
+    assert "softmax-0 holds results of another budget, other configs or options" in err
+
+
+@pytest.mark.parametrize(
+    "options", [["--rows", "some"], ["--seeds", "a"], ["--scenes", "0"], ["--what", "1"], ["--rows"]]
+)
+def test_a_wrong_command_for_the_kinds_of_attention_is_one_line(evidence, options):
+    start, calls = evidence
+    _, err = finish(start(*options, script="vars_evidence"), code=2)
     assert len(err.splitlines()) == 1 and not calls("")

@@ -115,6 +115,30 @@ def several_priors(
     return draw_sheet(groups, style=SMALL, note=note)
 
 
+class Stepwise(NamedTuple):
+    """A picture and its maps after the steps of a reconstruction."""
+
+    picture: Image.Image
+    box: Box
+    maps: Mapping[str, np.ndarray]  # title -> (h, w)
+    title: str
+
+
+def steps_page(pictures: Sequence[Stepwise], *, note: str) -> Image.Image:
+    """Draw a row for every picture: the picture, and where the model attends after each step.
+
+    Args:
+        pictures: at least one.
+        note: a line at the foot of the page.
+    """
+    size = PRIOR_WIDTH, PRIOR_HEIGHT
+    rows = [
+        [Group(_map_tiles(picture, {"image": None, **maps}, box, size), title)]
+        for picture, box, maps, title in pictures
+    ]
+    return draw_sheet(rows, style=SMALL, note=note)
+
+
 class Found(NamedTuple):
     """A picture that was found for a text."""
 

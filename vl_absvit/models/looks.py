@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.attention import Projections
 from vl_absvit.models.getters import Getters
+from vl_absvit.models.token_norms import recomputing
 from vl_absvit.models.top_down import (
     MODULATIONS,
     CalibratedMask,
@@ -446,7 +447,7 @@ class VisualEncoder(Getters, Trunk):
         every_block, entrances, recompute = self.all_blocks, self.entrances, self.grad_checkpointing and self.training
         for number in blocks:
             block = every_block[number]
-            run = partial(checkpoint, block, use_reentrant=False) if recompute else block
+            run = partial(checkpoint, block, use_reentrant=False, context_fn=recomputing) if recompute else block
             signal = None if signals is None else signals[number - blocks.start]
             states.append(run(states[-1], signal, projections))
             projections = None  # only the first block's are known

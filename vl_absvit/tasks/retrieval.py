@@ -22,6 +22,7 @@ from vl_absvit.data.records import CAPTIONS
 from vl_absvit.evaluation.retrieval_metrics import retrieval_recalls
 from vl_absvit.losses import itm_loss, ranking_loss
 from vl_absvit.models.looks import FirstLook
+from vl_absvit.models.token_norms import statistics_kept
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms
@@ -104,7 +105,7 @@ class RetrievalTask(VisionLanguageTask):
         look: Literal["first", "second"] = config.look if weights.prior else "first"
         passes, first_looks = [], []
         if weights.prior or wanted.captions or wanted.images:
-            with arithmetic(self.config.run.precision, batches[0].images.device):
+            with arithmetic(self.config.run.precision, batches[0].images.device), statistics_kept():
                 for batch, seed in zip(batches, seeds, strict=True):
                     torch.manual_seed(seed)
                     priors = self.model.encode_texts(*self._texts(batch)).prior

@@ -26,6 +26,7 @@ from vl_absvit.models.architecture import (
 )
 from vl_absvit.models.build import build_model
 from vl_absvit.models.labels import LabelMatch
+from vl_absvit.models.token_norms import statistics_kept
 from vl_absvit.models.vl_model import VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import Task, decoder_losses_of, decoder_terms, freeze_zero_rates, log_left_out_losses
@@ -136,7 +137,7 @@ class VisionLanguageTask(Task):
         if not config.loss.prior or self.model.prior is None:
             return [None] * len(batches)
         passes = []
-        with arithmetic(config.run.precision, batches[0].images.device):
+        with arithmetic(config.run.precision, batches[0].images.device), statistics_kept():
             for batch, seed in zip(batches, seeds, strict=True):
                 torch.manual_seed(seed)
                 prior = self.model.encode_texts(batch.token_ids, batch.is_token).prior

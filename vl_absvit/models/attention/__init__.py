@@ -2,8 +2,8 @@
 
 ``softmax.py`` is self-attention and the block around it. The others take its place: ``position_aware.py`` scales logits
 by place; ``performer.py`` is attention in linear time; ``global_filter.py`` is GFNet's filter; ``vars_dynamic.py`` and
-``vars_static.py`` are attention as sparse reconstruction [VARS], whose equations are ``random_features.py`` and
-``sparse.py``.
+``vars_static.py`` are attention as sparse reconstruction [VARS], with what they share in ``reconstructing.py``; its
+equations are ``random_features.py`` and ``sparse.py``.
 [VARS] = Shi et al., "Visual Attention Emerges from Recurrent Sparse Reconstruction", ICML 2022.
 """
 
@@ -14,6 +14,7 @@ from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.global_filter import GlobalFilter
 from vl_absvit.models.attention.performer import Performer
 from vl_absvit.models.attention.position_aware import PositionAwareAttention
+from vl_absvit.models.attention.reconstructing import ReconstructingAttention
 from vl_absvit.models.attention.softmax import (
     Projections,
     SingleResidualBlock,
@@ -28,8 +29,8 @@ from vl_absvit.variants import TopDown
 
 __all__ = [
     "KINDS", "VARSD", "VARSS", "VARSSD", "GlobalFilter", "Performer", "PositionAwareAttention", "Projections",
-    "SingleResidualBlock", "TopDownAttention", "TopDownBlock", "TopDownQKVAttention", "VARSSBlock",
-    "ValueMaskAttention", "attention_layer",
+    "ReconstructingAttention", "SingleResidualBlock", "TopDownAttention", "TopDownBlock", "TopDownQKVAttention",
+    "VARSSBlock", "ValueMaskAttention", "attention_layer",
 ]  # fmt: skip
 KINDS: dict[str, type[TopDownAttention]] = {
     "softmax": TopDownAttention,

@@ -78,6 +78,16 @@ class TopDownAttention(Attention):
         q, k = self._queries_and_keys(projections)
         return (q[:, :, queries] @ k.mT * self.scale).softmax(dim=-1)
 
+    def mean_weights(self, projections: Projections, steps: int | None = None) -> Tensor:
+        """The weight of every token's value in the mean of all tokens' outputs, before ``proj``: (1, B, N).
+
+        It is the attention of the average token, averaged over heads. Layers that reconstruct have one per step.
+
+        Args:
+            steps: of a reconstruction; there is none here.
+        """
+        return self.weights(projections).mean(dim=(1, 2)).unsqueeze(0)
+
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Bottom-up attention. The arguments are timm's; masks are not supported."""
         assert attn_mask is None and not is_causal

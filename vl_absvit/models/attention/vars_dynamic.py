@@ -6,7 +6,8 @@ top-down input the values, which are reconstructed, are those of x_bu + x_td, an
 Shapes: B images, H heads, N tokens, D = H d width, m atoms.
 """
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.random_features import random_features
-from vl_absvit.models.attention.softmax import Projections, TopDownAttention
+from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention, unchanged
+from vl_absvit.models.attention.softmax import Projections
 from vl_absvit.models.attention.sparse import (
+    Shrink,
     SparseProblem,
-    energy,
     gelu_threshold,
     ista,
     row_sum_bound,
@@ -54,7 +56,7 @@ class Reconstruction(NamedTuple):
         return self.dictionary @ self.codes[-1]
 
 
-class VARSD(TopDownAttention):
+class VARSD(ReconstructingAttention):
     """VARS with a dynamic dictionary: ``qkv`` makes queries, which are the keys, and values.
 
     P = phi(q) with atoms of unit norm; b = P^T v, G = P^T P, L as ``row_sum_bound``; the output is P u of ``ista``.
@@ -106,8 +108,9 @@ class VARSD(TopDownAttention):
     def attend(self, projections: Projections) -> Tensor:
         return self.merge(self.reconstruct(projections).values)
 
-    def reconstruct(self, projections: Projections) -> Reconstruction:
-        """The sparse reconstruction of the values."""
+    def reconstruct(
+        self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
+    ) -> Reconstruction:
         values = self._split_heads(projections.values)
         dictionary = F.normalize(self._atoms_of(self._split_heads(projections.queries_keys)), dim=-2)
         drive, gram = dictionary.mT @ values, dictionary.mT @ dictionary
@@ -117,20 +120,15 @@ class VARSD(TopDownAttention):
             gram = self.learned_k @ gram @ self.learned_k
             bound, penalty = bound / self.learned_L, penalty * self.learned_lam
         problem = SparseProblem(drive, gram.matmul, bound, penalty)
-        shrink = gelu_threshold if self.generation.is_learned else soft_threshold
-        return Reconstruction(dictionary, problem, ista(problem, self.steps, shrink))
+        shrink = change(gelu_threshold if self.generation.is_learned else soft_threshold)
+        return Reconstruction(dictionary, problem, ista(problem, self.steps if steps is None else steps, shrink))
 
-    def energies(self, projections: Projections) -> Tensor:
-        """E(u) at the start and after every step, (steps + 1, B, H).
+    def target(self, projections: Projections) -> Tensor:
+        return self._split_heads(projections.values)
 
-        In the learned generations it is that of A G A, which nothing keeps from rising.
-        """
-        target = self._split_heads(projections.values)
-        _, problem, codes = self.reconstruct(projections)
-        return torch.stack([energy(problem, found, target) for found in codes])
-
-    def weights(self, projections: Projections, queries: slice = slice(None)) -> Tensor:
-        raise NotImplementedError("sparse codes depend on the values: VARS has no attention weights")
+    def mean_outputs(self, found: Reconstructed) -> list[Tensor]:
+        of_atoms = cast("Reconstruction", found).dictionary.mean(dim=-2, keepdim=True)  # (B, H, 1, m)
+        return [of_atoms @ codes for codes in found.codes]
 
     def _atoms_of(self, queries: Tensor) -> Tensor:
         """The dictionary before its norm, (B, H, N, m), of queries (B, H, N, d)."""

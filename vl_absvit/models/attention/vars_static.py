@@ -7,6 +7,7 @@ Shapes: B images, N tokens of a grid of rows and columns, D channels, A atoms of
 columns // 2 + 1 columns.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.fourier import filtered
-from vl_absvit.models.attention.softmax import Projections, TopDownAttention, TopDownBlock
-from vl_absvit.models.attention.sparse import SparseProblem, energy, ista
-from vl_absvit.models.token_norms import TokenBatchNorm
+from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention, unchanged
+from vl_absvit.models.attention.softmax import Projections, TopDownBlock
+from vl_absvit.models.attention.sparse import Shrink, SparseProblem, ista, soft_threshold
+from vl_absvit.models.token_norms import TokenBatchNorm, follows_batches
 
 STEPS_BETWEEN_BOUNDS = 100
 BOUND_MOMENTUM = 0.9
@@ -54,7 +56,7 @@ class Reconstruction(NamedTuple):
     codes: list[Tensor]  # u_0 and after every step, steps + 1 times (B, D, A, N)
 
 
-class VARSS(TopDownAttention):
+class VARSS(ReconstructingAttention):
     """VARS with a static dictionary: per channel ``atoms`` filters, without queries and heads.
 
     b = F(k) v; u by ``ista`` with F(k k^H) and the stored bound L; the output is proj(BN(F(kernel2) F(k^H) u)). While
@@ -98,34 +100,34 @@ class VARSS(TopDownAttention):
         self.norm = TokenBatchNorm(dim)
 
     def attend(self, projections: Projections) -> Tensor:
-        if self.training and self.norm.weight.requires_grad:
+        if self.training and self.norm.weight.requires_grad and follows_batches():
             self._follow_kernel()
         reconstruction = self.synthesis(self.reconstruct(projections).codes[-1])
         smoothed = filtered(reconstruction, torch.view_as_complex(self.kernel2))
         return self.proj_drop(self.proj(self.norm(smoothed.flatten(2).mT)))
 
-    def reconstruct(self, projections: Projections) -> Reconstruction:
-        """The sparse reconstruction of the values, before it is synthesised."""
+    def reconstruct(
+        self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
+    ) -> Reconstruction:
         kernel = torch.view_as_complex(self.kernel)
         gram = gram_filter(kernel)
         drive = filtered(self._on_grid(projections.values.mT.unsqueeze(2)), kernel).flatten(3)
         # A copy, because L may change between the looks of a training step.
         bound = self.L.clone()[:, None, None]
         problem = SparseProblem(drive, lambda codes: filtered(self._on_grid(codes), gram).flatten(3), bound, self.lam)
-        return Reconstruction(problem, ista(problem, self.steps))
+        shrink = change(soft_threshold)
+        return Reconstruction(problem, ista(problem, self.steps if steps is None else steps, shrink))
 
     def synthesis(self, codes: Tensor) -> Tensor:
         """F(k^H) u, the reconstruction of the values: (B, D, A, N) -> (B, D, 1, rows, columns)."""
         return filtered(self._on_grid(codes), torch.view_as_complex(self.kernel).conj().transpose(1, 2))
 
-    def energies(self, projections: Projections) -> Tensor:
-        """E(u) of every channel at the start and after every step, (steps + 1, B, D)."""
-        target = projections.values.mT.unsqueeze(2)
-        problem, codes = self.reconstruct(projections)
-        return torch.stack([energy(problem, found, target) for found in codes])
+    def target(self, projections: Projections) -> Tensor:
+        return projections.values.mT.unsqueeze(2)
 
-    def weights(self, projections: Projections, queries: slice = slice(None)) -> Tensor:
-        raise NotImplementedError("sparse codes depend on the values: VARS has no attention weights")
+    def mean_outputs(self, found: Reconstructed) -> list[Tensor]:
+        """As the base's, of F(k^H) u alone: before ``kernel2`` and the batch norm."""
+        return [self.synthesis(codes).mean(dim=(-2, -1)) for codes in found.codes]
 
     def bound_of_kernel(self) -> Tensor:
         """``released_bound`` of the present kernel, (D,)."""
