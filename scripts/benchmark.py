@@ -16,6 +16,7 @@ from vl_absvit.cli import OptionParser, run_main
 HELP = {
     "vision": "both looks of the visual encoder, forward",
     "vqa": "the whole model answering questions, forward",
+    "precisions": "the same on a CPU in fp32, bf16 and int8, which take turns",
     "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
     "train-frozen": "a training step on questions with frozen parts, beside one in which everything trains",
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
@@ -63,6 +64,16 @@ def parse_arguments() -> argparse.Namespace:
         "--from", type=not_negative, nargs="+", default=[2, 4, 6, 8, 10], dest="starts", metavar="M",
         help="first blocks of the second look, beside 0 (2 4 6 8 10)",
     )  # fmt: skip
+    command["precisions"].add_argument("--size", choices=("tiny", "base"), default="base", help="of the model (base)")
+    command["precisions"].add_argument(
+        "--images",
+        type=positive,
+        nargs="+",
+        default=[1, 4, 8],
+        metavar="I",
+        help="with a question each, in turn (1 4 8)",
+    )
+    add_number(command["precisions"], "--repeats", 5, "N", "rounds")
     add_number(command["search"], "--pictures", 1_000_000, "I", "there are")
     add_number(command["search"], "--width", 768, "D", "numbers of a vector")
     add_number(command["search"], "--texts", 1, "B", "at a time")

@@ -26,7 +26,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vl_absvit.config import RENAMED, Precision, TaskConfig
+from vl_absvit.config import RENAMED, EvaluationPrecision, TaskConfig
 from vl_absvit.config.shipped import find_config, nearest_configs
 from vl_absvit.errors import ConfigError, InputError
 
@@ -164,9 +164,9 @@ def add_precision_option(parser: argparse.ArgumentParser) -> None:
     """``--precision``, for a program that runs a checkpoint."""
     parser.add_argument(
         "--precision",
-        choices=get_args(Precision),
+        choices=get_args(EvaluationPrecision),
         default="fp32",
-        help="arithmetic of the forward pass; weights and what is compared are fp32 either way (default: fp32)",
+        help="arithmetic of the forward pass; weights and what is compared stay fp32; int8 is for CPUs (default: fp32)",
     )
 
 

@@ -1,8 +1,9 @@
-"""The meaning of fp32 and bf16 for everything that runs a model.
+"""The meaning of fp32, bf16 and int8 for everything that runs a model.
 
 Weights, gradients and optimizer states are fp32. In bf16 the forward pass runs under autocast, which computes matrix
-products in bf16. Numbers that are compared (similarities, losses, scores) are fp32 in both, because many would be equal
-in bf16's eight bits.
+products in bf16. In int8, which is for evaluation on a CPU, linear layers are products of 8-bit integers and all else
+is fp32. Numbers that are compared (similarities, losses, scores) are fp32 in all, because many would be equal in bf16's
+eight bits.
 
 On a GPU, products and convolutions in fp32 do not round their inputs to TF32's ten bits. In bf16, the operations that
 stay fp32 may do so.
@@ -17,33 +18,43 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from vl_absvit.config import Precision
+from vl_absvit.config import EvaluationPrecision
+from vl_absvit.int8 import check_int8, int8_products
 
-DESCRIPTIONS: dict[Precision, str] = {"fp32": "fp32", "bf16": "bf16 over fp32 weights"}
+DESCRIPTIONS: dict[EvaluationPrecision, str] = {
+    "fp32": "fp32",
+    "bf16": "bf16 over fp32 weights",
+    "int8": "linear layers in int8 over fp32 weights",
+}
 """Names in the requests of interrupted evaluations. An earlier version had bf16 weights, which these names exclude."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def arithmetic(precision: Precision, device: torch.device) -> AbstractContextManager:
+def arithmetic(precision: EvaluationPrecision, device: torch.device) -> AbstractContextManager:
     """Inside, forward passes on ``device`` compute in this precision, whatever holds outside.
 
     Autocast keeps its casts of parameters until the outermost such context ends. So a context holds passes without
     gradient, or one with gradient, but not both, and no optimizer step. Backward passes belong outside: under autocast
     they would compute the products of an fp32 forward pass in bf16.
+
+    Raises:
+        ConfigError: the device does not compute in int8.
     """
+    if precision == "int8":
+        check_int8(device)
     if device.type == "cuda":  # it holds for the backward passes, too, which come after the context
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
-    return _autocast(device.type, enabled=precision == "bf16")
+    return _products(device.type, bf16=precision == "bf16", int8=precision == "int8")
 
 
 def always_fp32(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function of tensors compute in fp32, or in fp64 for fp64 tensors, even under autocast."""
+    """Make a function of tensors compute in fp32, or in fp64 for fp64 tensors, whatever holds outside."""
 
     @wraps(function)
     def exact(*args: P.args, **kwargs: P.kwargs) -> R:
         device = next(value.device for value in chain(args, kwargs.values()) if isinstance(value, Tensor))
-        with _autocast(device.type, enabled=False), _without_tf32(device.type):
+        with _products(device.type), _without_tf32(device.type):
             widened = {name: _widened(value) for name, value in kwargs.items()}
             return function(*map(_widened, args), **widened)
 
@@ -66,7 +77,19 @@ def as_products_take(parameter: Tensor) -> Tensor:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """Inside, products are computed in the precision of their inputs."""
-    return _autocast(device.type, enabled=False)
+    return _products(device.type)
+
+
+def _products(device_type: str, *, bf16: bool = False, int8: bool = False) -> AbstractContextManager:
+    """Inside, products are in bf16 or linear layers in int8, or neither. What is compiled is not for int8."""
+    autocast = _autocast(device_type, enabled=bf16)
+    return autocast if torch.compiler.is_compiling() else _both(autocast, int8_products(int8))
+
+
+@contextmanager
+def _both(first: AbstractContextManager, second: AbstractContextManager) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 def _autocast(device_type: str, enabled: bool) -> AbstractContextManager:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import again, train_frozen, train_retrieval, train_vqa, vision, vqa
+from benchmarks import again, precisions, train_frozen, train_retrieval, train_vqa, vision, vqa
 from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.models import VLAbSViT
 
@@ -17,7 +17,7 @@ def small(monkeypatch):
     """A small model in place of a tiny one, and a small product of matrices."""
     monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 16})
     monkeypatch.setenv("COLUMNS", "200")
-    for module in (again, vision, vqa, train_vqa, train_frozen, train_retrieval):
+    for module in (again, precisions, vision, vqa, train_vqa, train_frozen, train_retrieval):
         monkeypatch.setattr(module, "random_model", small_model)
 
 
@@ -49,6 +49,18 @@ def test_questions_are_measured_for_every_number_of_them(tmp_path, capsys):
     assert result["extra_question"]["naive"]["flop"] == pytest.approx(1)
     assert 0 < result["extra_question"]["ours"]["flop"] < 1
     assert "another question on an image costs ours" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this CPU has no VNNI instructions")
+def test_precisions_are_measured_for_every_number_of_pictures(tmp_path, capsys):
+    precisions.run(size="tiny", images=[1, 2], repeats=1, output=tmp_path / "t.json")
+    results = read(tmp_path / "t.json")["results"]
+    assert list(results) == ["1", "2"]
+    for result in results.values():
+        correlations = [numbers["correlation"] for numbers in result.values()]
+        assert list(result) == ["fp32", "bf16", "int8"] and correlations[0] == 1 > min(correlations) > 0.9
+        assert result["fp32"]["times_as_fast"] == 1
+    assert "2 x 1 question" in capsys.readouterr().out
 
 
 def test_texts_are_measured_for_every_start_of_the_second_look(tmp_path, capsys):

@@ -16,10 +16,19 @@ from vl_absvit.config.tasks import (
     StatementConfig,
     VQAConfig,
 )
-from vl_absvit.config.training import DataConfig, LearningRates, LossConfig, OptimConfig, Precision, RunConfig
+from vl_absvit.config.training import (
+    DataConfig,
+    EvaluationPrecision,
+    LearningRates,
+    LossConfig,
+    OptimConfig,
+    Precision,
+    RunConfig,
+)
 
 __all__ = [
-    "RENAMED", "AugmentationConfig", "DataConfig", "FusionConfig", "LearningRates", "LossConfig", "NLVR2Config",
-    "OptimConfig", "Precision", "PretrainConfig", "PriorConfig", "RetrievalConfig", "RetrievalLossConfig", "RunConfig",
-    "SNLIVEConfig", "StatementConfig", "TaskConfig", "TextConfig", "VQAConfig", "VisionConfig", "VisionLanguageConfig",
+    "RENAMED", "AugmentationConfig", "DataConfig", "EvaluationPrecision", "FusionConfig", "LearningRates", "LossConfig",
+    "NLVR2Config", "OptimConfig", "Precision", "PretrainConfig", "PriorConfig", "RetrievalConfig", "RetrievalLossConfig",
+    "RunConfig", "SNLIVEConfig", "StatementConfig", "TaskConfig", "TextConfig", "VQAConfig", "VisionConfig",
+    "VisionLanguageConfig",
 ]  # fmt: skip

@@ -6,7 +6,9 @@ from typing import Literal
 from vl_absvit.config.checks import below_one, not_negative, positive, require
 
 Precision = Literal["fp32", "bf16"]
-"""Precision of a forward pass, as defined in ``precision.py``."""
+"""Precision of a forward pass in training, as defined in ``precision.py``."""
+EvaluationPrecision = Literal["fp32", "bf16", "int8"]
+"""Precision of a forward pass of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from accelerate.utils import send_to_device
 from rich.progress import Progress
 from torch import Tensor
 
-from vl_absvit.config import Precision
+from vl_absvit.config import EvaluationPrecision
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
@@ -28,7 +28,11 @@ from vl_absvit.looking.viewer import Viewer
 
 
 def describe_export(
-    checkpoint: Mapping[str, str], texts: PictureTexts, viewer: Viewer, colormap: str | None, precision: Precision
+    checkpoint: Mapping[str, str],
+    texts: PictureTexts,
+    viewer: Viewer,
+    colormap: str | None,
+    precision: EvaluationPrecision,
 ) -> dict[str, Any]:
     """Everything that an export's files depend on, as JSON.
 

@@ -14,7 +14,7 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from torch import Tensor
 
-from vl_absvit.config import Precision
+from vl_absvit.config import EvaluationPrecision
 from vl_absvit.data.collate import VQASample, collate_vqa
 from vl_absvit.data.rgb import decode_rgb
 from vl_absvit.data.texts import encode_one, prepare_tokenizer
@@ -72,7 +72,7 @@ class LiveModel:
         self,
         checkpoint: VQACheckpoint,
         device: torch.device,
-        precision: Precision = "fp32",
+        precision: EvaluationPrecision = "fp32",
         *,
         top: int = TOP,
         with_maps: bool = True,

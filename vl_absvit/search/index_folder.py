@@ -8,10 +8,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from vl_absvit.config import EvaluationPrecision
 from vl_absvit.data.files import write_text
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.picture_folder import PictureFile
@@ -117,7 +118,8 @@ def read_index(folder: Path) -> Index:
         segments = [Segment(str(name), int(rows)) for name, rows in content["segments"]]
         made_with = content["made_with"]
         layout = Layout(key_of(made_with), content["vectors"], content["width"], np.dtype(content["dtype"]).name)
-        is_right = made_with["pool"] in ("lse", "max", "mean", "cls") and made_with["precision"] in ("fp32", "bf16")
+        is_right = made_with["pool"] in ("lse", "max", "mean", "cls")
+        is_right &= made_with["precision"] in get_args(EvaluationPrecision)
         is_right &= layout.row_bytes > 0 and sum(rows for _, rows in segments) == content["pictures"]
         is_right &= all(Path(name).name == name and rows > 0 for name, rows in segments)
     except (TypeError, ValueError, KeyError):

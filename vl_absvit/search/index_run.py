@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from vl_absvit.config import Precision
+from vl_absvit.config import EvaluationPrecision
 from vl_absvit.data.loaders import batch_loader
 from vl_absvit.data.picture_folder import PictureFile, find_pictures
 from vl_absvit.data.transfer import to_device
@@ -40,7 +40,7 @@ class Source(NamedTuple):
     checkpoint: VLCheckpoint  # its model is on the device to use
     folder: Path
     name: str  # as those who search find it: its folder, or its name on the hub
-    precision: Precision
+    precision: EvaluationPrecision
 
 
 class Done(NamedTuple):
