@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError
 from vl_absvit.int8 import linear_int8, quantise
 from vl_absvit.precision import always_fp32, arithmetic, without_autocast
 
@@ -81,10 +81,13 @@ def test_weights_that_change_or_are_cut_are_quantised_anew():
 
 
 @needs_vnni
-def test_gradients_are_refused():
-    layer = nn.Linear(4, 4)
-    with arithmetic("int8", CPU), pytest.raises(InputError, match="int8 has no gradients.*expected fp32 or bf16"):
-        layer(torch.randn(1, 4))
+def test_the_gradient_of_tokens_is_that_of_the_layer_without_rounding():
+    layer, x = nn.Linear(16, 8), torch.randn(4, 16, requires_grad=True)
+    with arithmetic("int8", CPU):
+        out = layer(x)
+    out.square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * out.detach() @ layer.weight)
+    assert layer.weight.grad is None and layer.bias.grad is None
 
 
 def test_other_devices_are_refused(monkeypatch):

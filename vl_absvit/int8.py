@@ -1,7 +1,7 @@
 """Linear layers in 8-bit integers, for evaluation on CPUs with instructions for their products (VNNI, AMX).
 
-oneDNN sums products of integers exactly, and every token has a scale of its own. So what a token becomes depends on it
-alone: batches, passes and processes do not change it.
+oneDNN sums products of integers exactly, and every token has a scale of its own. So what a layer makes of a token
+depends on it alone: batches, passes and processes do not change it. Weights have no gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import ConfigError
 
 _LARGEST = 127
 _ZERO = 128  # the unsigned byte that stands for 0
@@ -97,20 +98,35 @@ class _LinearLayers(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.linear and _is_on.get() and args[0].numel() and _are_fp32(args[0], args[1]):
-            return _linear(*args, **kwargs)
-        return func(*args, **kwargs)
+        if func is F.linear and _is_on.get():
+            x, weight, bias = _arguments(*args, **(kwargs or {}))
+            if x.numel() and _are_fp32(x, weight):
+                return _StraightThrough.apply(x, weight, bias)
+        return func(*args, **(kwargs or {}))
+
+
+def _arguments(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Those of ``F.linear``, in order."""
+    return input, weight, bias
 
 
 def _are_fp32(*tensors: Tensor) -> bool:
     return all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in tensors)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if torch.is_grad_enabled():
-        raise InputError("--precision int8 has no gradients, which are needed here; expected fp32 or bf16")
-    return linear_int8(x, _quantised(weight), bias)
+class _StraightThrough(torch.autograd.Function):
+    """``linear_int8`` of a parameter. The gradient of the tokens is that of the layer without rounding; no other is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return linear_int8(x, _quantised(weight), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
 
 
 def _quantised(weight: Tensor) -> QuantisedWeight:
