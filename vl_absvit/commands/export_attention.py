@@ -100,7 +100,7 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "
     from vl_absvit.data.captions import CaptionDataset
     from vl_absvit.data.records import read_manifest, read_vocabulary, split_names
     from vl_absvit.looking.own_samples import OwnPictures, OwnTexts
-    from vl_absvit.looking.own_texts import TextKind, make_request, picture_requests, read_requests
+    from vl_absvit.looking.own_texts import TextKind, make_request, picture_requests, read_names, read_requests
     from vl_absvit.looking.picture_texts import SplitCaptions, SplitQuestions
     from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint
     from vl_absvit.tasks.vqa import VQACheckpoint, make_dataset
@@ -108,7 +108,8 @@ def open_questions(arguments: argparse.Namespace, checkpoint: "Checkpoint") -> "
     if isinstance(checkpoint, ClassifierCheckpoint):
         if arguments.pictures is None:
             raise ConfigError(f"checkpoint {arguments.checkpoint} is a classifier, which looks at --pictures")
-        return OwnPictures(picture_requests(arguments.pictures), checkpoint.transform)
+        names = None if arguments.list is None else read_names(arguments.list)
+        return OwnPictures(picture_requests(arguments.pictures, names), checkpoint.transform)
     if arguments.pictures is not None:
         raise ConfigError(
             f"checkpoint {arguments.checkpoint} is no classifier: it looks at a picture for a text, see --requests"
@@ -157,6 +158,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--caption", metavar="TEXT", help="what to look for in --image, for a retrieval model")
     parser.add_argument("--pictures", metavar="PLACE", help="a picture or a folder of pictures, for a classifier")
     parser.add_argument(
+        "--list", type=Path, metavar="FILE", help="names of pictures to take, one a line (default: all)"
+    )
+    parser.add_argument(
         "--prior", metavar="CLASS", help="what --pictures are searched for (default: a trained query, for no class)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
@@ -183,8 +187,9 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(
             "give --data and --split, or --requests, or --image and --question, or --image and --caption, or --pictures"
         )
-    if arguments.prior is not None and "pictures" not in given:
-        parser.error("--prior goes with --pictures")
+    for name in ("prior", "list"):
+        if getattr(arguments, name) is not None and "pictures" not in given:
+            parser.error(f"--{name} goes with --pictures")
     for name in ("question", "caption"):
         if name in given and not getattr(arguments, name).strip():
             parser.error(f"--{name} is empty")

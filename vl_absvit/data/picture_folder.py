@@ -1,6 +1,7 @@
 """The pictures below a folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,3 +73,51 @@ def picture_at(folder: Path, file: str) -> PictureFile:
     """
     status = (folder / file).stat()
     return PictureFile(file, status.st_size, status.st_mtime_ns)
+
+
+class PicturesByTail:
+    """Pictures below a folder, found by the end of their path, with or without suffix: "Action/001", "1001.jpg"."""
+
+    def __init__(self, root: Path, files: Sequence[str]) -> None:
+        """
+        Args:
+            files: paths of the pictures below ``root``.
+        """
+        self._root, self._files = root, files
+        self._by_tail: dict[str, list[str]] = {}
+        for file in files:
+            parts = file.split("/")
+            for start in range(len(parts)):
+                tail = "/".join(parts[start:])
+                for name in dict.fromkeys((tail, os.path.splitext(tail)[0])):
+                    self._by_tail.setdefault(name, []).append(file)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is any picture below the folder."""
+        return bool(self._files)
+
+    def find(self, file: str) -> str | None:
+        """Path of the picture relative to the folder; None if there is none.
+
+        Raises:
+            InputError: several pictures have this name.
+        """
+        found = self._by_tail.get(file.removeprefix("./"), [])
+        exact = [path for path in found if file.removeprefix("./") in (path, os.path.splitext(path)[0])]
+        found = exact if len(exact) == 1 else found
+        if len(found) > 1:
+            raise InputError(f"{self._root}: {file!r:.80} may be {found[0]} or {found[1]}; give the path below it")
+        return found[0] if found else None
+
+    def must_find(self, file: str) -> str:
+        """The same; raises ``InputError`` also if there is none."""
+        found = self.find(file)
+        if found is None:
+            raise InputError(f"{self._root}: there is no picture {file!r:.80}; {self.looked_for(file)}")
+        return found
+
+    def looked_for(self, file: str) -> str:
+        """Words about a missing picture."""
+        such = f"which has pictures such as {self._files[0]}" if self._files else "where no picture is at all"
+        return f"looked for {file} in {self._root}, {such}"

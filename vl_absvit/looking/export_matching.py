@@ -37,9 +37,30 @@ def match_files(entries: Sequence[dict[str, Any]], files: Sequence[str], place: 
     return found
 
 
+def only_listed(entries: Sequence[dict[str, Any]], names: Sequence[str], place: object) -> list[dict[str, Any]]:
+    """The lines of an index whose pictures a list names, by the ends of their paths, in the list's order.
+
+    Raises:
+        InputError: a listed picture was not exported, or two were that it may be.
+    """
+    by_end: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        parts = _parts(entry["image"])
+        for length in range(1, len(parts) + 1):
+            by_end.setdefault("/".join(parts[:length]), []).append(entry)
+    listed = []
+    for name in names:
+        found = by_end.get("/".join(_parts(name)), [])
+        if len({entry["image"] for entry in found}) != 1:
+            got = "was not exported" if not found else f"may be {found[0]['image']} or {found[1]['image']}"
+            raise InputError(f"{place}: {name!r:.80} {got}")
+        listed += found
+    return listed
+
+
 def _parts(path: str) -> list[str]:
     """The name without suffix, then the folders above it."""
-    return list(reversed(PurePosixPath(path).with_suffix("").parts))
+    return [part for part in reversed(PurePosixPath(path).with_suffix("").parts) if part != "/"]
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

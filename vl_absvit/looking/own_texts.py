@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from vl_absvit.data.picture_folder import find_pictures
+from vl_absvit.data.json_files import read_text
+from vl_absvit.data.picture_folder import PicturesByTail, find_pictures
 from vl_absvit.data.strict_json import MAX_CHARACTERS, shown
 from vl_absvit.errors import InputError
 from vl_absvit.looking.json_lines import read_json_lines
@@ -79,14 +80,32 @@ def make_request(
     return Request(id, Path(image).resolve(), text, source)
 
 
-def picture_requests(place: str | Path) -> list[Request]:
+def read_names(path: Path) -> list[str]:
+    """The names in a list of pictures, one a line, such as VOC's ``ImageSets/Segmentation/val.txt``.
+
+    Raises:
+        InputError: it cannot be read, has no name, or has one twice.
+    """
+    names = [line.strip() for line in read_text(path, "expected a list of names in UTF-8").splitlines() if line.strip()]
+    if not names:
+        raise InputError(f"{path}: expected names of pictures, one a line, got none")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InputError(f"{path}: {twice[0]!r:.80} is listed twice")
+    return names
+
+
+def picture_requests(place: str | Path, names: Sequence[str] | None = None) -> list[Request]:
     """A picture, or all those below a folder, by path. The text of each is its path below the folder.
+
+    Args:
+        names: of the pictures to take, the ends of their paths, with or without suffix; None takes all.
 
     Its id is the path without suffix, with ``-`` for ``/`` and ``_`` for what a file's name should not have. The second
     one of an id gets ``.2``.
 
     Raises:
-        InputError: there is no picture, or one has a name that is not in UTF-8.
+        InputError: there is no picture, one has a name that is not in UTF-8, or a name is not that of one.
     """
     place = Path(place)
     if place.is_file():
@@ -99,6 +118,9 @@ def picture_requests(place: str | Path) -> list[Request]:
         if not files:
             others = f", but {found.others:,} other files" if found.others else ""
             raise InputError(f"{place}: expected pictures, found none{others}")
+    if names is not None:
+        by_tail = PicturesByTail(place, files)
+        files = [by_tail.must_find(name) for name in names]
     folder = place.parent if place.is_file() else place
     requests: list[Request] = []
     times: Counter[str] = Counter()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vl_absvit.data.bounded import check_ordinary
-from vl_absvit.data.picture_folder import SUFFIXES, find_pictures
+from vl_absvit.data.picture_folder import SUFFIXES
 from vl_absvit.data.rgb import MAX_PIXELS, open_rgb
 from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError, one_line
@@ -195,40 +195,3 @@ def _load_matlab(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error.strerror or one_line(error)}") from error
     except Exception as error:  # the reader may raise anything on a hostile file
         raise InputError(f"{path}: expected a MATLAB file: {one_line(error)}") from error
-
-
-class PicturesByTail:
-    """Pictures below a folder, found by the end of their path, with or without suffix: "Action/001", "1001.jpg"."""
-
-    def __init__(self, root: Path, files: Iterable[str]) -> None:
-        self._root, self._files = root, [picture.file for picture in find_pictures(root).pictures]
-        self._by_tail: dict[str, list[str]] = {}
-        for file in self._files:
-            parts = file.split("/")
-            for start in range(len(parts)):
-                tail = "/".join(parts[start:])
-                for name in dict.fromkeys((tail, tail.rsplit(".", 1)[0])):
-                    self._by_tail.setdefault(name, []).append(file)
-
-    @property
-    def has_pictures(self) -> bool:
-        """Whether there is any picture below the folder."""
-        return bool(self._files)
-
-    def find(self, file: str) -> str | None:
-        """Path of the picture relative to the folder; None if there is none.
-
-        Raises:
-            InputError: several pictures have this name.
-        """
-        found = self._by_tail.get(file) or self._by_tail.get(file.replace("\\", "/").removeprefix("./"), [])
-        exact = [name for name in found if file in (name, name.rsplit(".", 1)[0])]
-        found = exact if len(exact) == 1 else found
-        if len(found) > 1:
-            raise InputError(f"{self._root}: {file!r:.80} may be {found[0]} or {found[1]}; give the path below it")
-        return found[0] if found else None
-
-    def looked_for(self, file: str) -> str:
-        """Words about a missing picture."""
-        such = f"which has pictures such as {self._files[0]}" if self._files else "where no picture is at all"
-        return f"looked for {file} in {self._root}, {such}"

@@ -1,6 +1,7 @@
 """From published eye fixations and their pictures to a folder that exports are compared with."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vl_absvit.data.picture_folder import PicturesByTail, find_pictures
 from vl_absvit.data.records import FIXATIONS
 from vl_absvit.data.whole_folder import fingerprint_all, make_request
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.check_images import Images
-from vl_absvit.prepare.fixation_sources import PicturesByTail, files_of, read_fixations
+from vl_absvit.prepare.fixation_sources import files_of, read_fixations
 from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
 from vl_absvit.prepare.tables import table_of, write_table
 
@@ -47,8 +49,12 @@ def prepare_fixations(options: FixationOptions, output: Path, workers: int) -> d
     Raises:
         InputError: fixations or pictures have a fault, or ``output`` was made from others.
     """
-    images = ImageFolder(options.images, PicturesByTail, allow_missing=options.allow_missing_images)
+    images = ImageFolder(options.images, _pictures_below, allow_missing=options.allow_missing_images)
     return prepare(FixationSource(options), images, output, workers)
+
+
+def _pictures_below(root: Path, _: Iterable[str]) -> PicturesByTail:
+    return PicturesByTail(root, [picture.file for picture in find_pictures(root).pictures])
 
 
 class FixationSource(Source):
