@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -30,12 +31,14 @@ from vl_absvit.config import (
 )
 from vl_absvit.data.class_folders import ImageSample, collate_images
 from vl_absvit.data.collate import collate_vqa
+from vl_absvit.data.labelled_pixels import LabelledPicture
 from vl_absvit.evaluation.accuracy_rules import OFFICIAL
 from vl_absvit.looking.explanation import Explanation, choose_maps, explain
 from vl_absvit.planning.step import bare_task, build_model, make_batch
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.registry import TASKS
+from vl_absvit.tasks.segmentation_evaluation import Showing
 from vl_absvit.training.compiled import compile_forward
 from vl_absvit.training.loop import take_step
 from vl_absvit.training.optim import build_optimizer
@@ -175,7 +178,7 @@ def config_of(kind: str, top_down: TopDown, precision: Precision, passes: int, s
     config_class = TASKS[kind].config_class
     sizes: dict[str, Any] = {"text": size.text, "fusion": size.fusion, "negatives": size.negatives}
     return config_class(
-        data=DataConfig(root="none", num_workers=0),
+        data=DataConfig(root="none", num_workers=0, augmentation="none"),
         run=RunConfig(output="none", precision=precision, trackers=()),
         vision=replace(size.vision, top_down=top_down),
         optim=OptimConfig(batch_size=size.samples, micro_batch_size=size.samples // passes),
@@ -222,9 +225,18 @@ def _select_by_questions(task: Any, size: Size) -> None:
     task._annotations = [records | {"question_id": question.question_id} for question in questions]
 
 
+def _select_by_pixels(task: Any, size: Size) -> None:
+    side = size.vision.image_size
+    views = SyntheticImages(size.samples, side, seed=1).__getitems__(range(size.samples))
+    label = np.arange(side * side).reshape(side, side) % ANSWERS
+    pictures = [LabelledPicture(place, [view[None]], (side, side), label) for place, view in enumerate(views)]
+    task.select_set, task.showing = _Samples(pictures, lambda samples: samples[0]), Showing()
+
+
 SELECTIONS: dict[str, Callable[[Any, Size], None]] = {
     "vqa": _select_by_questions,
     "retrieval": _select_by_captions,
     "pretraining": _select_by_classes,
+    "segmentation": _select_by_pixels,
 }
 """What a task's ``evaluate`` needs beside the model; a task that is not here is not evaluated."""

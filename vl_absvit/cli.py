@@ -203,8 +203,13 @@ def add_loading_options(parser: argparse.ArgumentParser, batches: str, batch_siz
     """
     default = "" if batch_size is None else f" (default: {batch_size})"
     parser.add_argument("--batch-size", type=int, default=batch_size, help=batches + default)
-    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
+    add_workers_option(parser)
     add_precision_option(parser)
+
+
+def add_workers_option(parser: argparse.ArgumentParser) -> None:
+    """``--num-workers``, for a program that loads pictures."""
+    parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")
 
 
 def check_loading_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -80,6 +80,7 @@ class VisionLanguageConfig(TaskConfig):
             "data.augmentation imagenet mirrors pictures and cuts things off, and texts speak of left, right and all "
             "of them; it is for pretraining",
         )
+        require(data.augmentation != "pixels", "data.augmentation pixels is for segmentation alone")
         if data.keep_frozen is not None:
             self._check_frozen()
         require(

@@ -160,6 +160,7 @@ class PretrainConfig(TaskConfig):
             self.data.samples_per_image == 1,
             f"data.samples_per_image is {self.data.samples_per_image}, but in pretraining an image is one sample",
         )
+        require(self.data.augmentation != "pixels", "data.augmentation pixels is for segmentation alone")
         absent = [part for part in self.optim.freeze if part in ("text", "fusion")]
         require(not absent, f"optim.freeze names {', '.join(absent)}, which pretraining does not have")
         require(

@@ -117,10 +117,11 @@ class DataConfig:
     select_split: str | None = "minival"
     """Split that tunes and picks the best checkpoint; never one that is reported. None selects nothing and keeps
     ``last`` only."""
-    augmentation: Literal["none", "randaugment", "randaugment_fast", "imagenet"] = "randaugment"
+    augmentation: Literal["none", "randaugment", "randaugment_fast", "imagenet", "pixels"] = "randaugment"
     """Training images: as in evaluation; with RandAugment (n=2, m=9) as METER; nearly so in half the time, from JPEG
-    files decoded at a reduced scale; or, in pretraining alone, a random part of the picture (8 to 100 % of its area),
-    mirrored or not, and what the group ``augmentation`` adds to it."""
+    files decoded at a reduced scale; in pretraining alone, a random part of the picture (8 to 100 % of its area),
+    mirrored or not, and what the group ``augmentation`` adds to it; or, in segmentation alone, a part of the picture at
+    a random scale, mirrored or not, in other colours, with its label."""
     stream: str | None = None
     """Folder of shards that ``vl-absvit write-stream-shards`` wrote of ``train_splits`` (VQA alone): training reads
     questions and images from them, each process from shards of its own, with a few megabytes of each in memory. None

@@ -17,9 +17,11 @@ from vl_absvit.data.records import (
     ASKING,
     CAPTIONS,
     IMAGE_COLUMNS,
+    SEGMENTATION,
     STATEMENT_COLUMNS,
     image_files,
     read_captions,
+    read_labels,
     read_manifest,
     read_questions,
     read_statements,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
-    """Split -> SHA-256 of its ids, texts, answers, targets and sizes of pictures in a prepared folder.
+    """Split -> SHA-256 of its ids, texts, answers, targets, labels and sizes of pictures in a prepared folder.
 
     Pictures are not read. Two pictures of the same id and size are not told apart.
 
@@ -42,6 +44,8 @@ def content_of(root: str | Path, splits: Iterable[str]) -> dict[str, str]:
     if kind == CAPTIONS:
         read: Callable[[str | Path, list[str]], Dataset] = read_captions
         columns: tuple[str, ...] = ("caption_id", "image_id", "caption")
+    elif kind == SEGMENTATION:
+        read, columns = read_labels, ("image_id", "name", "label_sha256")
     elif kind in STATEMENT_COLUMNS:
         read, columns = partial(read_statements, kind=kind), STATEMENT_COLUMNS[kind]
     else:

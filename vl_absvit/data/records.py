@@ -186,6 +186,17 @@ def read_statements(root: str | Path, splits: Sequence[str], kind: str) -> "Data
     return statements
 
 
+def read_labels(root: str | Path, splits: Sequence[str]) -> "Dataset":
+    """``image_id``, ``name`` and ``label_sha256`` of labelled pictures, in the given order of splits, as prepared.
+
+    Raises:
+        InputError: the data is not labelled pixels, or a split does not exist.
+    """
+    check_kind(root, SEGMENTATION)
+    columns = ["image_id", "name", "label_sha256"]
+    return _in_memory([read_columns(file, columns) for file in split_files(root, splits)])
+
+
 def _in_memory(tables: Sequence[pa.Table]) -> "Dataset":
     """Tables one after the other. A given fingerprint spares ``datasets`` reading all of them to compute one."""
     from datasets import Dataset

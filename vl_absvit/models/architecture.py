@@ -13,12 +13,13 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerBase, RobertaConfig
 
-from vl_absvit.config import FusionConfig, TextConfig, VisionConfig, VisionLanguageConfig
+from vl_absvit.config import FusionConfig, TextConfig, UPerNetConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError, first_line
 from vl_absvit.models.fusion import CoAttentionFusion
 from vl_absvit.models.heads import HEADS, Classifier, NLVR2Head
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import PriorProjection
+from vl_absvit.models.segmenter import Segmenter
 from vl_absvit.models.text_encoder import KINDS, TextEncoder, TextModelConfig, longest_text, unfit
 from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.models.vl_model import VLAbSViT
@@ -132,6 +133,30 @@ def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: 
     if pooling == "token" and not vision.pools_token:
         raise ConfigError(f"pooling token: vision.model {config.model} has no CLS token; pooling avg takes the mean")
     return Classifier(vision)
+
+
+def build_random_segmenter(
+    config: VisionConfig, num_classes: int, head: UPerNetConfig, has_auxiliary: bool
+) -> Segmenter:
+    """The visual encoder with UPerNet, and with a trainable query as prior if it uses one.
+
+    Args:
+        has_auxiliary: whether it has an auxiliary head, for training.
+    """
+    any_size = trunk_named(config.model).any_size
+    if any_size is None and head.positions != "timm":
+        raise ConfigError(f"head.positions {head.positions}: vision.model {config.model} is no ViT, whose rule it is")
+    vision = build_vision(config, num_classes=0, trainable_prior=True, **(any_size or {}))
+    vision.position_rule = head.positions
+    return Segmenter(
+        vision,
+        num_classes,
+        channels=head.channels,
+        auxiliary_channels=head.auxiliary_channels if has_auxiliary else None,
+        dropout=head.dropout,
+        neck=head.neck,
+        maps=head.maps,
+    )
 
 
 def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs: Any) -> VisualEncoder:

@@ -2,26 +2,31 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vl_absvit.config import VisionConfig, VisionLanguageConfig
+from vl_absvit.config import UPerNetConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.models.architecture import (
     architecture_of,
     build_from_architecture,
     build_random_classifier,
+    build_random_segmenter,
     text_config,
 )
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import Entry, load_table
+from vl_absvit.models.looks import VisionModel
+from vl_absvit.models.segmenter import Segmenter
 from vl_absvit.models.start_weights import Fit, Fittable, fit_new, load_start, load_trunk
 from vl_absvit.models.text_weights import read_text_weights
 from vl_absvit.models.vl_model import VLAbSViT
 
 log = logging.getLogger(__name__)
+
+AnyVisionModel = TypeVar("AnyVisionModel", bound=VisionModel)
 
 
 def build_model(
@@ -78,6 +83,26 @@ def build_classifier(
     """
     # The final norm comes before average pooling, too, so that the trunk's output is the same for every use.
     model = build_random_classifier(config, num_classes, pooling=pooling, norm_follows=False)
+    return _with_start_weights(model, config, classes, fit)
+
+
+def build_segmenter(
+    config: VisionConfig, num_classes: int, head: UPerNetConfig, has_auxiliary: bool, fit: Fit | None = None
+) -> Segmenter:
+    """A segmenter for finetuning with its trunk's start weights.
+
+    Args:
+        has_auxiliary: as in ``build_random_segmenter``.
+        fit: as in ``build_model``.
+    """
+    model = build_random_segmenter(config, num_classes, head, has_auxiliary)
+    return _with_start_weights(model, config, None, fit)
+
+
+def _with_start_weights(
+    model: AnyVisionModel, config: VisionConfig, classes: LabelMatch | None, fit: Fit | None
+) -> AnyVisionModel:
+    """The model of a vision task with its trunk's start weights, and with what is fitted to them."""
     model.vision.set_grad_checkpointing(config.gradient_checkpointing)
     entries = []
     if config.weights is not None:

@@ -21,6 +21,8 @@ PARTS = {  # the longest prefix that fits names the part
     "prior.": "prior",
     "fusion.": "fusion",
     "head.": "head",
+    "neck.": "head",
+    "auxiliary_head.": "head",
 }
 
 

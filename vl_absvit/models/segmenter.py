@@ -81,7 +81,7 @@ class Segmenter(VisionModel):
         blocks = len(vision.all_blocks)
         self.maps = evenly_spaced(blocks) if maps is None else list(maps)
         check_maps(self.maps, blocks)
-        self.vision = vision
+        self.vision, self.num_classes = vision, num_classes
         width_of_block = [stage.width for stage in vision.stages for _ in stage.blocks]
         self.neck = NECKS[neck]([width_of_block[block] for block in self.maps])
         config = UperNetConfig(
@@ -121,6 +121,11 @@ class Segmenter(VisionModel):
             return SegmenterOutput(self.head(maps), auxiliary)
         losses = self.vision.decoder_losses(looks.second.states, need_reconstruction, need_transform)
         return SegmenterOutput(self.head(maps), auxiliary, **losses._asdict())
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether images may have another size than the encoder's own."""
+        return bool(getattr(self.vision, "dynamic_img_size", False))
 
     def feature_maps(self, looks: TwoLooks, images: Tensor) -> list[Tensor]:
         """The last look's four maps, (I, D, h, w): outputs of blocks, the last one after the final norm.

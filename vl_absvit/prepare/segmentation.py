@@ -3,6 +3,7 @@
 A split's table has a label for every picture: a grey PNG of final class numbers, and 255 where a pixel has no class.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +27,9 @@ from vl_absvit.prepare.segmentation_source import LabelValues, Pair, Segmentatio
 from vl_absvit.prepare.tables import write_rows
 
 SEGMENTATION_SETS: dict[str, SegmentationSet] = sets.known(SegmentationSet)
-_SCHEMA = pa.schema([("image_id", pa.int64()), ("name", pa.string()), ("label", pa.binary())])
+_SCHEMA = pa.schema(
+    [("image_id", pa.int64()), ("name", pa.string()), ("label", pa.binary()), ("label_sha256", pa.string())]
+)
 _ROWS_PER_GROUP = 16  # a label has a few kilobytes, and reading one reads its group
 _LABELS_AT_ONCE = 512
 
@@ -61,6 +64,7 @@ class CheckedLabel(NamedTuple):
     """A label file in the prepared form, or the reason why it cannot be used."""
 
     content: bytes | None
+    sha256: str | None  # of the pixels, in whatever way they are packed
     pixels: np.ndarray | None  # pixels of every value, (256,)
     fault: str | None
 
@@ -136,7 +140,7 @@ class SegmentationSource(Source):
 
     def _rows(
         self, split: str, usable: list[int], images: Images, pixels: np.ndarray
-    ) -> Iterator[tuple[int, str, bytes | None]]:
+    ) -> Iterator[tuple[int, str, bytes | None, str | None]]:
         """Rows of a split's table; adds the pixels of every value to ``pixels``, (256,)."""
         check = partial(_check_label, self.layout.root, self.layout.values)
         faults: list[str] = []
@@ -151,7 +155,7 @@ class SegmentationSource(Source):
                         continue
                     if checked.pixels is not None:
                         pixels += checked.pixels
-                    yield number, self._pairs[number].name, checked.content
+                    yield number, self._pairs[number].name, checked.content, checked.sha256
                 bar.update(task, advance=len(chunk))
         if faults:
             more = f" (and {len(faults) - 1} more labels of {split} cannot be used)" if len(faults) > 1 else ""
@@ -182,12 +186,13 @@ def _check_label(root: Path, values: LabelValues, label: tuple[str | None, tuple
     """
     file, (width, height) = label
     if file is None:
-        return CheckedLabel(None, None, None)
+        return CheckedLabel(None, None, None, None)
     try:
         classes = values.read(root / file)
     except InputError as error:
-        return CheckedLabel(None, None, str(error))
+        return CheckedLabel(None, None, None, str(error))
     if classes.shape != (height, width):
-        got = f"{classes.shape[1]} x {classes.shape[0]}"
-        return CheckedLabel(None, None, f"{root / file}: expected its picture's {width} x {height} pixels, got {got}")
-    return CheckedLabel(encode_grey(classes), np.bincount(classes.ravel(), minlength=256), None)
+        found = f"expected its picture's {width} x {height} pixels, got {classes.shape[1]} x {classes.shape[0]}"
+        return CheckedLabel(None, None, None, f"{root / file}: {found}")
+    pixels, sha256 = np.bincount(classes.ravel(), minlength=256), hashlib.sha256(classes.tobytes()).hexdigest()
+    return CheckedLabel(encode_grey(classes), sha256, pixels, None)

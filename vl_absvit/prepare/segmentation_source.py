@@ -81,6 +81,8 @@ class SegmentationSet(NamedTuple):
     published: dict[str, int]  # split -> published number of pictures; empty if nobody knows
     read: Callable[[Path], Layout]
     """Finds out what is in a folder; raises ``InputError`` where that is not the data set."""
+    submitted: Mapping[int, int] | None = None
+    """Class -> value in files of predictions, as the set's server or script takes them; None where it is the class."""
 
 
 def first_folder(root: Path, places: Iterable[str], needed: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vl_absvit.config import OptimConfig, TaskConfig
+from vl_absvit.config import LearningRates, OptimConfig, TaskConfig
 from vl_absvit.data.loaders import (
     BatchedDataset,
     TrainingDataset,
@@ -201,6 +201,12 @@ def freeze_zero_rates(config: TaskConfig, model: Any, lr_of: Mapping[str, float]
     for name in _DECODER_LOSSES:
         if getattr(config.loss, name) and model.vision.feeds_back and not _trains_decoders(model.vision):
             log.info("the feedback decoders are out of training, loss.%s is left out", name)
+
+
+def steering_rates(rates: LearningRates, vision: VisualEncoder) -> dict[str, float]:
+    """Peak learning rates of what steers the encoder ``vision`` of a vision task, as far as it has it."""
+    parts = {"vision.decoders": (vision.feeds_back, rates.feedback), "vision.prior": (vision.uses_prior, rates.prior)}
+    return {path: rate for path, (is_there, rate) in parts.items() if is_there}
 
 
 def owner_of(name: str, paths: Iterable[str]) -> str | None:

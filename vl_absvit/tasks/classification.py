@@ -34,6 +34,7 @@ from vl_absvit.tasks.base import (
     log_left_out_losses,
     new_run_from,
     selection_loader,
+    steering_rates,
 )
 from vl_absvit.tasks.classifier_checkpoint import (
     CONFIG,
@@ -142,12 +143,7 @@ class ClassificationTask(Task):
 
     def lr_of(self) -> dict[str, float]:
         rates = self.config.optim.rates
-        lr_of = {"vision": rates.vision, "vision.head": rates.head}
-        if self.model.vision.feeds_back:
-            lr_of["vision.decoders"] = rates.feedback
-        if self.model.vision.uses_prior:
-            lr_of["vision.prior"] = rates.prior
-        return lr_of
+        return {"vision": rates.vision, "vision.head": rates.head} | steering_rates(rates, self.model.vision)
 
     def save(self, folder: Path) -> None:
         """The encoder's weights, ready for ``vision.weights``, with its configuration, classes and pixel statistics."""
@@ -218,7 +214,9 @@ def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]
     """Transforms of training and of evaluation."""
     size, (mean, std) = config.vision.image_size // config.mosaic, image_statistics(config.vision)
     plain = image_transform(size, mean, std, crop_pct=config.crop_pct)
-    if config.data.augmentation == "imagenet":
+    augmentation = config.data.augmentation
+    assert augmentation != "pixels", "the config refuses it"
+    if augmentation == "imagenet":
         strengths = config.augmentation
         training = imagenet_transform(
             size,
@@ -229,7 +227,7 @@ def _transforms(config: PretrainConfig) -> tuple[ImageTransform, ImageTransform]
             random_erasing=strengths.random_erasing,
         )
     else:
-        training = image_transform(size, mean, std, config.data.augmentation, crop_pct=config.crop_pct)
+        training = image_transform(size, mean, std, augmentation, crop_pct=config.crop_pct)
     return training, plain
 
 

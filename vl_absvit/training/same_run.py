@@ -30,6 +30,7 @@ MODEL = (
     "vision.attention", "vision.vars_ratio", "vision.vars_generation",
     "text.model", "text.tokenizer", "text.width", "text.depth", "text.num_heads",
     "fusion.width", "fusion.num_layers", "fusion.num_heads", "pooling",
+    "head.neck", "head.maps", "head.channels", "head.auxiliary_channels",
 )  # fmt: skip
 """Keys of the architecture. The run's weights do not fit another one."""
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vl_absvit.models.attention import Projections
 from vl_absvit.models.top_down import Steered
+from vl_absvit.models.trunks.positions import PositionRule
 from vl_absvit.token_grid import TokenGrid
 
 Grid = tuple[int, int]
@@ -88,6 +89,8 @@ class Trunk(nn.Module):
     """
 
     num_prefix_tokens: int
+    position_rule: PositionRule = "timm"
+    """How a table of positions is resampled, in a pass and when weights are loaded. Only a ViT follows another one."""
     forward_head: Callable[..., Tensor]
     """timm's ``forward_head(tokens, pre_logits)``: tokens of a look (I, N, D) -> pooled features or logits."""
 

@@ -17,7 +17,7 @@ from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.looks import OWN, VisualEncoder
 from vl_absvit.models.top_down import Steered
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, Trunk, TrunkModel
-from vl_absvit.models.trunks.positions import RESAMPLE, PositionRule
+from vl_absvit.models.trunks.positions import RESAMPLE
 from vl_absvit.models.trunks.registering import register
 from vl_absvit.models.trunks.vit_forms import as_plain_vit
 from vl_absvit.variants import TopDown
@@ -31,9 +31,6 @@ class ViT(Trunk, VisionTransformer):
     With timm's ``dynamic_img_size`` and ``dynamic_img_pad`` it takes images of any size: the table of positions is
     resampled in every pass, and zeros are added right and below up to whole patches.
     """
-
-    position_rule: PositionRule = "timm"
-    """How the table of positions is resampled, in a pass and when weights are loaded."""
 
     def __init__(self, *, top_down: TopDown, **kwargs: Any) -> None:
         super().__init__(block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **kwargs)

@@ -66,4 +66,5 @@ def read(root: Path) -> Layout:
     return Layout(root, splits, list(CLASSES), [colour for _, colour in CLASSES.values()], values)
 
 
-SETS = {"cityscapes": SegmentationSet("Cityscapes, finely labelled", {"train": 2_975, "val": 500, "test": 1_525}, read)}
+COUNTS = {"train": 2_975, "val": 500, "test": 1_525}
+SETS = {"cityscapes": SegmentationSet("Cityscapes, finely labelled", COUNTS, read, dict(enumerate(IDS)))}

@@ -1,0 +1,258 @@
+"""Segmentation: it learns, goes on bit by bit, does not depend on passes or processes, and refuses what it must."""
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+
+from tests.distributed_helper import run_on_ranks
+from tests.run_folders import assert_same_end, metrics
+from tests.run_script import run_script
+from tests.tiny_segmentation import pixels, tiny_segmentation_config  # noqa: F401
+from tests.tiny_vqa import tiny_vision, write_config
+from vl_absvit.config import PicturesConfig, SegmentationLossConfig, UPerNetConfig
+from vl_absvit.data.labelled_pixels import LabelledPicture, PixelBatch
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.planning.step import build_model, find_facts, make_batch, run_pass
+from vl_absvit.tasks.base import epoch_batches, passes_per_step
+from vl_absvit.tasks.model_card import model_card
+from vl_absvit.tasks.registry import open_checkpoint, task_of
+from vl_absvit.tasks.segmentation import SegmentationTask
+from vl_absvit.tasks.segmentation_evaluation import Showing, predict, ratios_of, showing_of
+from vl_absvit.training.loop import launch
+
+RVT = tiny_vision(model="absvit_rvt_tiny", image_size=64, width=[8, 16], depth=[1, 1], num_heads=[1, 2], gain=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+def run(config) -> Path:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    launch(config, SegmentationTask)
+    return Path(config.run.output)
+
+
+@pytest.fixture(scope="module")
+def finished(pixels, tmp_path_factory):  # noqa: F811
+    """The config of a run in bf16 with dropout, and its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        head = UPerNetConfig(channels=8, auxiliary_channels=6, dropout=0.1)
+        config = tiny_segmentation_config(pixels, tmp_path_factory.mktemp("finished") / "run", head=head)
+        config = replace(config, run=replace(config.run, precision="bf16"))
+        return config, run(config)
+
+
+def test_every_loss_is_logged_and_the_best_checkpoint_has_its_score(finished):
+    config, folder = finished
+    steps = [line for line in metrics(folder) if "decode" in line]
+    assert {"decode", "auxiliary", "reconstruction"} <= set(steps[0])
+    checkpoint = open_checkpoint(folder / "checkpoints/best")
+    assert checkpoint.classes == ["ground", "red", "blue"] and checkpoint.colours[1] == (128, 0, 0)
+    task = SegmentationTask(config)
+    best = max(line["select/miou"] for line in metrics(folder) if "select/miou" in line)
+    task.model = checkpoint.model
+    assert task.evaluate(task.model)["miou"] == pytest.approx(best)
+
+
+def test_a_run_goes_on_bit_by_bit_and_not_with_other_labels(finished, pixels, tmp_path):  # noqa: F811
+    config, whole = finished
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    shutil.rmtree(folder / "checkpoints/last")
+    (folder / "checkpoints/last.previous").rename(folder / "checkpoints/last")
+    going_on = replace(config, run=replace(config.run, output=str(folder), resume=True))
+    other = Path(shutil.copytree(pixels, tmp_path / "other"))
+    manifest = (other / "manifest.json").read_text()
+    (other / "manifest.json").write_text(manifest.replace('"blue"', '"green"'))
+    with pytest.raises(
+        InputError, match="has other classes than checkpoint .* --vision.weights .*last --run.output NEW"
+    ):
+        run(replace(going_on, data=replace(config.data, root=str(other))))
+    shutil.copyfile(other / "val.parquet", other / "train.parquet")
+    (other / "manifest.json").write_text(manifest)
+    with pytest.raises((InputError, ConfigError), match="train has other content|both in data.train_splits"):
+        run(replace(going_on, data=replace(config.data, root=str(other))))
+    run(going_on)
+    assert_same_end(folder, whole)
+
+
+def gradients(config) -> dict[str, torch.Tensor]:
+    """Of the losses of the first step's passes."""
+    task = SegmentationTask(config)
+    task.model.train()
+    batches = list(islice(epoch_batches(config, task.train_set, 0, 0, 0, 1), passes_per_step(config.optim, 1)))
+    ahead = task.look_ahead(batches, []) if len(batches) > 1 else [None]
+    for batch, seen in zip(batches, ahead, strict=True):
+        (sum(task.losses(task.model, batch, seen).values()) / len(batches)).backward()
+    return {name: weight.grad for name, weight in task.model.named_parameters()}
+
+
+def without_batch_statistics(model: nn.Module) -> None:
+    """Norms that do not depend on the batch."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.training = False
+
+
+@pytest.mark.parametrize("mean", ["valid", "all"])
+def test_losses_of_several_passes_are_means_over_the_whole_batch(pixels, tmp_path, monkeypatch, mean):  # noqa: F811
+    train = nn.Module.train
+
+    def train_but_norms(self, mode=True):
+        train(self, mode)
+        without_batch_statistics(self)
+        return self
+
+    monkeypatch.setattr(nn.Module, "train", train_but_norms)
+    loss = SegmentationLossConfig(mean=mean)
+    one, two = (
+        gradients(tiny_segmentation_config(pixels, tmp_path, micro_batch_size=size, loss=loss)) for size in (None, 2)
+    )
+    for name, gradient in one.items():
+        torch.testing.assert_close(gradient, two[name], msg=name, rtol=1e-4, atol=1e-6)
+
+
+def test_an_all_void_batch_costs_nothing(pixels, tmp_path):  # noqa: F811
+    task = SegmentationTask(tiny_segmentation_config(pixels, tmp_path))
+    batch = PixelBatch(torch.randn(2, 3, 32, 32), torch.full((2, 32, 32), 255, dtype=torch.uint8))
+    losses = task.losses(task.model.train(), batch)
+    assert losses["decode"] == losses["auxiliary"] == 0 and losses["reconstruction"] > 0
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in task.model.parameters())
+
+
+def test_a_pass_of_one_image_is_refused(pixels, tmp_path):  # noqa: F811
+    with pytest.raises(ConfigError, match="a forward pass has 1 image, and batch norms need at least 2"):
+        SegmentationTask(tiny_segmentation_config(pixels, tmp_path, micro_batch_size=1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        (
+            {"augmentation": "randaugment"},
+            "changes pictures without their labels; in segmentation it is pixels or none",
+        ),
+        ({"vision": tiny_vision(mask="calibrated")}, "in segmentation it is cosine"),
+        ({"optim": {"freeze": ("text",)}}, "optim.freeze names text, which segmentation does not have"),
+    ],
+)
+def test_contradictions_are_one_line(tmp_path, parts, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        tiny_segmentation_config(tmp_path, tmp_path, **parts)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [
+        ({"stride": (8, 8)}, "there is no pictures.window to move"),
+        ({"window": (8, 8), "stride": (9, 8)}, "leaves out pixels between windows"),
+        ({"longest": 8, "shortest": 9}, "pictures.shortest 9 is more than longest 8"),
+        ({"crop": (0, 8)}, "pictures.crop must be positive"),
+    ],
+)
+def test_sizes_that_cannot_be_are_one_line(sizes, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        PicturesConfig(**sizes)
+
+
+def test_a_trunk_of_one_size_sees_windows_of_it(pixels, tmp_path):  # noqa: F811
+    config = tiny_segmentation_config(pixels, tmp_path, vision=RVT, pictures=PicturesConfig(longest=200, shortest=90))
+    task = SegmentationTask(config)
+    assert task.showing == Showing((64, 64), (43, 43))
+    scores = task.evaluate(task.model.eval())
+    assert 0 <= scores["miou"] <= 100
+    with pytest.raises(ConfigError, match=r"pictures.crop \(32, 64\): .* its own size alone, \(64, 64\); leave it out"):
+        showing_of(PicturesConfig(crop=(32, 64)), RVT)
+
+
+@pytest.mark.parametrize("vision", [tiny_vision(gain=1.0), RVT])
+def test_a_picture_of_any_size_gets_a_class_for_every_pixel(pixels, tmp_path, vision):  # noqa: F811
+    task = SegmentationTask(tiny_segmentation_config(pixels, tmp_path, vision=vision))
+    model, side = task.model.eval(), vision.image_size
+    for size in ((side, side), (side - 3, 2 * side + 5), (1, side)):
+        picture = LabelledPicture(0, [torch.randn(1, 3, *size)], (size[0] + 9, 17), None)
+        for showing in (task.showing, Showing((side, side), (side // 2, side // 2), mirrored=True)):
+            found = predict(model, picture, showing)
+            assert found.shape == picture.size and found.dtype == np.uint8 and found.max() < 3
+
+
+def test_scales_are_read():
+    assert ratios_of("0.5,1") == (0.5, 1.0)
+    for wrong in ("", "x", "1,1", "0", "inf"):
+        with pytest.raises(ConfigError, match="--scales: expected numbers from 0.1 to 10"):
+            ratios_of(wrong)
+
+
+def test_the_planner_s_step_reaches_every_parameter(pixels, tmp_path):  # noqa: F811
+    config = tiny_segmentation_config(pixels, tmp_path)
+    facts = find_facts(config)
+    assert task_of(config) is SegmentationTask and (facts.samples, facts.labels) == (9, 3)
+    model = build_model(config, facts)
+    run_pass(config, facts, model, make_batch(config, facts, 2, torch.device("cpu")))
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_its_card_says_what_it_is(finished):
+    card = model_card(finished[1] / "checkpoints/best", "mine")
+    assert "semantic segmentation" in card and "UPerNet, 8 channels, on blocks 0, 0, 1, 1" in card
+    assert "evaluate-segmentation --checkpoint mine" in card and "| miou |" in card
+
+
+def of_a_rank(root: str, size: int) -> dict:
+    """Losses, gradients as DDP leaves them, statistics and an evaluation of this rank's part of a batch."""
+    from vl_absvit.distributed import rank, world_size
+
+    config = tiny_segmentation_config(Path(root), Path("none"))
+    task = SegmentationTask(replace(config, optim=replace(config.optim, batch_size=size)))
+    task.model.train()
+    batch = next(iter(epoch_batches(task.config, task.train_set, 0, 0, rank(), world_size())))
+    losses = task.losses(task.model, batch)
+    sum(losses.values()).backward()
+    gradients = {name: weight.grad.clone() for name, weight in task.model.named_parameters()}
+    for gradient in gradients.values():
+        if world_size() > 1:
+            torch.distributed.all_reduce(gradient)
+            gradient /= world_size()
+    statistics = {name: value for name, value in task.model.named_buffers() if "running" in name}
+    return {"gradients": gradients, "statistics": statistics, "scores": task.evaluate(task.model.eval())}
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(pixels):  # noqa: F811
+    one, two = of_a_rank(str(pixels), 4), run_on_ranks(of_a_rank, 2, str(pixels), 4)
+    for found in two:
+        for part in ("gradients", "statistics"):
+            for name, value in one[part].items():
+                torch.testing.assert_close(found[part][name], value, rtol=1e-3, atol=2e-5, msg=name)
+        assert found["scores"] == pytest.approx(one["scores"])
+
+
+@pytest.mark.slow
+def test_the_program_evaluates_and_writes_predictions(finished, pixels, tmp_path, capfd):  # noqa: F811
+    options = ("--checkpoint", finished[1] / "checkpoints/best", "--data", pixels, "--num-workers", "0")
+    options += ("--precision", "bf16", "--output", tmp_path / "val.json")
+    assert run_script("scripts/evaluate_segmentation.py", *options, "--predictions", tmp_path / "pngs") == 0
+    result = json.loads((tmp_path / "val.json").read_text())
+    best = max(line["select/miou"] for line in metrics(finished[1]) if "select/miou" in line)
+    assert result["miou"] == pytest.approx(best) and result["pictures"] == 4
+    assert len(list((tmp_path / "pngs").glob("val_*.png"))) == 4
+    assert run_script("scripts/evaluate_segmentation.py", *options, "--scales", "0.5,1", "--mirrored") == 0
+    capfd.readouterr()
+    assert run_script("scripts/evaluate_segmentation.py", *options, "--scales", "x") == 2
+    assert "--scales: expected numbers" in capfd.readouterr().err
+    file = write_config(
+        replace(finished[0], run=replace(finished[0].run, output=str(tmp_path / "new"))), tmp_path / "c.yaml"
+    )
+    assert run_script("vl-absvit", "train", "--config", file, "--optim.epochs", "1") == 0
+    assert (tmp_path / "new/checkpoints/last/config.json").is_file()
