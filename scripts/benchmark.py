@@ -59,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     add_number(command["retrieval"], "--captions", 200, "C", "there are")
     add_number(command["retrieval"], "--shortlist", 16, "K", "captions per image")
     add_number(command["retrieval"], "--batch", 64, "P", "pairs of one of our forward passes")
+    add_number(command["again"], "--image-size", 224, "PX", "side of the picture")
     add_number(command["again"], "--texts", 4, "T", "questions, and captions, about the picture")
     command["again"].add_argument(
         "--from", type=not_negative, nargs="+", default=[2, 4, 6, 8, 10], dest="starts", metavar="M",

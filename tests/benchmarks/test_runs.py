@@ -64,8 +64,10 @@ def test_precisions_are_measured_for_every_number_of_pictures(tmp_path, capsys):
 
 
 def test_texts_are_measured_for_every_start_of_the_second_look(tmp_path, capsys):
-    again.run(texts=2, starts=[2, 1], precision=["fp32"], output=tmp_path / "t.json", **ONE)
-    starts = read(tmp_path / "t.json")["results"]["fp32"]["starts"]
+    again.run(image_size=32, texts=2, starts=[2, 1], precision=["fp32"], output=tmp_path / "t.json", **ONE)
+    result = read(tmp_path / "t.json")["results"]["fp32"]
+    starts = result["starts"]
+    assert result["blip"]["flop"] > 0 and all(found["pair"]["of_blips"]["median"] > 0 for found in starts.values())
     assert list(starts) == ["0", "1", "2"]
     for kind in ("question", "pair"):
         shares = [found[kind]["share_of_flop"] for found in starts.values()]
