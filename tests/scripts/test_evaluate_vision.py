@@ -218,6 +218,75 @@ def test_a_converted_checkpoint_is_judged_on_a_subset_by_timms_index_map(evaluat
     assert 0 < result["top5"] < 100
 
 
+# Folders with other names than the checkpoint's classes.
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Pictures within a red line of 2 pixels, in folders of which one is in no mapping; and the mapping."""
+    root = write_noise(tmp_path / "images", ["insects", "others", "pets"], 4, side=32)
+    for file in root.glob("*/*.JPEG"):
+        Image.new("RGB", (40, 36), "red").save(file.with_suffix(".png"))
+        with Image.open(file.with_suffix(".png")) as framed, Image.open(file) as picture:
+            framed.paste(picture, (2, 2))
+            framed.save(file.with_suffix(".png"))
+        file.unlink()
+    (tmp_path / "map.json").write_text('{"insects": ["ant", "bee"], "pets": "cat"}')
+    return root, tmp_path / "map.json"
+
+
+def test_a_picture_is_right_where_any_class_of_its_folder_is_chosen(evaluate, classifiers, mapped):
+    root, mapping = mapped
+    result = evaluate(data=root, mapping=mapping, border=2)
+    checkpoint, right = load_classifier(classifiers / "absvit"), {}
+    for name, classes in (("insects", {0, 1}), ("pets", {2})):
+        for file in sorted((root / name).iterdir()):
+            picture = Image.open(file).convert("RGB").crop((2, 2, 38, 34))
+            with torch.no_grad():
+                logits = checkpoint.model(checkpoint.transform(picture)[None]).second_logits
+            right.setdefault(name, []).append(int(logits.argmax()) in classes)
+    assert {name: row["top1"] for name, row in result["per_class"].items()} == {n: sum(r) for n, r in right.items()}
+    assert result["top1"] == 100 * sum(map(sum, right.values())) / 8 and 0 < result["top1"] < 100
+    assert f"8 images of 2 classes ({mapping}; all 3 classes of the checkpoint can be chosen)" in result["protocol"]
+    assert "2 px cut off at each side, the shorter side resized" in result["protocol"] and result["border"] == 2
+    assert "1 folders are not in map.json and left out, e.g. others" in result["notes"]
+    assert result["top1"] != evaluate(data=root, mapping=mapping)["top1"] or result["notes"]
+
+
+def test_a_border_is_cut_off_before_everything_else(evaluate, data, tmp_path):
+    framed = tmp_path / "framed"
+    for file in data.glob("*/*.JPEG"):
+        (framed / file.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as picture:
+            whole = Image.new("RGB", (picture.width + 6, picture.height + 6), "red")
+            whole.paste(picture, (3, 3))
+            whole.save(framed / file.parent.name / f"{file.stem}.png")
+    plain, cut = evaluate(), evaluate(data=framed, border=3)
+    assert cut["per_class"] == plain["per_class"]
+    assert evaluate(data=framed, border=3, corrupt="contrast", severity=3)["top1"] == plain["top1"]
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (2, {"mapping": "m.json", "subset": "imagenet-a"}, "--mapping and --subset exclude each other"),
+        (2, {"mapping": "m.json", "attack": "pgd"}, "--mapping and --attack exclude each other"),
+        (2, {"border": -1}, "--border must be at least 0, got -1"),
+        (2, {"border": 1, "corruptions": True}, "--border and --corruptions exclude each other"),
+        (1, {"mapping": "m.json"}, "m.json: no such file"),
+        (1, {"border": 20}, "is all border of 20 px"),
+    ],
+)
+def test_mappings_and_borders_that_make_no_sense_are_one_line(refuse, code, options, message):
+    assert message in refuse(code, **options)
+
+
+def test_a_mapping_of_no_folder_of_the_data_is_one_line(refuse, tmp_path):
+    (tmp_path / "map.json").write_text('{"pets": "cat"}')
+    line = refuse(1, mapping=tmp_path / "map.json")
+    assert "expected a folder for each of 1 classes: 1 are missing, e.g. pets" in line
+
+
 # Corruptions.
 
 

@@ -1,14 +1,16 @@
-"""Classify images: top-1 and top-5 on an image folder, on ImageNet-A, -R and -Sketch, or the mCE of ImageNet-C.
+"""Classify images: top-1 and top-5 on an image folder, on ImageNet-A, -R and -Sketch, ObjectNet, or ImageNet-C's mCE.
 
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --output val.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-r --subset imagenet-r --output r.json
+vl-absvit evaluate-vision --checkpoint DIR --data objectnet-1.0/images --mapping objectnet-1.0/mappings --output o.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet-c --corruptions --output c.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --corrupt all --output val_c.json
 vl-absvit evaluate-vision --checkpoint DIR --data imagenet/val --attack pgd --eps 1 2 4 8 --steps 5 20 --output pgd.json
 DIR is a checkpoint of a pretraining, or one that vl-absvit convert-released made. The data has one folder per class
-and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. ImageNet-C is
-CORRUPTION/SEVERITY/CLASS/IMAGE; --corrupt makes its corruptions of any pictures. The result says in words what was
-done; beside it, a result with corruptions has curves as a picture.
+and is named as the checkpoint's classes are: for a converted one as ImageNet's, n01440764 and so on. Folders with other
+names have a --mapping: {"chair": ["n02791124", "folding chair"], ...}; a picture is right where the class that
+the model chooses is one of its folder's. ImageNet-C is CORRUPTION/SEVERITY/CLASS/IMAGE; --corrupt makes its corruptions
+of any pictures. The result says in words what was done; beside it, a result with corruptions has curves as a picture.
 Also under torchrun or accelerate launch.
 """
 
@@ -26,20 +28,17 @@ from vl_absvit.cli import (
     progress,
     run_main,
 )
-from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
-from vl_absvit.errors import InputError
+from vl_absvit.data.corruptions import Corruption, add_corruption_options, corruptions_of
 from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
-from vl_absvit.evaluation.gradient_masking import AttackRow, masking_signs
+from vl_absvit.evaluation.gradient_masking import masking_signs
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from vl_absvit.tasks.vision_evaluation import CorruptionFolders, JudgedClasses, Outcome, Preparation
+    from vl_absvit.tasks.vision_evaluation import Outcome
+    from vl_absvit.tasks.vision_result import Job, Question
     from vl_absvit.training.evaluated import Evaluated
-    from vl_absvit.variants import Variant
-
-IN_WHOLE = ""  # the one folder of data that is not in parts
 
 
 def main() -> None:
@@ -51,86 +50,110 @@ def main() -> None:
 
 
 def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
-    """All images of the data."""
+    """All images of the data, as they are and in every way that is asked for."""
     from vl_absvit.data.json_files import write_json
-    from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.distributed import is_main
     from vl_absvit.evaluation.corruption_plot import draw_corruptions
-    from vl_absvit.hub import find
-    from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.classifier_attack import Source, other_source
-    from vl_absvit.tasks.vision_evaluation import (
-        SUBSETS,
-        count_images,
-        find_corruptions,
-        judge_folder,
-        judged_classes,
-        preparation,
-    )
+    from vl_absvit.tasks.vision_result import describe, scores_of
 
-    checkpoint, subset = found.checkpoint, SUBSETS.get(arguments.subset)
-    classes = judged_classes(checkpoint.classes, arguments.subset, found.folder)
-    prepared = preparation(found.folder, checkpoint, already_cut=arguments.corruptions)
-    corruptions, folders = None, {IN_WHOLE: arguments.data}
-    if arguments.corruptions:
-        corruptions = find_corruptions(arguments.data, arguments.allow_missing)
-        folders = {
-            f"{name}/{severity}": folder
+    started, question = time.monotonic(), ask(arguments, found)
+    jobs = list_jobs(arguments, found, question)
+    counts, outcomes = do_jobs(arguments, found, question, jobs)
+    if not is_main():
+        return
+    result = describe(arguments, found.name, found.checkpoint.model.vision.variant, question, counts)
+    result |= scores_of(question, jobs, outcomes)
+    if attacked := result.get("attacks"):
+        result["notes"] += masking_signs(result["top1"], attacked)
+        result["attacks"] = [row._asdict() | {"attack": row.attack._asdict(), "words": row.words} for row in attacked]
+    result["seconds"] = round(time.monotonic() - started, 2)
+    write_json(arguments.output, result, indent=1)
+    if "corruptions" in result:
+        clean_error = 100 - result["top1"] if arguments.corrupt else None
+        draw_corruptions(arguments.output.with_suffix(".png"), result["corruptions"], clean_error)
+    report(result)
+
+
+def ask(arguments: argparse.Namespace, found: "Evaluated") -> "Question":
+    """Which classes of which folders are judged, on which pictures."""
+    from vl_absvit.tasks.class_mapping import mapped_classes, read_mapping
+    from vl_absvit.tasks.vision_evaluation import find_corruptions, judged_classes, preparation
+    from vl_absvit.tasks.vision_result import Question
+
+    checkpoint, mapping, border = found.checkpoint, None, arguments.border
+    if arguments.mapping is None:
+        classes = judged_classes(checkpoint.classes, arguments.subset, found.folder)
+    else:
+        mapping = read_mapping(arguments.mapping)
+        classes = mapped_classes(mapping, checkpoint.classes, found.folder)
+        border = mapping.border if border is None else border
+    prepared = preparation(found.folder, checkpoint, already_cut=arguments.corruptions, border=border or 0)
+    corruptions = find_corruptions(arguments.data, arguments.allow_missing) if arguments.corruptions else None
+    return Question(classes, prepared, border or 0, mapping, corruptions)
+
+
+def list_jobs(arguments: argparse.Namespace, found: "Evaluated", question: "Question") -> "list[Job]":
+    """Every reading of the images: as they are, corrupted, and attacked."""
+    from vl_absvit.hub import find
+    from vl_absvit.tasks.classifier_attack import Source, other_source
+    from vl_absvit.tasks.vision_evaluation import preparation
+    from vl_absvit.tasks.vision_result import Job
+
+    classes, prepared, corruptions = question.classes, question.prepared, question.corruptions
+    clean = Job(arguments.data, prepared.transform)
+    if corruptions is not None:
+        return [
+            clean._replace(folder=folder, corruption=Corruption(name, severity))
             for name, by_severity in corruptions.present.items()
             for severity, folder in by_severity.items()
-        }
-    made = {
-        f"{one.name}/{one.severity}": preparation(found.folder, checkpoint, already_cut=False, corruption=one).transform
-        for one in arguments.corrupt
-    }
-    model, started = checkpoint.model, time.monotonic()
+        ]
+    jobs = [clean]
+    for one in arguments.corrupt:
+        made = preparation(found.folder, found.checkpoint, already_cut=False, corruption=one, border=question.border)
+        jobs.append(clean._replace(transform=made.transform, corruption=one))
     sources: dict[str | None, Source] = {}  # by name, None for the judged checkpoint itself
     if arguments.attacks:
-        sources[None] = Source(model, classes.columns, prepared)
+        sources[None] = Source(found.checkpoint.model, classes.columns, prepared)
     if arguments.transfer_from is not None:
         other = find(arguments.transfer_from, "--transfer-from")
         sources[other.name] = other_source(other.path, classes, arguments.subset, prepared, found.device)
+    return jobs + [
+        clean._replace(change=partial(source.attack, attack=attack), attack=attack, source=name)
+        for name, source in sources.items()
+        for attack in arguments.attacks
+    ]
+
+
+def do_jobs(
+    arguments: argparse.Namespace, found: "Evaluated", question: "Question", jobs: "list[Job]"
+) -> "tuple[dict[Path, dict[str, int]], list[Outcome]]":
+    """Images of every class in each folder, and the outcome of each job."""
+    from vl_absvit.distributed import world_size
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.vision_evaluation import SUBSETS, count_images, judge_folder
+    from vl_absvit.tasks.vision_result import check_alike
+
+    classes, subset = question.classes, SUBSETS.get(arguments.subset)
+    may_lack = question.mapping is not None or (subset is not None and not subset.has_all_classes)
+    folders = list(dict.fromkeys(job.folder for job in jobs))
     with progress() as bar, arithmetic(arguments.precision, found.device):
         counts = {
-            name: count_images(folder, classes, may_lack=subset is not None and not subset.has_all_classes)
-            for name, folder in bar.track(folders.items(), description="counting images")
+            folder: count_images(folder, classes, may_lack, may_have_others=question.mapping is not None)
+            for folder in bar.track(folders, description="counting images")
         }
         check_alike(counts, arguments.data)
-        images = [sum(of_classes.values()) for of_classes in counts.values()]
-        total = sum(-(-number // world_size()) for number in images)
-        shown = bar.add_task("classifying", total=total * (1 + len(made) + len(sources) * len(arguments.attacks)))
-        judge = partial(
-            judge_folder, model, classes=classes,
-            batch_size=arguments.batch_size, num_workers=arguments.num_workers,
-            advance=lambda done: bar.advance(shown, done),
-        )  # fmt: skip
-        outcomes = {name: judge(folder=folder, transform=prepared.transform) for name, folder in folders.items()}
-        corrupted = {name: judge(folder=arguments.data, transform=transform) for name, transform in made.items()}
-        judge_attacked = partial(judge, folder=arguments.data, transform=prepared.transform)
-        attacked = [
-            AttackRow(attack, name, top1(judge_attacked(change=partial(source.attack, attack=attack))))
-            for name, source in sources.items()
-            for attack in arguments.attacks
-        ]
-    if is_main():
-        result = describe(arguments, found.name, model.vision.variant, classes, prepared, corruptions, sum(images))
-        if lacking := [name for name in classes.names if name not in next(iter(counts.values()))]:
-            result["notes"].append(f"{len(lacking)} classes have no images: {', '.join(lacking[:5])}")
-        result |= accuracies(outcomes, classes.names)
-        if corruptions is not None:
-            result |= corruption_errors(outcomes) | {"missing": corruptions.missing, "ignored": corruptions.ignored}
-        if corrupted:
-            result |= corruption_errors(corrupted, 100 - result["top1"])
-        if attacked:
-            result["attacks"] = [
-                row._asdict() | {"attack": row.attack._asdict(), "words": row.words} for row in attacked
-            ]
-            result["notes"] += masking_signs(result["top1"], attacked)
-        result["seconds"] = round(time.monotonic() - started, 2)
-        write_json(arguments.output, result, indent=1)
-        if "corruptions" in result:
-            clean_error = 100 - result["top1"] if arguments.corrupt else None
-            draw_corruptions(arguments.output.with_suffix(".png"), result["corruptions"], clean_error)
-        report(result)
+        images = {folder: sum(of_classes.values()) for folder, of_classes in counts.items()}
+        total = sum(-(-images[job.folder] // world_size()) for job in jobs)
+        shown = bar.add_task("classifying", total=total)
+        outcomes = [
+            judge_folder(
+                found.checkpoint.model, job.folder, job.transform, classes,
+                batch_size=arguments.batch_size, num_workers=arguments.num_workers,
+                advance=lambda done: bar.advance(shown, done), change=job.change,
+            )
+            for job in jobs
+        ]  # fmt: skip
+    return counts, outcomes
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -141,6 +164,18 @@ def parse_arguments() -> argparse.Namespace:
         "--subset",
         choices=("imagenet-a", "imagenet-r", "imagenet-sketch"),
         help="the data is this; of ImageNet's classes the model chooses among those that it has",
+    )
+    parser.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="PATH",
+        help="which classes of the checkpoint count for each folder: a JSON file, or ObjectNet's folder mappings",
+    )
+    parser.add_argument(
+        "--border",
+        type=int,
+        metavar="N",
+        help="pixels to cut off at each side of a picture first (default: 0, with ObjectNet's mappings 2)",
     )
     parser.add_argument("--corruptions", action="store_true", help="the data is ImageNet-C; gives its mCE")
     parser.add_argument(
@@ -169,120 +204,18 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--output {arguments.output}: the curves are written there, the result needs another ending")
     if arguments.corruptions and arguments.subset:
         parser.error("--corruptions and --subset exclude each other: ImageNet-C is of ImageNet's validation images")
+    for option, given in (("--subset", arguments.subset), ("--corruptions", arguments.corruptions)):
+        if arguments.mapping and given:
+            parser.error(f"--mapping and {option} exclude each other")
+    if arguments.mapping and arguments.attacks:
+        parser.error("--mapping and --attack exclude each other: attacks follow the loss of one class")
+    if arguments.border is not None and arguments.border < 0:
+        parser.error(f"--border must be at least 0, got {arguments.border}")
+    if arguments.border and arguments.corruptions:
+        parser.error("--border and --corruptions exclude each other: ImageNet-C's images have been cut before")
     if arguments.allow_missing and not arguments.corruptions:
         parser.error("--allow-missing is about --corruptions, which is not given")
     return arguments
-
-
-def check_alike(counts: dict[str, dict[str, int]], data: Path) -> None:
-    """Stop where a folder lacks images of a class that others have: all folders are the same images, corrupted."""
-    most = {name: max(of_classes[name] for of_classes in counts.values()) for name in next(iter(counts.values()))}
-    short = {name: sum(of_classes.values()) for name, of_classes in counts.items() if of_classes != most}
-    if short:
-        folder, images = next(iter(short.items()))
-        raise InputError(
-            f"{data}: expected the same {sum(most.values())} images in every folder, but {len(short)} of {len(counts)} "
-            f"have fewer, e.g. {folder} {images}"
-        )
-
-
-def describe(
-    arguments: argparse.Namespace,
-    checkpoint: str,
-    variant: "Variant",
-    classes: "JudgedClasses",
-    prepared: "Preparation",
-    corruptions: "CorruptionFolders | None",
-    images: int,
-) -> dict:
-    """The entries of the result that say what was done."""
-    from vl_absvit.evaluation.classification_metrics import clamped
-    from vl_absvit.tasks.vision_evaluation import SUBSETS, look_in_words
-
-    subset, number = SUBSETS.get(arguments.subset), len(classes.names)
-    notes = clamped(number)
-    what = f"{arguments.data}, {images} images of {number} classes"
-    if subset is not None:
-        others = "" if subset.synsets is None else "; no other class of the checkpoint can be chosen"
-        what += f" ({subset.name}{others})"
-        if images != subset.images:
-            notes.append(f"{subset.name} as published has {subset.images} images, this has {images}")
-    if corruptions is not None:
-        what += f" in {75 - len(corruptions.missing)} of ImageNet-C's 75 folders"
-        if corruptions.missing:
-            notes.append(f"no mCE, since these are missing: {', '.join(corruptions.missing)}")
-        if corruptions.ignored:
-            notes.append(f"not evaluated: {', '.join(corruptions.ignored)}")
-    if arguments.corrupt:
-        what += f", as they are and in {len(arguments.corrupt)} corruptions made of them"
-        notes.append("ImageNet-C's files were saved as JPEG once more; the corruptions made here were not")
-    if (arguments.corrupt or corruptions is not None) and not classes.are_imagenets:
-        notes.append("AlexNet's errors are of ImageNet's 1,000 classes; these are others, so no CE compares with it")
-    size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(variant)
-    assert resized_to is not None, "evaluation cuts the middle out of a resized picture"
-    crop = f"the shorter side resized to {resized_to} px, the middle {size} x {size} px seen"
-    if corruptions is not None:
-        crop += " (ImageNet-C's images have been cut before)"
-    return {
-        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; in {arguments.precision}; "
-        "ties count against the model",
-        "notes": notes,
-        "checkpoint": checkpoint,
-        "data": str(arguments.data),
-        "subset": arguments.subset,
-        "model": variant.label,
-        "look": look,
-        "precision": arguments.precision,
-        "resolution": size,
-        "crop": round(size / resized_to, 4),
-        "classes": number,
-        "images": images,
-    }
-
-
-def accuracies(outcomes: dict, names: list[str]) -> dict:
-    """Accuracy over all images, and the counts of every class."""
-    import numpy as np
-
-    from vl_absvit.evaluation.classification_metrics import KS, count_top_k
-
-    ranks, labels = (np.concatenate([getattr(o, field) for o in outcomes.values()]) for field in ("ranks", "labels"))
-    counts = count_top_k(ranks, labels, len(names))
-    tops = {f"top{k}": counts.right[k].tolist() for k in KS}
-    rows = zip(counts.images.tolist(), *tops.values(), strict=True)
-    per_class = {name: dict(zip(["images", *tops], row, strict=True)) for name, row in zip(names, rows, strict=True)}
-    return {f"top{k}": counts.accuracy(k) for k in KS} | {"per_class": per_class}
-
-
-def top1(outcome: "Outcome") -> float:
-    """Percentage of images whose class stands before all others."""
-    return 100 * int((outcome.ranks == 0).sum()) / len(outcome.ranks)
-
-
-def corruption_errors(outcomes: "dict[str, Outcome]", clean_error: float | None = None) -> dict:
-    """Error per corruption and severity, and what follows from them.
-
-    Args:
-        outcomes: by "CORRUPTION/SEVERITY".
-        clean_error: on the same images as they are, in percent, if it is known.
-    """
-    from vl_absvit.evaluation.classification_metrics import corruption_scores
-
-    errors: dict[str, dict[int, float]] = {}
-    for condition, outcome in outcomes.items():
-        name, severity = condition.split("/")
-        errors.setdefault(name, {})[int(severity)] = 100 * int((outcome.ranks > 0).sum()) / len(outcome.ranks)
-    scores = corruption_scores(errors, clean_error)
-    per_corruption = {
-        name: {"error": of_one, "mean_error": scores.mean_errors[name], "ce": scores.corruption_errors.get(name)}
-        for name, of_one in errors.items()
-    }
-    return {
-        "mce": scores.mce,
-        "relative_mce": scores.relative_mce,
-        "mean_error": scores.mean_error,
-        "corruptions": per_corruption,
-    }
 
 
 def report(result: dict) -> None:

@@ -1,6 +1,6 @@
 """Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -52,17 +52,24 @@ class ImageFolderDataset(Dataset):
     Args:
         root: folder of splits. A split is a folder of class folders; all splits have the same classes.
         augmented: whether ``transform`` draws random numbers.
+        only: names of the class folders to read; None reads all.
     """
 
     def __init__(
-        self, root: str | Path, splits: Sequence[str], transform: ImageTransform, augmented: bool = False, seed: int = 0
+        self,
+        root: str | Path,
+        splits: Sequence[str],
+        transform: ImageTransform,
+        augmented: bool = False,
+        seed: int = 0,
+        only: Container[str] | None = None,
     ) -> None:
         self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
         self.classes: list[str] = []
         folders: list[tuple[Path, int]] = []
         for split in splits:
             folder = Path(root) / split
-            classes = class_names(folder)
+            classes = [name for name in class_names(folder) if only is None or name in only]
             if self.classes and classes != self.classes:
                 raise InputError(f"{folder} has other classes than {Path(root) / splits[0]}")
             self.classes = classes

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import create_transform
 from torch import Tensor
 from torchvision.transforms import Compose
@@ -17,6 +17,7 @@ from torchvision.transforms import Compose
 from vl_absvit.data.fast_augment import change, see
 from vl_absvit.data.rand_augment import augment, draw
 from vl_absvit.data.rgb import Reduced, decode_reduced, decode_rgb
+from vl_absvit.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def image_transform(
     interpolation: str = "bicubic",
     crop_pct: float = 1.0,
     corrupt: Callable[[Image.Image], Image.Image] | None = None,
+    border: int = 0,
 ) -> ImageTransform:
     """Pictures to square tensors of side ``image_size``.
 
@@ -58,6 +60,7 @@ def image_transform(
         std: standard deviation of each channel.
         crop_pct: share of the shorter side that is cut out, in (0, 1].
         corrupt: what happens to a picture that has been cut; it draws random numbers.
+        border: pixels that are cut off from each side of a picture first, where nothing augments.
     """
     transform = create_transform(
         (3, image_size, image_size),
@@ -75,7 +78,19 @@ def image_transform(
     steps = [resize, crop, *([corrupt] if corrupt else []), pixels_of, normalise]
     if augmentation == "randaugment":
         return ImageTransform(Compose([augmented, *steps]), True, resize.size)
-    return ImageTransform(Compose(steps), corrupt is not None, resize.size)
+    first = [partial(without_border, border=border)] if border else []
+    return ImageTransform(Compose([*first, *steps]), corrupt is not None, resize.size)
+
+
+def without_border(picture: Image.Image, border: int) -> Image.Image:
+    """A picture without some pixels at each side.
+
+    Raises:
+        InputError: nothing would be left.
+    """
+    if min(picture.size) <= 2 * border:
+        raise InputError(f"a picture of {picture.width} x {picture.height} px is all border of {border} px")
+    return ImageOps.crop(picture, border)
 
 
 def augmented(picture: Image.Image) -> Image.Image:

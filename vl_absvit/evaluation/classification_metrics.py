@@ -42,20 +42,22 @@ def subset_logits(logits: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return logits[:, columns]
 
 
-def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """For each image, the number of wrong classes whose logit is at least that of the right one.
+def label_ranks(logits: np.ndarray, labels: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:
+    """For each image, the number of wrong logits that are at least as large as the largest right one.
 
     Args:
-        logits: (I, C), finite.
-        labels: column of each image's class, (I,).
+        logits: (I, K), finite.
+        labels: each image's class, (I,).
+        owners: the class that each logit stands for, (K,), every class at least once and -1 for none; None: its own.
 
     Returns:
         (I,); 0 is best.
     """
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite")
-    own = np.take_along_axis(logits, labels[:, None], axis=1)
-    return (logits >= own).sum(axis=1) - 1
+    is_own = (np.arange(logits.shape[1]) if owners is None else owners) == labels[:, None]  # (I, K)
+    best = np.where(is_own, logits, -np.inf).max(axis=1, keepdims=True)
+    return (~is_own & (logits >= best)).sum(axis=1)
 
 
 class ClassCounts(NamedTuple):

@@ -51,7 +51,8 @@ class JudgedClasses(NamedTuple):
     """The classes that a model chooses from."""
 
     names: list[str]  # C, the class folders of the data
-    columns: np.ndarray  # (C,), the model's logit of each
+    columns: np.ndarray  # (K,), the model's logits that are compared
+    owners: np.ndarray | None = None  # (K,), which class each stands for, -1 for none; None: C of them, in this order
 
     @property
     def are_imagenets(self) -> bool:
@@ -72,6 +73,16 @@ def subset_synsets(subset: str) -> list[str]:
     return (files("timm.data") / "_info" / listed).read_text(encoding="utf-8").split()
 
 
+def columns_by_name(classes: Sequence[str], checkpoint: str | Path) -> dict[str, int]:
+    """The column of each class of a checkpoint; see ``judged_classes``."""
+    synsets = imagenet_synsets()
+    numbered = list(classes) == [str(number) for number in range(len(synsets))]
+    column_of = {name: column for column, name in enumerate(synsets if numbered else classes)}
+    if len(column_of) != len(classes):
+        raise InputError(f"{checkpoint}: {len(classes) - len(column_of)} of its {len(classes)} classes are named twice")
+    return column_of
+
+
 def judged_classes(classes: Sequence[str], subset: str | None, checkpoint: str | Path) -> JudgedClasses:
     """The classes of a checkpoint, or a subset of them.
 
@@ -84,11 +95,7 @@ def judged_classes(classes: Sequence[str], subset: str | None, checkpoint: str |
     Raises:
         InputError: a class is named twice, or the checkpoint does not know the subset's classes.
     """
-    synsets = imagenet_synsets()
-    numbered = list(classes) == [str(number) for number in range(len(synsets))]
-    column_of = {name: column for column, name in enumerate(synsets if numbered else classes)}
-    if len(column_of) != len(classes):
-        raise InputError(f"{checkpoint}: {len(classes) - len(column_of)} of its {len(classes)} classes are named twice")
+    column_of = columns_by_name(classes, checkpoint)
     names = list(column_of) if subset is None else subset_synsets(subset)
     unknown = [name for name in names if name not in column_of]
     if unknown:
@@ -100,18 +107,22 @@ def judged_classes(classes: Sequence[str], subset: str | None, checkpoint: str |
     return JudgedClasses(names, np.array([column_of[name] for name in names]))
 
 
-def count_images(folder: Path, classes: JudgedClasses, may_lack: bool = False) -> dict[str, int]:
-    """Images of every class folder, by name.
+def count_images(
+    folder: Path, classes: JudgedClasses, may_lack: bool = False, may_have_others: bool = False
+) -> dict[str, int]:
+    """Images of every judged class's folder, by name.
 
     Args:
         may_lack: classes may have no folder.
+        may_have_others: there may be other folders, which are left out.
 
     Raises:
-        InputError: the class folders are not the judged classes, or one is empty.
+        InputError: the class folders are not the judged classes, none is, or one is empty.
     """
-    found, expected = class_names(folder), set(classes.names)
-    faults = {"are no class of the checkpoint": [name for name in found if name not in expected]}
-    if not may_lack:
+    folders, expected = class_names(folder), set(classes.names)
+    found = [name for name in folders if name in expected]
+    faults = {} if may_have_others else {"are no class of the checkpoint": sorted({*folders}.difference(found))}
+    if not may_lack or not found:
         faults["are missing"] = sorted(expected.difference(found))
     wrong = [f"{len(names)} {fault}, e.g. {names[0]}" for fault, names in faults.items() if names]
     if wrong:
@@ -200,8 +211,8 @@ def judge_folder(
     Raises:
         InputError: an image cannot be read, or the model's logits are not finite.
     """
-    dataset = ImageFolderDataset(folder, ["."], transform, augmented=transform.is_random)
     place_of = {name: place for place, name in enumerate(classes.names)}
+    dataset = ImageFolderDataset(folder, ["."], transform, augmented=transform.is_random, only=place_of)
     places = np.array([place_of[name] for name in dataset.classes])
     loader = evaluation_loader(
         dataset, batch_size=batch_size, rank=rank(), world_size=world_size(), num_workers=num_workers
@@ -216,7 +227,7 @@ def judge_folder(
         logits = model(images).last_logits
         if not torch.isfinite(logits).all():
             raise InputError(f"{folder}: the checkpoint gives logits that are not finite")
-        ranks = label_ranks(subset_logits(logits.float().cpu().numpy(), classes.columns), labels)
+        ranks = label_ranks(subset_logits(logits.float().cpu().numpy(), classes.columns), labels, classes.owners)
         own_records += zip(batch.indices.tolist(), labels.tolist(), ranks.tolist(), strict=True)
         advance(len(labels))
     records = sorted(gather_objects(own_records))
@@ -235,7 +246,11 @@ class Preparation(NamedTuple):
 
 
 def preparation(
-    folder: str | Path, checkpoint: ClassifierCheckpoint, already_cut: bool, corruption: Corruption | None = None
+    folder: str | Path,
+    checkpoint: ClassifierCheckpoint,
+    already_cut: bool,
+    corruption: Corruption | None = None,
+    border: int = 0,
 ) -> Preparation:
     """The preparation of a checkpoint's inputs.
 
@@ -243,13 +258,14 @@ def preparation(
         folder: the checkpoint's.
         already_cut: the pictures are middles that were cut out before, as ImageNet-C's are; they are seen to the edge.
         corruption: of every picture after it has been cut.
+        border: pixels that are cut off from each side of a picture first.
     """
     statistics = read_json(Path(folder) / STATISTICS, dict)
     size, transform = statistics["image_size"], checkpoint.transform
     mean, std = (tuple(statistics[name]) for name in ("image_mean", "image_std"))
-    if already_cut or corruption is not None:
+    if already_cut or corruption is not None or border:
         crop_pct = 1.0 if already_cut else statistics.get("crop_pct", 1.0)
-        transform = image_transform(size, mean, std, crop_pct=crop_pct, corrupt=corruption)
+        transform = image_transform(size, mean, std, crop_pct=crop_pct, corrupt=corruption, border=border)
     return Preparation(transform, size, mean, std)
 
 
