@@ -18,7 +18,6 @@ from typing import Any
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.evaluation.score_tables import Column, read_row, write_tables
 from vl_absvit.prepare.domains import KIND
 
 RESULT, TRAINING = "test.json", "checkpoints/best/training.json"
@@ -32,6 +31,8 @@ def main() -> None:
     parser.add_argument("--against", metavar="NAME", help="recipe that others are compared with")
     parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
     arguments = parser.parse_args()
+    from vl_absvit.evaluation.score_tables import Column, read_row, write_tables
+
     manifest = read_domains(arguments.data)
     names = recipes(arguments.root)
     if arguments.against not in (None, *names):
