@@ -41,6 +41,7 @@ COMMANDS = {
         "export-attention": "maps for questions or captions of a split, or for texts or pictures of one's own",
         "attention-report": "one web page of such an export",
         "compare-vqa-hat": "such an export beside where people looked",
+        "evaluate-maps": "whether a model uses what its maps show, and whether they need what it learned",
         "compare-masks": "such an export taken for coarse segmentations",
         "compare-fixations": "such an export beside where people's eyes rested",
         "draw-pair": "how two questions about one picture turn the second look",

@@ -100,5 +100,5 @@ def test_only_what_the_model_saw_counts():
 
 def test_curves_are_drawn_for_any_number_of_rows(tmp_path):
     curves = {"a": ([0.0, 1.0], [1.0, float("nan")]), "b": ([0.0, 1.0], [2.0, 3.0])}
-    draw_curves(tmp_path / "curves.png", {"one": curves, "two": {"a": curves["a"]}}, "threshold")
+    draw_curves(tmp_path / "curves.png", {"one": curves, "two": {"a": curves["a"]}}, ["threshold"])
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.fixations import LookedAt, read_looked_at
@@ -151,7 +151,7 @@ def show(scores: dict[str, Any]) -> None:
     from vl_absvit.evaluation.fixation_comparison import METRICS
 
     first = "dropped" if scores["first_fixation"] == "drop" else "kept"
-    table = Table("map", title=f"agreement with fixations, first ones {first}", box=SIMPLE)
+    table = Table(Column("map", overflow="fold"), title=f"agreement with fixations, first ones {first}", box=SIMPLE)
     for name in (*METRICS, "n"):
         table.add_column(name.replace("_", " "), justify="right")
     for name, row in scores["rows"].items():

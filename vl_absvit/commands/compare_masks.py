@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.data.json_files import make_room, write_json
@@ -61,7 +61,7 @@ def main() -> None:
     everything = scores["rows"]["everything"]["iou"]["mean"]
     if everything is not None:
         curves["foreground IoU (%)"]["everything"] = ([0.0, 1.0], [everything] * 2)
-    draw_curves(arguments.output.with_suffix(".png"), curves, "threshold")
+    draw_curves(arguments.output.with_suffix(".png"), curves, ["threshold"])
     show(scores)
 
 
@@ -165,15 +165,15 @@ def count_all(
 
 def show(scores: dict[str, Any]) -> None:
     """The rows as a table, and the counts that are not 0."""
-    table = Table("map", title=f"maps above {scores['threshold']:g} as foreground", box=SIMPLE)
+    table = Table(Column("map", overflow="fold"), title=f"maps above {scores['threshold']:g} as foreground", box=SIMPLE)
     columns = ("iou", "false_positive", "false_negative", "energy", "pointing")
     trained = any("best_on_train" in row for row in scores["rows"].values())
-    for name in ("IoU", "95 % interval", "FP", "FN", "energy", "pointing", *["IoU, best on train"] * trained, "n"):
+    for name in ("IoU", "FP", "FN", "energy", "pointing", *["IoU, best on train"] * trained, "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["rows"].items():
         means = ["-" if row[column]["mean"] is None else f"{row[column]['mean']:.2f}" for column in columns]
-        interval = row["iou"]["interval"]
-        means.insert(1, "-" if interval is None else f"{interval[0]:.2f}, {interval[1]:.2f}")
+        if row["iou"]["standard_error"] is not None:
+            means[0] += f" ± {row['iou']['standard_error']:.2f}"
         if trained:
             best = row.get("best_on_train")
             means.append("-" if best is None else f"{best['iou']['mean']:.2f} ({best['threshold']:g})")

@@ -8,12 +8,12 @@ Curve = tuple[Sequence[float], Sequence[float]]
 """Places on both axes, of the same length."""
 
 
-def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Curve]], across: str) -> None:
+def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Curve]], across: Sequence[str]) -> None:
     """Write a PNG.
 
     Args:
         panels: title -> row -> curve. Rows of one name have one colour in all panels.
-        across: what the horizontal axis shows.
+        across: what the horizontal axes show, from the first panel on; the last one holds for all further panels.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -23,11 +23,11 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Curve]], across: s
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     shades = matplotlib.colormaps["turbo"]([number / max(1, len(names) - 1) for number in range(len(names))])
     colours = dict(zip(names, shades, strict=True))
-    for place, (title, rows) in zip(places, panels.items(), strict=True):
+    for number, (place, (title, rows)) in enumerate(zip(places, panels.items(), strict=True)):
         for name, (x, y) in rows.items():
             place.plot(x, y, color=colours[name], linewidth=1.4, label=name.replace("_", " "))
         place.set_title(title, fontsize=10)
-        place.set_xlabel(across, fontsize=9)
+        place.set_xlabel(across[min(number, len(across) - 1)], fontsize=9)
         place.grid(alpha=0.25)
     handles, labels = places[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
