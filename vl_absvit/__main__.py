@@ -15,6 +15,7 @@ PROGRAM = "vl-absvit"
 COMMANDS = {
     "train": {
         "pretrain-vision": "the visual encoder, on labelled images",
+        "pretrain-pairs": "a whole model, on captions of images: hidden words, false pairs",
         "finetune-vqa": "a whole model, on questions about images",
         "finetune-retrieval": "a whole model, on captions of images",
         "finetune-segmentation": "an encoder with UPerNet, on labelled pixels",

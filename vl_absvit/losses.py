@@ -84,6 +84,17 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @always_fp32
+def masked_word_losses(logits: Tensor, answers: Tensor) -> Tensor:
+    """Cross-entropy of every hidden token [METER], (M,).
+
+    Args:
+        logits: over the vocabulary, (M, V).
+        answers: the true ids, (M,) long.
+    """
+    return F.cross_entropy(logits, answers, reduction="none")
+
+
+@always_fp32
 def itm_loss(logits: Tensor, is_match: Tensor) -> Tensor:
     """Cross-entropy of image-text matching, mean over pairs.
 

@@ -19,8 +19,9 @@ from vl_absvit.training.run_dir import config_as_dict
 ROOT = Path(__file__).parents[2]
 STATED = r"(?:scripts/(\w+)\.py|vl-absvit (\S+)) (?:--task (\w+) )?--config (?:configs/)?"
 PROGRAMS = {"finetune_vqa": "vqa", "finetune_retrieval": "retrieval", "pretrain_vision": "pretraining",
-            "finetune_nlvr2": "nlvr2", "finetune_snli_ve": "snli_ve"}  # fmt: skip
-METERS_BATCH = {"nlvr2_absvit_base.yaml": 256, "snli_ve_absvit_base.yaml": 64}
+            "finetune_nlvr2": "nlvr2", "finetune_snli_ve": "snli_ve", "pretrain_pairs": "pairs",
+            "finetune_segmentation": "segmentation"}  # fmt: skip
+BATCHES = {"nlvr2": 256, "snli": 64, "pairs": 4096, "segmentation": 16}  # METER's and UPerNet's; 512 elsewhere
 
 
 def class_of(file: Path) -> type[TaskConfig]:
@@ -56,7 +57,10 @@ def test_a_config_opens_with_its_command_its_needs_and_what_it_should_give(name)
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8])
 def test_the_batch_of_a_base_config_divides_on_the_usual_numbers_of_gpus(name, gpus):
     optim = parse(name).optim
-    assert optim.batch_size == METERS_BATCH.get(name, 512) and optim.batch_size % (gpus * optim.micro_batch_size) == 0
+    assert (
+        optim.batch_size == BATCHES.get(name.split("_")[0], 512)
+        and optim.batch_size % (gpus * optim.micro_batch_size) == 0
+    )
 
 
 def test_the_demo_stages_fit_together():

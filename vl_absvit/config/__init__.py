@@ -16,6 +16,9 @@ from vl_absvit.config.segmentation import (
 from vl_absvit.config.tasks import (
     AugmentationConfig,
     NLVR2Config,
+    PairLossConfig,
+    PairsConfig,
+    PairSource,
     PretrainConfig,
     RetrievalConfig,
     RetrievalLossConfig,
@@ -35,8 +38,8 @@ from vl_absvit.config.training import (
 
 __all__ = [
     "RENAMED", "AugmentationConfig", "DataConfig", "EvaluationPrecision", "FusionConfig", "LearningRates",
-    "LossConfig", "NLVR2Config", "OptimConfig", "PicturesConfig", "Precision", "PretrainConfig", "PriorConfig",
-    "RetrievalConfig", "RetrievalLossConfig", "RunConfig", "SNLIVEConfig", "SegmentationConfig",
-    "SegmentationLossConfig", "StatementConfig", "TaskConfig", "TextConfig", "UPerNetConfig", "VQAConfig",
-    "VisionConfig", "VisionLanguageConfig",
+    "LossConfig", "NLVR2Config", "OptimConfig", "PairLossConfig", "PairSource", "PairsConfig", "PicturesConfig",
+    "Precision", "PretrainConfig", "PriorConfig", "RetrievalConfig", "RetrievalLossConfig", "RunConfig", "SNLIVEConfig",
+    "SegmentationConfig", "SegmentationLossConfig", "StatementConfig", "TaskConfig", "TextConfig", "UPerNetConfig",
+    "VQAConfig", "VisionConfig", "VisionLanguageConfig",
 ]  # fmt: skip

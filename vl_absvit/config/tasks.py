@@ -102,6 +102,77 @@ class RetrievalConfig(VisionLanguageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairLossConfig(LossConfig):
+    """Weights of the losses on pairs of text and image; 0 removes an auxiliary loss and its computation."""
+
+    mlm: float = 1.0
+    """Weight of guessing hidden words, given the image and the other words."""
+    itm: float = 1.0
+    """Weight of telling true pairs from false ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("loss", mlm=self.mlm, itm=self.itm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSource:
+    """A further prepared folder of captions to pretrain on."""
+
+    data: str
+    """Folder written by ``vl-absvit prepare-captions``."""
+    splits: tuple[str, ...] = ("train",)
+    """Splits to train on."""
+    weight: float | None = None
+    """Its share of every batch is this over the sum of all weights; None is its number of captions."""
+    select_split: str | None = None
+    """Split that is evaluated with that of ``data.root``."""
+    images: str | None = None
+    """Folder of its raw images; None looks where the folder's manifest says."""
+
+    def __post_init__(self) -> None:
+        positive("sources", weight=self.weight)
+        require(self.select_split not in self.splits, f"sources: {self.data}: {self.select_split} is also trained on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig(VisionLanguageConfig):
+    """Pretraining of the whole model on pairs of text and image: hidden words, and true pairs told from false ones."""
+
+    data: DataConfig
+    """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
+    sources: tuple[PairSource, ...] = ()
+    """Further data beside ``data.root``."""
+    weight: float | None = None
+    """That of ``data.root``, as ``PairSource.weight``."""
+    hidden_share: float = 0.15
+    """Share of every caption's words that are hidden; at least one word is."""
+    loss: PairLossConfig = field(default_factory=PairLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("config", weight=self.weight, hidden_share=self.hidden_share)
+        below_one("config", hidden_share=self.hidden_share)
+        are_weighted = {weight is not None for weight in (self.weight, *(source.weight for source in self.sources))}
+        require(len(are_weighted) == 1, "weight and sources: some have a weight, some have none; give all or none")
+        roots = [self.data.root, *(source.data for source in self.sources)]
+        require(len(set(roots)) == len(roots), f"data.root and sources name a folder twice: {', '.join(roots)}")
+        require(self.prior.look == "first", f"prior.look is {self.prior.look}, but pretraining shares the first look")
+        require(
+            self.optim.batch_size % 2 == 0,
+            f"optim.batch_size is {self.optim.batch_size}, but half of the pairs are false; expected an even number",
+        )
+        require(
+            self.data.samples_per_image == 1,
+            f"data.samples_per_image is {self.data.samples_per_image}, but pretraining mixes sources by step",
+        )
+        require(
+            self.loss.prior > 0 or VARIANTS[self.vision.top_down].uses_prior,
+            f"loss.prior is 0, but nothing else trains the prior where vision.top_down is {self.vision.top_down}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
     """What ImageNet's recipe does to training images and labels; nothing unless asked for."""
 

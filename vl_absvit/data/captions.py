@@ -61,7 +61,7 @@ class CaptionDataset(Dataset):
             InputError: a split does not exist or has no caption left, or an image has too few false captions.
         """
         table = ImageTable(root, images)
-        self._captions = _Captions(root, splits, table, tokenizer, max_tokens)
+        self._captions = Captions(root, splits, table, tokenizer, max_tokens)
         self.caption_ids, self.image_ids = self._captions.caption_ids, self._captions.image_ids
         self.without_image, self.truncated = self._captions.without_image, self._captions.truncated
         self._pad_id, self._negatives, self._epoch = tokenizer.pad_token_id, negatives, 0
@@ -191,7 +191,7 @@ class CaptionGallery:
             InputError: the split does not exist or has no caption left.
         """
         table = ImageTable(root, images)
-        self._captions = _Captions(root, [split], table, tokenizer, max_tokens)
+        self._captions = Captions(root, [split], table, tokenizer, max_tokens)
         self.caption_ids = self._captions.caption_ids
         self.without_image, self.truncated = self._captions.without_image, self._captions.truncated
         ascending, first, row = np.unique(self._captions.image_ids, return_index=True, return_inverse=True)
@@ -235,7 +235,7 @@ class GalleryImages(Dataset):
         return torch.stack(list(images))
 
 
-class _Captions:
+class Captions:
     """Captions with an available image, by row. Their texts stay on disk."""
 
     def __init__(

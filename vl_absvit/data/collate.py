@@ -108,7 +108,7 @@ def collate_vqa(
     for row, sample in enumerate(samples):
         soft_answers[row, sample.labels] = torch.tensor(sample.scores)
     return VQABatch(
-        **_distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
+        **distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         soft_answers=soft_answers,
@@ -122,7 +122,7 @@ def collate_retrieval(
     """One batch. All samples have the same number of captions, which are padded as in ``pad_texts``."""
     token_ids, is_token = pad_texts([text for sample in samples for text in sample.texts], pad_id, text_states)
     return RetrievalBatch(
-        **_distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
+        **distinct_images([(sample.image_id, sample.image) for sample in samples])._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         caption_ids=np.array([sample.caption_id for sample in samples]),
@@ -137,7 +137,7 @@ def collate_statements(samples: Sequence[StatementSample], *, pad_id: int) -> St
     sides = range(len(samples[0].images))
     shown = [(sample.image_ids[side], sample.images[side]) for side in sides for sample in samples]
     return StatementBatch(
-        **_distinct_images(shown)._asdict(),
+        **distinct_images(shown)._asdict(),
         token_ids=token_ids,
         is_token=is_token,
         labels=torch.tensor([sample.label for sample in samples]),
@@ -151,7 +151,7 @@ def wording(token_ids: Sequence[int]) -> int:
     return int.from_bytes(hashlib.sha256(str(list(token_ids)).encode()).digest()[:7])
 
 
-def _distinct_images(shown: Sequence[tuple[int, Tensor]]) -> _DistinctImages:
+def distinct_images(shown: Sequence[tuple[int, Tensor]]) -> _DistinctImages:
     """The images of ids with their images, in order of first occurrence."""
     image_of = dict(shown)
     row_of = {image_id: row for row, image_id in enumerate(image_of)}

@@ -42,6 +42,13 @@ class WithImageIds(Protocol):
     image_ids: np.ndarray  # of each sample, or of all images
 
 
+@runtime_checkable
+class WithOrder(Protocol):
+    """A data set whose batches have an order of its own."""
+
+    def batches(self, batch_size: int, epoch: int) -> list[list[int]]: ...
+
+
 def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """The complete batches of one training epoch, in an order that depends only on ``seed`` and ``epoch``.
 
@@ -110,8 +117,10 @@ def training_loader(
         ConfigError: the batch does not divide, or the data set is smaller than a batch.
     """
     samples_per_pass(batch_size, micro_batch_size, world_size)
-    if samples_per_image == 1:
-        batches: Callable[[int], list[list[int]]] = partial(global_batches, len(dataset), batch_size, seed)
+    if isinstance(dataset, WithOrder):
+        batches: Callable[[int], list[list[int]]] = partial(dataset.batches, batch_size)
+    elif samples_per_image == 1:
+        batches = partial(global_batches, len(dataset), batch_size, seed)
     else:
         assert isinstance(dataset, WithImageIds), "samples of one image stand together where images have ids"
         batches = partial(same_image_batches, dataset.image_ids, batch_size, samples_per_image, seed)

@@ -190,9 +190,7 @@ class CoAttentionFusion(nn.Module):
         only these, and with ``need_weights`` also the other text tokens. ``image_types`` (B, D) are token types of the
         images where these are not all ``image_type``.
         """
-        text = self.text_transform(text) + self.token_types.weight[TEXT]
-        types = self.image_type if image_types is None else image_types.unsqueeze(1)  # (D,) or (B, 1, D)
-        image = self.image_transform(image) + types
+        text, image = self._typed(text, image, image_types)
         weights = []
         for depth, (text_layer, image_layer) in enumerate(zip(self.text_layers, self.image_layers, strict=True), 1):
             first_only = pooled_only and depth == len(self.text_layers)
@@ -206,6 +204,22 @@ class CoAttentionFusion(nn.Module):
         whole_image = image if self.image_has_cls else image.mean(dim=1, keepdim=True)
         pooled = torch.cat([self.text_pooler(text), self.image_pooler(whole_image)], dim=-1)
         return FusionOutput(text, image, pooled, weights if need_weights else None)
+
+    def text_tokens(self, text: Tensor, is_token: Tensor, image: Tensor) -> Tensor:
+        """The text tokens of ``forward`` alone, (B, T, D): the images' last layer, which no text reads, is left out."""
+        text, image = self._typed(text, image, None)
+        *below, (last, _) = zip(self.text_layers, self.image_layers, strict=True)
+        for text_layer, image_layer in below:
+            text, image = (
+                text_layer(text, image, is_token, None).tokens,
+                image_layer(image, text, None, is_token).tokens,
+            )
+        return last(text, image, is_token, None).tokens
+
+    def _typed(self, text: Tensor, image: Tensor, image_types: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both streams in the fusion's width, with their token types."""
+        types = self.image_type if image_types is None else image_types.unsqueeze(1)  # (D,) or (B, 1, D)
+        return self.text_transform(text) + self.token_types.weight[TEXT], self.image_transform(image) + types
 
 
 def init_weights(module: nn.Module, width: int) -> None:

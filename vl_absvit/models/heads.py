@@ -161,8 +161,8 @@ class MLMHead(nn.Module):
         self.apply(partial(init_weights, width=width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Text tokens of the fusion (B, T, D) -> (B, T, V)."""
-        return self.decoder(self.norm(F.gelu(self.dense(tokens))))
+        """Text tokens of the fusion (..., D) -> (..., V), in fp32."""
+        return score(self.norm(F.gelu(self.dense(tokens))), self.decoder)
 
 
 class PretrainingHead(nn.Module):
@@ -175,8 +175,8 @@ class PretrainingHead(nn.Module):
         self.itm.apply(partial(init_weights, width=width))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Logits of "does not match" and "matches", (B, 2D) -> (B, 2)."""
-        return self.itm(pooled)
+        """Logits of "does not match" and "matches", (B, 2D) -> (B, 2), in fp32."""
+        return score(pooled, self.itm)
 
 
 def _check_labels(found: Sequence[str], known: Sequence[str]) -> None:
@@ -244,7 +244,6 @@ HEADS: dict[str, HeadKind] = {
     "matching": HeadKind("a retrieval model", MatchingHead),
     "nlvr2": HeadKind("an NLVR2 model", NLVR2Head),
     "snli": HeadKind("an SNLI-VE model", SNLIHead),
-    # Only the authors' release has this one.
     "pretraining": HeadKind("a pretrained model with heads for masked words and matching", PretrainingHead),
 }
 """By kind: a new head stands above, and here."""

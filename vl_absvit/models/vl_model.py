@@ -20,7 +20,7 @@ from vl_absvit.errors import InputError, one_line
 from vl_absvit.hub import find
 from vl_absvit.models.empty_weights import empty_parameters, fill
 from vl_absvit.models.fusion import CoAttentionFusion
-from vl_absvit.models.heads import MatchScores, NLVR2Head
+from vl_absvit.models.heads import MatchScores, NLVR2Head, PretrainingHead
 from vl_absvit.models.looks import FirstLook, TwoLooks, VisionModel, VisualEncoder
 from vl_absvit.models.prior import PriorProjection, prior_similarity
 from vl_absvit.models.text_encoder import TextEncoder
@@ -41,7 +41,7 @@ class Texts(NamedTuple):
     is_token: Tensor  # (B, T), True at real tokens
     prior: Tensor | None  # (B, D); None if the vision uses no prior and nothing is compared with it
 
-    def take(self, rows: Tensor) -> "Texts":
+    def take(self, rows: Tensor | slice) -> "Texts":
         """The texts of these rows."""
         return Texts(self.tokens[rows], self.is_token[rows], None if self.prior is None else self.prior[rows])
 
@@ -51,6 +51,15 @@ class Pairs(NamedTuple):
 
     texts: Texts  # of B pairs
     image_index: Tensor | None  # (B,), row of the image of each text; None means B = I in the same order
+    hidden: "HiddenWords | None" = None  # of the first pairs, whose words are to be guessed, and which are not judged
+    compared: Tensor | None = None  # priors to give out in place of those of ``texts``
+
+
+class HiddenWords(NamedTuple):
+    """Words to guess in the first texts of some pairs."""
+
+    pairs: int  # H, of which there are
+    positions: Tensor  # (M,), of the tokens among all H * T
 
 
 class VLOutput(NamedTuple):
@@ -62,6 +71,7 @@ class VLOutput(NamedTuple):
     reconstruction: Tensor | None  # (), the reconstruction loss if requested
     text_to_image: list[Tensor] | None  # fusion layers x (B, H, T, N), attention of text to image, if requested
     transform: Tensor | None = None  # (), the transform loss if requested
+    words: Tensor | None = None  # (M, V), logits of hidden words if there are any
 
 
 class VLAbSViT(
@@ -174,15 +184,22 @@ class VLAbSViT(
 
         With ``need_weights`` the fusion also gives the attention of text to image tokens.
         """
-        texts, image_index = pairs
+        texts, image_index, hidden, priors = pairs
         seen = looks.seen(image_index)
-        types = None
+        types = words = None
+        if hidden is not None:
+            guessed, rest = slice(hidden.pairs), slice(hidden.pairs, None)
+            tokens = self.fusion.text_tokens(texts.tokens[guessed], texts.is_token[guessed], seen[guessed])
+            assert isinstance(self.head, PretrainingHead), "hidden words are guessed in pretraining"
+            words = self.head.mlm(tokens.flatten(0, 1)[hidden.positions])
+            texts, seen = texts.take(rest), seen[rest]
         if isinstance(self.head, NLVR2Head):
             types = self.head.image_types(self.fusion.image_type, len(seen))
         fused = self.fusion(
             texts.tokens, texts.is_token, seen, pooled_only=True, need_weights=need_weights, image_types=types
         )
-        return VLOutput(self.head(fused.pooled), texts.prior, looks, None, fused.text_to_image)
+        priors = texts.prior if priors is None else priors
+        return VLOutput(self.head(fused.pooled), priors, looks, None, fused.text_to_image, words=words)
 
     def save_weights(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into an existing folder. ``from_pretrained`` reads them.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.data.pairs import PairBatch
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError
@@ -51,7 +52,7 @@ class Chosen(NamedTuple):
     images: Tensor | None  # (P, B, K) rows of the images of all ranks, likewise
 
 
-def exchange_samples(batches: Sequence[RetrievalBatch]) -> StepSamples:
+def exchange_samples(batches: Sequence[RetrievalBatch | PairBatch]) -> StepSamples:
     """Facts about the passes of all ranks; ``batches`` are those of this rank."""
     own_passes = [
         (batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.wordings.tolist(), len(batch.image_ids),

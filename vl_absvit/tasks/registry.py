@@ -16,13 +16,14 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import Task
 from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.pairs import PairsTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.segmentation import SegmentationTask
 from vl_absvit.tasks.statements import NLVR2Task, SNLIVETask
 from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 
-_ALL = (VQATask, RetrievalTask, NLVR2Task, SNLIVETask, ClassificationTask, SegmentationTask)
+_ALL = (VQATask, RetrievalTask, NLVR2Task, SNLIVETask, PairsTask, ClassificationTask, SegmentationTask)
 TASKS: dict[str, type[Task]] = {task.kind: task for task in _ALL}
 
 

@@ -18,11 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
+from vl_absvit.data.pairs import PairBatch
 from vl_absvit.distributed import gather_with_grad, world_size
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
 from vl_absvit.tasks.hard_negatives import Draw, StepSamples, choose_hard_negatives, exchange_samples
 from vl_absvit.tasks.prior_losses import Compared
+
+
+class Needed(NamedTuple):
+    """Samples of a pass that need a hard negative; None means all of them."""
+
+    captions: list[int] | None = None  # rows whose images need a hard caption
+    images: list[int] | None = None  # rows whose captions need a hard image
 
 
 class HardCaptions(NamedTuple):
@@ -40,7 +48,13 @@ class HardNegatives(NamedTuple):
 
 
 def step_hard_negatives(
-    passes: Sequence[Compared], batches: Sequence[RetrievalBatch], wanted: Draw, *, candidates: int, pad_id: int
+    passes: Sequence[Compared],
+    batches: Sequence[RetrievalBatch | PairBatch],
+    wanted: Draw,
+    *,
+    candidates: int,
+    pad_id: int,
+    needed: Sequence[Needed] | None = None,
 ) -> list[HardNegatives]:
     """Hard negatives for every pass of an optimizer step, drawn as if the step had one pass alone.
 
@@ -49,16 +63,24 @@ def step_hard_negatives(
         batches: of the same passes.
         candidates: captions per sample in ``batches``.
         pad_id: fills shorter texts.
+        needed: of every pass; None means of all samples.
     """
     known = exchange_samples(batches)
     chosen = choose_hard_negatives(passes, known, wanted)
+    needed = [Needed()] * len(batches) if needed is None else needed
     captions: Sequence[HardCaptions | None] = [None] * len(batches)
     images: Sequence[Tensor | None] = [None] * len(batches)
     if chosen.captions is not None:
-        captions = _captions_to_read(batches, known, chosen.captions, candidates=candidates, pad_id=pad_id)
+        rows = [_some(own, of_pass.captions) for own, of_pass in zip(chosen.captions, needed, strict=True)]
+        captions = _captions_to_read(batches, known, rows, candidates=candidates, pad_id=pad_id)
     if chosen.images is not None:
-        images = _images_to_look_at(batches, known, chosen.images)
+        rows = [_some(own, of_pass.images) for own, of_pass in zip(chosen.images, needed, strict=True)]
+        images = _images_to_look_at(batches, known, rows)
     return list(map(HardNegatives, captions, images))
+
+
+def _some(rows: Tensor, needed: list[int] | None) -> Tensor:
+    return rows if needed is None else rows[needed]
 
 
 class Found(NamedTuple):
@@ -69,12 +91,20 @@ class Found(NamedTuple):
     images: Tensor | None  # (B * K,) rows of ``first``, of the captions; those of a caption are adjacent
 
 
-def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBatch, wanted: Draw) -> Found:
+def find_hard(
+    model: VLAbSViT,
+    own: Texts,
+    first: FirstLook,
+    batch: RetrievalBatch | PairBatch,
+    wanted: Draw,
+    needed: Needed = Needed(),  # noqa: B008  # it cannot be changed
+) -> Found:
     """Draw hard negatives where a step is one pass.
 
     Args:
         own: the samples' own captions, (B, T).
         first: at the batch's images.
+        needed: samples that get them.
     """
     captions = images = None
     if wanted.captions or wanted.images:
@@ -84,12 +114,13 @@ def find_hard(model: VLAbSViT, own: Texts, first: FirstLook, batch: RetrievalBat
         own_pass = Compared(own.prior, tokens, batch.image_index, batch.image_ids, first.prefix_tokens)
         chosen = choose_hard_negatives([own_pass], known, wanted)
         if chosen.captions is not None:
-            captions = _gather_captions(own, known, chosen.captions[0])
+            captions = _gather_captions(own, known, _some(chosen.captions[0], needed.captions))
         if chosen.images is not None and world_size() == 1:  # all images of the step have been looked at
-            images = chosen.images.flatten()
+            images = _some(chosen.images[0], needed.images).flatten()
         elif chosen.images is not None:
-            (pixels,) = _images_to_look_at([batch], known, chosen.images)
-            first, images = _look_also_at(model.vision, pixels, first)
+            (pixels,) = _images_to_look_at([batch], known, [_some(chosen.images[0], needed.images)])
+            if len(pixels):
+                first, images = _look_also_at(model.vision, pixels, first)
     return Found(first, captions, images)
 
 
@@ -103,9 +134,9 @@ def take_hard(model: VLAbSViT, first: FirstLook, known: HardNegatives) -> Found:
     device = first.tokens.device
     # The random numbers that follow have to be those that were drawn in looking ahead.
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-        if known.captions is not None:
+        if known.captions is not None and len(known.captions.token_ids):
             captions = model.encode_texts(*known.captions)
-        if known.images is not None:
+        if known.images is not None and len(known.images):
             first, images = _look_also_at(model.vision, known.images, first)
     return Found(first, captions, images)
 
@@ -126,18 +157,23 @@ def make_pairs(texts: Texts, own: Tensor, image_index: Tensor, hard: Found) -> P
     if hard.images is not None:
         parts.append(texts.take(own.repeat_interleave(len(hard.images) // samples)))
         about.append(hard.images)
-    return Pairs(_join_texts(*parts), torch.cat(about))
+    return Pairs(join_texts(*parts), torch.cat(about))
 
 
 def _captions_to_read(
-    batches: Sequence[RetrievalBatch], known: StepSamples, rows: Tensor, *, candidates: int, pad_id: int
+    batches: Sequence[RetrievalBatch | PairBatch],
+    known: StepSamples,
+    rows: Sequence[Tensor],
+    *,
+    candidates: int,
+    pad_id: int,
 ) -> list[HardCaptions]:
     """The captions that each pass of a step reads once more, so that they have a gradient there.
 
     Args:
         batches: of this rank's passes.
         known: of the same passes.
-        rows: which of all captions, (P, B).
+        rows: which of all captions, P x (B,).
         candidates: captions per sample in ``batches``.
         pad_id: fills shorter texts.
     """
@@ -152,13 +188,15 @@ def _captions_to_read(
     return [HardCaptions(token_ids[own], is_token[own].bool()) for own in rows]
 
 
-def _images_to_look_at(batches: Sequence[RetrievalBatch], known: StepSamples, rows: Tensor) -> list[Tensor]:
+def _images_to_look_at(
+    batches: Sequence[RetrievalBatch | PairBatch], known: StepSamples, rows: Sequence[Tensor]
+) -> list[Tensor]:
     """Pixels of the hard images of each pass, (B * K, 3, height, width); those of a caption are adjacent.
 
     Args:
         batches: of this rank's passes.
         known: of the same passes.
-        rows: which of the images of all ranks, (P, B, K).
+        rows: which of the images of all ranks, P x (B, K).
     """
     images = gather_with_grad(torch.cat([batch.images for batch in batches]), known.images)
     return [images[own.flatten()] for own in rows]
@@ -185,7 +223,7 @@ def _look_also_at(vision: VisualEncoder, pixels: Tensor, first: FirstLook) -> tu
     return first.followed_by(vision.look_once(pixels)), rows
 
 
-def _join_texts(*parts: Texts) -> Texts:
+def join_texts(*parts: Texts) -> Texts:
     """Texts one below the other, padded to the longest."""
     length = max(part.is_token.shape[1] for part in parts)
     return Texts(*map(torch.cat, zip(*(_pad(part, length) for part in parts), strict=True)))

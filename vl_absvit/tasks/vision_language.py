@@ -81,7 +81,7 @@ class VisionLanguageTask(Task):
         if self.select_set is not None:
             assert isinstance(self.train_set, WithImageIds), "questions and captions are about images with ids"
             check_disjoint(self.train_set, self.select_set)
-        self._data = describe_data(config)
+        self._data = self.describe_data()
         torch.manual_seed(config.run.seed)
         if checkpoint is None:
             self.training = describe_training(config, self.kind, self._data)
@@ -102,6 +102,10 @@ class VisionLanguageTask(Task):
         model = build_model(config, head, sentence, self.tokenizer, labels, fit)
         log_changed_use(config.from_checkpoint, model.architecture)
         return model
+
+    def describe_data(self) -> dict[str, Any]:
+        """What the run trains and selects on, by its content, see ``vl_checkpoint.describe_data``."""
+        return describe_data(self.config)
 
     @abstractmethod
     def read_data(self) -> tuple[TrainingDataset | StreamedQuestions, Any | None]:

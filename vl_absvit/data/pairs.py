@@ -1,0 +1,224 @@
+"""Captions of one or more prepared folders, with hidden words, as samples for pretraining on pairs.
+
+A pair is a caption and its image. In every global batch half of the pairs are to be shown as they are and half falsely,
+by their place in the batch (``SHOWN``): exactly, whatever the processes and passes. B pairs, I distinct images.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from vl_absvit.data.captions import Captions
+from vl_absvit.data.collate import distinct_images, pad_texts, wording
+from vl_absvit.data.image_loader import ImageLoader
+from vl_absvit.data.masking import Hidden, WordMasker
+from vl_absvit.data.mixing import Mixture
+from vl_absvit.data.records import ImageTable
+from vl_absvit.data.transforms import ImageTransform
+from vl_absvit.errors import InputError
+
+TRUE, FALSE_IMAGE, FALSE_CAPTION = 0, 1, 2
+SHOWN = (TRUE, FALSE_IMAGE, TRUE, FALSE_CAPTION)
+"""How the pair at a place of the global batch, modulo 4, is shown in image-text matching."""
+_IDS_OF_A_FOLDER = 2**40
+_EVALUATION = 2**31
+"""Stands in for the epoch in the draws of an evaluation, which are always the same."""
+
+
+class PairFolder(NamedTuple):
+    """A prepared folder of captions."""
+
+    root: str
+    splits: tuple[str, ...]
+    place: int  # of the folder among all that a run knows, by which its images are told from those of others
+    images: str | None = None  # folder of the raw images; None takes the manifest's
+
+
+class PairSample(NamedTuple):
+    """One caption, with hidden words and without, and its image."""
+
+    caption_id: int
+    image_id: int
+    image: Tensor  # (3, H, W)
+    token_ids: list[int]
+    hidden: Hidden
+    shown: int
+    source: int
+    false_image: tuple[int, Tensor] | None = None  # id and (3, H, W), in evaluation
+
+
+class PairBatch(NamedTuple):
+    """Pairs of one forward pass. An image that several share occurs once. M tokens to guess."""
+
+    images: Tensor  # (I, 3, H, W) distinct images
+    image_index: Tensor  # (B,) long, row of ``images`` of every caption
+    image_ids: Tensor  # (I,) long
+    token_ids: Tensor  # (B, T) long
+    is_token: Tensor  # (B, T) bool, True = real token
+    hidden_ids: Tensor  # (B, T) long, with hidden words
+    positions: Tensor  # (M,) long, of the tokens to guess among all B * T
+    answers: Tensor  # (M,) long, their true ids
+    words: Tensor  # (B,) long, equal for captions of the same text
+    false_index: Tensor  # (B,) long, row of a false image of every caption, in evaluation; (0,) in training
+    # The rest stays in host memory, where it is used.
+    caption_ids: np.ndarray  # (B,) int64
+    captioned_ids: np.ndarray  # (B,) int64, ids of their images
+    wordings: np.ndarray  # (B,) int64, as ``words``
+    shown: np.ndarray  # (B,) TRUE, FALSE_IMAGE or FALSE_CAPTION
+    sources: np.ndarray  # (B,)
+
+
+class _Folder(NamedTuple):
+    """The captions and images of a folder."""
+
+    captions: Captions
+    images: ImageLoader
+    first_id: int  # is added to the ids of its images
+
+
+class PairDataset(Dataset):
+    """Captions of all folders, one folder after the other.
+
+    A sample does not depend on the process that loads it or on the rest of its batch. Seed, the folder's own epoch,
+    folder and caption id decide which words are hidden.
+
+    Attributes:
+        image_ids: of each caption's image, (captions,); images of different folders have different ids.
+        mixture: the order of samples in training.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[PairFolder],
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        transform: ImageTransform,
+        *,
+        share: float,
+        weights: Sequence[float | None] | None = None,
+        seed: int = 0,
+        evaluation: bool = False,
+    ) -> None:
+        """
+        Args:
+            max_tokens: longest text, special tokens included.
+            share: of words that are hidden.
+            weights: share of each folder in every batch; None takes its captions.
+            seed: of augmentation, order and hidden words.
+            evaluation: hide the same words every time, and load a false image with every caption.
+
+        Raises:
+            InputError: a split does not exist or has no caption left, or no image is false of a caption.
+        """
+        self._masker = WordMasker(tokenizer, share)
+        self._tokenizer, self._max_tokens, self._seed, self._evaluation = tokenizer, max_tokens, seed, evaluation
+        self._folders = []
+        for folder in folders:
+            table = ImageTable(folder.root, folder.images)
+            captions = Captions(folder.root, folder.splits, table, tokenizer, max_tokens)
+            if (largest := captions.image_ids.max()) >= _IDS_OF_A_FOLDER:
+                raise InputError(f"{captions.name}: expected ids of images below {_IDS_OF_A_FOLDER:,}, got {largest}")
+            loader = ImageLoader(table, transform, len(np.unique(captions.image_ids)), seed)
+            self._folders.append(_Folder(captions, loader, folder.place * _IDS_OF_A_FOLDER))
+        self.image_ids = np.concatenate([folder.captions.image_ids + folder.first_id for folder in self._folders])
+        sizes = [len(folder.captions.caption_ids) for folder in self._folders]
+        self._first = np.concatenate([[0], np.cumsum(sizes)])
+        self.mixture = Mixture(sizes, [None] * len(sizes) if weights is None else weights, seed)
+        self._false = self._false_images() if evaluation else None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def batches(self, batch_size: int, epoch: int) -> list[list[int]]:
+        """The global batches of an epoch, as numbers that also say the folder's epoch and how a pair is shown."""
+        rows, epochs = self.mixture.batches(batch_size, epoch)
+        places = np.arange(batch_size) % len(SHOWN)
+        return ((epochs * len(self) + rows) * len(SHOWN) + places).tolist()
+
+    def __getitem__(self, index: int) -> PairSample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[PairSample]:
+        """Several samples at once, by number as ``batches`` gives them, or by row in evaluation."""
+        shown, epochs, rows = [TRUE] * len(indices), [_EVALUATION] * len(indices), list(indices)
+        if not self._evaluation:
+            shown = [SHOWN[index % len(SHOWN)] for index in indices]
+            epochs, rows = map(list, zip(*(divmod(index // len(SHOWN), len(self)) for index in indices), strict=True))
+        sources = np.searchsorted(self._first, rows, side="right") - 1
+        samples: dict[int, PairSample] = {}
+        for source in np.unique(sources).tolist():
+            places = np.flatnonzero(sources == source).tolist()
+            folder, own = self._folders[source], [rows[place] - int(self._first[source]) for place in places]
+            encoded = self._tokenizer(folder.captions.texts(own), truncation=True, max_length=self._max_tokens)
+            ids = folder.captions.image_ids[own].tolist()
+            false = [None] * len(own) if self._false is None else [int(self._false[rows[place]]) for place in places]
+            loaded = folder.images.load(each for each in [*ids, *false] if each is not None)
+            for number, place in enumerate(places):
+                caption_id, text = int(folder.captions.caption_ids[own[number]]), encoded["input_ids"][number]
+                key = [self._seed, epochs[place], source, caption_id]
+                hidden = self._masker.hide(text, encoded.word_ids(number), key)
+                image_id, other = ids[number], false[number]
+                samples[place] = PairSample(
+                    caption_id, image_id + folder.first_id, loaded[image_id], text, hidden, shown[place], source,
+                    None if other is None else (other + folder.first_id, loaded[other]),
+                )  # fmt: skip
+        return [samples[place] for place in range(len(rows))]
+
+    def collate(self, samples: Sequence[PairSample]) -> PairBatch:
+        """A batch of samples, padded with the tokenizer's pad id."""
+        pad_id = self._tokenizer.pad_token_id
+        token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
+        length = token_ids.shape[1]
+        positions = [row * length + place for row, sample in enumerate(samples) for place in sample.hidden.positions]
+        shown = [(sample.image_id, sample.image) for sample in samples]
+        false = [sample.false_image for sample in samples if sample.false_image is not None]
+        together = distinct_images([*shown, *false])
+        wordings = [wording(sample.token_ids) for sample in samples]
+        return PairBatch(
+            images=together.images,
+            image_index=together.image_index[: len(samples)],
+            image_ids=together.image_ids,
+            token_ids=token_ids,
+            is_token=is_token,
+            hidden_ids=pad_texts([sample.hidden.token_ids for sample in samples], pad_id)[0],
+            positions=torch.tensor(positions, dtype=torch.long),
+            answers=torch.tensor([answer for sample in samples for answer in sample.hidden.answers], dtype=torch.long),
+            words=torch.tensor(wordings),
+            false_index=together.image_index[len(samples) :],
+            caption_ids=np.array([sample.caption_id for sample in samples]),
+            captioned_ids=np.array([sample.image_id for sample in samples]),
+            wordings=np.array(wordings),
+            shown=np.array([sample.shown for sample in samples]),
+            sources=np.array([sample.source for sample in samples]),
+        )
+
+    def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
+        """At most ``number`` distinct images of the first folder, (3, H, W) each, chosen by the seed."""
+        first = self._folders[0]
+        return first.images.sample(first.captions.image_ids, number, seed, transform)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that augmentation depends on."""
+        for folder in self._folders:
+            folder.images.set_epoch(epoch)
+
+    def _false_images(self) -> np.ndarray:
+        """Id of an image of the same folder for each caption, which no caption of the same words is of, (captions,)."""
+        chosen = []
+        for source, folder in enumerate(self._folders):
+            texts = folder.captions.column().combine_chunks().dictionary_encode().indices.to_numpy()
+            pictures = np.unique(folder.captions.image_ids)
+            for row, caption_id in enumerate(folder.captions.caption_ids.tolist()):
+                true = np.unique(folder.captions.image_ids[texts == texts[row]])
+                if len(true) == len(pictures):
+                    raise InputError(f"{folder.captions.name}: caption {caption_id} is true of all images")
+                generator = np.random.default_rng([self._seed, _EVALUATION, source, caption_id])
+                # One image more than are true is enough for one that is false.
+                drawn = generator.choice(pictures, len(true) + 1, replace=False)
+                chosen.append(next(image_id for image_id in drawn.tolist() if image_id not in true))
+        return np.array(chosen)
