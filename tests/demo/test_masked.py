@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from tests.run_script import run_script
+from vl_absvit.data.fixations import read_looked_at
 from vl_absvit.demo.masked import make_masked_world, mask_of
 from vl_absvit.demo.scene import PLAIN, SHAPES, draw, generator, sample_scene
 from vl_absvit.errors import InputError
+from vl_absvit.prepare.fixations import FixationOptions, prepare_fixations
 
 
 def make(folder, pictures=6):
@@ -45,6 +47,21 @@ def test_a_mask_is_where_the_objects_change_the_picture():
     assert not mask[changed == 0].any()  # nothing outside of what was painted
     assert (mask[changed > 120] > 0).mean() > 0.97  # nearly all of what was painted strongly
     assert set(np.unique(mask)) - {0} == {1 + SHAPES.index(thing.shape) for thing in things}
+
+
+def test_observers_look_at_the_middle_and_then_at_objects(tmp_path):
+    make(tmp_path / "world")
+    prepared = FixationOptions(fixations=tmp_path / "world/fixations.csv", images=tmp_path / "world/pictures")
+    counts = prepare_fixations(prepared, tmp_path / "prepared", workers=1)["splits"]["fixations"]
+    assert (counts["images"], counts["observers"], counts["outside"]) == (6, 5, 0)
+    on_object = []
+    for picture in read_looked_at(tmp_path / "prepared"):
+        mask = np.asarray(Image.open(tmp_path / "world/masks" / picture.file))
+        first = picture.places[picture.numbers == 0]
+        assert len(first) == 5 and np.abs(first - 48).max() < 25
+        columns, rows = np.floor(picture.without_first().places).astype(int).T
+        on_object += (mask[rows, columns] > 0).tolist()
+    assert np.mean(on_object) > 0.8
 
 
 def test_too_few_are_refused(capsys):

@@ -80,34 +80,32 @@ def test_a_trunk_without_cls_has_the_maps_that_it_can_have(name, changes, has_ro
 def test_grad_cam_weighs_what_enters_the_last_block_by_the_mean_gradient_of_the_class(top_down, pooling):
     """By finite differences of the whole classification, with the block's input as it was or moved along a channel."""
     model, batch = classifier(top_down, pooling), images(1)
-    vision, block, kept = model.vision, model.vision.blocks[-1], {}
+    vision, block, kept = model.vision, model.vision.blocks[-1], []
     forward = block.forward
 
-    def logit(moved: torch.Tensor) -> torch.Tensor:
-        calls = []
+    def logits(moved: torch.Tensor) -> torch.Tensor:
+        """Of the picture, once for each way in which the block's input is moved in the last look."""
+        passes = []
 
         def replaced(x, *signals):
-            calls.append(x)
-            if len(calls) < (2 if vision.looks_twice else 1):
+            passes.append(x)
+            if len(passes) < (2 if vision.looks_twice else 1):
                 return forward(x, *signals)
-            kept["input"] = x
+            kept.append(x[0])
             return forward(x + moved, signals[0] if signals else None)
 
         block.forward = replaced
         try:
-            return model(batch).last_logits[0]
+            return model(batch.expand(len(moved), -1, -1, -1)).last_logits
         finally:
             block.forward = forward
 
-    label, width = logit(torch.zeros(16, dtype=torch.double)).argmax(), 16
-    weights = torch.zeros(width, dtype=torch.double)
-    step = 1e-5
-    for channel in range(width):
-        for patch in range(1, 5):
-            moved = torch.zeros(5, width, dtype=torch.double)
-            moved[patch, channel] = step
-            weights[channel] += (logit(moved)[label] - logit(-moved)[label]) / (2 * step) / 4
-    expected = (kept["input"][0, 1:] @ weights).clamp(min=0).reshape(2, 2)
+    width, step = 16, 1e-5
+    label = logits(torch.zeros(1, 5, width, dtype=torch.double))[0].argmax()
+    moves = step * torch.eye(5 * width, dtype=torch.double).reshape(5, width, 5, width)[1:].flatten(0, 1)
+    slopes = (logits(moves)[:, label] - logits(-moves)[:, label]) / (2 * step)
+    weights = slopes.reshape(4, width).mean(0)
+    expected = (kept[0][1:] @ weights).clamp(min=0).reshape(2, 2)
     found = explain_pictures(model, batch, choose_maps(vision, ["grad_cam"], kinds=PICTURE_MAPS)).maps["grad_cam"][0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 

@@ -5,8 +5,8 @@
     vl-absvit make-demo --output data/demo_masks --masks 400
 
 With --styles it is another world: single shapes in four drawing styles, in the form of PACS. With --masks it is scenes
-with masks of their objects, half for training and half for validation. A second run with the same
-arguments leaves the folder as it is.
+with masks of their objects and made-up eye fixations, half for training and half for validation. A second run with the
+same arguments leaves the folder as it is.
 """
 
 import os
