@@ -22,6 +22,7 @@ HELP = {
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
     "again": "another question and another pair about a picture if only the last blocks look again",
+    "segmentation": "UPerNet on a ViT, forward, beside transformers' own, and AbSViT's two looks",
     "search": "the pictures of a large gallery that are nearest to a text",
     "scaling": "time and memory against the size of images, questions, captions, gallery and processes",
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
@@ -44,9 +45,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=BenchmarkParser)
     command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
-    for name in ("vision", "vqa", "train-vqa", "train-frozen", "train-retrieval", "retrieval", "again"):
+    for name in ("vision", "vqa", "train-vqa", "train-frozen", "train-retrieval", "retrieval", "again", "segmentation"):
         add_model_options(command[name], training=name.startswith("train"))
     images_of = {"vision": 2, "vqa": 2, "train-vqa": 2, "train-frozen": 2, "train-retrieval": 2, "retrieval": 4}
+    images_of |= {"segmentation": 1}
     for name, images in images_of.items():
         add_number(command[name], "--images", images, "I", "there are")
     for name in ("vqa", "train-vqa", "train-frozen"):
@@ -60,6 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     add_number(command["retrieval"], "--shortlist", 16, "K", "captions per image")
     add_number(command["retrieval"], "--batch", 64, "P", "pairs of one of our forward passes")
     add_number(command["again"], "--image-size", 224, "PX", "side of the picture")
+    add_number(command["segmentation"], "--resolution", 512, "S", "pixels a side")
     add_number(command["again"], "--texts", 4, "T", "questions, and captions, about the picture")
     command["again"].add_argument(
         "--from", type=not_negative, nargs="+", default=[2, 4, 6, 8, 10], dest="starts", metavar="M",

@@ -47,6 +47,7 @@ COMMANDS = {
         "compare-fixations": "such an export beside where people's eyes rested",
         "draw-pair": "how two questions about one picture turn the second look",
         "draw-steps": "where a classifier attends after every step of its reconstruction",
+        "draw-segmentation": "predictions of pixels as pages; a picture looked at for one class",
         "compare-priors": "one picture, several priors and strengths",
         "decode-attention": "what the feedback brings to the first block, as pictures",
     },

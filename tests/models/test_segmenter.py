@@ -5,14 +5,16 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vl_absvit.config import VisionConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.losses import pixel_loss
 from vl_absvit.models.architecture import build_vision
-from vl_absvit.models.pixel_scores import View, Window, classify, scores_of, window_starts, windows_of
+from vl_absvit.models.pixel_scores import View, Window, classify, enlarge, scores_of, window_starts, windows_of
 from vl_absvit.models.segmenter import Segmenter, evenly_spaced
 from vl_absvit.models.trunks.registry import trunk_named
+from vl_absvit.planning.tally import Tally
 from vl_absvit.variants import VARIANTS
 
 TINY = {"image_size": 32, "width": 16, "depth": 2, "num_heads": 2, "gain": 1.0}
@@ -142,3 +144,30 @@ def test_a_mirrored_view_is_turned_back():
     plain = View([Window(logits, 0, 0, (8, 16), (8, 16))], (8, 16))
     mirrored = View([Window(logits.flip(-1), 0, 0, (8, 16), (8, 16))], (8, 16), is_mirrored=True)
     torch.testing.assert_close(*(scores_of(each, slice(None), (8, 16)) for each in (plain, mirrored)))
+
+
+def peak_megabytes(compute) -> float:
+    """Most memory that is held at once, beside the logits, on tensors without content."""
+    with FakeTensorMode():
+        logits = torch.empty(150, 64, 64)
+        with Tally([logits]) as tally:
+            compute(logits)
+    return tally.peak / 2**20
+
+
+def seen(logits: torch.Tensor, side: int, views: int = 1) -> list[View]:
+    return [
+        View([Window(logits, 0, 0, (side, side), (side, side))], (side, side), each % 2 == 1) for each in range(views)
+    ]
+
+
+@pytest.mark.slow
+def test_150_classes_of_a_large_picture_fit_into_little_memory():
+    def plain(logits):
+        return enlarge(enlarge(logits[None], (1024, 1024)), (1031, 1031)).argmax(1)
+
+    at_once = peak_megabytes(plain)
+    assert at_once > 2 * 150 * 4, "all classes at two sizes"
+    assert peak_megabytes(lambda logits: classify(seen(logits, 1024), (1031, 1031))) < 0.2 * at_once
+    assert peak_megabytes(lambda logits: classify(seen(logits, 2100), (2101, 2101))) < 400
+    assert peak_megabytes(lambda logits: classify(seen(logits, 1024, views=2), (1031, 1031))) < 0.3 * at_once

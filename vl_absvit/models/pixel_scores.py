@@ -18,7 +18,8 @@ Border = Literal["cut", "stretched"]
 release, all are squeezed into the picture, which shifts them."""
 Size = tuple[int, int]
 """Height and width in pixels."""
-AT_ONCE = 10
+AT_ONCE, NUMBERS_AT_ONCE = 10, 1 << 24
+"""Largest number of classes that are enlarged together, and of their scores: fewer classes of a larger picture."""
 
 
 class Window(NamedTuple):
@@ -93,14 +94,17 @@ def _of_window(window: Window, classes: slice, border: Border) -> Tensor:
     return enlarge(window.logits[None, classes], window.covered)[0, :, :height, :width]
 
 
-def classify(views: Sequence[View], size: Size, border: Border = "cut", at_once: int = AT_ONCE) -> Tensor:
+def classify(views: Sequence[View], size: Size, border: Border = "cut", at_once: int | None = None) -> Tensor:
     """The class of every pixel of a picture of ``size``, uint8: the first one of those with the highest score.
 
     Args:
         views: of the picture, with logits of at most 255 classes.
-        at_once: classes that are enlarged together.
+        at_once: classes that are enlarged together; None takes as many as memory should hold.
     """
     number = len(views[0].windows[0].logits)
+    if at_once is None:
+        largest = max(height * width for height, width in (size, *(view.size for view in views)))
+        at_once = max(1, min(AT_ONCE, NUMBERS_AT_ONCE // largest))
     parts = [slice(start, min(start + at_once, number)) for start in range(0, number, at_once)]
     scores = _logits(views[0], size, border) if len(views) == 1 else _probabilities(views, size, border, parts)
     best: Tensor | None = None

@@ -68,10 +68,15 @@ def showing_of(pictures: PicturesConfig, vision: VisionConfig) -> Showing:
 
 
 @torch.no_grad()
-def look_at(model: Segmenter, image: Tensor, showing: Showing, is_mirrored: bool = False) -> View:
+def look_at(
+    model: Segmenter, image: Tensor, showing: Showing, is_mirrored: bool = False, prior: Tensor | None = None
+) -> View:
     """A segmenter's logits of an image (1, 3, h, w), window after window.
 
     A window that is smaller than a trunk's only size is filled up right and below with zeros, the mean colour.
+
+    Args:
+        prior: (D,), in place of the trained query.
     """
     size = (image.shape[-2], image.shape[-1])
     if is_mirrored:
@@ -85,7 +90,7 @@ def look_at(model: Segmenter, image: Tensor, showing: Showing, is_mirrored: bool
         if not model.takes_any_size:
             missing = (0, covered[1] - parts.shape[-1], 0, covered[0] - parts.shape[-2])
             parts = torch.nn.functional.pad(parts, missing)
-        logits = model(parts).logits
+        logits = model(parts, prior=None if prior is None else prior.expand(len(parts), -1)).logits
         windows += [Window(one, *place, covered) for one, place in zip(logits, some, strict=True)]
     return View(windows, size, is_mirrored)
 
@@ -101,8 +106,11 @@ def covered_by(model: Segmenter, size: Size) -> Size:
 
 
 @torch.no_grad()
-def predict(model: Segmenter, picture: LabelledPicture, showing: Showing) -> np.ndarray:
+def predict(model: Segmenter, picture: LabelledPicture, showing: Showing, prior: Tensor | None = None) -> np.ndarray:
     """The class of every pixel of a picture, at its own size, (H, W) uint8.
+
+    Args:
+        prior: (D,), in place of the trained query.
 
     Raises:
         InputError: the model's logits are not finite.
@@ -110,7 +118,7 @@ def predict(model: Segmenter, picture: LabelledPicture, showing: Showing) -> np.
     device = next(model.parameters()).device
     images = [image.to(device, non_blocking=True) for image in picture.views]
     sides = (False, True) if showing.mirrored else (False,)
-    views = [look_at(model, image, showing, is_mirrored) for image in images for is_mirrored in sides]
+    views = [look_at(model, image, showing, is_mirrored, prior) for image in images for is_mirrored in sides]
     finite = torch.stack([torch.isfinite(window.logits).all() for view in views for window in view.windows]).all()
     found = classify(views, picture.size, showing.border)
     pixels, is_broken = torch.cat([found.flatten(), ~finite[None]]).cpu().split([found.numel(), 1])  # one wait

@@ -1,0 +1,64 @@
+"""A prior for each class of pixels, made of what the first look sees where the class is. Shapes: C classes, D width."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vl_absvit.data.segmentation_labels import VOID
+from vl_absvit.models.segmenter import Segmenter
+
+LEAST_SHARE = 0.5
+"""Part of a patch that a class covers, at least, where the patch's token counts for it."""
+
+
+class ClassPriors(NamedTuple):
+    """Priors of classes, and how many tokens made each."""
+
+    vectors: Tensor  # (C, D); 0 where no token did
+    tokens: list[int]  # C
+
+
+@torch.no_grad()
+def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) -> ClassPriors:
+    """The mean token of every class less that of all patches, of the first look after the final norm.
+
+    Deep tokens share a large part, in which all classes' means are alike; without it a prior asks for what is the
+    class's own.
+
+    Args:
+        model: in evaluation mode; its encoder takes images of any size.
+        images: inputs (1, 3, h, w), and the classes of their pixels, (h, w).
+    """
+    vision, device = model.vision, next(model.parameters()).device
+    sums = torch.zeros(model.num_classes, vision.width, dtype=torch.float64)
+    counts, every = torch.zeros(model.num_classes, dtype=torch.long), torch.zeros(vision.width, dtype=torch.float64)
+    patches = 0
+    for image, label in images:
+        first = vision.look_once(image.to(device))
+        tokens = first.tokens[0, first.prefix_tokens :].cpu().double()
+        every, patches = every + tokens.sum(dim=0), patches + len(tokens)
+        grid = vision.grids((image.shape[-2], image.shape[-1]))[-1]
+        for number, share in shares_of_patches(label, grid).items():
+            chosen = tokens[share.flatten() >= LEAST_SHARE]
+            sums[number] += chosen.sum(dim=0)
+            counts[number] += len(chosen)
+    means = sums / counts.clamp(min=1)[:, None] - every / max(patches, 1)
+    return ClassPriors(torch.where(counts[:, None] > 0, means, 0.0).float(), counts.tolist())
+
+
+def shares_of_patches(label: np.ndarray, grid: tuple[int, int]) -> dict[int, Tensor]:
+    """For each class in a label (h, w), the share of every patch that it covers, (rows, columns).
+
+    Patches lie as the encoder's: they are as large as is needed for all pixels, the last ones filled up with void.
+    """
+    patch = max(-(-label.shape[0] // grid[0]), -(-label.shape[1] // grid[1]))
+    filled = np.full((grid[0] * patch, grid[1] * patch), VOID, label.dtype)
+    filled[: label.shape[0], : label.shape[1]] = label
+    classes = [number for number in np.unique(label).tolist() if number != VOID]
+    return {
+        number: F.avg_pool2d(torch.from_numpy(filled == number).float()[None], patch)[0] for number in classes
+    }  # fmt: skip
