@@ -60,6 +60,7 @@ COMMANDS = {
         "prepare-vqa": "questions about pictures of one's own, from a table",
         "prepare-vqav2": "VQAv2, VQA v1, OK-VQA, VQA-CP or VizWiz",
         "prepare-captions": "captions of Flickr30K, Flickr8k, COCO or one's own, from a table",
+        "prepare-pairs": "captions to pretrain on: img2dataset, Visual Genome, SBU, CC",
         "prepare-nlvr2": "NLVR2: sentences about two images",
         "prepare-snli-ve": "SNLI-VE or e-SNLI-VE: hypotheses about images",
         "prepare-vqa-hat": "maps of where people looked",

@@ -29,6 +29,10 @@ _IMAGE_SCHEMA = pa.schema(
 )
 
 
+# Images are compressed already. Statistics and dictionaries would repeat some of them.
+_OF_PICTURES: dict[str, Any] = dict(compression="none", use_dictionary=False, write_statistics=False)
+
+
 def table_of(rows: Iterable[Sequence[Any]], schema: pa.Schema, description: str) -> pa.Table:
     """A table of rows. Values are in the order of the schema's columns; memory holds a few thousand rows at a time.
 
@@ -102,12 +106,17 @@ def _image_row(images: Images, image_id: int, embed: bool) -> tuple:
     return image_id, file, (images.raw / file).read_bytes() if embed else None, *images.sizes[image_id]
 
 
+def write_pictures(path: Path, rows: Iterable[tuple]) -> None:
+    """Write rows of the table of images, with a row group for every megabyte of bytes."""
+    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **_OF_PICTURES) as writer:
+        for group, _ in by_size(rows, _IMAGE_SCHEMA.get_field_index("bytes"), _BYTES_PER_GROUP):
+            writer.write_batch(batch_of(_IMAGE_SCHEMA, group))
+
+
 def _write_shard(path: Path, rows: Iterator[tuple]) -> None:
     """Write rows until the file is large enough, with a row group for every megabyte."""
     written = 0
-    # Images are compressed already. Statistics and dictionaries would repeat some of them.
-    settings = dict(compression="none", use_dictionary=False, write_statistics=False)
-    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **settings) as writer:
+    with pq.ParquetWriter(path, _IMAGE_SCHEMA, **_OF_PICTURES) as writer:
         for group, size in by_size(rows, _IMAGE_SCHEMA.get_field_index("bytes"), _BYTES_PER_GROUP):
             writer.write_batch(batch_of(_IMAGE_SCHEMA, group))
             written += size

@@ -1,0 +1,256 @@
+"""Sources of pairs: genuine output of img2dataset and genuine regions, what is left out, and going on."""
+
+import io
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.prepare.raw_captions import write_small_captions
+from vl_absvit.data.records import ImageTable, read_captions
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare import pairs
+from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
+from vl_absvit.prepare.pair_sources import PICTURES_OF_A_PART, stream_records
+from vl_absvit.prepare.pairs import PairOptions, prepare_pairs
+
+
+def prepare(root, output, dataset="shop", **options):
+    return prepare_pairs(PairOptions(dataset=dataset, root=root, **options), output, workers=1)
+
+
+def picture(shade: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (12, 8), (shade % 256, 100, 200)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_shard(root, number, pictures: dict[str, tuple[str, bytes]], url="http://x/{}.jpg", more=()):
+    """A tar as img2dataset writes it: key -> caption and bytes, in the order given."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(root / f"{number:05d}.tar", "w") as archive:
+        members = [(f"{key}{end}", data) for key, (text, content) in pictures.items()
+                   for end, data in ((".JPG", content), (".json", b"{}"), (".txt", text.encode()))]  # fmt: skip
+        for name, data in [*members, *more]:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    rows = [{"caption": text, "url": url.format(key), "key": key, "status": "success", "error_message": None}
+            for key, (text, _) in pictures.items()]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), root / f"{number:05d}.parquet")
+    stats = {"count": len(pictures), "successes": len(pictures)}
+    (root / f"{number:05d}_stats.json").write_text(json.dumps(stats))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two shards of three pictures."""
+    for number in range(2):
+        write_shard(
+            tmp_path / "shards", number,
+            {f"{number:05d}000{k}": (f"thing {number} {k}", picture(10 * number + k)) for k in (2, 0, 1)},
+        )  # fmt: skip
+    return tmp_path / "shards"
+
+
+def texts(output, split="train"):
+    return read_captions(output, [split])["caption"]
+
+
+def test_a_shard_is_read_by_key_and_its_pictures_go_into_the_folder(shards, tmp_path):
+    manifest = prepare(shards, tmp_path / "out")
+    assert texts(tmp_path / "out") == [f"thing {number} {k}" for number in range(2) for k in range(3)]
+    assert manifest["splits"] == {"train": {"captions": 6, "images": 6, "without_image": 0, "duplicates_removed": 0}}
+    shutil.rmtree(shards)
+    table = ImageTable(tmp_path / "out")
+    assert len(table.open(table.available.tolist())) == 6
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "images-00000.parquet", "images-00001.parquet", "manifest.json", "train.parquet",
+    ]  # fmt: skip
+
+
+def test_unfinished_shards_are_refused_by_name_or_counted(shards, tmp_path):
+    (shards / "00001_stats.json").unlink()
+    with pytest.raises(InputError, match="1 shards are unfinished, .*_stats.json: 00001; run it again"):
+        prepare(shards, tmp_path / "out")
+    manifest = prepare(shards, tmp_path / "out", allow_unfinished=True)
+    assert manifest["splits"]["train"]["captions"] == 3 and "1 unfinished shards" in manifest["warnings"][-1]
+
+
+def test_nothing_but_pictures_and_texts_is_opened(shards, tmp_path):
+    bomb = [("000000009.pkl", b"cos\nsystem\n(S'false'\ntR."), ("../../outside.sh", b"x"), ("000000009.pyd", b"y")]
+    write_shard(shards, 2, {"000020000": ("fine", picture(99))}, more=bomb)
+    assert prepare(shards, tmp_path / "out")["splits"]["train"]["captions"] == 7
+    assert not (tmp_path.parent / "outside.sh").exists()
+
+
+def test_a_shard_that_was_cut_short_is_refused(shards, tmp_path):
+    whole = (shards / "00001.tar").read_bytes()
+    (shards / "00001.tar").write_bytes(whole[:3000])
+    with pytest.raises(InputError, match="00001"):
+        prepare(shards, tmp_path / "out")
+    (shards / "00001.tar").write_bytes(whole)
+    (shards / "00001_stats.json").write_text('{"successes": 4}')
+    with pytest.raises(InputError, match="says 4 pictures, its shard has 3; get it again"):
+        prepare(shards, tmp_path / "out")
+
+
+def test_an_interrupted_preparation_goes_on_to_the_same_folder(shards, tmp_path, monkeypatch):
+    prepare(shards, tmp_path / "whole")
+    judge, read = pairs._judge, []
+
+    def interrupted(pictures, candidate):
+        read.append(candidate.key)
+        if len(read) == 5:
+            raise KeyboardInterrupt
+        return judge(pictures, candidate)
+
+    monkeypatch.setattr(pairs, "_judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(shards, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    prepare(shards, tmp_path / "out")
+    assert read.count("000000000") == 1 and read.count("000010000") >= 1
+    for name in ("train.parquet", "images-00000.parquet", "images-00001.parquet"):
+        assert pq.read_table(tmp_path / "out" / name).equals(pq.read_table(tmp_path / "whole" / name))
+
+
+def test_equal_pictures_are_one_and_their_captions_stay(shards, tmp_path):
+    write_shard(shards, 2, {"000020000": ("again", picture(0)), "000020001": ("thing 0 0", picture(0))})
+    manifest = prepare(shards, tmp_path / "out")
+    assert manifest["counts"]["pictures that repeat another one"] == 2
+    rows = read_captions(tmp_path / "out", ["train"])[:]
+    of_first = [
+        text for text, image in zip(rows["caption"], rows["image_id"], strict=True) if image == rows["image_id"][0]
+    ]
+    assert of_first[:2] == ["thing 0 0", "again"] and manifest["splits"]["train"]["images"] == 6
+
+
+def test_a_share_of_the_pictures_is_held_out_by_their_bytes(shards, tmp_path):
+    write_shard(shards, 2, {f"0000200{k:02d}": (f"more {k}", picture(50 + k)) for k in range(40)})
+    manifest = prepare(shards, tmp_path / "out", val_share=0.3)
+    assert 5 <= manifest["splits"]["val"]["images"] <= 25
+    assert not set(read_captions(tmp_path / "out", ["val"])["image_id"]) & set(
+        read_captions(tmp_path / "out", ["train"])["image_id"]
+    )
+
+
+def test_pictures_of_test_sets_are_left_out_by_id_and_by_bytes(shards, tmp_path):
+    karpathy = write_small_captions(tmp_path / "coco", "coco")
+    prepare_captions(
+        CaptionOptions(dataset="coco", root=tmp_path / "coco", karpathy=karpathy), tmp_path / "prepared", 1
+    )
+    test_pictures = [path for path in (tmp_path / "coco/val2014").iterdir()]
+    write_shard(shards, 2, {"000020000": ("stolen", test_pictures[0].read_bytes())})
+    write_shard(
+        shards, 3, {"4385058960": ("flickr's", picture(77))}, url="http://static.flickr.com/2723/{}_b0f291553e.jpg"
+    )
+    (tmp_path / "ids.txt").write_text("flickr 4385058960\ncoco 5\n")
+    manifest = prepare(
+        shards, tmp_path / "out", exclude=[f"{tmp_path / 'prepared'}=test,val,restval", str(tmp_path / "ids.txt")]
+    )
+    counts = manifest["counts"]
+    assert (counts["excluded by sha256"], counts["excluded by flickr"]) == (1, 1)
+    assert not {"stolen", "flickr's"} & set(texts(tmp_path / "out")) and len(texts(tmp_path / "out")) == 6
+    with pytest.raises(InputError, match="was prepared from other options"):
+        prepare(shards, tmp_path / "out")
+    (tmp_path / "ids.txt").write_text("flicker 3\n")
+    with pytest.raises(InputError, match="expected coco, flickr, sha256 and an id, got 'flicker 3'"):
+        prepare(shards, tmp_path / "out2", exclude=[str(tmp_path / "ids.txt")])
+    with pytest.raises(ConfigError, match="expected a prepared folder"):
+        prepare(shards, tmp_path / "out2", exclude=["nowhere"])
+
+
+def write_visual_genome(raw, images=3, old_keys=False):
+    raw.mkdir()
+    of_image, of_region = ("id", "image") if old_keys else ("image_id", "image_id")
+    records = [
+        {"regions": [{of_region: n, "phrase": f" thing {n} {k}\n"} for k in range(2)]} for n in range(1, images + 1)
+    ]
+    data = [{of_image: n, "url": f"https://x/VG_100K_2/{n}.jpg", "coco_id": 100 + n, "flickr_id": None}
+            for n in range(1, images + 1)]  # fmt: skip
+    (raw / "region_descriptions.json").write_text(json.dumps(records))
+    (raw / "image_data.json").write_text(json.dumps(data))
+    (raw / "VG_100K_2").mkdir()
+    for n in range(1, images + 1):
+        (raw / f"VG_100K_2/{n}.jpg").write_bytes(picture(n))
+
+
+@pytest.mark.parametrize("old_keys", [False, True])
+def test_regions_are_captions_of_their_images_without_those_of_test_sets(tmp_path, old_keys):
+    write_visual_genome(tmp_path / "raw", old_keys=old_keys)
+    (tmp_path / "ids.txt").write_text("coco 102\n")
+    manifest = prepare(tmp_path / "raw", tmp_path / "out", "visual_genome", exclude=[str(tmp_path / "ids.txt")])
+    assert texts(tmp_path / "out") == ["thing 1 0", "thing 1 1", "thing 3 0", "thing 3 1"]
+    assert manifest["counts"]["excluded by coco"] == 1 and manifest["dataset"] == "visual_genome"
+    table = ImageTable(tmp_path / "out")
+    assert [record.file for record in table.records(table.available[:1].tolist())] == ["VG_100K_2/1.jpg"]
+
+
+def test_missing_and_dead_pictures_are_refused_or_counted(tmp_path):
+    write_visual_genome(tmp_path / "raw")
+    (tmp_path / "raw/VG_100K_2/1.jpg").unlink()
+    (tmp_path / "raw/VG_100K_2/2.jpg").write_bytes(b"<html>")
+    with pytest.raises(InputError, match="1 pictures of part 00000 are missing, the first is .*1.jpg; --allow-missing"):
+        prepare(tmp_path / "raw", tmp_path / "out", "visual_genome")
+    manifest = prepare(tmp_path / "raw", tmp_path / "out", "visual_genome", allow_missing_images=True)
+    assert manifest["missing_images"] == 1 and texts(tmp_path / "out") == ["thing 3 0", "thing 3 1"]
+    assert sum(number for what, number in manifest["counts"].items() if what.startswith("picture: ")) == 1
+
+
+def test_lists_of_paths_and_captions_are_read(tmp_path):
+    (tmp_path / "raw/images_train/0000").mkdir(parents=True)
+    for n in range(2):
+        (tmp_path / f"raw/images_train/0000/000000{n}").write_bytes(picture(n))
+    rows = [[f"images_train/0000/000000{n}", f"thing {n}"] for n in range(2)]
+    (tmp_path / "raw/train_annot.json").write_text(json.dumps(rows))
+    assert prepare(tmp_path / "raw", tmp_path / "out", "sbu_captions")["dataset"] == "sbu_captions"
+    assert texts(tmp_path / "out") == ["thing 0", "thing 1"]
+    (tmp_path / "raw/train_annot.json").write_text(json.dumps([["../x", "y"]]))
+    with pytest.raises(InputError, match="record 1: expected a path inside the folder"):
+        prepare(tmp_path / "raw", tmp_path / "out2", "sbu_captions")
+
+
+def test_records_are_streamed_as_they_stand_and_faults_are_one_line(tmp_path):
+    records = [{"n": n, "text": "é" * (n % 7), "more": [{"a": {}}, "]"]} for n in range(3000)]
+    (tmp_path / "a.json").write_text(json.dumps(records, ensure_ascii=False, indent=1))
+    assert [record for _, record in stream_records(tmp_path / "a.json")] == records
+    for text, message in (
+        ('{"a": 1}', "expected a list at the top level"), ('[{"a": 1}, {"b": ', "record 2: expected JSON"),
+        ("[1]", "record 1: expected an object"), ('[{"a": 1}', "ends in the middle, after record 1"),
+    ):  # fmt: skip
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            list(stream_records(tmp_path / "b.json"))
+
+
+def test_genuine_shards_of_both_forms_give_the_same_captions(real_data, tmp_path):
+    folder = real_data / "conceptual-captions/img2dataset"
+    found = {}
+    for form in ("webdataset", "parquet"):
+        manifest = prepare(folder / form, tmp_path / form, "conceptual_captions")
+        found[form] = texts(tmp_path / form)
+        counts = manifest["counts"]
+        assert counts["pictures"] == 18 and counts["source: Image decoding error"] == 2
+        assert sum(number for what, number in counts.items() if what.startswith("source: ")) == 22 - 18
+        assert counts["source: HTTP Error 404: File not found"] == 1
+        assert counts["captions that are empty or endless"] == 1 and counts["pictures that repeat another one"] >= 1
+    assert found["webdataset"] == found["parquet"] and "two men talking on sidewalk" in found["parquet"]
+
+
+def test_genuine_regions_of_both_forms_are_read(real_data, tmp_path):
+    folder = real_data / "visual-genome"
+    options = {"images": folder / "images", "allow_missing_images": True}
+    manifest = prepare(folder, tmp_path / "out", "visual_genome", **options)
+    counts = manifest["counts"]
+    assert counts["pictures"] == 3 and manifest["missing_images"] == 1
+    said = texts(tmp_path / "out")
+    assert "the clock is green in colour" in said and all(text == text.strip() for text in said)
+    old = [record for _, record in stream_records(folder / "annotations/region_descriptions_v1.json")]
+    assert len(old) == 1 and len(old[0]["regions"]) == 60
+    assert PICTURES_OF_A_PART >= 1 and len(np.unique(said)) > 300

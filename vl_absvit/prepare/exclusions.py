@@ -1,0 +1,79 @@
+"""Pictures that must not be trained on, for a test set has them: by their id at COCO or Flickr, or by their bytes."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vl_absvit.data.parquet import read_columns
+from vl_absvit.data.records import IMAGE_COLUMNS, ImageTable, read_content, read_manifest, split_files
+from vl_absvit.data.strict_json import shown
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.text_lines import read_lines
+
+ROUTES = ("coco", "flickr", "sha256")
+_TRAINING = ("train", "restval")
+_OF_COCO, _OF_FLICKR = (
+    re.compile(r"(?:COCO_[a-z]+20[0-9]{2}_)?([0-9]{12})"),
+    re.compile(r"([0-9]{5,11})(?:_[0-9a-f]+)?"),
+)
+"""Names of pictures, without their endings."""
+_AT_ONCE = 256
+
+
+class Excluded:
+    """Ids by route, and what they are excluded for."""
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        """
+        Args:
+            wanted: ``FOLDER`` of prepared data, whose splits other than training's count, ``FOLDER=SPLIT,SPLIT``, or a
+                text file with a route and an id on each line, such as ``coco 391895``.
+
+        Raises:
+            InputError: one of them is neither, or has a fault.
+        """
+        self.ids: dict[str, set[str]] = {route: set() for route in ROUTES}
+        for text in wanted:
+            path, _, splits = text.partition("=")
+            if Path(path).is_dir():
+                self._add_folder(Path(path), splits)
+            elif Path(path).is_file() and not splits:
+                self._add_list(Path(path))
+            else:
+                raise ConfigError(f"--exclude {text}: expected a prepared folder, FOLDER=SPLIT,SPLIT or a list of ids")
+
+    def route_of(self, ids: Mapping[str, str]) -> str | None:
+        """The route by which a picture is excluded, or None."""
+        return next((route for route in ROUTES if route in ids and ids[route] in self.ids[route]), None)
+
+    def request(self) -> dict[str, str]:
+        """SHA-256 of the ids of each route: they decide the result."""
+        return {route: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() for route, ids in self.ids.items()}
+
+    def _add_list(self, path: Path) -> None:
+        for location, line in read_lines(path):
+            route, _, number = line.strip().partition(" ")
+            number = number.strip().lower()
+            form = "[0-9a-f]{64}" if route == "sha256" else "[0-9]{1,19}"
+            if route not in ROUTES or not re.fullmatch(form, number):
+                raise InputError(f"{location}: expected {', '.join(ROUTES)} and an id, got {shown(line)}")
+            self.ids[route].add(number)
+
+    def _add_folder(self, folder: Path, splits: str) -> None:
+        manifest = read_manifest(folder)
+        names = splits.split(",") if splits else [name for name in manifest["splits"] if name not in _TRAINING]
+        if not names:
+            raise InputError(f"--exclude {folder}: has training splits only; name those to exclude: {folder}=train")
+        tables = [read_columns(file, IMAGE_COLUMNS[:1], IMAGE_COLUMNS[1:]) for file in split_files(folder, names)]
+        image_ids = np.unique(np.concatenate([column.to_numpy() for table in tables for column in table.columns]))
+        table = ImageTable(folder)
+        available = image_ids[np.isin(image_ids, table.available)]
+        for start in range(0, len(available), _AT_ONCE):
+            for record in table.records(available[start : start + _AT_ONCE].tolist()):
+                for route, form in (("coco", _OF_COCO), ("flickr", _OF_FLICKR)):
+                    if named := form.fullmatch(PurePosixPath(record.file).stem):
+                        self.ids[route].add(str(int(named[1])))
+                self.ids["sha256"].add(hashlib.sha256(read_content(record, table.raw_root)).hexdigest())
