@@ -1,4 +1,5 @@
-"""Parameters and operations of ViT and AbSViT beside those of the naive formulas, and beside the paper's.
+"""Parameters and operations of ViT and AbSViT beside those of the naive formulas, and beside the paper's; and of all
+other trunks beside theirs (``trunks.py``).
 
 One forward pass in evaluation, from one random image to class logits, the trainable query its prior, with random
 weights. Operations are those that ``torch.utils.flop_counter`` counts: matrix products, convolutions and the two
@@ -17,6 +18,7 @@ from torch import Tensor
 from benchmarks import naive
 from benchmarks.measure import FlopCounter, describe_machine
 from benchmarks.tables import table_of
+from benchmarks.trunks import as_records, measure_trunks, show_trunks
 from vl_absvit.cli import progress
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.models.top_down import have_signal
@@ -70,8 +72,9 @@ def run(*, output: Path | None) -> None:
     if output is not None:
         make_room(output)
     with progress() as bar:
-        costs = measure_all(bar)
+        costs, of_trunks = measure_all(bar), measure_trunks(bar)
     show(Console(), costs)
+    show_trunks(Console(), of_trunks)
     if output is not None:
         results = [
             {"size": size, "model": VARIANTS[top_down].label}
@@ -79,8 +82,9 @@ def run(*, output: Path | None) -> None:
             | dict(zip(("paper_parameters_m", "paper_flops_g"), PAPER[size, top_down], strict=True))
             for (size, top_down), cost in costs.items()
         ]
-        told = {"benchmark": "model", "operations": "multiply-adds", "image_size": 224, "images": 1}
-        write_json(output, told | {"machine": describe_machine(torch.device("cpu")), "results": results}, indent=1)
+        told: dict[str, object] = {"benchmark": "model", "operations": "multiply-adds", "image_size": 224, "images": 1}
+        told |= {"machine": describe_machine(torch.device("cpu")), "results": results}
+        write_json(output, told | {"trunks": as_records(of_trunks)}, indent=1)
 
 
 def measure_all(bar: Progress) -> dict[tuple[str, TopDown], Cost]:

@@ -28,7 +28,8 @@ HELP = {
     "data": "decoding, transforms and loading of images, per core, and the loader processes that a GPU needs",
     "preparation": "preparing a data set of questions from its downloads, beside another checkout",
     "start": "from the start of a program to its first word about one picture, beside another checkout",
-    "model": "parameters and operations of ViT and AbSViT, tiny, small and base, beside the paper's",
+    "model": "parameters and operations of ViT and AbSViT, and of all other trunks, beside the papers'",
+    "attention": "one layer of softmax attention, Performer and VARS-D, against the number of tokens",
 }
 PRECISIONS = ("fp32", "bf16")
 BLOCKS = 12  # of a model of any size
@@ -78,6 +79,16 @@ def parse_arguments() -> argparse.Namespace:
         help="with a question each, in turn (1 4 8)",
     )
     add_number(command["precisions"], "--repeats", 5, "N", "rounds")
+    command["attention"].add_argument(
+        "--sides",
+        type=positive,
+        nargs="+",
+        default=[14, 20, 24, 28],
+        metavar="S",
+        help="of grids of tokens (14 ... 28)",
+    )
+    add_number(command["attention"], "--images", 8, "I", "there are")
+    add_number(command["attention"], "--repeats", 15, "N", "rounds")
     add_number(command["search"], "--pictures", 1_000_000, "I", "there are")
     add_number(command["search"], "--width", 768, "D", "numbers of a vector")
     add_number(command["search"], "--texts", 1, "B", "at a time")

@@ -12,6 +12,7 @@ from vl_absvit.models.released import rebuild_classifier
 from vl_absvit.models.released.imagenet import convert_imagenet
 from vl_absvit.models.released.vision_language import convert_vision_language
 from vl_absvit.models.released.vision_language_keys import KEYS
+from vl_absvit.models.top_down import Steered, feed_back
 
 pytestmark = pytest.mark.slow  # every tensor of every kind of checkpoint
 
@@ -198,6 +199,51 @@ def test_converted_classifiers_are_the_same_function(feedback, options):
     without_bias = options.get("qkv_bias") is False
     assert new == ({f"vision.blocks.{n}.attn.qkv.bias" for n in range(2)} if without_bias else set())
     assert not any(key.endswith("gamma") for key in conversion.state)
+
+
+@pytest.mark.parametrize("has_transform", [True, False])
+@torch.no_grad()
+def test_a_file_of_toast_is_the_function_with_its_matrix_before_the_feedback(has_transform):
+    model, state = released_classifier()
+    transform = torch.eye(16)
+    if has_transform:
+        transform = torch.randn(16, 16)
+        state["top_down_transform"] = transform
+    images = torch.randn(2, 3, 32, 32)
+    first = model.look_once(images)
+    mask = torch.cosine_similarity(first.tokens, model.prior, dim=-1).clamp(0, 1)
+    steered = Steered(mask, torch.ones(1, 1, 1), (mask.unsqueeze(-1) * first.tokens) @ transform)
+    second = model.look(first.start, feed_back(model.feedback_decoders, steered))
+    conversion = convert_imagenet(state, 4, "test")
+    out = rebuild_classifier(conversion.config, conversion.state)(images)
+    torch.testing.assert_close(out.second_logits, model.forward_head(second.tokens), rtol=1e-4, atol=1e-5)
+    assert {entry.key for entry in conversion.entries if entry.status == "loaded"} == set(state)
+    names = [option.name for option in conversion.options]
+    assert ("top_down_transform" in names) == has_transform
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {f"enc.{name}": value for name, value in s.items()}, "test: a model that TOAST finetuned"),
+        (lambda s: {"downsample_layers.0.0.weight": torch.ones(4, 3, 4, 4)}, "test: a ConvNeXt, whose feedback TOAST"),
+        (
+            lambda s: without(s, "head") | {"top_down_transform": torch.eye(16)},
+            r"no matrix head.weight \(TOAST's encoder alone\?\)",
+        ),
+        (
+            lambda s: s | {"top_down_transform": torch.eye(8)},
+            r"top_down_transform \(8, 8\) belongs before decoders.1.linear.weight and has its width, got \(16, 16\)",
+        ),
+        (
+            lambda s: without(s, "decoders") | {"top_down_transform": torch.eye(16)},
+            "decoders.0.linear.weight.* got None",
+        ),
+    ],
+)
+def test_what_of_toast_has_no_form_here_is_one_line(change, message):
+    with pytest.raises(InputError, match=message):
+        convert_imagenet(change(released_classifier()[1]), 4, "test")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tests.models.vars_cases import PRECISIONS, Case, read_case
 from vl_absvit.models.attention import TopDownBlock, VARSSBlock, attention_layer
+from vl_absvit.models.attention.random_features import random_features
 from vl_absvit.models.attention.vars_static import gram_filter, normalised, released_bound
 from vl_absvit.models.conv_mlp import ConvMlp
 
@@ -87,7 +88,7 @@ def run(case: Case, block: TopDownBlock) -> dict[str, Tensor]:
 def test_performer_gives_the_authors_features_attention_outputs_and_gradients(case):
     block = make_block(case)
     projections = block.project(case.inputs["input"])
-    phi_q, phi_k = block.attn._features(projections)
+    phi_q, phi_k = (random_features(x, block.attn.rand_matrix) for x in block.attn._queries_and_keys(projections))
     steps = {"phi_q": phi_q, "phi_k": phi_k, "attention": block.attn.weights(projections)}
     case.assert_equal(steps | {"attn_out": block.attn.attend(projections)} | run(case, block))
 
@@ -97,15 +98,15 @@ def test_dynamic_dictionaries_give_the_authors_codes_outputs_and_gradients(case)
     block = make_block(case)
     projections = block.project(case.inputs["input"])
     found = block.attn.reconstruct(projections)
-    dictionary, problem, codes = found
+    dictionary, problem, codes = found.dictionary, found.problem, found.codes
     unit = torch.eye(dictionary.shape[-1], dtype=dictionary.dtype)
     is_learned = block.attn.generation.is_learned
-    before = [u - (problem.gram(u) - problem.drive) / problem.bound for u in codes[:-1]]
+    before = [u - (problem.times_gram(u) - problem.drive) / problem.bound for u in codes[:-1]]
     ours = {
         "P": dictionary,
         "b": problem.drive,
         "gram": dictionary.mT @ dictionary,
-        "gram_learned" if is_learned else "gram": problem.gram(unit),
+        "gram_learned" if is_learned else "gram": problem.times_gram(unit),
         "L": problem.bound * (block.attn.learned_L if is_learned else 1),
         "u_steps": torch.stack(codes),
         "before_shrink": torch.stack(before),

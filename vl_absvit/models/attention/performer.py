@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vl_absvit.models.attention.random_features import random_features
+from vl_absvit.models.attention.random_features import features_up_to_scale
 from vl_absvit.models.attention.softmax import Projections, TopDownAttention
 
 FEATURES_PER_CHANNEL = 2
@@ -53,6 +53,6 @@ class Performer(TopDownAttention):
         return weights / weights.sum(dim=-1, keepdim=True)
 
     def _features(self, projections: Projections) -> tuple[Tensor, Tensor]:
-        """Features of queries and keys, (B, H, N, m) each."""
+        """Features of queries and keys, (B, H, N, m) each, up to a factor."""
         q, k = self._queries_and_keys(projections)
-        return random_features(q, self.rand_matrix), random_features(k, self.rand_matrix)
+        return features_up_to_scale(q, self.rand_matrix), features_up_to_scale(k, self.rand_matrix)

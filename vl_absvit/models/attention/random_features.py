@@ -26,3 +26,11 @@ def random_features(x: Tensor, matrix: Tensor, unit_norm: bool = True) -> Tensor
         scaled = F.normalize(scaled, dim=-1)
     half_square = scaled.square().sum(dim=-1, keepdim=True) / 2
     return torch.exp(scaled @ matrix - half_square) * features**-0.5
+
+
+def features_up_to_scale(x: Tensor, matrix: Tensor, unit_norm: bool = True) -> Tensor:
+    """phi(x) up to a factor that all tokens and features share, for users in which it cancels; the arguments as above.
+
+    Of unit norm |x^|^2 / 2 is such a factor, and so is 1 / sqrt(m).
+    """
+    return torch.exp(F.normalize(x, dim=-1) @ matrix) if unit_norm else random_features(x, matrix, unit_norm=False)

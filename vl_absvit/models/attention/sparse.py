@@ -9,6 +9,7 @@ dictionaries of a batch; m atoms; d channels that a dictionary reconstructs.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,14 +21,27 @@ class SparseProblem(NamedTuple):
     """min_u |x - P u|^2 / 2 + lambda |u|_1, without P and x themselves."""
 
     drive: Tensor  # b = P^T x, (..., m, d)
-    gram: Callable[[Tensor], Tensor]  # u -> G u
+    gram: Tensor | Callable[[Tensor], Tensor]  # G, (..., m, m), or u -> G u
     bound: Tensor  # L, of which 1 / L is the step size; broadcasts over codes
     penalty: Tensor | float  # lambda
+
+    def times_gram(self, codes: Tensor) -> Tensor:
+        """G u."""
+        return self.gram @ codes if isinstance(self.gram, Tensor) else self.gram(codes)
+
+    def descent(self) -> Callable[[Tensor], Tensor]:
+        """u -> u - (G u - b) / L; of a matrix G as (I - G / L) u + b / L, one product and one sum."""
+        offset = self.drive / self.bound
+        if not isinstance(self.gram, Tensor):
+            return lambda codes: codes - self.times_gram(codes) / self.bound + offset
+        unit = torch.eye(self.gram.shape[-1], dtype=self.gram.dtype, device=self.gram.device)
+        transition = torch.addcmul(unit, self.gram, 1 / self.bound, value=-1)
+        return lambda codes: transition @ codes + offset
 
 
 def soft_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     """S(x) = sign(x) max(|x| - t, 0)."""
-    return x.sign() * (x.abs() - threshold).clamp(min=0)
+    return (x.abs() - threshold).clamp(min=0) * x.detach().sign()
 
 
 def gelu_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
@@ -35,7 +49,7 @@ def gelu_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
 
     It is no threshold: its size is below 0 just under t and exactly 0 almost nowhere, so that no code is sparse.
     """
-    return x.sign() * F.gelu(x.abs() - threshold)
+    return F.gelu(x.abs() - threshold) * x.detach().sign()
 
 
 def as_factor(shrink: Shrink) -> Shrink:
@@ -56,10 +70,10 @@ def ista(problem: SparseProblem, steps: int, shrink: Shrink = soft_threshold) ->
     Returns:
         u_0 and the codes after every step, steps + 1 times (..., m, d).
     """
-    drive, gram, bound, penalty = problem
-    codes = [shrink(drive, penalty)]
+    descend, threshold = problem.descent(), problem.penalty / problem.bound
+    codes = [shrink(problem.drive, problem.penalty)]
     for _ in range(steps):
-        codes.append(shrink(codes[-1] - (gram(codes[-1]) - drive) / bound, penalty / bound))
+        codes.append(shrink(descend(codes[-1]), threshold))
     return codes
 
 
@@ -76,7 +90,7 @@ def energy(problem: SparseProblem, codes: Tensor, target: Tensor) -> Tensor:
     Returns:
         (...).
     """
-    smooth = (codes * (problem.gram(codes) / 2 - problem.drive)).sum(dim=(-2, -1))
+    smooth = (codes * (problem.times_gram(codes) / 2 - problem.drive)).sum(dim=(-2, -1))
     return smooth + target.square().sum(dim=(-2, -1)) / 2 + problem.penalty * codes.abs().sum(dim=(-2, -1))
 
 
@@ -85,4 +99,5 @@ def row_sum_bound(gram: Tensor) -> Tensor:
 
     [VARS] takes that eigenvalue; this is the release's choice: larger, hence safe, and slower. It has no gradient.
     """
-    return 1 + gram.detach().abs().sum(dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
+    sums = torch.linalg.vector_norm(gram.detach(), ord=1, dim=-1, keepdim=True)
+    return 1 + sums.amax(dim=-2, keepdim=True)

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.attention.random_features import random_features
+from vl_absvit.models.attention.random_features import features_up_to_scale
 from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention, unchanged
 from vl_absvit.models.attention.softmax import Projections
 from vl_absvit.models.attention.sparse import (
@@ -25,7 +24,10 @@ from vl_absvit.models.attention.sparse import (
     row_sum_bound,
     soft_threshold,
 )
+from vl_absvit.precision import at_least_fp32
 
+SMALLEST_NORM = 1e-12
+"""Of an atom that is divided by its norm."""
 Generation = Literal["ista", "linked", "head"]
 
 
@@ -46,14 +48,20 @@ not tell the last two apart."""
 class Reconstruction(NamedTuple):
     """What the layer computes on its way."""
 
-    dictionary: Tensor  # P, (B, H, N, m); every atom has unit norm over the tokens
+    atoms: Tensor  # (B, H, N, m)
+    scales: Tensor  # (B, H, m, 1), which give every atom unit norm over the tokens
     problem: SparseProblem
     codes: list[Tensor]  # u_0 and after every step, steps + 1 times (B, H, m, d)
 
     @property
+    def dictionary(self) -> Tensor:
+        """P, (B, H, N, m); every atom has unit norm over the tokens."""
+        return self.atoms * self.scales.mT
+
+    @property
     def values(self) -> Tensor:
         """P u, (B, H, N, d)."""
-        return self.dictionary @ self.codes[-1]
+        return self.atoms @ (self.scales * self.codes[-1])
 
 
 class VARSD(ReconstructingAttention):
@@ -112,16 +120,20 @@ class VARSD(ReconstructingAttention):
         self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
     ) -> Reconstruction:
         values = self._split_heads(projections.values)
-        dictionary = F.normalize(self._atoms_of(self._split_heads(projections.queries_keys)), dim=-2)
-        drive, gram = dictionary.mT @ values, dictionary.mT @ dictionary
+        atoms = self._atoms_of(self._split_heads(projections.queries_keys))
+        products = atoms.mT @ atoms
+        # Squares of the atoms' norms are on the diagonal. Small matrices are scaled in place of all atoms.
+        squares = at_least_fp32(products.diagonal(dim1=-2, dim2=-1)).unsqueeze(-1)
+        scales = squares.clamp(min=SMALLEST_NORM**2).rsqrt()
+        drive, gram = scales * (atoms.mT @ values), scales * products * scales.mT
         bound: Tensor = row_sum_bound(gram)
         penalty: Tensor | float = self.lam
         if self.generation.is_learned:
             gram = self.learned_k @ gram @ self.learned_k
             bound, penalty = bound / self.learned_L, penalty * self.learned_lam
-        problem = SparseProblem(drive, gram.matmul, bound, penalty)
+        problem = SparseProblem(drive, gram, bound, penalty)
         shrink = change(gelu_threshold if self.generation.is_learned else soft_threshold)
-        return Reconstruction(dictionary, problem, ista(problem, self.steps if steps is None else steps, shrink))
+        return Reconstruction(atoms, scales, problem, ista(problem, self.steps if steps is None else steps, shrink))
 
     def target(self, projections: Projections) -> Tensor:
         return self._split_heads(projections.values)
@@ -131,8 +143,8 @@ class VARSD(ReconstructingAttention):
         return [of_atoms @ codes for codes in found.codes]
 
     def _atoms_of(self, queries: Tensor) -> Tensor:
-        """The dictionary before its norm, (B, H, N, m), of queries (B, H, N, d)."""
-        return random_features(queries, self.rand_matrix, self.generation.unit_norm)
+        """The atoms before their norm, (B, H, N, m), of queries (B, H, N, d)."""
+        return features_up_to_scale(queries, self.rand_matrix, self.generation.unit_norm)
 
 
 class VARSSD(VARSD):

@@ -15,15 +15,18 @@ from torch import Tensor
 import vl_absvit.models.trunks.registry  # noqa: F401  (registers the models)
 from vl_absvit.errors import InputError
 from vl_absvit.models.heads import Classifier
+from vl_absvit.models.load_report import part_of
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.released import trunk
-from vl_absvit.models.released.key_map import Conversion, KeyMap, Option, check_complete, explain
+from vl_absvit.models.released.key_map import Conversion, Entry, KeyMap, Option, check_complete, explain
+from vl_absvit.models.released.toast import without_transform
 
 POOLING_THEN_NORM = "avg_then_norm"
 KEYS = KeyMap(
     trunk.KEYS | {"prompt": "vision.prior", "head.*": "vision.head.*", "fc_norm.*": "vision.norm.*"}, ignored={}
 )
 REASONS = trunk.LAYER_SCALE | {"fc_norm.*": "the final norm, which here stands after the pooling"}
+MERGED = "TOAST's matrix before the feedback: multiplied into the deepest decoder"
 IMAGENET_CLASSES = 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_PCT = 224 / 256
@@ -40,11 +43,16 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, locatio
         InputError: it is not a whole model of the release.
         ConfigError: the number of heads is missing or impossible.
     """
+    whole = state
+    state, merged = without_transform(whole, location)
     ours, entries = KEYS.translate(state, location)
+    part = part_of("vision.decoders.")
+    entries += [Entry("loaded", name, part, whole[name].numel(), MERGED) for name in whole.keys() - state.keys()]
     shape = trunk.trunk_shape(ours, num_heads, location)
     ours, new = trunk.settle(ours, shape.depth, location)
     if "vision.head.weight" not in ours or ours["vision.head.weight"].ndim != 2:
-        raise InputError(f"{location}: expected a classifier, but it has no matrix head.weight")
+        of_toast = " (TOAST's encoder alone?)" if merged else ""
+        raise InputError(f"{location}: expected a classifier, but it has no matrix head.weight{of_toast}")
     classes = len(ours["vision.head.weight"])
     norm_follows = "fc_norm.weight" in state
     steering = {"modulation": "reweight", "gain": 1.0} if shape.has_feedback else {}
@@ -68,7 +76,7 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, locatio
             "crop_pct": CROP_PCT,
         },
         training=_training(classes),
-        options=[*_options(shape, config), *trunk.options_of_form(state)],
+        options=[*_options(shape, config), *trunk.options_of_form(state), *merged],
         entries=explain(entries, REASONS) + new,
     )
 
