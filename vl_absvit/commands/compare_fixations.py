@@ -25,6 +25,11 @@ from vl_absvit.errors import InputError
 from vl_absvit.looking.export_matching import match_files
 from vl_absvit.looking.export_reader import check_kinds, main_map, read_index, read_maps
 
+SHORT = dict(
+    nss="NSS", auc_judd="AUC", auc_shuffled="sAUC", cc="CC", sim="SIM", kl="KL", information_gain="IG"
+)  # fmt: skip
+"""Names of metrics in the table."""
+
 
 def main() -> None:
     arguments = parse_arguments()
@@ -151,12 +156,12 @@ def show(scores: dict[str, Any]) -> None:
     from vl_absvit.evaluation.fixation_comparison import METRICS
 
     first = "dropped" if scores["first_fixation"] == "drop" else "kept"
-    table = Table(Column("map", overflow="fold"), title=f"agreement with fixations, first ones {first}", box=SIMPLE)
-    for name in (*METRICS, "n"):
-        table.add_column(name.replace("_", " "), justify="right")
+    table = Table(Column("map", no_wrap=True), title=f"agreement with fixations, first ones {first}", box=SIMPLE)
+    for name in (*(SHORT[metric] for metric in METRICS), "n"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["rows"].items():
         means = [row[metric]["mean"] for metric in METRICS]
-        cells = ["-" if mean is None else f"{mean:.3f}" for mean in means]
+        cells = ["-" if mean is None else f"{mean:.2f}" for mean in means]
         table.add_row(name, *cells, f"{row['nss']['number']:,}")
     Console().print(table)
     for name, count in scores["counts"].items():

@@ -165,7 +165,7 @@ def count_all(
 
 def show(scores: dict[str, Any]) -> None:
     """The rows as a table, and the counts that are not 0."""
-    table = Table(Column("map", overflow="fold"), title=f"maps above {scores['threshold']:g} as foreground", box=SIMPLE)
+    table = Table(Column("map", no_wrap=True), title=f"maps above {scores['threshold']:g} as foreground", box=SIMPLE)
     columns = ("iou", "false_positive", "false_negative", "energy", "pointing")
     trained = any("best_on_train" in row for row in scores["rows"].values())
     for name in ("IoU", "FP", "FN", "energy", "pointing", *["IoU, best on train"] * trained, "n"):

@@ -196,7 +196,7 @@ def show(scores: dict[str, Any]) -> None:
     title = f"{scores['counts']['judged']:,} judged"
     if shown:
         title += "; rank correlation with weights shuffled from the head down to ..."
-    table = Table(Column("map", overflow="fold"), title=title, box=SIMPLE)
+    table = Table(Column("map", no_wrap=True), title=title, box=SIMPLE)
     for name in ["deletion", "insertion", *shown]:
         table.add_column(name, justify="right")
     for name, row in scores["rows"].items():
