@@ -38,7 +38,7 @@ source scripts/stages.sh
 choose_launch
 if [[ -z $data ]]; then
   data=$output/data
-  stage world make_styles "$output"
+  stage world make_styles "$output" 1500
   stage prepare prepare_styles "$output"
 fi
 [[ -e $data/manifest.json ]] || { echo "error: $data holds no domains; vl-absvit prepare-domains makes such a folder" >&2; exit 1; }

@@ -1,4 +1,5 @@
-# Sourced by demo.sh, demo_retrieval.sh, evidence.sh, vars_evidence.sh and leave_one_out.sh: how programs are launched, and the stages that they share.
+# Sourced by demo.sh, demo_retrieval.sh, evidence.sh, vars_evidence.sh, evidence_robustness.sh and leave_one_out.sh: how programs are
+# launched, and the stages that they share.
 #
 #   output=runs/demo; source scripts/stages.sh; choose_launch
 #
@@ -153,6 +154,6 @@ leave_out() {
     --output "$2/$3/test.json"
 }
 
-# make_styles FOLDER, prepare_styles FOLDER: the demo's world of four drawing styles in world/, and in data/ each of them left out once.
-make_styles() { python data_prep/make_demo.py --output "$1/world" --styles 1500; }
+# make_styles FOLDER PICTURES, prepare_styles FOLDER: the demo's world of four drawing styles in world/, and in data/ each left out once.
+make_styles() { python data_prep/make_demo.py --output "$1/world" --styles "$2"; }
 prepare_styles() { python data_prep/prepare_domains.py --root "$1/world" --output "$1/data"; }

@@ -346,15 +346,68 @@ def test_a_class_that_is_missing_or_empty_in_one_folder_is_named(refuse, corrupt
 # Several processes.
 
 
+def judged_by_two(fork_server, classifiers, data, output, options):
+    """The result of an evaluation that two processes share."""
+    usual = {"checkpoint": classifiers / "absvit", "data": data, "num_workers": 0, "output": output}
+    outcome = fork_server.run(SCRIPT, *words_of(usual | options), processes=2)
+    assert outcome.codes == [0, 0], outcome.output
+    return json.loads(output.read_text()) | {"seconds": 0}
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(fork_server, evaluate, classifiers, data, corrupted, tmp_path):
-    output = tmp_path / "two.json"
     for options in ({"data": data, "batch_size": 2}, {"data": corrupted, "corruptions": True}):
-        usual = {"checkpoint": classifiers / "absvit", "num_workers": 0, "output": output}
-        outcome = fork_server.run(SCRIPT, *words_of(usual | options), processes=2)
-        assert outcome.codes == [0, 0], outcome.output
-        two = json.loads(output.read_text())
-        assert {**two, "seconds": 0} == {**evaluate(**options), "seconds": 0}
+        two = judged_by_two(fork_server, classifiers, data, tmp_path / "two.json", options)
+        assert two == {**evaluate(**options), "seconds": 0}
+
+
+@pytest.mark.slow
+def test_two_processes_attack_and_corrupt_as_one_does(fork_server, evaluate, classifiers, data, tmp_path):
+    """Starts and corruptions are drawn by picture, so that nothing depends on who has it, and in which batch."""
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    options = {"attack": "pgd", "eps": [2, 8], "steps": 3, "restarts": 2, "transfer_from": classifiers / "none"}
+    options |= {"corrupt": ["gaussian_noise", "glass_blur", "snow"], "severity": 5}
+    one = evaluate(**options) | {"seconds": 0}
+    assert judged_by_two(fork_server, classifiers, data, tmp_path / "two.json", options | {"batch_size": 3}) == one
+    assert len({row["top1"] for row in one["attacks"]}) > 1 and one["top1"] not in {
+        row["top1"] for row in one["attacks"]
+    }
+
+
+# bf16.
+
+
+def test_in_bf16_gradients_are_fp32s_and_what_they_made_is_judged_in_bf16(evaluate, classifiers, data):
+    """By hand: the attack in fp32, then products in bf16 over fp32 weights, which is what autocast computes."""
+    checkpoint, right = load_classifier(classifiers / "absvit"), {"bf16": [], "clean": []}
+    for place, file in enumerate(sorted(data.glob("*/*.JPEG"))):
+        label = CLASSES.index(file.parent.name)
+        image = checkpoint.transform(Image.open(file).convert("RGB"))[None]
+        start = 4 / 255 * np.random.default_rng((0, place, 0)).uniform(-1, 1, tuple(image.shape[1:]))
+        attacked = naive_attack(checkpoint.model, image, label, torch.from_numpy(start[None]).float(), 4 / 255, 3)
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, clean = (checkpoint.model(pictures).second_logits for pictures in (attacked, image))
+        assert not logits.equal(checkpoint.model(attacked).second_logits), "bf16 rounds"
+        others = [logits[0, other] for other in range(3) if other != label]
+        right["bf16"].append(all(logits[0, label] > other for other in others))
+        right["clean"].append(all(clean[0, label] > clean[0, other] for other in range(3) if other != label))
+    result = evaluate(attack="pgd", eps=4, steps=3, precision="bf16")
+    assert result["attacks"][0]["top1"] == pytest.approx(100 * np.mean(right["bf16"]))
+    assert result["top1"] == pytest.approx(100 * np.mean(right["clean"])) and result["precision"] == "bf16"
+    assert result["attacks"][0]["top1"] < result["top1"]
+
+
+def test_corrupted_pictures_are_judged_in_bf16_too(evaluate, classifiers, data):
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    crop_pct = json.loads((classifiers / "absvit/preprocessor_config.json").read_text())["crop_pct"]
+    transform = image_transform(32, MEAN, STD, crop_pct=crop_pct, corrupt=Corruption("contrast", 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        checkpoint = load_classifier(classifiers / "absvit")
+        ranks = naive_ranks(checkpoint.model, transform, data, {name: i for i, name in enumerate(CLASSES)})
+    result = evaluate(corrupt="contrast", severity=2, precision="bf16")
+    assert result["corruptions"]["contrast"]["error"]["2"] == 100 * sum(rank > 0 for rank in ranks.values()) / len(
+        ranks
+    )
 
 
 # Bad input.

@@ -1,5 +1,5 @@
-"""``scripts/evidence.sh``, ``vars_evidence.sh`` and ``demo.sh`` with a stand-in for Python: what runs, in which order,
-and what a stop leaves."""
+"""``scripts/evidence.sh``, ``vars_evidence.sh``, ``evidence_robustness.sh`` and ``demo.sh`` with a stand-in for Python:
+what runs, in which order, and what a stop leaves."""
 
 import os
 import shlex
@@ -33,11 +33,13 @@ if [[ $kind == --run.output ]]; then
   echo "$ENDING" >"$output/console.log"
 elif [[ $output == *-[0-9] ]]; then
   touch "$output/summary.json"
-elif [[ $output == *corrupted.json ]]; then
+elif [[ $output == *corrupted.json || $output == *masks.json ]]; then
   touch "$output"
 elif [[ $output == */world ]]; then
   mkdir -p "$output/single_objects/val/ring"
   touch "$output/single_objects/val/ring/0.png"
+elif [[ $output == */data ]]; then
+  mkdir -p "$output/photo" "$output/sketch"
 fi
 """
 
@@ -222,4 +224,62 @@ def test_main_rows_alone_and_what_is_finished_is_not_made_again(evidence):
 def test_a_wrong_command_for_the_kinds_of_attention_is_one_line(evidence, options):
     start, calls = evidence
     _, err = finish(start(*options, script="vars_evidence"), code=2)
+    assert len(err.splitlines()) == 1 and not calls("")
+
+
+# scripts/evidence_robustness.sh
+
+
+def test_rows_of_robustness_are_learned_first_and_attacked_by_the_next_seed(evidence):
+    start, calls = evidence
+    words = ("--seeds", "0 1", "--epochs", "2", "--domain-epochs", "3", "--styles", "9")
+    finish(start(*words, script="evidence_robustness"))
+    configs = trainings(calls)
+    learned, moved = (
+        [config for config in configs if ("domains" in config.run.output) == is_moved] for is_moved in (False, True)
+    )
+    kinds = {(config.vision.attention, config.vision.top_down) for config in learned}
+    assert kinds == {(attention, look) for attention in ("softmax", "vars_d") for look in ("none", "absvit")}
+    assert len(learned) == 8 and len(moved) == 16 and configs[:8] == learned, "for every row and seed two styles"
+    for config in learned:
+        assert (config.vision.image_size, config.mosaic, config.optim.epochs, config.vision.gain) == (96, 1, 2, 1)
+    of = {config.run.output: config for config in learned}
+    for config in moved:
+        run, style = config.run.output.split("/domains/")
+        assert config.vision.weights == f"{run}/train/checkpoints/best"
+        before = of[f"{run}/train"]
+        assert replace(before.vision, patch_size=16) == replace(config.vision, weights=None)
+        assert (before.run.seed, before.loss) == (
+            config.run.seed,
+            replace(config.loss, reconstruction=before.loss.reconstruction),
+        )
+        assert config.data.root.endswith(f"/data/{style}") and config.data.select_split == "val"
+        assert config.optim.epochs == 3
+    attacks = [shlex.split(line) for line in calls("--attack pgd")]
+    sources = {(words[words.index("--checkpoint") + 1], words[words.index("--transfer-from") + 1]) for words in attacks}
+    names = {tuple(path.split("/")[-4] for path in pair) for pair in sources}
+    assert len(attacks) == 8 and ("vit-0", "vit-1") in names and ("absvit_vars_d-1", "absvit_vars_d-0") in names
+    assert len(calls("--corrupt all")) == len(calls("compare_masks.py")) == 8
+    assert len(calls("make_demo.py")) == 4 and len(calls("tabulate_robustness.py")) == 1
+
+
+def test_a_single_seed_is_attacked_by_itself_alone_and_a_failed_row_does_not_stop_others(evidence):
+    start, calls = evidence
+    words = ("--seeds", "0")
+    _, err = finish(start(*words, script="evidence_robustness", failing="vars_d-0/masks.json"), code=1)
+    assert "error: 2 of 4 runs failed" in err and "--transfer-from" not in " ".join(calls("--attack pgd"))
+    before = len(calls(""))
+    finish(start(*words, script="evidence_robustness"))
+    again = [line.split()[0] for line in calls("")[before:]]
+    assert sorted(again) == ["scripts/compare_masks.py"] * 2 + ["scripts/export_attention.py"] * 2 + [
+        "scripts/tabulate_robustness.py"
+    ]
+    _, err = finish(start("--seeds", "0", "--epochs", "3", script="evidence_robustness"), code=1)
+    assert "vit-0 holds results of another budget, other configs or options" in err
+
+
+@pytest.mark.parametrize("options", [["--seeds", "a"], ["--styles", "0"], ["--domain-epochs", "x"], ["--rows", "vit"]])
+def test_a_wrong_command_for_robustness_is_one_line(evidence, options):
+    start, calls = evidence
+    _, err = finish(start(*options, script="evidence_robustness"), code=2)
     assert len(err.splitlines()) == 1 and not calls("")

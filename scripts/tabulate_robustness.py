@@ -1,0 +1,112 @@
+"""The tables of scripts/evidence_robustness.sh: what corruptions, attacks and unseen styles leave of a row, by seed.
+
+python scripts/tabulate_robustness.py runs/robustness --rows vit absvit --output runs/robustness/table
+
+Reads ROOT/<row>-<seed>/ of what is finished so far: corrupted.json and attacked.json of evaluate-vision, test.json of
+it for every style that was left out, and masks.json of compare-masks. A folder without them is named as missing. Writes
+OUTPUT.md and OUTPUT.json. Scores are means and standard deviations over a row's seeds. Differences are those of a row
+and of --against on the seeds that both have: their mean, its standard error, and in bold where the 95 % interval of it
+(Student's t) excludes 0.
+"""
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.data.json_files import read_json
+from vl_absvit.demo.styles import STYLES
+from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.score_tables import Column, Scores, read_row, write_tables
+
+RADII = (1, 4, 16, 64)
+GROUPS = {
+    "Single objects, accuracy in %": {
+        "clean": Column("clean", 1),
+        "corrupted": Column("corrupted", 1),
+        "kept": Column("corrupted, % of clean", 1),
+        **{f"own_{radius}": Column(f"PGD {radius}/255", 1) for radius in RADII},
+        **{f"other_{radius}": Column(f"PGD {radius}/255, another seed's gradients", 1) for radius in RADII},
+    },
+    "Drawing styles that were left out, accuracy in %": {
+        **{style: Column(style, 1) for style in STYLES},
+        "styles": Column("mean", 1),
+    },
+    "Attention as segmentation, in %": {
+        "iou": Column("IoU of the foreground", 1),
+        "false_positive": Column("false positives, of all pixels", 1),
+        "false_negative": Column("false negatives", 1),
+        "centre": Column("IoU of the centre", 1),
+        "everything": Column("IoU of everything", 1),
+    },
+}
+"""Corrupted: the mean over 15 corruptions in five severities."""
+
+
+def main() -> None:
+    parser = OptionParser(__doc__)
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of scripts/evidence_robustness.sh")
+    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME", help="rows in the order of the tables")
+    parser.add_argument(
+        "--against", default="vit", metavar="NAME", help="row that the others are compared with (default: vit)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
+    arguments = parser.parse_args()
+    if arguments.against not in arguments.rows:
+        raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")
+    rows = {name: read_row(arguments.root, name, is_finished, read_scores) for name in arguments.rows}
+    write_tables(rows, GROUPS, arguments.against, arguments.output)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The results of a run: corrupted, attacked, masks, and each style."""
+    styles = {style: folder / "domains" / style / "test.json" for style in STYLES}
+    return {name: folder / f"{name}.json" for name in ("corrupted", "attacked", "masks")} | styles
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether everything was asked of a run."""
+    return all(path.exists() for path in files_of(folder).values())
+
+
+def read_scores(folder: Path) -> Scores:
+    """Every column's score of one run.
+
+    Raises:
+        InputError: a file has another form.
+    """
+    results = {name: read_json(path, dict) for name, path in files_of(folder).items()}
+    try:
+        styles = {style: results[style]["top1"] for style in STYLES}
+        return {
+            **of_corruptions(results["corrupted"]),
+            **of_attacks(results["attacked"]),
+            **styles,
+            "styles": mean(styles.values()),
+            **of_masks(results["masks"]),
+        }
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: expected results of evaluate-vision and compare-masks: {error!r}") from error
+
+
+def of_corruptions(result: dict[str, Any]) -> Scores:
+    """Accuracy on clean and on corrupted pictures."""
+    clean, corrupted = result["top1"], 100 - result["mean_error"]
+    return {"clean": clean, "corrupted": corrupted, "kept": 100 * corrupted / clean if clean else None}
+
+
+def of_attacks(result: dict[str, Any]) -> Scores:
+    """Accuracy under each radius; None where no other seed attacked."""
+    found = {(round(255 * row["attack"]["eps"]), row["source"] is None): row["top1"] for row in result["attacks"]}
+    own = {f"own_{radius}": found[radius, True] for radius in RADII}
+    return own | {f"other_{radius}": found.get((radius, False)) for radius in RADII}
+
+
+def of_masks(result: dict[str, Any]) -> Scores:
+    """How well the row's main map segments, beside two maps that know nothing."""
+    scores = {name: result[name] for name in ("iou", "false_positive", "false_negative")}
+    return scores | {name: result["rows"][name]["iou"]["mean"] for name in ("centre", "everything")}
+
+
+if __name__ == "__main__":
+    run_main(main)
