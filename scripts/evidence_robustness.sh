@@ -8,7 +8,7 @@
 # pixels (36 tokens; configs/demo/pretrain.yaml without mosaics, EPOCHS epochs), judged on other objects: under ImageNet-C's 15
 # corruptions, under PGD of four radii by its own gradients and by those of the row's next seed. From it, DOMAIN_EPOCHS epochs on three of
 # the demo's four drawing styles, STYLES pictures each, for every style left out (configs/demo/domains.yaml). Its maps of 200 scenes are held against masks of
-# their objects, which are there a third as large as those that were learned.
+# their objects and eye fixations on these, which are there a third as large as those that were learned; on 50 of them it is asked whether the maps are worth anything.
 # Runs are side by side, one to a core, or one after the other on a GPU. Finished stages are reused, interrupted ones go on, and a run that
 # fails does not stop the others. Writes OUTPUT/<row>-<seed>/ and the tables OUTPUT/table.md and OUTPUT/table.json.
 set -euo pipefail
@@ -50,8 +50,13 @@ common="--vision.model absvit_deit_star_tiny --vision.gain 1 --run.trackers []"
 source scripts/setup.sh
 source scripts/stages.sh
 
-# make_scenes: with masks of their objects.
-make_scenes() { python data_prep/make_demo.py --output "$output/masked" --masks 400; }
+# make_scenes: with masks of their objects and eye fixations.
+make_scenes() {
+  python data_prep/make_demo.py --output "$output/masked" --masks 400
+  grep -v '^train/' "$output/masked/fixations.csv" >"$output/masked/fixations_val.csv"
+  python data_prep/prepare_fixations.py --fixations "$output/masked/fixations_val.csv" --images "$output/masked/pictures" \
+    --output "$output/fixations"
+}
 
 # corrupted RUN SHARED: clean and corrupted pictures of val.
 corrupted() {
@@ -67,10 +72,12 @@ attacked() {
     --eps 1 4 16 64 --num-workers 0 --output "$1/attacked.json" "${transfer[@]}"
 }
 
-# looked RUN: where it looks in scenes, beside their objects.
+# looked RUN: where it looks in scenes, beside their objects and made-up fixations.
 looked() {
   python scripts/export_attention.py --checkpoint "$1/train/checkpoints/best" --pictures "$output/masked/pictures/val" --no-overlays \
     --output "$1/maps"
+  python scripts/evaluate_maps.py --checkpoint "$1/train/checkpoints/best" --maps "$1/maps" --limit 50 --output "$1/worth.json"
+  python scripts/compare_fixations.py --maps "$1/maps" --fixations "$output/fixations" --output "$1/fixations.json"
   python scripts/compare_masks.py --maps "$1/maps" --masks "$output/masked/masks/val" --output "$1/masks.json"
 }
 

@@ -3,10 +3,10 @@
 python scripts/tabulate_robustness.py runs/robustness --rows vit absvit --output runs/robustness/table
 
 Reads ROOT/<row>-<seed>/ of what is finished so far: corrupted.json and attacked.json of evaluate-vision, test.json of
-it for every style that was left out, and masks.json of compare-masks. A folder without them is named as missing. Writes
-OUTPUT.md and OUTPUT.json. Scores are means and standard deviations over a row's seeds. Differences are those of a row
-and of --against on the seeds that both have: their mean, its standard error, and in bold where the 95 % interval of it
-(Student's t) excludes 0.
+it for every style that was left out, masks.json of compare-masks, fixations.json of compare-fixations and worth.json of
+evaluate-maps. A folder without them is named as missing. Writes OUTPUT.md and OUTPUT.json. Scores are means and
+standard deviations over a row's seeds. Differences are those of a row and of --against on the seeds that both have:
+their mean, its standard error, and in bold where the 95 % interval of it (Student's t) excludes 0.
 """
 
 from pathlib import Path
@@ -39,6 +39,16 @@ GROUPS = {
         "centre": Column("IoU of the centre", 1),
         "everything": Column("IoU of everything", 1),
     },
+    "Where eyes rested": {
+        "nss": Column("NSS", 3),
+        "auc_judd": Column("AUC-Judd", 3),
+        "centre_nss": Column("NSS of the centre", 3),
+    },
+    "Is the map worth anything": {
+        "deletion": Column("area of the deletion curve", 3),
+        "insertion": Column("area of the insertion curve", 3),
+        "survives": Column("rank correlation with that of shuffled weights", 3),
+    },
 }
 """Corrupted: the mean over 15 corruptions in five severities."""
 
@@ -59,9 +69,9 @@ def main() -> None:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The results of a run: corrupted, attacked, masks, and each style."""
+    """The results of a run: corrupted, attacked, masks, fixations, worth, and each style."""
     styles = {style: folder / "domains" / style / "test.json" for style in STYLES}
-    return {name: folder / f"{name}.json" for name in ("corrupted", "attacked", "masks")} | styles
+    return {name: folder / f"{name}.json" for name in ("corrupted", "attacked", "masks", "fixations", "worth")} | styles
 
 
 def is_finished(folder: Path) -> bool:
@@ -84,9 +94,13 @@ def read_scores(folder: Path) -> Scores:
             **styles,
             "styles": mean(styles.values()),
             **of_masks(results["masks"]),
+            **of_fixations(results["fixations"]),
+            **of_worth(results["worth"]),
         }
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder}: expected results of evaluate-vision and compare-masks: {error!r}") from error
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{folder}: expected results of evaluate-vision, compare-masks, compare-fixations, evaluate-maps: {error!r}"
+        ) from error
 
 
 def of_corruptions(result: dict[str, Any]) -> Scores:
@@ -106,6 +120,17 @@ def of_masks(result: dict[str, Any]) -> Scores:
     """How well the row's main map segments, beside two maps that know nothing."""
     scores = {name: result[name] for name in ("iou", "false_positive", "false_negative")}
     return scores | {name: result["rows"][name]["iou"]["mean"] for name in ("centre", "everything")}
+
+
+def of_fixations(result: dict[str, Any]) -> Scores:
+    """Agreement of the row's main map with fixations, and that of the centre."""
+    return {"nss": result["nss"], "auc_judd": result["auc_judd"], "centre_nss": result["rows"]["centre"]["nss"]["mean"]}
+
+
+def of_worth(result: dict[str, Any]) -> Scores:
+    """The curves of the row's main map, and what of it is left when all weights are shuffled."""
+    shuffled = result["rows"][result["map"]]["randomised"][result["parts"][-1]]["mean"]
+    return {"deletion": result["deletion"], "insertion": result["insertion"], "survives": shuffled}
 
 
 if __name__ == "__main__":

@@ -271,7 +271,8 @@ def test_a_single_seed_is_attacked_by_itself_alone_and_a_failed_row_does_not_sto
     before = len(calls(""))
     finish(start(*words, script="evidence_robustness"))
     again = [line.split()[0] for line in calls("")[before:]]
-    assert sorted(again) == ["scripts/compare_masks.py"] * 2 + ["scripts/export_attention.py"] * 2 + [
+    made = ("compare_fixations", "compare_masks", "evaluate_maps", "export_attention")
+    assert sorted(again) == [f"scripts/{name}.py" for name in made for _ in range(2)] + [
         "scripts/tabulate_robustness.py"
     ]
     _, err = finish(start("--seeds", "0", "--epochs", "3", script="evidence_robustness"), code=1)

@@ -23,7 +23,12 @@ def write_run(folder, top1: float, *, transfers: bool = True) -> None:
         for name, iou in (("top_down_average", 40.0), ("centre", 20.0), ("everything", 10.0))
     }
     masks = {"map": "top_down_average", "iou": 40.0, "false_positive": 5.0, "false_negative": 6.0, "rows": maps}
-    for name, content in (("corrupted", corrupted), ("attacked", corrupted | {"attacks": attacks}), ("masks", masks)):
+    rows = {"top_down_average": {"randomised": {"head": {"mean": 0.9}, "patches": {"mean": 0.25}}}}
+    worth = {"map": "top_down_average", "deletion": 0.5, "insertion": 0.75, "parts": ["head", "patches"], "rows": rows}
+    attacked = corrupted | {"attacks": attacks}
+    fixations = {"nss": 1.5, "auc_judd": 0.875, "rows": {"centre": {"nss": {"mean": 1.25}}}}
+    results = {"corrupted": corrupted, "attacked": attacked, "masks": masks, "worth": worth, "fixations": fixations}
+    for name, content in results.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     for place, style in enumerate(STYLES):
         (folder / "domains" / style).mkdir(parents=True)
@@ -46,8 +51,10 @@ def test_all_that_was_asked_is_in_the_tables(tmp_path):
     assert (scores["own_1"], scores["own_4"]) == (61.0, 15.25) and scores["other_4"] == 16.25
     assert scores["styles"] == 61.0 - 15 and scores[list(STYLES)[1]] == 51.0
     assert (scores["iou"], scores["centre"], scores["everything"]) == (40.0, 20.0, 10.0)
+    assert (scores["nss"], scores["auc_judd"], scores["centre_nss"]) == (1.5, 0.875, 1.25)
+    assert (scores["deletion"], scores["insertion"], scores["survives"]) == (0.5, 0.75, 0.25)
     assert table["differences"]["absvit"]["styles"]["mean"] == 4.0 and table["against"] == "vit"
-    assert text.startswith("Not finished: vit-3.") and text.count("minus vit seed by seed") == 3
+    assert text.startswith("Not finished: vit-3.") and text.count("minus vit seed by seed") == 5
 
 
 def test_a_single_seed_has_no_attack_by_another(tmp_path):
@@ -57,11 +64,11 @@ def test_a_single_seed_has_no_attack_by_another(tmp_path):
     assert "other_1" not in table["rows"]["vit"]["scores"] and "own_1" in table["rows"]["vit"]["scores"]
 
 
-@pytest.mark.parametrize("damaged", ["attacked.json", "masks.json", "corrupted.json"])
+@pytest.mark.parametrize("damaged", ["attacked.json", "masks.json", "worth.json", "fixations.json"])
 def test_a_file_of_another_form_is_one_line(tmp_path, complaint, damaged):
     write_run(tmp_path / "vit-0", 60.0)
     (tmp_path / "vit-0" / damaged).write_text('{"attacks": [{"attack": {"eps": 1}}]}')
     words = (tmp_path, "--rows", "vit", "--output", tmp_path / "table")
     line = complaint(1, SCRIPT, *words)
-    assert line.startswith(f"{tmp_path / 'vit-0'}: expected results of evaluate-vision and compare-masks: ")
+    assert line.startswith(f"{tmp_path / 'vit-0'}: expected results of evaluate-vision, compare-masks, compare-")
     assert "--against: expected one of --rows, got 'absvit'" in complaint(2, SCRIPT, *words, "--against", "absvit")
