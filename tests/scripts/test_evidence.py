@@ -38,6 +38,9 @@ elif [[ $output == *corrupted.json || $output == *masks.json ]]; then
 elif [[ $output == */world ]]; then
   mkdir -p "$output/single_objects/val/ring"
   touch "$output/single_objects/val/ring/0.png"
+elif [[ $output == */masked ]]; then
+  mkdir -p "$output"
+  echo image,observer >"$output/fixations.csv"
 elif [[ $output == */data ]]; then
   mkdir -p "$output/photo" "$output/sketch"
 fi
