@@ -18,6 +18,7 @@ from transformers.models.roberta.modeling_roberta import RobertaLayer
 from vl_absvit.config import VisionConfig
 from vl_absvit.models import VLAbSViT
 from vl_absvit.models.fusion import Attention, CoAttentionFusion
+from vl_absvit.models.heads import PretrainingHead
 from vl_absvit.models.text_encoder import TextEncoder
 from vl_absvit.models.top_down import FeedbackDecoder
 from vl_absvit.models.trunks.vit import AbSViT
@@ -48,7 +49,14 @@ def pad(model: VLAbSViT, token_ids: Tensor, is_token: Tensor, length: int) -> tu
     return F.pad(token_ids, (0, missing), value=model.text.roberta.config.pad_token_id), F.pad(is_token, (0, missing))
 
 
-def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> NaiveOutput:
+def naive_words(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor) -> NaiveOutput:
+    """As ``naive_forward`` of a model in pretraining; its logits are of all words at every token, (P, T, V)."""
+    return naive_forward(model, images, token_ids, is_token, guess_words=True)
+
+
+def naive_forward(
+    model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: Tensor, guess_words: bool = False
+) -> NaiveOutput:
     """Read every text about its image.
 
     Args:
@@ -62,13 +70,14 @@ def naive_forward(model: VLAbSViT, images: Tensor, token_ids: Tensor, is_token: 
     vision, text = cast(AbSViT, model.vision), roberta(model.text, token_ids, is_token)
     if config.top_down == "none":
         only = look(vision, embed(vision, images), None)
-        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)), only.tokens, None, None)
+        return NaiveOutput(model.head(fuse(model.fusion, text, is_token, only.tokens)[1]), only.tokens, None, None)
     assert model.prior is not None, "AbSViT has a prior"
     prior = model.prior(text, is_token)
     first, second = look_twice(vision, images, prior, config.modulation, config.gain)
     reconstruction = reconstruction_error(vision, second.states)
-    fused = fuse(model.fusion, text, is_token, second.tokens)
-    return NaiveOutput(model.head(fused), first.tokens, prior, reconstruction)
+    words, pooled = fuse(model.fusion, text, is_token, second.tokens)
+    logits = cast(PretrainingHead, model.head).mlm(words) if guess_words else model.head(pooled)
+    return NaiveOutput(logits, first.tokens, prior, reconstruction)
 
 
 def attention(
@@ -176,8 +185,8 @@ def reconstruction_error(vision: AbSViT, states: list[Tensor]) -> Tensor:
     return torch.stack(errors).sum()
 
 
-def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tensor) -> Tensor:
-    """Both streams through all layers, then the pooled first tokens, (P, 2 x fusion width)."""
+def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Both streams through all layers: the text tokens, and the pooled first tokens, (P, 2 x fusion width)."""
     text = fusion.text_transform(text) + fusion.token_types.weight[0]
     image = fusion.image_transform(image) + fusion.token_types.weight[1]
     for text_layer, image_layer in zip(fusion.text_layers, fusion.image_layers, strict=True):
@@ -186,7 +195,7 @@ def fuse(fusion: CoAttentionFusion, text: Tensor, is_token: Tensor, image: Tenso
             stream_layer(image_layer, image, text, None, is_token),
         )
     poolers = ((fusion.text_pooler, text), (fusion.image_pooler, image))
-    return torch.cat([torch.tanh(pooler.linear(tokens[:, 0])) for pooler, tokens in poolers], dim=-1)
+    return text, torch.cat([torch.tanh(pooler.linear(tokens[:, 0])) for pooler, tokens in poolers], dim=-1)
 
 
 def stream_layer(

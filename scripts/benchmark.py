@@ -20,6 +20,7 @@ HELP = {
     "train-vqa": "a training step on questions: batch, forward, backward, optimizer",
     "train-frozen": "a training step on questions with frozen parts, beside one in which everything trains",
     "train-retrieval": "a training step on captions: batch, forward, backward, optimizer",
+    "train-pairs": "a step of pretraining on pairs: batch, forward, backward, optimizer",
     "retrieval": "a gallery's scores: the naive way, all pairs exactly, each image's best captions",
     "again": "another question and another pair about a picture if only the last blocks look again",
     "segmentation": "UPerNet on a ViT, forward, beside transformers' own, and AbSViT's two looks",
@@ -46,10 +47,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK", parser_class=BenchmarkParser)
     command = {name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()}
-    for name in ("vision", "vqa", "train-vqa", "train-frozen", "train-retrieval", "retrieval", "again", "segmentation"):
+    for name in (
+        "vision",
+        "vqa",
+        "train-vqa",
+        "train-frozen",
+        "train-retrieval",
+        "train-pairs",
+        "retrieval",
+        "again",
+        "segmentation",
+    ):
         add_model_options(command[name], training=name.startswith("train"))
     images_of = {"vision": 2, "vqa": 2, "train-vqa": 2, "train-frozen": 2, "train-retrieval": 2, "retrieval": 4}
-    images_of |= {"segmentation": 1}
+    images_of |= {"segmentation": 1, "train-pairs": 4}
     for name, images in images_of.items():
         add_number(command[name], "--images", images, "I", "there are")
     for name in ("vqa", "train-vqa", "train-frozen"):

@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.contest import NAIVE, OURS
 from benchmarks.naive import naive_forward
 from benchmarks.naive_training import caption_batch, caption_losses, prior_error, question_batch, question_losses
 from benchmarks.samples import Workload, captioned_images, questions_about
 from benchmarks.synthetic import PAD
+from benchmarks.train_pairs import made_up_pairs, make_trainees, pairs_config
 from benchmarks.training import nowhere
 from tests.benchmarks.test_naive import ANSWERS, VARIANTS, make_model
 from vl_absvit.data.collate import collate_retrieval, collate_vqa
 from vl_absvit.models import VLAbSViT
+from vl_absvit.tasks.pairs import PairsTask
 from vl_absvit.tasks.retrieval import RetrievalConfig, RetrievalTask
 from vl_absvit.tasks.vqa import VQAConfig, VQATask
 
@@ -73,3 +76,12 @@ def test_the_prior_is_told_from_all_other_images_by_hand():
     )
     found = prior_error(prior, tokens, torch.tensor([7, 4, 4]), temperature=0.5)  # the last two are one image
     torch.testing.assert_close(found, -(by_hand[0] + 2 * by_hand[1]) / 3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2], ids=["reweight", "reweight_project"])
+def test_pairs_that_share_looks_give_two_complete_passes_losses_and_gradients(variant):
+    model = make_model(*variant, {"kind": "pretraining", "vocab_size": 100})
+    task = PairsTask.without_data(pairs_config(), model)
+    sides = make_trainees(task, made_up_pairs(4, 32, words=100), "fp32")
+    model.eval()
+    assert_same(model, *(dict(sides[name].terms()) for name in (NAIVE, OURS)))

@@ -4,7 +4,6 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from vl_absvit.tasks.base import epoch_batches, passes_per_step
 from vl_absvit.tasks.model_card import model_card
 from vl_absvit.tasks.pairs import PairsTask, pairs_of
 from vl_absvit.tasks.registry import open_checkpoint
-from vl_absvit.tasks.retrieval_pairs import find_hard
 from vl_absvit.tasks.vl_checkpoint import datasets_trained_on
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
@@ -55,6 +53,13 @@ def test_every_trainable_parameter_has_a_rate_and_a_gradient(make, top_down):
     assert list(losses) == ["mlm", "itm", "prior", *(["reconstruction"] if VARIANTS[top_down].feeds_back else [])]
 
 
+def test_the_log_says_what_is_hidden_and_how_often_sources_are_read(make, caplog):
+    caplog.set_level("INFO")
+    task = make()
+    assert "coco is read 1.60 times" in caplog.text  # two epochs of two steps of eight, of twenty captions
+    assert 0.1 < task.train_set.hidden_share() < 0.25 and "% of the words' tokens" in caplog.text
+
+
 def test_half_of_every_global_batch_is_false_whatever_the_passes(make):
     for size in (None, 4, 1):
         batches = step_of(make(micro_batch_size=size))
@@ -70,11 +75,7 @@ def test_false_pairs_are_false_and_true_ones_true(make):
     with torch.no_grad():
         texts = model.encode_texts(torch.cat([batch.token_ids, batch.hidden_ids]), batch.is_token.repeat(2, 1))
         first = model.vision.look_once(batch.images)
-        needed = SimpleNamespace(
-            captions=np.flatnonzero(batch.shown == FALSE_CAPTION).tolist(),
-            images=np.flatnonzero(batch.shown == FALSE_IMAGE).tolist(),
-        )
-        hard = find_hard(model, texts.take(slice(own)), first, batch, task._draw, needed)
+        hard = task.draw_false(model, texts, first, batch)
         pairs = pairs_of(texts, batch, hard)
     assert isinstance(pairs, Pairs) and pairs.hidden.pairs == own
     torch.testing.assert_close(pairs.compared, texts.prior[:own])
@@ -218,6 +219,8 @@ def test_what_was_pretrained_starts_other_tasks(world, tmp_path, make):
     config = replace(tiny_vqa_config(world, tmp_path / "vqa"), from_checkpoint=str(tmp_path / "pairs"))
     started = VQATask(config).model
     assert torch.equal(started.fusion.text_transform.weight, task.model.fusion.text_transform.weight)
+    again = make(from_checkpoint=str(tmp_path / "pairs")).model  # its heads go on, too
+    assert all(torch.equal(weight, task.model.state_dict()[name]) for name, weight in again.state_dict().items())
 
 
 def test_odd_batches_and_second_looks_are_refused(world, tmp_path):

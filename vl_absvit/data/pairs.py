@@ -197,6 +197,18 @@ class PairDataset(Dataset):
             sources=np.array([sample.source for sample in samples]),
         )
 
+    def hidden_share(self, number: int = 1_000) -> float:
+        """Share of the tokens of words that are hidden, in the first captions of the first folder."""
+        captions, hidden, all_tokens = self._folders[0].captions, 0, 0
+        rows = range(min(number, len(captions.caption_ids)))
+        encoded = self._tokenizer(captions.texts(list(rows)), truncation=True, max_length=self._max_tokens)
+        for row in rows:
+            words = encoded.word_ids(row)
+            key = [self._seed, 0, 0, int(captions.caption_ids[row])]
+            hidden += len(self._masker.hide(encoded["input_ids"][row], words, key).positions)
+            all_tokens += sum(word is not None for word in words)
+        return hidden / max(all_tokens, 1)
+
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images of the first folder, (3, H, W) each, chosen by the seed."""
         first = self._folders[0]

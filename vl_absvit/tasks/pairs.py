@@ -6,6 +6,7 @@ loss compares whole captions with the images of the global batch; from its simil
 are drawn. Shapes: B captions, I distinct images, T tokens, M hidden tokens, V words of the vocabulary.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,6 +52,8 @@ from vl_absvit.tasks.retrieval_pairs import (
 )
 from vl_absvit.tasks.vision_language import VisionLanguageTask, made_up_images, made_up_texts
 
+log = logging.getLogger(__name__)
+
 
 class StepAhead(NamedTuple):
     """Facts about the whole optimizer step that a forward pass needs where the step has several."""
@@ -89,6 +92,10 @@ class PairsTask(VisionLanguageTask):
             folders, self.tokenizer, config.text.max_tokens, self.preprocessing.transform(data.augmentation),
             share=config.hidden_share, weights=weights, seed=config.run.seed,
         )  # fmt: skip
+        repeats = train_set.mixture.repeats(config.optim.batch_size, config.optim.epochs)
+        for folder, times in zip(folders, repeats, strict=True):
+            log.info("%s is read %.2f times", folder.root, times)
+        log.info("hidden: %.1f %% of the words' tokens", 100 * train_set.hidden_share())
         held_out = _folders(config, training=False)
         if not held_out:
             return train_set, None
@@ -125,7 +132,7 @@ class PairsTask(VisionLanguageTask):
         with arithmetic(self.config.run.precision, batches[0].images.device):
             for batch, seed in zip(batches, seeds, strict=True):
                 torch.manual_seed(seed)
-                priors = self.model.encode_texts(*_texts(batch)).prior
+                priors = self.model.encode_texts(*texts_of(batch)).prior
                 assert priors is not None, "the dual encoder compares priors"
                 prior = priors[: len(batch.image_index)]
                 looks = looks_up_to("first", vision, batch.images, prior, batch.image_index)
@@ -141,19 +148,19 @@ class PairsTask(VisionLanguageTask):
         return [StepAhead(loss, of_pass, hidden) for loss, of_pass in zip(losses, hard, strict=True)]
 
     def losses(self, model: nn.Module, batch: PairBatch, ahead: StepAhead | None = None) -> dict[str, Tensor]:
-        weights, captions = self.config.loss, len(batch.image_index)
+        weights = self.config.loss
 
         def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
             whole: Any = getattr(model, "module", model)  # without a wrapper such as DDP
             if ahead is None:
-                hard = find_hard(whole, texts.take(slice(captions)), first, batch, self._draw, _needed(batch))
+                hard = self.draw_false(whole, texts, first, batch)
             else:
                 hard = take_hard(whole, first, ahead.hard)
             return hard.first, pairs_of(texts, batch, hard)
 
         with arithmetic(self.config.run.precision, batch.images.device):
             needed = decoder_losses_of(self.config, self.model.vision)
-            out = model(batch.images, *_texts(batch), pair=pair, **needed)
+            out = model(batch.images, *texts_of(batch), pair=pair, **needed)
         hidden = _hidden_per_pass([batch]) if ahead is None else ahead.hidden
         assert out.words is not None and out.prior is not None, "words are guessed, and priors compared"
         is_match = to_device(torch.from_numpy(batch.shown == TRUE), out.logits.device)
@@ -169,6 +176,16 @@ class PairsTask(VisionLanguageTask):
             loss = global_prior_loss(own_pass, self.config.prior) if step is None else step.at(own_pass)
             terms["prior"] = weights.prior * loss
         return terms | decoder_terms(self.config, out)
+
+    def draw_false(self, model: VLAbSViT, texts: Texts, first: FirstLook, batch: PairBatch) -> Found:
+        """False captions and images where a step is one pass.
+
+        Args:
+            texts: captions, and then the same with hidden words, (2B, T).
+            first: at the batch's images.
+        """
+        own = texts.take(slice(len(batch.image_index)))
+        return find_hard(model, own, first, batch, self._draw, _needed(batch))
 
     @torch.no_grad()
     def evaluate(self, model: VLAbSViT) -> dict[str, float] | None:
@@ -242,7 +259,7 @@ def pairs_of(texts: Texts, batch: PairBatch, hard: Found) -> Pairs:
     return Pairs(together, torch.cat([batch.image_index, about]), HiddenWords(captions, positions), compared=own.prior)
 
 
-def _texts(batch: PairBatch) -> tuple[Tensor, Tensor]:
+def texts_of(batch: PairBatch) -> tuple[Tensor, Tensor]:
     """Whole captions and then those with hidden words, (2B, T), and their mask."""
     return torch.cat([batch.token_ids, batch.hidden_ids]), batch.is_token.repeat(2, 1)
 
@@ -266,7 +283,7 @@ def _judge(model: VLAbSViT, batch: PairBatch) -> list[tuple[float, ...]]:
         about = torch.cat([batch.image_index, batch.image_index, batch.false_index])
         return first, Pairs(join_texts(masked, own, own), about, HiddenWords(captions, batch.positions))
 
-    out = model(batch.images, *_texts(batch), pair=pair)
+    out = model(batch.images, *texts_of(batch), pair=pair)
     assert out.words is not None and isinstance(out.logits, Tensor), "words are guessed and pairs judged"
     losses, right = masked_word_losses(out.words, batch.answers), out.words.argmax(dim=1) == batch.answers
     of_caption = batch.positions // length
