@@ -4,14 +4,14 @@
 Shapes: B images, N tokens, D width; codes have the shape that a layer gives them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
 from vl_absvit.models.attention.softmax import Projections, TopDownAttention
-from vl_absvit.models.attention.sparse import Shrink, SparseProblem, as_factor, energy
+from vl_absvit.models.attention.sparse import SparseProblem, energy
 
 
 class Reconstructed(Protocol):
@@ -26,25 +26,17 @@ class Reconstructed(Protocol):
         """u_0 and the codes after every step."""
 
 
-def unchanged(shrink: Shrink) -> Shrink:
-    """The threshold as it is."""
-    return shrink
-
-
 class ReconstructingAttention(TopDownAttention):
     """The base of VARS. A layer says what it reconstructs, how, and what it makes of codes."""
 
     lam: float  # lambda
     steps: int  # of ISTA
 
-    def reconstruct(
-        self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
-    ) -> Reconstructed:
+    def reconstruct(self, projections: Projections, steps: int | None = None) -> Reconstructed:
         """The sparse reconstruction of the values.
 
         Args:
             steps: of ISTA; None takes the layer's own.
-            change: what becomes of the threshold's function.
         """
         raise NotImplementedError
 
@@ -67,9 +59,8 @@ class ReconstructingAttention(TopDownAttention):
     def mean_weights(self, projections: Projections, steps: int | None = None) -> Tensor:
         """The weight of every token's value in the mean of all tokens' reconstructions, at the start and each step.
 
-        A code is linear in the values once its threshold is taken as a factor. So the weights of a channel are the
-        gradient of its mean, and the weighted sum of its values is that mean, whatever was cut off. They are averaged
-        over channels and heads; they may be negative.
+        It is the derivative of that mean by the value, for a fixed dictionary, averaged over channels and heads: a code
+        that a threshold cuts off does not count. It may be negative.
 
         Args:
             steps: as in ``reconstruct``.
@@ -79,7 +70,7 @@ class ReconstructingAttention(TopDownAttention):
         """
         with torch.enable_grad():
             values = projections.values.detach().requires_grad_()
-            found = self.reconstruct(projections._replace(values=values), steps, as_factor)
+            found = self.reconstruct(projections._replace(values=values), steps)
             weights = [
                 torch.autograd.grad(mean.sum(), values, retain_graph=True)[0] for mean in self.mean_outputs(found)
             ]

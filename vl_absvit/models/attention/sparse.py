@@ -52,18 +52,6 @@ def gelu_threshold(x: Tensor, threshold: Tensor | float) -> Tensor:
     return F.gelu(x.abs() - threshold) * x.detach().sign()
 
 
-def as_factor(shrink: Shrink) -> Shrink:
-    """The same function as a product of its input with a factor that has no gradient.
-
-    With a fixed factor a threshold is linear. So codes become linear in the input of the reconstruction, exactly.
-    """
-
-    def product(x: Tensor, threshold: Tensor | float) -> Tensor:
-        return x * (shrink(x, threshold) / x).nan_to_num(0).detach()  # both are 0 at 0
-
-    return product
-
-
 def ista(problem: SparseProblem, steps: int, shrink: Shrink = soft_threshold) -> list[Tensor]:
     """u_0 = S(b, lambda), then ``steps`` times u <- S(u - (G u - b) / L, lambda / L) [VARS Eq. 12].
 

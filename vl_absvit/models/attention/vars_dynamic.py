@@ -6,7 +6,6 @@ top-down input the values, which are reconstructed, are those of x_bu + x_td, an
 Shapes: B images, H heads, N tokens, D = H d width, m atoms.
 """
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.random_features import features_up_to_scale
-from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention, unchanged
+from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention
 from vl_absvit.models.attention.softmax import Projections
 from vl_absvit.models.attention.sparse import (
-    Shrink,
     SparseProblem,
     gelu_threshold,
     ista,
@@ -116,9 +114,7 @@ class VARSD(ReconstructingAttention):
     def attend(self, projections: Projections) -> Tensor:
         return self.merge(self.reconstruct(projections).values)
 
-    def reconstruct(
-        self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
-    ) -> Reconstruction:
+    def reconstruct(self, projections: Projections, steps: int | None = None) -> Reconstruction:
         values = self._split_heads(projections.values)
         atoms = self._atoms_of(self._split_heads(projections.queries_keys))
         products = atoms.mT @ atoms
@@ -132,7 +128,7 @@ class VARSD(ReconstructingAttention):
             gram = self.learned_k @ gram @ self.learned_k
             bound, penalty = bound / self.learned_L, penalty * self.learned_lam
         problem = SparseProblem(drive, gram, bound, penalty)
-        shrink = change(gelu_threshold if self.generation.is_learned else soft_threshold)
+        shrink = gelu_threshold if self.generation.is_learned else soft_threshold
         return Reconstruction(atoms, scales, problem, ista(problem, self.steps if steps is None else steps, shrink))
 
     def target(self, projections: Projections) -> Tensor:

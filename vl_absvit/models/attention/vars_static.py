@@ -7,7 +7,6 @@ Shapes: B images, N tokens of a grid of rows and columns, D channels, A atoms of
 columns // 2 + 1 columns.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.attention.fourier import filtered
-from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention, unchanged
+from vl_absvit.models.attention.reconstructing import Reconstructed, ReconstructingAttention
 from vl_absvit.models.attention.softmax import Projections, TopDownBlock
-from vl_absvit.models.attention.sparse import Shrink, SparseProblem, ista, soft_threshold
+from vl_absvit.models.attention.sparse import SparseProblem, ista
 from vl_absvit.models.token_norms import TokenBatchNorm, follows_batches
 
 STEPS_BETWEEN_BOUNDS = 100
@@ -106,17 +105,14 @@ class VARSS(ReconstructingAttention):
         smoothed = filtered(reconstruction, torch.view_as_complex(self.kernel2))
         return self.proj_drop(self.proj(self.norm(smoothed.flatten(2).mT)))
 
-    def reconstruct(
-        self, projections: Projections, steps: int | None = None, change: Callable[[Shrink], Shrink] = unchanged
-    ) -> Reconstruction:
+    def reconstruct(self, projections: Projections, steps: int | None = None) -> Reconstruction:
         kernel = torch.view_as_complex(self.kernel)
         gram = gram_filter(kernel)
         drive = filtered(self._on_grid(projections.values.mT.unsqueeze(2)), kernel).flatten(3)
         # A copy, because L may change between the looks of a training step.
         bound = self.L.clone()[:, None, None]
         problem = SparseProblem(drive, lambda codes: filtered(self._on_grid(codes), gram).flatten(3), bound, self.lam)
-        shrink = change(soft_threshold)
-        return Reconstruction(problem, ista(problem, self.steps if steps is None else steps, shrink))
+        return Reconstruction(problem, ista(problem, self.steps if steps is None else steps))
 
     def synthesis(self, codes: Tensor) -> Tensor:
         """F(k^H) u, the reconstruction of the values: (B, D, A, N) -> (B, D, 1, rows, columns)."""
