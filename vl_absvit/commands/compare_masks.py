@@ -134,7 +134,6 @@ def count_all(
             check_kinds(maps, kinds, archive, only=not arguments.map)
             numbers = read_mask(masks / file, tuple(entry["image_size"]))
             valid = np.ones(numbers.shape, dtype=bool) if arguments.void is None else numbers != arguments.void
-            has_class |= bool(((numbers != 0) & valid).any())
             donor = read_maps(export, pairs[donor_of[number]][0]).get(main_kind) if len(pairs) > 1 else None
             try:
                 counted = count_picture(
@@ -152,9 +151,10 @@ def count_all(
                 without_class += 1
             else:
                 pictures.append(counted)
+                has_class |= counted["everything"].foreground > 0
     if not has_class:
         void = "" if arguments.void is None else f" but {arguments.void}; say --void none if that is the foreground"
-        raise InputError(f"{masks}: no mask of an exported picture has a foreground, all values are 0{void}")
+        raise InputError(f"{masks}: nothing that the model saw has a foreground, all values are 0{void}")
     left_out = {
         "pictures_without_mask": len(index) - len(pairs),
         "masks_without_picture": len(files) - len({file for _, file in pairs}),

@@ -24,6 +24,7 @@ from vl_absvit.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from vl_absvit.data.class_folders import ImageBatch
     from vl_absvit.data.collate import VQABatch
+    from vl_absvit.data.loaders import BatchedDataset
     from vl_absvit.looking.map_worth import Curves
     from vl_absvit.looking.viewer import Checkpoint
 
@@ -59,23 +60,27 @@ def main() -> None:
         "maps": make_viewer(checkpoint, kinds, about["block"], about["heads"], about.get("prior")),
     }
     checkpoint.model.vision.fold()
-    batches = batches_of(checkpoint, records, arguments.checkpoint)
+    samples = samples_of(checkpoint, records, arguments.checkpoint)
+
+    def batch_of(row: int) -> "VQABatch | ImageBatch":
+        return send_to_device(samples.collate(samples.__getitems__([row])), device)
+
     curves: list[dict[str, Curves]] = []
     cells: dict[str, list[int]] = {}
     randomised: dict[str, dict[str, list[float]]] = {}
     with progress() as bar, arithmetic(arguments.precision, device):
         task = bar.add_task("changing cells", total=len(records))
-        for number, (record, batch) in enumerate(zip(records, batches, strict=True)):
+        for number, record in enumerate(records):
             maps = {kind: record.maps[kind] for kind in kinds}
             own = curves_of(
-                viewers["alone"], send_to_device(batch, device), maps, number,
+                viewers["alone"], batch_of(number), maps, number,
                 step=arguments.step, batch_size=arguments.batch_size,
             )  # fmt: skip
             cells |= {name: steps_of(maps.get(name, maps[kinds[0]]).size, arguments.step) for name in own}
             curves.append(own)
             bar.advance(task)
         if arguments.randomised:
-            few = [send_to_device(batch, device) for batch in batches[: arguments.randomised]]
+            few = [batch_of(row) for row in range(min(arguments.randomised, len(records)))]
             task = bar.add_task("shuffling weights", total=None)
             for part, kept in randomised_maps(viewers["maps"], few):
                 randomised[part] = kept
@@ -141,8 +146,8 @@ def described(export: Path, checkpoint: Path) -> dict[str, Any]:
     return about
 
 
-def batches_of(checkpoint: "Checkpoint", records: Sequence[Any], name: str) -> "list[VQABatch | ImageBatch]":
-    """A batch for each exported text or picture.
+def samples_of(checkpoint: "Checkpoint", records: Sequence[Any], name: str) -> "BatchedDataset":
+    """The exported texts or pictures as samples, in the order of the records.
 
     Raises:
         ConfigError: the export is about something else than the checkpoint reads.
@@ -162,11 +167,9 @@ def batches_of(checkpoint: "Checkpoint", records: Sequence[Any], name: str) -> "
     if reads != kind:
         raise ConfigError(f"the export is about {kind}s, checkpoint {name} reads {reads}s")
     if isinstance(checkpoint, ClassifierCheckpoint):
-        pictures = OwnPictures(requests, checkpoint.transform)
-        return [pictures.collate(pictures.__getitems__([row])) for row in range(len(requests))]
+        return OwnPictures(requests, checkpoint.transform)
     preprocessing = checkpoint.preprocessing
-    own = OwnTexts(requests, checkpoint.tokenizer, preprocessing.max_tokens, preprocessing.transform())
-    return [own.collate(own.__getitems__([row])) for row in range(len(requests))]
+    return OwnTexts(requests, checkpoint.tokenizer, preprocessing.max_tokens, preprocessing.transform())
 
 
 def panels_of(scores: dict[str, Any]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:

@@ -176,7 +176,7 @@ def read_index(folder: str | Path, kind: TextKind | None = None) -> list[dict[st
     return entries
 
 
-def kind_of(entry: dict[str, Any]) -> TextKind:
+def kind_of(entry: Mapping[str, Any]) -> TextKind:
     """What a line of an index is about."""
     if "picture" in entry and not {"question", "caption"} & set(entry):
         return "picture"

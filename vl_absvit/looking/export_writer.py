@@ -19,7 +19,7 @@ from PIL import Image
 from vl_absvit.data.files import check_name, write_text, write_whole
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.errors import InputError
-from vl_absvit.looking.export_reader import IMAGE_FROM_HERE
+from vl_absvit.looking.export_reader import IMAGE_FROM_HERE, kind_of
 
 DESCRIPTION, INDEX = "export.json", "index.jsonl"
 _PARTIAL, _KEPT = "index.partial", "kept.jsonl"
@@ -87,7 +87,7 @@ class ExportFolder:
         """
         for name, grid in maps.items():
             if not np.isfinite(grid).all():
-                raise InputError(f"question {entry['id']}: the map {name} is not made of finite numbers")
+                raise InputError(f"{kind_of(entry)} {entry['id']}: the map {name} is not made of finite numbers")
         arrays: dict[str, Any] = {name: np.asarray(grid, dtype=np.float32) for name, grid in maps.items()}
         place: dict[str, Any] = {"box": np.array(entry["box"]), "image_size": np.array(entry["image_size"])}
         write_whole(self.folder / entry["npz"], lambda stream: np.savez_compressed(stream, **arrays, **place))
