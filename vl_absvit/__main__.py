@@ -33,7 +33,7 @@ COMMANDS = {
         "evaluate-retrieval": "recall of images and captions",
         "tabulate-retrieval": "several retrieval results side by side",
         "evaluate-segmentation": "mIoU of a class for every pixel; predictions as files",
-        "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R and -C",
+        "evaluate-vision": "classify images: ImageNet, ImageNet-A, -R, -Sketch and -C, ObjectNet",
         "tabulate-domains": "accuracy on domains that were left out of training, over seeds",
     },
     "look": {
