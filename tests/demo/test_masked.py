@@ -24,6 +24,7 @@ def test_every_picture_has_a_mask_of_its_name_and_size(tmp_path):
     assert make(tmp_path / "world") and not make(tmp_path / "world")
     counts = json.loads((tmp_path / "world/demo.json").read_text())["counts"]
     assert counts == {"train/images": 3, "val/images": 3}
+    assert (tmp_path / "world/classes.txt").read_text().split() == ["ground", *SHAPES]
     for split in ("train", "val"):
         folders = [tmp_path / "world" / part / split for part in ("pictures", "masks")]
         names = [sorted(path.name for path in folder.iterdir()) for folder in folders]

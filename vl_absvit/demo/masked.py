@@ -1,7 +1,8 @@
 """A third demo world: scenes with a mask of their objects and made-up eye fixations, to compare maps with.
 
 ``make_masked_world`` writes ``pictures/{train,val}/*.png``, scenes as those of the first world; below ``masks`` a grey
-PNG of the same name for each, where 0 is the ground and 1 to 6 are the shapes in ``SHAPES``; and ``fixations.csv``.
+PNG of the same name for each, where 0 is the ground and 1 to 6 are the shapes in ``SHAPES``, as ``classes.txt`` says;
+and ``fixations.csv``.
 Observers begin in the middle, where the picture appears, and then look at object after object, at large ones rather
 earlier.
 """
@@ -16,7 +17,7 @@ from vl_absvit.data.files import write_text
 from vl_absvit.demo.made_whole import Track, make_whole, workers_of
 from vl_absvit.demo.scene import PLAIN, SHAPES, SIDE, Thing, draw, generator, masks, sample_scene
 
-FORMAT = 2
+FORMAT = 3
 TRAIN_SHARE = 0.5
 OBSERVERS = 5
 LOOKS = (2, 4)
@@ -50,6 +51,7 @@ def make_masked_world(output: Path, *, seed: int, pictures: int, workers: int, t
                     (folder / part / split).mkdir(parents=True)
                 work = pool.map(partial(_make_picture, folder, split, seed), range(number), chunksize=16)
                 fixations += [line for lines in track(work, number, f"masked/{split}") for line in lines]
+        write_text(folder / "classes.txt", "".join(f"{name}\n" for name in ("ground", *SHAPES)))
         write_text(folder / "fixations.csv", "".join(f"{line}\n" for line in fixations))
         return {f"{split}/images": number for split, number in counts.items()}
 

@@ -1,4 +1,7 @@
-"""Labelled pixels of one's own: ROOT/images/SPLIT/NAME.jpg, ROOT/labels/SPLIT/NAME.png and ROOT/classes.txt."""
+"""Labelled pixels of one's own: ROOT/images/SPLIT/NAME.jpg, ROOT/labels/SPLIT/NAME.png and ROOT/classes.txt.
+
+The folders may also be called ``pictures`` and ``masks``, as the demo's are.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,18 +13,21 @@ from vl_absvit.prepare.segmentation_source import Layout, Pair, SegmentationSet,
 from vl_absvit.prepare.text_lines import read_lines
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGES, LABELS = ("images", "pictures"), ("labels", "masks")
 MOST_CLASSES = 255  # whose numbers and that of void are 8 bits wide
 
 
 def read(root: Path) -> Layout:
     """The pictures of every folder below ``images``, with labels where ``labels`` has a folder of that name."""
-    images, classes = root / "images", root / "classes.txt"
-    if not images.is_dir():
-        raise InputError(f"{images}: no such folder; expected a folder of pictures for each split in it")
+    images = next((root / name for name in IMAGES if (root / name).is_dir()), None)
+    labels = next((name for name in LABELS if (root / name).is_dir()), LABELS[0])
+    if images is None:
+        raise InputError(f"{root / IMAGES[0]}: no such folder; expected a folder of pictures for each split in it")
+    classes = root / "classes.txt"
     names = read_classes(classes)
     folders = sorted(entry.name for entry in images.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     folders.sort(key=lambda split: split != "train")  # training first
-    splits = {split: pairs_in(root, "images", "labels", split) for split in folders}
+    splits = {split: pairs_in(root, images.name, labels, split) for split in folders}
     if not splits:
         raise InputError(f"{images}: expected a folder of pictures for each split in it, found none")
     return Layout(root, splits, names, standard_colours(len(names)), numbered_from_0(len(names)), [classes])
