@@ -30,8 +30,8 @@ done
   exit 2
 }
 
-# The paper's mask and strength, by the best patch; its decoders, from random weights and trained to reconstruct.
-cosine="--vision.mask cosine --vision.gain 10 --prior.pool max"
+# The paper's mask and strength; its decoders, from random weights and trained to reconstruct.
+cosine="--vision.mask cosine --vision.gain 10"
 trained="--loss.reconstruction 0.1 --optim.learning_rates.feedback 2e-3"
 paper="$cosine $trained --vision.decoders random --vision.looks_again_from 0"
 # These have no second look that could begin later.
@@ -48,14 +48,15 @@ declare -A changes=(
   [no_prior]="$cosine --loss.prior 0"
   [trained_decoders]="$trained"
   [cosine_mask]="$cosine"
+  [pool_max]="$cosine --prior.pool max"
   [pool_mean]="$cosine --prior.pool mean"
   [pool_cls]="$cosine --prior.pool cls"
   [look_second]="$cosine --prior.look second"
   [deit_star]="--vision.model absvit_deit_star_tiny --vision.attention softmax"
   [vars_d]="--vision.model absvit_deit_star_tiny --vision.attention vars_d"
 )
-order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_mean pool_cls
-  look_second deit_star vars_d)
+order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_max pool_mean
+  pool_cls look_second deit_star vars_d)
 main=" vit perceiver_io mask_att absvit_paper absvit "
 # Trunks that are not the shared one, which these rows pretrain before anything else.
 own_trunk=" deit_star vars_d "
