@@ -59,7 +59,7 @@ def test_the_batch_of_a_base_config_divides_on_the_usual_numbers_of_gpus(name, g
     optim = parse(name).optim
     assert (
         optim.batch_size == BATCHES.get(name.split("_")[0], 512)
-        and optim.batch_size % (gpus * optim.micro_batch_size) == 0
+        and optim.batch_size % (gpus * (optim.micro_batch_size or 1)) == 0
     )
 
 
