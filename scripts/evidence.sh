@@ -14,21 +14,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 output=runs/evidence seeds="0 1 2 3 4" scenes=4000 epochs=2
-while (($#)); do
-  (($# >= 2)) || set -- usage
-  case $1 in
-    --output) output=$2 ;;
-    --seeds) seeds=$2 ;;
-    --scenes) scenes=$2 ;;
-    --epochs) epochs=$2 ;;
-    *) echo 'usage: bash scripts/evidence.sh [--output DIR] [--seeds "0 1 2 3 4"] [--scenes N] [--epochs N]' >&2; exit 2 ;;
-  esac
-  shift 2
-done
-[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $scenes =~ ^[1-9][0-9]*$ && $epochs =~ ^[1-9][0-9]*$ ]] || {
-  echo "error: expected numbers, got --seeds \"$seeds\" --scenes $scenes --epochs $epochs" >&2
-  exit 2
-}
+source scripts/stages.sh
+read_options evidence "output" "scenes epochs" "$@"
 
 # The paper's mask and strength; its decoders, from random weights and trained to reconstruct.
 cosine="--vision.mask cosine --vision.gain 10"
@@ -64,7 +51,6 @@ own_trunk=" deit_star vars_d "
 unsteered=" vit perceiver_io feedback mask_att "
 
 source scripts/setup.sh
-source scripts/stages.sh
 
 # At least as many steps of pretraining as in the demo, which draws 6,000 scenes.
 demo_epochs=$(sed -n 's/^  epochs: //p' configs/demo/pretrain.yaml)

@@ -15,28 +15,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 output=runs/robustness seeds="0 1 2" scenes=4000 epochs=16 styles=1500 domain_epochs=4
-while (($#)); do
-  (($# >= 2)) || set -- usage
-  case $1 in
-    --output) output=$2 ;;
-    --seeds) seeds=$2 ;;
-    --scenes) scenes=$2 ;;
-    --epochs) epochs=$2 ;;
-    --styles) styles=$2 ;;
-    --domain-epochs) domain_epochs=$2 ;;
-    *)
-      echo 'usage: bash scripts/evidence_robustness.sh [--output DIR] [--seeds "0 1 2"] [--scenes N] [--epochs N]' \
-        '[--styles N] [--domain-epochs N]' >&2
-      exit 2
-      ;;
-  esac
-  shift 2
-done
+source scripts/stages.sh
+read_options evidence_robustness "output" "scenes epochs styles domain_epochs" "$@"
 budget="scenes $scenes epochs $epochs styles $styles domain-epochs $domain_epochs"
-[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $budget =~ ^scenes\ [1-9][0-9]*\ epochs\ [1-9][0-9]*\ styles\ [1-9][0-9]*\ domain-epochs\ [1-9][0-9]*$ ]] || {
-  echo "error: expected numbers, got --seeds \"$seeds\" and $budget" >&2
-  exit 2
-}
 
 declare -A changes=(
   [vit]="--vision.attention softmax --vision.top_down none"
@@ -48,7 +29,6 @@ order=(vit absvit vars_d absvit_vars_d)
 common="--vision.model absvit_deit_star_tiny --vision.gain 1 --run.trackers []"
 
 source scripts/setup.sh
-source scripts/stages.sh
 
 # make_scenes: with masks of their objects and eye fixations.
 make_scenes() {

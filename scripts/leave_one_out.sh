@@ -11,30 +11,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-data="" output=runs/domains config=demo/domains name=absvit seeds="0 1 2" overrides=()
-while (($#)); do
-  if [[ $1 == -- ]]; then overrides=("${@:2}"); break; fi
-  (($# >= 2)) || set -- usage
-  case $1 in
-    --data) data=$2 ;;
-    --output) output=$2 ;;
-    --config) config=$2 ;;
-    --name) name=$2 ;;
-    --seeds) seeds=$2 ;;
-    *) echo 'usage: bash scripts/leave_one_out.sh [--data DIR] [--output DIR] [--config F] [--name NAME] [--seeds "0 1 2"] [-- ...]' >&2; exit 2 ;;
-  esac
-  shift 2
-done
-[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $name =~ ^[A-Za-z0-9_]+$ ]] || {
-  echo "error: expected numbers and a name of letters, digits and _, got --seeds \"$seeds\" --name $name" >&2
-  exit 2
-}
+data="" output=runs/domains config=demo/domains name=absvit seeds="0 1 2"
+source scripts/stages.sh
+read_options leave_one_out "data output config name --" "" "$@"
+[[ $name =~ ^[A-Za-z0-9_]+$ ]] || { echo "error: --name: expected letters, digits and _, got $name" >&2; exit 2; }
 
 [[ -e $config ]] || config=configs/$config.yaml
 [[ -e $config ]] || { echo "error: --config: there is no file $config" >&2; exit 2; }
 
 source scripts/setup.sh
-source scripts/stages.sh
 choose_launch
 if [[ -z $data ]]; then
   data=$output/data

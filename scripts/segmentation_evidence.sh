@@ -12,22 +12,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 output=runs/segmentation seeds="0 1 2" scenes=1500 masks=2400 epochs=8
-while (($#)); do
-  (($# >= 2)) || set -- usage
-  case $1 in
-    --output) output=$2 ;;
-    --seeds) seeds=$2 ;;
-    --scenes) scenes=$2 ;;
-    --masks) masks=$2 ;;
-    --epochs) epochs=$2 ;;
-    *) echo 'usage: bash scripts/segmentation_evidence.sh [--output DIR] [--seeds "0 1 2"] [--scenes N] [--masks N] [--epochs N]' >&2; exit 2 ;;
-  esac
-  shift 2
-done
-[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $scenes =~ ^[1-9][0-9]*$ && $masks =~ ^[1-9][0-9]*$ && $epochs =~ ^[1-9][0-9]*$ ]] || {
-  echo "error: expected numbers, got --seeds \"$seeds\" --scenes $scenes --masks $masks --epochs $epochs" >&2
-  exit 2
-}
+source scripts/stages.sh
+read_options segmentation_evidence "output" "scenes masks epochs" "$@"
 
 declare -A changes=(
   [absvit]=""
@@ -37,7 +23,6 @@ declare -A changes=(
 order=(absvit vit no_reconstruction)
 
 source scripts/setup.sh
-source scripts/stages.sh
 
 # scenes_with_masks SHARED SEED: drawn and prepared.
 scenes_with_masks() {

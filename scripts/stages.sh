@@ -1,10 +1,36 @@
-# Sourced by demo.sh, demo_retrieval.sh, evidence.sh, vars_evidence.sh, evidence_robustness.sh and leave_one_out.sh: how programs are
-# launched, and the stages that they share.
+# Sourced by the demo's and the evidence's scripts: their options, how programs are launched, and the stages that they share.
 #
 #   output=runs/demo; source scripts/stages.sh; choose_launch
 #
 # FOLDER is where the stages of one world leave world/, data/, captions/, hat/ and pretrained/. `launch` holds the words that start a
 # program in as many processes as make sense; a caller may set it to another launcher.
+
+# read_options SCRIPT TEXTS NUMBERS OPTION...: a script's options set the variables of their names, which hold the defaults. TEXTS are names of
+# options that take any text, NUMBERS of those that take a number of at least 1; every script has --seeds. `--` among the texts lets
+# something follow it, which `overrides` holds then.
+read_options() {
+  local script=$1 texts=$2 numbers=$3 key usage
+  usage="usage: bash scripts/$script.sh [--seeds \"0 1 2\"]"
+  for key in ${texts/ --/}; do usage+=" [--$key X]"; done
+  for key in $numbers; do usage+=" [--${key//_/-} N]"; done
+  if [[ $texts == *" --" ]]; then usage+=" [-- ...]"; fi
+  overrides=()
+  shift 3
+  while (($#)); do
+    if [[ $1 == -- && $texts == *" --" ]]; then overrides=("${@:2}"); break; fi
+    key=${1#--} key=${key//-/_}
+    if [[ $1 != --?* || " seeds ${texts/ --/} $numbers " != *" $key "* || $# -lt 2 ]]; then
+      echo "$usage" >&2
+      exit 2
+    fi
+    printf -v "$key" %s "$2"
+    shift 2
+  done
+  [[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ ]] || { echo "error: --seeds: expected numbers, got $seeds" >&2; exit 2; }
+  for key in $numbers; do
+    [[ ${!key} =~ ^[1-9][0-9]*$ ]] || { echo "error: --${key//_/-}: expected a number, got ${!key}" >&2; exit 2; }
+  done
+}
 
 # claim FOLDER SETTINGS WHAT: what is in a folder is reused only if it was made in the same way.
 claim() {

@@ -13,23 +13,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/vars seeds="0 1 2" scenes=4000 epochs=16 wanted=all
-while (($#)); do
-  (($# >= 2)) || set -- usage
-  case $1 in
-    --output) output=$2 ;;
-    --seeds) seeds=$2 ;;
-    --scenes) scenes=$2 ;;
-    --epochs) epochs=$2 ;;
-    --rows) wanted=$2 ;;
-    *) echo 'usage: bash scripts/vars_evidence.sh [--output DIR] [--seeds "0 1 2"] [--scenes N] [--epochs N] [--rows all|main]' >&2; exit 2 ;;
-  esac
-  shift 2
-done
-[[ $seeds =~ ^[0-9]+(\ +[0-9]+)*$ && $scenes =~ ^[1-9][0-9]*$ && $epochs =~ ^[1-9][0-9]*$ && $wanted =~ ^(all|main)$ ]] || {
-  echo "error: expected numbers and all or main, got --seeds \"$seeds\" --scenes $scenes --epochs $epochs --rows $wanted" >&2
-  exit 2
-}
+output=runs/vars seeds="0 1 2" scenes=4000 epochs=16 rows=all
+source scripts/stages.sh
+read_options vars_evidence "output rows" "scenes epochs" "$@"
+[[ $rows =~ ^(all|main)$ ]] || { echo "error: --rows: expected all or main, got $rows" >&2; exit 2; }
 
 declare -A changes=(
   [softmax]="--vision.attention softmax"
@@ -47,11 +34,10 @@ declare -A changes=(
 )
 main=(softmax performer vars_s vars_d vars_sd)
 order=("${main[@]}")
-if [[ $wanted == all ]]; then order+=(steps_1 steps_3 steps_7 lambda_0.1 lambda_1 plain_ista vars_s_lambda_0.3); fi
+if [[ $rows == all ]]; then order+=(steps_1 steps_3 steps_7 lambda_0.1 lambda_1 plain_ista vars_s_lambda_0.3); fi
 common="--mosaic 1 --vision.model absvit_deit_star_tiny --run.trackers []"
 
 source scripts/setup.sh
-source scripts/stages.sh
 
 # corrupted RUN SHARED: clean and corrupted pictures of val.
 corrupted() {
