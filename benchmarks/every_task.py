@@ -106,7 +106,8 @@ class Trial:
     ) -> None:
         self.kind, self.size, self.passes = kind, size, passes
         self.config = config_of(kind, top_down, precision, passes, size)
-        self.facts = facts = Facts(None, ANSWERS, Words(size.words, PAD, START, END), ())
+        labels = size.words if kind == "pairs" else ANSWERS  # words are what hidden ones are guessed from
+        self.facts = facts = Facts(None, labels, Words(size.words, PAD, START, END), ())
         torch.manual_seed(0)
         if device.type == "cuda" and not torch.cuda.is_available():
             with unset_fake_temporarily(), torch.device("meta"):
@@ -158,7 +159,7 @@ class Trial:
         return max((a - b).abs().max().item() for a, b in zip(with_gradient, without, strict=True))
 
     def maps(self) -> Explanation:
-        """All maps of a model that reads texts."""
+        """All maps of a model of ``EXPLAINED``."""
         self.model.eval()
         batch = send_to_device(self.batches()[0], self.device, non_blocking=True)
         texts = len(batch.token_ids) // len(batch.image_index)  # of a sample, of which the first is about its image
@@ -233,6 +234,8 @@ def _select_by_pixels(task: Any, size: Size) -> None:
     task.select_set, task.showing = _Samples(pictures, lambda samples: samples[0]), Showing()
 
 
+EXPLAINED = ("vqa", "retrieval")
+"""The tasks whose models' maps are exported."""
 SELECTIONS: dict[str, Callable[[Any, Size], None]] = {
     "vqa": _select_by_questions,
     "retrieval": _select_by_captions,

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import retrieval, train_vqa
-from benchmarks.every_task import BASE, DROPPING, SELECTIONS, TINY, Trial, config_of
+from benchmarks.every_task import BASE, DROPPING, EXPLAINED, SELECTIONS, TINY, Trial, config_of
 from benchmarks.measure import PRECISIONS, Turns, describe_machine
 from benchmarks.samples import ANSWERS
 from benchmarks.waits import Waits, real_cuda
@@ -32,7 +32,6 @@ from vl_absvit.errors import InputError
 from vl_absvit.planning.measurement import hold_against_count
 from vl_absvit.tasks.facts import Facts, Words
 from vl_absvit.tasks.registry import TASKS
-from vl_absvit.tasks.vision_language import VisionLanguageTask
 from vl_absvit.variants import VARIANTS, TopDown
 
 OK, FAILED, SKIPPED, TOLD = "ok", "FAILED", "skipped", ""
@@ -90,7 +89,7 @@ def _runs(setting: Setting, kind: str, top_down: TopDown) -> tuple[str, str, boo
     }
     if kind not in SELECTIONS:
         del allowed["evaluation"]
-    if not issubclass(TASKS[kind], VisionLanguageTask):
+    if kind not in EXPLAINED:
         del allowed["maps"]
     found = {}
     for name, (run, _) in allowed.items():

@@ -9,12 +9,24 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from vl_absvit.cli import OptionParser, config_keys
-from vl_absvit.commands import finetune_retrieval, finetune_vqa, pretrain_vision
+from vl_absvit.commands import (
+    finetune_nlvr2,
+    finetune_retrieval,
+    finetune_segmentation,
+    finetune_snli_ve,
+    finetune_vqa,
+    pretrain_pairs,
+    pretrain_vision,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(
     str(path.relative_to(ROOT)) for folder in ("scripts", "data_prep") for path in ROOT.glob(f"{folder}/*.py")
 )
+TRAININGS = (
+    pretrain_vision, pretrain_pairs, finetune_vqa, finetune_retrieval, finetune_nlvr2, finetune_snli_ve,
+    finetune_segmentation,
+)  # fmt: skip
 LAUNCHERS = {
     "torchrun": (get_args_parser, ["--nproc_per_node", "2"]),
     "accelerate launch": (launch_command_parser, ["--multi_gpu", "--num_processes", "2"]),
@@ -55,7 +67,7 @@ def options_of(monkeypatch):
         return options + [f"--{key}" for key, is_group in keys.items() if not is_group]
 
     monkeypatch.setattr(OptionParser, "parse_known_args", note_parser)
-    for program in (pretrain_vision, finetune_vqa, finetune_retrieval):
+    for program in TRAININGS:
         monkeypatch.setattr(program, "parse_run_config", note_config)
     return find
 

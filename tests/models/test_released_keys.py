@@ -237,7 +237,7 @@ def test_a_file_of_toast_is_the_function_with_its_matrix_before_the_feedback(has
         ),
         (
             lambda s: without(s, "decoders") | {"top_down_transform": torch.eye(16)},
-            "decoders.0.linear.weight.* got None",
+            "decoders.0.linear.weight.* got none",
         ),
     ],
 )

@@ -44,7 +44,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
     Raises ``InputError`` where a part is missing, the weights do not fit, or the folder holds something else.
     """
-    if "classes" in read_json(Path(folder) / CONFIG, dict):
+    config = Path(folder) / CONFIG
+    if config.is_file() and "classes" in read_json(config, dict):
         return load_classifier(folder)
     checkpoint = load_parts(folder)
     head = checkpoint.model.architecture["head"]["kind"]

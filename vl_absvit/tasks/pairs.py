@@ -251,7 +251,7 @@ def pairs_of(texts: Texts, batch: PairBatch, hard: Found) -> Pairs:
         shown = join_texts(own, hard.captions)
         rows[needed.captions] = captions + np.arange(len(needed.captions or ()))
     if hard.images is not None:
-        about[needed.images] = hard.images
+        about[to_device(torch.tensor(needed.images or [], dtype=torch.long), device)] = hard.images
     shown = shown.take(to_device(torch.from_numpy(rows), device))
     together = join_texts(texts.take(slice(captions, None)), shown)
     longer = together.is_token.shape[1]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vl_absvit.data.collate import RetrievalBatch
 from vl_absvit.data.pairs import PairBatch
+from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_with_grad, world_size
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.vl_model import Pairs, Texts, VLAbSViT
@@ -80,7 +81,7 @@ def step_hard_negatives(
 
 
 def _some(rows: Tensor, needed: list[int] | None) -> Tensor:
-    return rows if needed is None else rows[needed]
+    return rows if needed is None else rows[to_device(torch.tensor(needed, dtype=torch.long), rows.device)]
 
 
 class Found(NamedTuple):
