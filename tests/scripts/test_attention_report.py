@@ -240,7 +240,7 @@ def test_captions_show_their_match_and_no_controls_of_answers(visit, tmp_path):
     assert page.locator("#counts dt").all_inner_texts() == ["captions", "pictures", "mean match"]
     assert not page.locator("#type").is_visible() and not page.locator("#verdict").is_visible()
     page.locator("#order").select_option("best match")
-    assert page.locator(".card .about").all_inner_texts() == ["caption 2 · image 1", "caption 1 · image 1"]
+    assert page.locator(".card .about").all_text_contents() == ["caption 2 · image 1", "caption 1 · image 1"]
     assert visit.complaints == []
 
 
