@@ -113,15 +113,8 @@ plan() {
 }
 
 mapfile -t runs < <(plan)
-others="results of another budget, other configs or options"
 recipe="scenes $scenes epochs $epochs $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
-for seed in $seeds; do claim "$output/shared-$seed" "$recipe" "$others"; done
-for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}" "$others"; done
-choose_launch
-table=(python scripts/tabulate_evidence.py "$output" --rows "${order[@]}" --output "$output/table")
-echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
-
-open_lanes
+begin_rows tabulate_evidence "$recipe" "$recipe"
 for seed in $seeds; do
   wait_for_lane
   common "$seed" &

@@ -103,15 +103,8 @@ runs=()
 for seed in $seeds; do
   for name in "${order[@]}"; do runs+=("$name $seed"); done
 done
-others="results of another budget, other configs or options"
 recipe="$budget seeds $seeds $(cat configs/demo/{pretrain,domains}.yaml | sha256sum | cut -d' ' -f1)"
-for seed in $seeds; do claim "$output/shared-$seed" "scenes $scenes" "$others"; done
-for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe $common ${changes[${run% *}]}" "$others"; done
-choose_launch
-table=(python scripts/tabulate_robustness.py "$output" --rows "${order[@]}" --output "$output/table")
-echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
-
-open_lanes
+begin_rows tabulate_robustness "scenes $scenes" "$recipe"
 for seed in $seeds; do
   wait_for_lane
   stage "world-$seed" make_world "$output/shared-$seed" "$seed" --scenes "$scenes" &

@@ -57,15 +57,8 @@ runs=()
 for seed in $seeds; do
   for name in "${order[@]}"; do runs+=("$name $seed"); done
 done
-others="results of another budget, other configs or options"
 recipe="scenes $scenes masks $masks epochs $epochs $(cat configs/demo/{pretrain,segmentation}.yaml | sha256sum | cut -d' ' -f1)"
-for seed in $seeds; do claim "$output/shared-$seed" "scenes $scenes masks $masks" "$others"; done
-for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${changes[${run% *}]}" "$others"; done
-choose_launch
-table=(python scripts/tabulate_segmentation.py "$output" --rows "${order[@]}" --output "$output/table")
-echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
-
-open_lanes
+begin_rows tabulate_segmentation "scenes $scenes masks $masks" "$recipe"
 for seed in $seeds; do
   wait_for_lane
   shared "$seed" >>"$output/shared-$seed/log" 2>&1 &

@@ -75,6 +75,18 @@ wait_for_lane() { while (($(jobs -rp | wc -l) >= lanes)); do wait -n || true; do
 # The end of all jobs.
 wait_for_all() { while (($(jobs -rp | wc -l))); do wait -n || true; done; }
 
+# begin_rows TABULATOR SHARED RECIPE: before the rows of `runs`, each "name seed", in the order of names `order`. The folder of every seed is for
+# SHARED alone, that of every run for RECIPE, the words of `common` and the row's own of `changes`. Makes the command `table`.
+begin_rows() {
+  local tabulator=$1 shared=$2 recipe=$3 others="results of another budget, other configs or options" seed run
+  for seed in $seeds; do claim "$output/shared-$seed" "$shared" "$others"; done
+  for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe ${common:+$common }${changes[${run% *}]}" "$others"; done
+  choose_launch
+  table=(python "scripts/$tabulator.py" "$output" --rows "${order[@]}" --output "$output/table")
+  echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
+  open_lanes
+}
+
 # run_rows FILE: `row NAME SEED` for every "name seed" of `runs`, then the command `table`. A row that fails does not stop the others; it is
 # one whose folder lacks FILE.
 run_rows() {

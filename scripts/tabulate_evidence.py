@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.cli import OptionParser, add_table_options, run_main
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.controllability import read_steering
@@ -76,12 +76,7 @@ COLUMNS = SAID | LOOKED
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of scripts/evidence.sh")
-    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME", help="rows in the order of the tables")
-    parser.add_argument(
-        "--against", default=AGAINST, metavar="NAME", help=f"row that the others are compared with (default: {AGAINST})"
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
+    add_table_options(parser, "scripts/evidence.sh", against=AGAINST)
     arguments = parser.parse_args()
     against = arguments.against
     if against not in arguments.rows and against != AGAINST:

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.cli import OptionParser, add_table_options, run_main
 from vl_absvit.data.json_files import read_json
 from vl_absvit.demo.styles import STYLES
 from vl_absvit.errors import ConfigError, InputError
@@ -55,12 +55,7 @@ GROUPS = {
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of scripts/evidence_robustness.sh")
-    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME", help="rows in the order of the tables")
-    parser.add_argument(
-        "--against", default="vit", metavar="NAME", help="row that the others are compared with (default: vit)"
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
+    add_table_options(parser, "scripts/evidence_robustness.sh", against="vit")
     arguments = parser.parse_args()
     if arguments.against not in arguments.rows:
         raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")

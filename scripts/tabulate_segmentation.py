@@ -10,7 +10,7 @@ in bold where the 95 % interval of it (Student's t) excludes 0.
 
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.cli import OptionParser, add_table_options, run_main
 from vl_absvit.data.json_files import read_json
 from vl_absvit.demo.scene import SHAPES
 from vl_absvit.errors import ConfigError, InputError
@@ -30,12 +30,7 @@ GROUPS = {
 
 def main() -> None:
     parser = OptionParser(__doc__)
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder of scripts/segmentation_evidence.sh")
-    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME", help="rows in the order of the tables")
-    parser.add_argument(
-        "--against", default="vit", metavar="NAME", help="row that the others are compared with (default: vit)"
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
+    add_table_options(parser, "scripts/segmentation_evidence.sh", against="vit")
     arguments = parser.parse_args()
     if arguments.against not in arguments.rows:
         raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")

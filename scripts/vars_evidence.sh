@@ -70,15 +70,8 @@ for kind in main others; do
     done
   done
 done
-others="results of another budget, other configs or options"
 recipe="scenes $scenes epochs $epochs $(sha256sum <configs/demo/pretrain.yaml | cut -d' ' -f1)"
-for seed in $seeds; do claim "$output/shared-$seed" "scenes $scenes" "$others"; done
-for run in "${runs[@]}"; do claim "$output/${run/ /-}" "$recipe $common ${changes[${run% *}]}" "$others"; done
-choose_launch
-table=(python scripts/tabulate_vars.py "$output" --rows "${order[@]}" --output "$output/table")
-echo "== ${#runs[@]} runs; at any time, the tables of those that are finished: ${table[*]}"
-
-open_lanes
+begin_rows tabulate_vars "scenes $scenes" "$recipe"
 for seed in $seeds; do
   wait_for_lane
   stage "world-$seed" make_world "$output/shared-$seed" "$seed" --scenes "$scenes" &

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -158,6 +159,21 @@ def add_task_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", metavar="KIND", help="what the config is for, such as vqa (default: what its keys say)"
     )
+
+
+def add_table_options(parser: argparse.ArgumentParser, made_by: str, against: str) -> None:
+    """Runs in, tables out, for a program that tabulates rows of runs.
+
+    Args:
+        made_by: the script whose folder has the runs.
+        against: the row that others are compared with unless another is named.
+    """
+    parser.add_argument("root", type=Path, metavar="ROOT", help=f"folder of {made_by}")
+    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME", help="rows in the order of the tables")
+    parser.add_argument(
+        "--against", default=against, metavar="NAME", help=f"row that the others are compared with (default: {against})"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
 
 
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
