@@ -97,6 +97,25 @@ def test_every_link_leads_to_a_file(document):
     assert [link for link in inside if not (document.parent / link).exists()] == []
 
 
+def anchors(document: Path) -> set[str]:
+    """What links may name behind ``#``: the headings of a page, as GitHub writes them."""
+    text = re.sub(r"^ *```.*?^ *```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_link_into_a_page_leads_to_one_of_its_headings(document):
+    links = re.findall(r"\]\((?!http)([^)#\s]*)#([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    pages = {page: document.parent / page if page else document for page, _ in links}
+    assert [f"{page}#{anchor}" for page, anchor in links if anchor not in anchors(pages[page])] == []
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda document: document.name)
+def test_no_page_has_two_versions_of_a_line(document):
+    assert not re.search(r"^(<{7}|={7}$|>{7})", document.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_every_file_that_is_named_is_there(document):
     named = r"`(?:[^`\n]* )?((?:vl_absvit|tests|scripts|data_prep|configs|benchmarks|docs)/[\w./]*\.\w+)[`: ]"
