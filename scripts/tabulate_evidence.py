@@ -19,6 +19,7 @@ from vl_absvit.evaluation.controllability import read_steering
 from vl_absvit.evaluation.score_tables import Column, read_row, write_tables
 
 AGAINST = "absvit"
+SUMMARY = "summary.json"  # is written last
 
 
 class Reading(NamedTuple):
@@ -81,7 +82,7 @@ def main() -> None:
     against = arguments.against
     if against not in arguments.rows and against != AGAINST:
         raise ConfigError(f"--against: expected one of --rows, got {against!r:.60}")
-    rows = {name: read_row(arguments.root, name, is_finished, read_scores) for name in arguments.rows}
+    rows = {name: read_row(arguments.root, name, [SUMMARY], read_scores) for name in arguments.rows}
     groups = {
         about: {name: Column(each.title, each.digits) for name, each in readings.items()}
         for about, readings in (("Answers and retrieval", SAID), ("Where it looks", LOOKED))
@@ -89,14 +90,9 @@ def main() -> None:
     write_tables(rows, groups, against, arguments.output)
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a run has its summary, which is written last."""
-    return (folder / "summary.json").exists()
-
-
 def read_scores(folder: Path) -> dict[str, float | None]:
     """Every column's score of one run."""
-    path = folder / "summary.json"
+    path = folder / SUMMARY
     run, steering = read_json(path, dict), folder / "steering/scores.json"
     if run.get("steering") is None:  # as in summaries of an earlier version
         run["steering"] = read_steering(steering) if steering.exists() else None

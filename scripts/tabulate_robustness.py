@@ -16,8 +16,8 @@ from typing import Any
 from vl_absvit.cli import OptionParser, add_table_options, run_main
 from vl_absvit.data.json_files import read_json
 from vl_absvit.demo.styles import STYLES
-from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.evaluation.score_tables import Column, Scores, read_row, write_tables
+from vl_absvit.errors import InputError
+from vl_absvit.evaluation.score_tables import Column, Scores, tabulate
 
 RADII = (1, 4, 16, 64)
 GROUPS = {
@@ -51,27 +51,16 @@ GROUPS = {
     },
 }
 """Corrupted: the mean over 15 corruptions in five severities."""
+FILES = {name: f"{name}.json" for name in ("corrupted", "attacked", "masks", "fixations", "worth")} | {
+    style: f"domains/{style}/test.json" for style in STYLES
+}
+"""The results of a run."""
 
 
 def main() -> None:
     parser = OptionParser(__doc__)
     add_table_options(parser, "scripts/evidence_robustness.sh", against="vit")
-    arguments = parser.parse_args()
-    if arguments.against not in arguments.rows:
-        raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")
-    rows = {name: read_row(arguments.root, name, is_finished, read_scores) for name in arguments.rows}
-    write_tables(rows, GROUPS, arguments.against, arguments.output)
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """The results of a run: corrupted, attacked, masks, fixations, worth, and each style."""
-    styles = {style: folder / "domains" / style / "test.json" for style in STYLES}
-    return {name: folder / f"{name}.json" for name in ("corrupted", "attacked", "masks", "fixations", "worth")} | styles
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether everything was asked of a run."""
-    return all(path.exists() for path in files_of(folder).values())
+    tabulate(parser.parse_args(), GROUPS, list(FILES.values()), read_scores)
 
 
 def read_scores(folder: Path) -> Scores:
@@ -80,7 +69,7 @@ def read_scores(folder: Path) -> Scores:
     Raises:
         InputError: a file has another form.
     """
-    results = {name: read_json(path, dict) for name, path in files_of(folder).items()}
+    results = {name: read_json(folder / file, dict) for name, file in FILES.items()}
     try:
         styles = {style: results[style]["top1"] for style in STYLES}
         return {

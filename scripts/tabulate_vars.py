@@ -14,9 +14,9 @@ from statistics import mean
 from vl_absvit.cli import OptionParser, add_table_options, run_main
 from vl_absvit.data.corruptions import SEVERITIES
 from vl_absvit.data.json_files import read_json
-from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.errors import InputError
 from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS
-from vl_absvit.evaluation.score_tables import Column, Scores, read_row, write_tables
+from vl_absvit.evaluation.score_tables import Column, Scores, tabulate
 
 RESULT = "corrupted.json"
 GROUPS = {
@@ -34,16 +34,7 @@ GROUPS = {
 def main() -> None:
     parser = OptionParser(__doc__)
     add_table_options(parser, "scripts/vars_evidence.sh", against="softmax")
-    arguments = parser.parse_args()
-    if arguments.against not in arguments.rows:
-        raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")
-    rows = {name: read_row(arguments.root, name, is_finished, read_scores) for name in arguments.rows}
-    write_tables(rows, GROUPS, arguments.against, arguments.output)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run has been judged."""
-    return (folder / RESULT).exists()
+    tabulate(parser.parse_args(), GROUPS, [RESULT], read_scores)
 
 
 def read_scores(folder: Path) -> Scores:

@@ -67,6 +67,8 @@ def test_without_a_recipe_to_compare_with_there_are_no_differences(tmp_path, dat
         ({"judged": "ink"}, "oil/test.json: expected 4 pictures of oil/test, got 4 of ink/test"),
         ({"images": 3}, "oil/test.json: expected 4 pictures of oil/test, got 3 of oil/test"),
         ({"top1": None}, "oil/test.json: expected a result of vl-absvit evaluate-vision"),
+        ({"top1": "50"}, "oil/test.json: expected a result of vl-absvit evaluate-vision"),
+        ({"top1": 500}, "oil/test.json: expected a result of vl-absvit evaluate-vision"),
     ],
 )
 def test_a_run_that_saw_other_pictures_is_refused(tmp_path, data, complaint, changes, message):
@@ -85,3 +87,30 @@ def test_other_folders_and_recipes_are_one_line(tmp_path, data, complaint):
     (data / "manifest.json").write_text('{"kind": "vqa"}')
     line = complaint(1, "vl-absvit", *words, "--data", data)
     assert line.endswith("expected a folder of vl-absvit prepare-domains, got 'vqa'")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("splits"),
+        lambda content: content.pop("content"),
+        lambda content: content.update(splits={}),
+        lambda content: content.update(splits=["ink", "oil"]),
+        lambda content: content["splits"]["ink"].update(test=None),
+        lambda content: content["splits"]["ink"]["test"].update(images="4"),
+    ],
+)
+def test_a_manifest_of_another_form_is_one_line(tmp_path, data, complaint, damage):
+    content = json.loads((data / "manifest.json").read_text())
+    damage(content)
+    (data / "manifest.json").write_text(json.dumps(content))
+    write_run(tmp_path / "runs", "vit-0", "ink", 50.0)
+    line = complaint(1, "vl-absvit", "tabulate-domains", tmp_path / "runs", "--data", data, "--output", tmp_path / "t")
+    assert line.startswith(f"{data / 'manifest.json'}: expected ")
+
+
+def test_two_folders_of_a_seed_are_one_line(tmp_path, data, complaint):
+    for name in ("vit-0", "vit-00"):
+        write_run(tmp_path / "runs", name, "ink", 50.0)
+    line = complaint(1, "vl-absvit", "tabulate-domains", tmp_path / "runs", "--data", data, "--output", tmp_path / "t")
+    assert line == f"{tmp_path / 'runs'}: vit-0 and vit-00 are both of seed 0"

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.run_script import run_script
 
 
@@ -34,4 +36,20 @@ def test_another_file_is_one_line(tmp_path, complaint):
     (tmp_path / "a.json").write_text('{"overall": 3}')
     assert "expected a result of vl-absvit evaluate-retrieval" in complaint(
         1, "scripts/tabulate_retrieval.py", tmp_path / "a.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ir_r1", "40"), ("tr_r5", None), ("ir_r10", True), ("zero_shot", "yes"), ("model", 3), ("checkpoint", []),
+        ("pairs", 1.5), ("seconds", None), ("shortlist", None),
+    ],
+)  # fmt: skip
+def test_a_result_made_of_something_else_is_one_line(tmp_path, complaint, name, value):
+    (tmp_path / "a.json").write_text(json.dumps(result("all", 40.0)))
+    (tmp_path / "b.json").write_text(json.dumps(result(8, 40.0) | {name: value}))
+    line = complaint(1, "scripts/tabulate_retrieval.py", tmp_path / "a.json", tmp_path / "b.json")
+    assert line == (
+        f"{tmp_path / 'b.json'}: expected a result of vl-absvit evaluate-retrieval, but its {name} is {value!r}"
     )

@@ -36,3 +36,10 @@ def test_another_result_is_one_line(tmp_path, complaint):
     (tmp_path / "vit-0/val.json").write_text('{"miou": 3}')
     line = complaint(1, SCRIPT, tmp_path, "--rows", "vit", "--output", tmp_path / "table")
     assert line.startswith(f"{tmp_path / 'vit-0/val.json'}: expected a result of evaluate-segmentation")
+
+
+def test_a_score_that_is_no_number_is_one_line(tmp_path, complaint):
+    write_result(tmp_path / "vit-0", 60.0, ring="half")
+    line = complaint(1, SCRIPT, tmp_path, "--rows", "vit", "--output", tmp_path / "table")
+    assert line == f"{tmp_path / 'vit-0'}: expected a number as the score ring, got 'half'"
+    assert not list(tmp_path.glob("table*"))

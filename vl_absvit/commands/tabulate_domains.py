@@ -17,6 +17,7 @@ from typing import Any
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import read_json
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare.domains import KIND
 
@@ -38,8 +39,8 @@ def main() -> None:
     if arguments.against not in (None, *names):
         raise ConfigError(f"--against: expected one of {', '.join(names)}, got {arguments.against!r:.60}")
     targets = list(manifest["splits"])
-    read = partial(read_run, manifest=manifest)
-    rows = {name: read_row(arguments.root, name, partial(is_finished, targets=targets), read) for name in names}
+    results, read = [f"{target}/{RESULT}" for target in targets], partial(read_run, manifest=manifest)
+    rows = {name: read_row(arguments.root, name, results, read) for name in names}
     columns = {target: Column(f"on {target}", 1) for target in targets} | {"mean": Column("mean", 1)}
     write_tables(rows, {"Top-1 accuracy on the domain left out": columns}, arguments.against, arguments.output)
 
@@ -50,9 +51,17 @@ def read_domains(data: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder holds something else.
     """
-    manifest = read_json(data / "manifest.json", dict)
+    file = data / "manifest.json"
+    manifest = read_json(file, dict)
     if manifest.get("kind") != KIND:
         raise InputError(f"{data}: expected a folder of vl-absvit prepare-domains, got {manifest.get('kind')!r:.60}")
+    try:
+        counts = [manifest["splits"][target]["test"]["images"] for target in manifest["splits"]]
+        content = [manifest["content"][target][split] for target in manifest["splits"] for split in SPLITS]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: expected counts and contents of every domain's splits: {error!r}") from error
+    if not counts or not all(type(count) is int for count in counts) or not all(type(each) is str for each in content):
+        raise InputError(f"{file}: expected the number of pictures and the content of every domain's splits")
     return manifest
 
 
@@ -67,11 +76,6 @@ def recipes(root: Path) -> list[str]:
     if not names:
         raise InputError(f"{root}: expected runs such as absvit-0/sketch in it, there are none")
     return list(names)
-
-
-def is_finished(folder: Path, targets: list[str]) -> bool:
-    """Whether a run has been judged on every target."""
-    return all((folder / target / RESULT).exists() for target in targets)
 
 
 def read_run(folder: Path, manifest: dict[str, Any]) -> dict[str, float]:
@@ -91,7 +95,9 @@ def read_target(run: Path, target: str, manifest: dict[str, Any]) -> float:
         raise InputError(f"{run}: was not trained and selected on the domains beside {target} of --data")
     result = read_json(run / RESULT, dict)
     try:
-        folder, judged, accuracy = Path(result["data"]).parts[-2:], result["images"], float(result["top1"])
+        folder, judged, accuracy = Path(result["data"]).parts[-2:], result["images"], result["top1"]
+        if type(accuracy) not in (int, float) or not 0 <= accuracy <= 100:
+            raise ValueError(f"top1 is {shown(accuracy)}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / RESULT}: expected a result of vl-absvit evaluate-vision: {error!r}") from error
     images = manifest["splits"][target]["test"]["images"]

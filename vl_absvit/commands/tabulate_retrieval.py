@@ -6,17 +6,27 @@ judged all pairs, the others tell how far their R@1 is from its.
 """
 
 from pathlib import Path
+from types import NoneType
 
 from rich.console import Console
 from rich.table import Table
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.data.json_files import read_json, write_json
+from vl_absvit.data.strict_json import shown
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.retrieval_metrics import ZERO_SHOT
 
 RECALLS = [f"{direction}_r{k}" for direction in ("ir", "tr") for k in (1, 5, 10)]
-NEEDED = [*RECALLS, "checkpoint", "dataset", "split", "zero_shot", "model", "look", "shortlist", "pairs", "seconds"]
+NEEDED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(RECALLS, (int, float)),
+    **dict.fromkeys(("checkpoint", "dataset", "split", "model", "look"), (str,)),
+    "zero_shot": (bool, NoneType),
+    "shortlist": (int, str),
+    "pairs": (int,),
+    "seconds": (int, float),
+}
+"""What is read of a result, and what it may be made of."""
 
 
 def main() -> None:
@@ -36,11 +46,17 @@ def main() -> None:
 
 
 def read_result(path: Path) -> dict:
-    """One result file."""
-    content = read_json(path, dict)
-    missing = [name for name in NEEDED if name not in content]
-    if missing:
-        raise InputError(f"{path}: expected a result of vl-absvit evaluate-retrieval, but it has no {missing[0]!r}")
+    """One result file.
+
+    Raises:
+        InputError: it is something else.
+    """
+    content, expected = read_json(path, dict), f"{path}: expected a result of vl-absvit evaluate-retrieval"
+    for name, types in NEEDED.items():
+        if name not in content:
+            raise InputError(f"{expected}, but it has no {name!r}")
+        if type(content[name]) not in types:
+            raise InputError(f"{expected}, but its {name} is {shown(content[name])}")
     return {name: content[name] for name in NEEDED}
 
 

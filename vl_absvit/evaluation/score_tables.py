@@ -1,5 +1,6 @@
 """Tables of several recipes' scores over seeds, and of how far they are from those of one recipe, seed by seed."""
 
+import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from rich.table import Table
 
 from vl_absvit.data.files import write_text
 from vl_absvit.data.json_files import write_json
-from vl_absvit.errors import InputError
+from vl_absvit.data.strict_json import shown
+from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.paired_differences import CONFIDENCE, PairedDifference, paired_difference
 
 
@@ -59,28 +61,57 @@ class Sheet(NamedTuple):
     lines: list[list[tuple[str, bool]]]  # cells, and whether each is a difference that is hardly one by chance
 
 
-def read_row(root: Path, name: str, is_finished: Callable[[Path], bool], read: Callable[[Path], Scores]) -> Row:
+def tabulate(
+    arguments: argparse.Namespace,
+    groups: Mapping[str, Mapping[str, Column]],
+    files: Sequence[str],
+    read: Callable[[Path], Scores],
+) -> None:
+    """The tables that a program's command line asks for.
+
+    Args:
+        arguments: the options of ``cli.add_table_options``.
+        groups: as ``write_tables`` takes them.
+        files, read: as ``read_row`` takes them.
+
+    Raises:
+        ConfigError: the row to compare with is none of the rows.
+        InputError: as ``read_row``.
+    """
+    if arguments.against not in arguments.rows:
+        raise ConfigError(f"--against: expected one of --rows, got {arguments.against!r:.60}")
+    rows = {name: read_row(arguments.root, name, files, read) for name in arguments.rows}
+    write_tables(rows, groups, arguments.against, arguments.output)
+
+
+def read_row(root: Path, name: str, files: Sequence[str], read: Callable[[Path], Scores]) -> Row:
     """The finished runs of a row, ``ROOT/NAME-SEED``, and which are missing.
 
     Args:
-        is_finished: of a run's folder.
+        files: what a finished run has in its folder.
         read: the scores of a finished run.
 
     Raises:
-        InputError: there is no folder of the row, or a file in one has another form.
+        InputError: there is no folder of the row, there are two of a seed, or a file in one has another form.
     """
-    folders = {
-        int(match[1]): folder
-        for folder in (root.iterdir() if root.is_dir() else ())
-        if (match := re.fullmatch(rf"{re.escape(name)}-(\d+)", folder.name))
-    }
+    folders: dict[int, Path] = {}
+    for folder in sorted(root.iterdir() if root.is_dir() else ()):
+        if match := re.fullmatch(rf"{re.escape(name)}-(\d+)", folder.name):
+            if (other := folders.setdefault(int(match[1]), folder)) != folder:
+                raise InputError(f"{root}: {other.name} and {folder.name} are both of seed {int(match[1])}")
     if not folders:
         raise InputError(f"{root}: row {name} has no run; expected folders such as {name}-0")
-    finished = {seed: is_finished(folder) for seed, folder in sorted(folders.items())}
-    return Row(
-        {seed: read(folders[seed]) for seed, is_there in finished.items() if is_there},
-        [seed for seed, is_there in finished.items() if not is_there],
-    )
+    missing = [seed for seed, folder in folders.items() if not all((folder / file).exists() for file in files)]
+    runs = {seed: _checked(folder, read(folder)) for seed, folder in folders.items() if seed not in missing}
+    return Row(dict(sorted(runs.items())), sorted(missing))
+
+
+def _checked(folder: Path, scores: Scores) -> Scores:
+    """The scores of a run, all of which must be numbers; raises ``InputError``."""
+    for name, score in scores.items():
+        if score is not None and type(score) not in (int, float):
+            raise InputError(f"{folder}: expected a number as the score {name}, got {shown(score)}")
+    return scores
 
 
 def write_tables(
