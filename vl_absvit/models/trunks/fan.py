@@ -12,7 +12,6 @@ from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
-from timm.models import generate_default_cfgs
 from timm.models.xcit import ClassAttentionBlock
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, TrunkModel
 from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, per_stage
-from vl_absvit.models.trunks.registering import register
+from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.variants import TopDown
 
 HALVINGS = {16: 4, 8: 3, 4: 2}
@@ -287,7 +286,6 @@ SIZES: dict[str, dict[str, Any]] = {
 MODELS = {
     f"absvit_fan_{size}": TrunkModel(sizes, f"fan_{size}", {"global_pool": "avg"}) for size, sizes in SIZES.items()
 }
-default_cfgs = generate_default_cfgs({name: {} for size in SIZES for name in (f"absvit_fan_{size}", f"fan_{size}")})
-for _size, _sizes in SIZES.items():
-    register(__name__, f"absvit_fan_{_size}", AbSFAN, _sizes)
-    register(__name__, f"fan_{_size}", AbSFAN, _sizes | {"top_down": "none"})
+FORMS = {f"fan_{size}": sizes for size, sizes in SIZES.items()}
+default_cfgs = without_weights(FORMS)
+register_twins(__name__, AbSFAN, FORMS)

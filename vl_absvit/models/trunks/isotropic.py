@@ -12,14 +12,13 @@ from typing import Any, cast
 
 import torch
 from timm.layers import PatchEmbed, resample_abs_pos_embed
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from vl_absvit.models.attention import SingleResidualBlock, TopDownBlock
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, TrunkModel
 from vl_absvit.models.trunks.patch_trunk import ConvEmbedding, PatchTrunk, check_patch_size, in_words, make_block
-from vl_absvit.models.trunks.registering import register
+from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.models.trunks.vars_forms import in_our_names
 from vl_absvit.variants import TopDown
 
@@ -152,14 +151,13 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, dict[str, int]], tuple[str, 
     ),
 }  # fmt: skip
 """What a family is, its sizes, and the kinds of attention that it takes, its own first."""
-MODELS: dict[str, TrunkModel] = {}
-_arguments: dict[str, dict[str, Any]] = {}
-for _family, (_own, _of_family, _kinds) in FAMILIES.items():
-    for _size, _numbers in _of_family.items():
-        _name = f"{_family}_{_size}"
-        MODELS[f"absvit_{_name}"] = TrunkModel(_numbers, _name, attentions=_kinds)
-        _arguments[f"absvit_{_name}"] = _own | _numbers
-        _arguments[_name] = _own | _numbers | {"top_down": "none"}
-default_cfgs = generate_default_cfgs({name: {} for name in _arguments})
-for _name, _own in _arguments.items():
-    register(__name__, _name, AbSIsotropic, _own)
+FORMS: dict[str, dict[str, Any]] = {
+    f"{family}_{size}": own | numbers for family, (own, sizes, _) in FAMILIES.items() for size, numbers in sizes.items()
+}
+MODELS = {
+    f"absvit_{family}_{size}": TrunkModel(numbers, f"{family}_{size}", attentions=kinds)
+    for family, (_, sizes, kinds) in FAMILIES.items()
+    for size, numbers in sizes.items()
+}
+default_cfgs = without_weights(FORMS)
+register_twins(__name__, AbSIsotropic, FORMS)

@@ -1,9 +1,9 @@
 """Names for ``timm.create_model``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from timm.models import build_model_with_cfg, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 
@@ -22,3 +22,20 @@ def register(module: str, name: str, model: type[nn.Module], arguments: Mapping[
 
     create.__name__, create.__module__ = name, module
     register_model(create)
+
+
+def without_weights(forms: Iterable[str]) -> dict[str, Any]:
+    """``default_cfgs`` for both names of every form: timm knows of no weights of theirs."""
+    return generate_default_cfgs({name: {} for form in forms for name in (f"absvit_{form}", form)})
+
+
+def register_twins(module: str, model: type[nn.Module], forms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Have ``timm.create_model`` make two models of every form: ``absvit_FORM`` looks twice, FORM once.
+
+    Args:
+        module: as ``register`` takes it.
+        forms: name -> arguments of the model.
+    """
+    for form, arguments in forms.items():
+        register(module, f"absvit_{form}", model, arguments)
+        register(module, form, model, {**arguments, "top_down": "none"})

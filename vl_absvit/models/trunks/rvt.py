@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any, cast
 
 from timm.layers import Mlp
-from timm.models import generate_default_cfgs
 from torch import Tensor, nn
 
 from vl_absvit.models.attention import TopDownBlock
@@ -28,7 +27,7 @@ from vl_absvit.models.trunks.patch_trunk import (
     make_block,
     per_stage,
 )
-from vl_absvit.models.trunks.registering import register
+from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.models.trunks.vars_forms import in_our_names
 from vl_absvit.variants import TopDown
 
@@ -159,19 +158,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 POSITION_AWARE = {"tiny": 10, "small": 5, "base": 5}
 _KINDS = ("softmax", "performer", "vars_s", "vars_d", "vars_sd")
-MODELS: dict[str, TrunkModel] = {}
-_arguments: dict[str, dict[str, Any]] = {}
-for _size, _sizes in SIZES.items():
-    _variants: dict[str, dict[str, Any]] = {
-        f"rvt_{_size}": {},
-        f"rvt_plus_{_size}": {"position_aware_blocks": POSITION_AWARE[_size]},
-        f"rvt_performer_{_size}": {"attention": "performer"},
-    }
-    for _name, _own in _variants.items():
-        _kinds = () if "position_aware_blocks" in _own else _KINDS
-        MODELS[f"absvit_{_name}"] = TrunkModel(_sizes, _name, attentions=_kinds)
-        _arguments[f"absvit_{_name}"] = _sizes | _own
-        _arguments[_name] = _sizes | _own | {"top_down": "none"}
-default_cfgs = generate_default_cfgs({name: {} for name in _arguments})
-for _name, _own in _arguments.items():
-    register(__name__, _name, AbSRVT, _own)
+_VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "rvt": {size: {} for size in SIZES},
+    "rvt_plus": {size: {"position_aware_blocks": number} for size, number in POSITION_AWARE.items()},
+    "rvt_performer": {size: {"attention": "performer"} for size in SIZES},
+}
+FORMS = {f"{name}_{size}": SIZES[size] | own for name, of in _VARIANTS.items() for size, own in of.items()}
+MODELS = {
+    f"absvit_{name}_{size}": TrunkModel(SIZES[size], f"{name}_{size}", attentions=() if name == "rvt_plus" else _KINDS)
+    for name in _VARIANTS
+    for size in SIZES
+}
+default_cfgs = without_weights(FORMS)
+register_twins(__name__, AbSRVT, FORMS)
