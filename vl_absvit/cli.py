@@ -223,6 +223,19 @@ def add_loading_options(parser: argparse.ArgumentParser, batches: str, batch_siz
     add_precision_option(parser)
 
 
+def evaluation_parser(
+    description: str, *, checkpoint: str, data: str, split: str, batches: str, batch_size: int | None = 64
+) -> OptionParser:
+    """The command line of a program that evaluates a checkpoint on a split of prepared data; words are for the help."""
+    parser = OptionParser(description)
+    add_checkpoint_option(parser, checkpoint)
+    parser.add_argument("--data", type=Path, required=True, metavar="OUT", help=data)
+    add_images_option(parser)
+    parser.add_argument("--split", required=True, help=split)
+    add_loading_options(parser, batches, batch_size)
+    return parser
+
+
 def add_workers_option(parser: argparse.ArgumentParser) -> None:
     """``--num-workers``, for a program that loads pictures."""
     parser.add_argument("--num-workers", type=int, default=4, help="loader processes per process (default: 4)")

@@ -41,11 +41,20 @@ def arithmetic(precision: EvaluationPrecision, device: torch.device) -> Abstract
     Raises:
         ConfigError: the device does not compute in int8.
     """
-    if precision == "int8":
-        check_int8(device)
+    check_precision(precision, device)
     if device.type == "cuda":  # it holds for the backward passes, too, which come after the context
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
     return _products(device.type, bf16=precision == "bf16", int8=precision == "int8")
+
+
+def check_precision(precision: EvaluationPrecision, device: torch.device) -> None:
+    """Complain of a precision that a device does not compute in, before anything is begun.
+
+    Raises:
+        ConfigError: it is int8, and the device is not for that.
+    """
+    if precision == "int8":
+        check_int8(device)
 
 
 def always_fp32(function: Callable[P, R]) -> Callable[P, R]:

@@ -77,7 +77,7 @@ def test_missing_images_are_counted_with_what_becomes_of_their_questions(evaluat
     total = len(read_questions(tmp_path / "data", ["val", "minival"]))
     message = evaluate(1, data=tmp_path / "data", split="val,minival")
     assert f"{missing:,} of {total:,} questions of val,minival have no image, which was missing when they" in message
-    assert "nothing is answered" in message and message.endswith("prepare again, into another folder")
+    assert "nothing is evaluated" in message and message.endswith("prepare again, into another folder")
 
 
 def test_the_result_says_what_the_pictures_were_attacked_with(finetuned, world, tmp_path, capsys):

@@ -180,7 +180,7 @@ def test_captions_without_their_image_are_not_left_out_unsaid(refuse, world, tmp
     files = [None if i.as_py() == gone else f.as_py() for i, f in zip(table["image_id"], table["file"], strict=True)]
     pq.write_table(table.set_column(1, "file", [files]), data / "images.parquet")
     complaint = refuse(1, data=data)
-    assert "5 captions of test have no image" in complaint and "prepare again, into another folder" in complaint
+    assert "5 of 10 captions of test have no image" in complaint and "prepare again, into another folder" in complaint
 
 
 def test_something_else_beside_the_output_is_left_alone(refuse, tmp_path):

@@ -71,7 +71,7 @@ def test_a_split_with_missing_images_is_not_judged(trained, tmp_path, capfd):
     raw_nlvr2.prepare(raw, tmp_path / "out", allow_missing_images=True)
     words = ["--checkpoint", run / "checkpoints/last", "--data", tmp_path / "out", "--split", "dev"]
     assert run_script("scripts/evaluate_statements.py", *words, "--output", tmp_path / "p.csv") == 1
-    assert "2 of 8 statements of dev lack an image" in capfd.readouterr().err and not (tmp_path / "p.csv").exists()
+    assert "2 of 8 statements of dev have no image" in capfd.readouterr().err and not (tmp_path / "p.csv").exists()
 
 
 def test_another_s_checkpoint_and_another_s_data_are_refused(trained, tmp_path, capfd):

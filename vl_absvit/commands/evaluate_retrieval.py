@@ -13,21 +13,14 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vl_absvit.cli import (
-    OptionParser,
-    add_checkpoint_option,
-    add_images_option,
-    add_loading_options,
-    check_loading_options,
-    progress,
-    run_main,
-)
+from vl_absvit.cli import check_loading_options, evaluation_parser, progress, run_main
 from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
+    from vl_absvit.data.captions import CaptionGallery
     from vl_absvit.training.evaluated import Evaluated
 
 
@@ -42,8 +35,6 @@ def main() -> None:
 def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """All images and captions of the split."""
     import numpy as np
-    from rich.console import Console
-    from rich.table import Table
 
     from vl_absvit.data.json_files import make_room, write_json
     from vl_absvit.distributed import gather_objects, is_main
@@ -55,34 +46,21 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
         retrieval_ranks,
     )
     from vl_absvit.precision import DESCRIPTIONS, arithmetic
-    from vl_absvit.tasks.retrieval import make_gallery
-    from vl_absvit.tasks.retrieval_protocol import describe_protocol, request_of
+    from vl_absvit.tasks.retrieval_protocol import request_of
     from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
     from vl_absvit.tasks.score_file import keep_scores
 
-    checkpoint = found.checkpoint
     if arguments.keep_scores:
         make_room(arguments.keep_scores)
-    corruption = next(iter(arguments.corrupt), None)
-    gallery = make_gallery(
-        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images, corruption
-    )
-    if gallery.without_image:
-        raise InputError(
-            f"{arguments.data}: {gallery.without_image} captions of {arguments.split} have no image, which was "
-            "missing when they were prepared, and recall is over all of them; bring the images and prepare again, "
-            "into another folder"
-        )
-    if arguments.folds > len(gallery.image_ids):
-        raise InputError(f"--folds: {arguments.split} has {len(gallery.image_ids)} images, got {arguments.folds} folds")
+    gallery = open_gallery(arguments, found)
     fold_of_image = consecutive_folds(len(gallery.image_ids), arguments.folds)
     largest = int(np.bincount(fold_of_image[gallery.image_of_caption]).max())  # captions of a fold
     size = None if arguments.shortlist == "all" else min(int(arguments.shortlist), largest)
     batch_size = arguments.batch_size or pairs_at_once(found.device)
     settings = {name: getattr(arguments, name) for name in ("split", "look", "folds")}
     settings |= {"batch_size": batch_size, "precision": DESCRIPTIONS[arguments.precision]}
-    if corruption is not None:
-        settings |= {"corruption": corruption.words}
+    if arguments.corrupt:
+        settings["corruption"] = arguments.corrupt[0].words
     store = FileChunkStore(arguments.output)
     goes_on = is_main() and store.start(request_of(found.folder, arguments.data, shortlist=size, **settings))
     gather_objects([None])  # the other processes wait until the store is there
@@ -91,55 +69,101 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     started = time.monotonic()
     with progress() as bar, arithmetic(arguments.precision, found.device):
         scores = score_gallery(
-            checkpoint.model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
+            found.checkpoint.model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
             batch_size=batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
-    if is_main():
-        if scores.pairs is None:
-            ranks = retrieval_ranks(scores.similarity, gallery.image_of_caption, fold_of_image=fold_of_image)
-        else:
-            ranks = retrieval_ranks(scores.pairs, gallery.image_of_caption, scores.similarity, size, fold_of_image)
-        of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
-        measured = mean_measures(of_folds)
-        judged = 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum())
-        result = {
-            **rounded(measured),
-            **describe_protocol(
-                checkpoint, arguments.data, arguments.split, gallery, arguments.look, size, arguments.folds
-            ),
-            "corruption": corruption and corruption.words,
-            "pairs": judged,
-            "precision": arguments.precision,
-            "checkpoint": found.name,
-            "seconds": round(time.monotonic() - started, 2),
-            "went_on_after_interruption": goes_on,
-        }
-        if corruption is not None:
-            result["protocol"] += f"; images corrupted, {corruption.words}"
-        if arguments.folds > 1:
-            result["per_fold"] = [rounded(fold) for fold in of_folds]
-        if arguments.keep_scores:
-            keep_scores(arguments.keep_scores, gallery, scores, ranks, fold_of_image)
-        write_json(arguments.output, result, indent=1)
-        store.remove()
-        columns = ("R@1", "R@5", "R@10", "median rank", "mean rank")
-        shown = Table(result["protocol"], *columns, caption=f"sum of recalls {measured['rsum']:.2f}")
-        for name, title in (("ir", "image retrieval"), ("tr", "text retrieval")):
-            numbers = (f"{name}_r1", f"{name}_r5", f"{name}_r10", f"{name}_median_rank", f"{name}_mean_rank")
-            shown.add_row(title, *(f"{measured[number]:.2f}" for number in numbers))
-        Console().print(shown)
+    if not is_main():
+        return
+    if scores.pairs is None:
+        ranks = retrieval_ranks(scores.similarity, gallery.image_of_caption, fold_of_image=fold_of_image)
+    else:
+        ranks = retrieval_ranks(scores.pairs, gallery.image_of_caption, scores.similarity, size, fold_of_image)
+    of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
+    result = rounded(mean_measures(of_folds)) | describe(arguments, found, gallery, size)
+    result |= {
+        "pairs": 0 if scores.pairs is None else int(np.isfinite(scores.pairs).sum()),
+        "seconds": round(time.monotonic() - started, 2),
+        "went_on_after_interruption": goes_on,
+    }
+    if arguments.folds > 1:
+        result["per_fold"] = [rounded(fold) for fold in of_folds]
+    if arguments.keep_scores:
+        keep_scores(arguments.keep_scores, gallery, scores, ranks, fold_of_image)
+    write_json(arguments.output, result, indent=1)
+    store.remove()
+    report(result)
 
 
-def rounded(measured: Mapping[str, float]) -> dict[str, float]:
+def open_gallery(arguments: argparse.Namespace, found: "Evaluated") -> "CaptionGallery":
+    """The images and captions of the split.
+
+    Raises:
+        InputError: some lack their image, or there are fewer images than folds.
+    """
+    from vl_absvit.tasks.retrieval import make_gallery
+    from vl_absvit.training.evaluated import refuse_incomplete
+
+    checkpoint, corruption = found.checkpoint, next(iter(arguments.corrupt), None)
+    gallery = make_gallery(
+        arguments.data, arguments.split, checkpoint.tokenizer, checkpoint.preprocessing, arguments.images, corruption
+    )
+    refuse_incomplete(arguments, "captions", gallery.without_image, len(gallery.image_of_caption))
+    if arguments.folds > len(gallery.image_ids):
+        raise InputError(f"--folds: {arguments.split} has {len(gallery.image_ids)} images, got {arguments.folds} folds")
+    return gallery
+
+
+def describe(
+    arguments: argparse.Namespace, found: "Evaluated", gallery: "CaptionGallery", size: int | None
+) -> dict[str, Any]:
+    """What was ranked by what.
+
+    Args:
+        size: candidates per query that the whole model judged; None means all pairs.
+    """
+    from vl_absvit.tasks.retrieval_protocol import describe_protocol
+
+    protocol = describe_protocol(
+        found.checkpoint, arguments.data, arguments.split, gallery, arguments.look, size, arguments.folds
+    )
+    corruption = next(iter(arguments.corrupt), None)
+    if corruption is not None:
+        protocol["protocol"] += f"; images corrupted, {corruption.words}"
+    return {
+        **protocol,
+        "corruption": corruption and corruption.words,
+        "precision": arguments.precision,
+        "checkpoint": found.name,
+    }
+
+
+def report(result: Mapping[str, Any]) -> None:
+    """Print recalls and ranks of both directions."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("R@1", "R@5", "R@10", "median rank", "mean rank")
+    shown = Table(result["protocol"], *columns, caption=f"sum of recalls {result['rsum']:.2f}")
+    for name, title in (("ir", "image retrieval"), ("tr", "text retrieval")):
+        numbers = (f"{name}_r1", f"{name}_r5", f"{name}_r10", f"{name}_median_rank", f"{name}_mean_rank")
+        shown.add_row(title, *(f"{result[number]:.2f}" for number in numbers))
+    Console().print(shown)
+
+
+def rounded(measured: Mapping[str, float]) -> dict[str, Any]:
+    """Measures with four digits behind the point."""
     return {name: round(value, 4) for name, value in measured.items()}
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = OptionParser(__doc__)
-    add_checkpoint_option(parser, "a retrieval checkpoint")
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder written by vl-absvit prepare-captions")
-    add_images_option(parser)
-    parser.add_argument("--split", required=True, help="split to rank, such as test")
+    parser = evaluation_parser(
+        __doc__,
+        checkpoint="a retrieval checkpoint",
+        data="folder written by vl-absvit prepare-captions",
+        split="split to rank, such as test",
+        batches="pairs per forward pass (default: 64 on a CPU, 256 on a GPU)",
+        batch_size=None,
+    )
     parser.add_argument("--look", choices=("first", "second"), default="second", help="dual encoder, or whole model")
     parser.add_argument(
         "--shortlist", default="128", metavar="K|all", help="candidates per query that the whole model judges (128)"
@@ -152,7 +176,6 @@ def parse_arguments() -> argparse.Namespace:
         "--keep-scores", type=Path, metavar="FILE.npz", help="also keep ids, scores and ranks, for numpy.load"
     )
     add_corruption_options(parser, several=False)
-    add_loading_options(parser, "pairs per forward pass (default: 64 on a CPU, 256 on a GPU)", None)
     arguments = parser.parse_args()
     if arguments.shortlist != "all" and not (arguments.shortlist.isascii() and arguments.shortlist.isdigit()):
         parser.error(f"--shortlist must be a positive number or all, got {arguments.shortlist}")

@@ -8,25 +8,18 @@ Also under torchrun or accelerate launch. Tokenizer and image preprocessing are 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import (
-    OptionParser,
-    add_checkpoint_option,
-    add_images_option,
-    add_loading_options,
-    check_loading_options,
-    progress,
-    run_main,
-)
-from vl_absvit.errors import InputError
+from vl_absvit.cli import check_loading_options, evaluation_parser, progress, run_main
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vl_absvit.data.statements import StatementDataset
     from vl_absvit.training.evaluated import Evaluated
 
@@ -44,124 +37,132 @@ def load(folder: Path) -> Any:
     Raises:
         InputError: it is another's, or not whole.
     """
-    from vl_absvit.tasks.statements import NLVR2Task, SNLIVETask
+    from vl_absvit.tasks.statements import STATEMENT_TASKS, NLVR2Task
     from vl_absvit.tasks.vl_checkpoint import head_of
 
-    is_snli = (folder / "config.json").is_file() and head_of(str(folder)) == SNLIVETask.head_kind
-    return (SNLIVETask if is_snli else NLVR2Task).load(folder)
+    head = head_of(str(folder)) if (folder / "config.json").is_file() else None
+    return STATEMENT_TASKS.get(head, NLVR2Task).load(folder)
 
 
 def judge_split(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """Every statement of the splits."""
-    import numpy as np
-
     from vl_absvit.data.json_files import write_json
-    from vl_absvit.data.records import NLVR2, SNLI_VE, STATEMENT_LABELS, read_manifest, split_names
+    from vl_absvit.data.records import STATEMENT_LABELS, split_names
     from vl_absvit.distributed import is_main
-    from vl_absvit.evaluation.statement_metrics import statement_scores, write_predictions
-    from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.statements import make_statements, scores_of
-    from vl_absvit.tasks.vl_checkpoint import datasets_trained_on
+    from vl_absvit.evaluation.statement_metrics import write_predictions
+    from vl_absvit.tasks.statements import STATEMENT_TASKS, make_statements, scores_of
+    from vl_absvit.training.evaluated import refuse_incomplete
 
     checkpoint, splits = found.checkpoint, split_names(arguments.split)
-    kind = {"nlvr2": NLVR2, "snli": SNLI_VE}[checkpoint.model.architecture["head"]["kind"]]
-    words, trained_blind = STATEMENT_LABELS[kind], checkpoint.training.get("blind", False)
-    results: dict[str, dict[str, float]] = {}
-    for title, blind in (("model", trained_blind), ("without images", True))[: 1 + arguments.blind]:
+    kind = STATEMENT_TASKS[checkpoint.model.architecture["head"]["kind"]].data_kind
+    ways = {"model": checkpoint.training.get("blind", False)} | ({"without images": True} if arguments.blind else {})
+    results, labels_of = {}, {}
+    for title, blind in ways.items():
         statements = make_statements(
             arguments.data, splits, kind, checkpoint.tokenizer, checkpoint.preprocessing,
             blind=blind, images=arguments.images,
         )  # fmt: skip
-        refuse_incomplete(arguments, statements)
-        with arithmetic(arguments.precision, found.device):
-            predicted = predict(arguments, found, statements, title)
-        results[title] = scores_of(statements, kind, predicted)
-        if title == "model":
-            labels = np.array([predicted[statement_id] for statement_id in statements.statement_ids.tolist()])
+        refuse_incomplete(arguments, "statements", statements.without_image, len(statements))
+        labels_of[title] = predict(arguments, found, statements, title)
+        results[title] = scores_of(statements, kind, labels_of[title])
     if not is_main():
         return
-    for place, word in enumerate(words):
-        constant = np.full(len(labels), place)
-        results[f"always {word}"] = statement_scores(
-            kind, statements.names, statements.labels, constant, statements.subsets
+    results |= constant_scores(statements, kind)
+    write_predictions(arguments.output, statements.names, labels_of["model"], STATEMENT_LABELS[kind])
+    about = describe(arguments, found, splits, kind, results)
+    write_json(arguments.output.with_suffix(".about.json"), about, indent=1)
+    report(arguments, about, results, len(statements))
+
+
+def constant_scores(statements: "StatementDataset", kind: str) -> dict[str, dict[str, float]]:
+    """What constant answers score."""
+    import numpy as np
+
+    from vl_absvit.data.records import STATEMENT_LABELS
+    from vl_absvit.evaluation.statement_metrics import statement_scores
+
+    return {
+        f"always {word}": statement_scores(
+            kind, statements.names, statements.labels, np.full(len(statements), place), statements.subsets
         )
-    write_predictions(arguments.output, statements.names, labels, words)
-    manifest = read_manifest(arguments.data)
-    about = {
+        for place, word in enumerate(STATEMENT_LABELS[kind])
+    }
+
+
+def describe(
+    arguments: argparse.Namespace,
+    found: "Evaluated",
+    splits: Sequence[str],
+    kind: str,
+    results: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """What was judged by what, and the scores of every way to judge."""
+    from vl_absvit.data.records import SNLI_VE, read_manifest
+    from vl_absvit.tasks.vl_checkpoint import datasets_trained_on
+
+    manifest, training = read_manifest(arguments.data), found.checkpoint.training
+    left_out = manifest.get("skipped_statements", {})
+    return {
         "predictions": arguments.output.name,
         "checkpoint": found.name,
         "data": str(arguments.data),
         "dataset": manifest["dataset"],
-        "splits": splits,
+        "splits": list(splits),
         "precision": arguments.precision,
         "batch_size": arguments.batch_size,
-        "trained_on": datasets_trained_on(checkpoint.training),
-        "trained_without_images": trained_blind,
+        "trained_on": datasets_trained_on(training),
+        "trained_without_images": training.get("blind", False),
         "text": "the hypothesis alone, without the premise" if kind == SNLI_VE else "the sentence",
+        "left_out_with_their_images": sum(sum(left_out.get(split, {}).values()) for split in splits),
         **results["model"],
         "others": {title: scores for title, scores in results.items() if title != "model"},
     }
-    write_json(arguments.output.with_suffix(".about.json"), about, indent=1)
-    print(f"{len(labels):,} predictions in {arguments.output}, in {arguments.precision}")
-    print_scores(f"{about['dataset']} {arguments.split}", results)
-    if trained_blind:
-        print("the model was trained without images, and judged without them")
-    skipped = manifest.get("skipped_statements", {})
-    if left_out := sum(sum(skipped.get(split, {}).values()) for split in splits):
-        print(f"{left_out:,} official statements are not among them: their images cannot be used, see manifest.json")
-
-
-def refuse_incomplete(arguments: argparse.Namespace, statements: "StatementDataset") -> None:
-    """Raise ``InputError`` where images were missing at preparation."""
-    if statements.without_image:
-        total = statements.without_image + len(statements)
-        raise InputError(
-            f"{arguments.data}: {statements.without_image:,} of {total:,} statements of {arguments.split} lack an "
-            "image, which was missing when they were prepared: nothing is judged, for the official metrics are over "
-            "all of the split; bring the images and prepare again, into another folder"
-        )
 
 
 def predict(
     arguments: argparse.Namespace, found: "Evaluated", statements: "StatementDataset", title: str
-) -> dict[int, int]:
-    """The label of every statement, by id, in all processes together."""
-    from vl_absvit.data.loaders import evaluation_loader
-    from vl_absvit.distributed import gather_objects, rank, world_size
-    from vl_absvit.tasks.statements import label_pairs
+) -> "np.ndarray":
+    """The label of every statement, (S,), in all processes together."""
+    from vl_absvit.distributed import gather_objects, world_size
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.own_share import own_share
+    from vl_absvit.tasks.statements import label_pairs, labels_in_order
 
-    loader = evaluation_loader(
-        statements,
-        batch_size=arguments.batch_size,
-        rank=rank(),
-        world_size=world_size(),
-        num_workers=arguments.num_workers,
-    )
-    with progress() as bar:
+    loader = own_share(statements, batch_size=arguments.batch_size, num_workers=arguments.num_workers)
+    with progress() as bar, arithmetic(arguments.precision, found.device):
         pairs = label_pairs(found.checkpoint.model, loader)
         judged = bar.track(pairs, total=len(statements) // world_size(), description=f"judging ({title})")
-        return dict(gather_objects(list(judged)))
+        return labels_in_order(statements, gather_objects(list(judged)))
 
 
-def print_scores(title: str, results: Mapping[str, Mapping[str, float]]) -> None:
-    """A row for every way to judge, a column for every metric."""
-    table = Table(title, *(name.removeprefix("accuracy/") for name in results["model"]))
+def report(
+    arguments: argparse.Namespace, about: Mapping[str, Any], results: Mapping[str, Mapping[str, float]], judged: int
+) -> None:
+    """Print a row for every way to judge, a column for every metric, and what is to be said about them."""
+    print(f"{judged:,} predictions in {arguments.output}, in {arguments.precision}")
+    metrics = (name.removeprefix("accuracy/") for name in results["model"])
+    table = Table(f"{about['dataset']} {arguments.split}", *metrics)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, scores in results.items():
         table.add_row(name, *(f"{score:.2f}" for score in scores.values()))
     Console().print(table)
+    if about["trained_without_images"]:
+        print("the model was trained without images, and judged without them")
+    if left_out := about["left_out_with_their_images"]:
+        print(f"{left_out:,} official statements are not among them: their images cannot be used, see manifest.json")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = OptionParser(__doc__)
-    add_checkpoint_option(parser, "an NLVR2 or SNLI-VE checkpoint")
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder of prepare-nlvr2 or prepare-snli-ve")
-    add_images_option(parser)
-    parser.add_argument("--split", required=True, help="split to judge, such as dev or test1")
+    parser = evaluation_parser(
+        __doc__,
+        checkpoint="an NLVR2 or SNLI-VE checkpoint",
+        data="folder of prepare-nlvr2 or prepare-snli-ve",
+        split="split to judge, such as dev or test1",
+        batches="statements per process and forward pass",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="predictions, as lines id,label")
     parser.add_argument("--blind", action="store_true", help="also judge with every image of the mean colour")
-    add_loading_options(parser, "statements per process and forward pass")
     arguments = parser.parse_args()
     check_loading_options(parser, arguments)
     return arguments

@@ -9,27 +9,22 @@ Also under torchrun or accelerate launch. Tokenizer, vocabulary and image prepro
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from vl_absvit.cli import (
-    OptionParser,
-    add_checkpoint_option,
-    add_images_option,
-    add_loading_options,
-    check_loading_options,
-    progress,
-    run_main,
-)
+from vl_absvit.cli import check_loading_options, evaluation_parser, progress, run_main
 from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import add_attack_options, attacks_of
 
 if TYPE_CHECKING:
+    from vl_absvit.data.answers import AnswerVocabulary
+    from vl_absvit.data.vqa import VQADataset
     from vl_absvit.evaluation.accuracy_rules import AccuracyRule
     from vl_absvit.evaluation.attack_plan import Attack
     from vl_absvit.evaluation.vqa_accuracy import VQAScores
@@ -47,85 +42,112 @@ def main() -> None:
 def answer(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """Every question of the splits."""
     from vl_absvit.data.json_files import write_json
-    from vl_absvit.data.loaders import evaluation_loader
-    from vl_absvit.data.records import read_annotations, read_manifest, read_vocabulary, split_names
-    from vl_absvit.distributed import gather_objects, is_main, rank, world_size
-    from vl_absvit.evaluation.accuracy_rules import accuracy_rule
+    from vl_absvit.data.records import read_manifest, split_names
+    from vl_absvit.distributed import is_main
     from vl_absvit.evaluation.submission import check_submission, remarks, write_submission
-    from vl_absvit.evaluation.vqa_accuracy import vqa_scores
-    from vl_absvit.precision import arithmetic
-    from vl_absvit.tasks.vqa import make_dataset, predict_answers
-    from vl_absvit.tasks.vqa_attack import attack_batch
+    from vl_absvit.tasks.vqa import make_dataset
+    from vl_absvit.training.evaluated import refuse_incomplete
 
-    splits = split_names(arguments.split)
-    checkpoint = found.checkpoint
-    manifest = read_manifest(arguments.data)
-    is_labelled = manifest.get("vocabulary") is not None
-    vocabulary = read_vocabulary(arguments.data) if is_labelled else checkpoint.vocabulary
-    if is_main() and vocabulary.sha256 != checkpoint.vocabulary.sha256:
-        print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
-    corruption = next(iter(arguments.corrupt), None)
+    checkpoint, splits, corruption = found.checkpoint, split_names(arguments.split), next(iter(arguments.corrupt), None)
+    vocabulary = vocabulary_of(arguments, found)
     dataset = make_dataset(
         arguments.data, splits, checkpoint.tokenizer, len(vocabulary), checkpoint.preprocessing,
         images=arguments.images, corruption=corruption,
     )  # fmt: skip
-    if dataset.without_image:
-        raise InputError(
-            f"{arguments.data}: {dataset.without_image:,} of {dataset.without_image + len(dataset):,} questions of "
-            f"{arguments.split} have no image, which was missing when they were prepared: nothing is answered, for "
-            "predictions must have every question of the split; bring the images and prepare again, into another folder"
-        )
-    attack, attacked = next(iter(arguments.attacks), None), None
-    if attack is not None:
+    refuse_incomplete(arguments, "questions", dataset.without_image, len(dataset))
+    if attack := next(iter(arguments.attacks), None):
         check_answers_known(arguments, attack, dataset.has_answers, vocabulary.sha256 == checkpoint.vocabulary.sha256)
-        attacked = partial(attack_batch, checkpoint.model, attack=attack, preprocessing=checkpoint.preprocessing)
-    loader = evaluation_loader(
-        dataset,
-        batch_size=arguments.batch_size,
-        rank=rank(),
-        world_size=world_size(),
-        num_workers=arguments.num_workers,
-    )
-    mine = len(dataset) // world_size()
+    predictions = predict(arguments, found, dataset)
+    if not is_main():
+        return
+    check_submission(predictions, dataset.question_ids.tolist())
+    write_submission(arguments.output, predictions)
+    about = describe(arguments, found, splits)
+    report(arguments, found, about, len(predictions))
+    if dataset.has_answers:
+        about |= score(arguments, splits, predictions)
+    else:
+        print(f"{arguments.split} has no answers to score against")
+    write_json(arguments.output.with_suffix(".about.json"), about, indent=1)
+    for words in remarks(read_manifest(arguments.data), splits, len(predictions)):
+        print(words)
+
+
+def vocabulary_of(arguments: argparse.Namespace, found: "Evaluated") -> "AnswerVocabulary":
+    """The answers that the data's labels stand for, and a word where they are not the checkpoint's."""
+    from vl_absvit.data.records import read_manifest, read_vocabulary
+    from vl_absvit.distributed import is_main
+
+    is_labelled = read_manifest(arguments.data).get("vocabulary") is not None
+    vocabulary = read_vocabulary(arguments.data) if is_labelled else found.checkpoint.vocabulary
+    if is_main() and vocabulary.sha256 != found.checkpoint.vocabulary.sha256:
+        print(f"{arguments.data} was prepared with another answer vocabulary; the answers come from the checkpoint's")
+    return vocabulary
+
+
+def predict(arguments: argparse.Namespace, found: "Evaluated", dataset: "VQADataset") -> list[dict[str, Any]]:
+    """The answers to all questions, in all processes together, as EvalAI records."""
+    from vl_absvit.distributed import gather_objects, world_size
+    from vl_absvit.precision import arithmetic
+    from vl_absvit.tasks.own_share import own_share
+    from vl_absvit.tasks.vqa import predict_answers
+    from vl_absvit.tasks.vqa_attack import attack_batch
+
+    checkpoint, attack = found.checkpoint, next(iter(arguments.attacks), None)
+    attacked = attack and partial(attack_batch, checkpoint.model, attack=attack, preprocessing=checkpoint.preprocessing)
+    loader = own_share(dataset, batch_size=arguments.batch_size, num_workers=arguments.num_workers)
     with progress() as bar, arithmetic(arguments.precision, found.device):
-        answers = bar.track(
-            predict_answers(checkpoint.model, loader, checkpoint.vocabulary, attacked),
-            total=mine,
-            description="answering",
-        )
-        predictions = gather_objects(list(answers))
-    if is_main():
-        check_submission(predictions, dataset.question_ids.tolist())
-        write_submission(arguments.output, predictions)
-        print(f"{len(predictions)} answers in {arguments.output}, in {arguments.precision}")
-        if found.name != arguments.checkpoint:
-            print(f"by {found.name}")
-        if attack is not None:
-            print(f"about pictures changed to mislead it: {attack.words}")
-        if corruption is not None:
-            print(f"about corrupted pictures: {corruption.words}")
-        about = {
-            "predictions": Path(arguments.output).name,
-            "checkpoint": found.name,
-            "data": str(arguments.data),
-            "dataset": manifest.get("dataset", manifest.get("kind")),
-            "splits": splits,
-            "precision": arguments.precision,
-            "batch_size": arguments.batch_size,
-            "attack": attack and attack.words,
-            "corruption": corruption and corruption.words,
-        }
-        if dataset.has_answers:
-            rule = accuracy_rule(manifest)
-            scores = vqa_scores(read_annotations(arguments.data, splits), predictions, rule.of_question)
-            about |= {rule.metric: scores.overall, f"{rule.metric}_per_answer_type": scores.per_answer_type}
-            about |= {"accuracy_rule": rule.words}
-            print_scores(scores, rule)
-        else:
-            print(f"{arguments.split} has no answers to score against")
-        write_json(Path(arguments.output).with_suffix(".about.json"), about, indent=1)
-        for words in remarks(manifest, splits, len(predictions)):
-            print(words)
+        answers = predict_answers(checkpoint.model, loader, checkpoint.vocabulary, attacked)
+        mine = bar.track(answers, total=len(dataset) // world_size(), description="answering")
+        return gather_objects(list(mine))
+
+
+def describe(arguments: argparse.Namespace, found: "Evaluated", splits: Sequence[str]) -> dict[str, Any]:
+    """What was answered by what."""
+    from vl_absvit.data.records import read_manifest
+
+    manifest = read_manifest(arguments.data)
+    attack, corruption = (next(iter(each), None) for each in (arguments.attacks, arguments.corrupt))
+    return {
+        "predictions": arguments.output.name,
+        "checkpoint": found.name,
+        "data": str(arguments.data),
+        "dataset": manifest.get("dataset", manifest.get("kind")),
+        "splits": list(splits),
+        "precision": arguments.precision,
+        "batch_size": arguments.batch_size,
+        "attack": attack and attack.words,
+        "corruption": corruption and corruption.words,
+    }
+
+
+def report(arguments: argparse.Namespace, found: "Evaluated", about: Mapping[str, Any], answers: int) -> None:
+    """Print what was answered by what."""
+    print(f"{answers} answers in {arguments.output}, in {arguments.precision}")
+    if found.name != arguments.checkpoint:
+        print(f"by {found.name}")
+    if about["attack"]:
+        print(f"about pictures changed to mislead it: {about['attack']}")
+    if about["corruption"]:
+        print(f"about corrupted pictures: {about['corruption']}")
+
+
+def score(
+    arguments: argparse.Namespace, splits: Sequence[str], predictions: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Accuracy by the rule that the data's answers allow, which is printed in more detail."""
+    from vl_absvit.data.records import read_annotations, read_manifest
+    from vl_absvit.evaluation.accuracy_rules import accuracy_rule
+    from vl_absvit.evaluation.vqa_accuracy import vqa_scores
+
+    rule = accuracy_rule(read_manifest(arguments.data))
+    scores = vqa_scores(read_annotations(arguments.data, splits), predictions, rule.of_question)
+    print_scores(scores, rule)
+    return {
+        rule.metric: scores.overall,
+        f"{rule.metric}_per_answer_type": scores.per_answer_type,
+        "accuracy_rule": rule.words,
+    }
 
 
 def check_answers_known(arguments: argparse.Namespace, attack: "Attack", known: bool, same_labels: bool) -> None:
@@ -153,13 +175,16 @@ def print_scores(scores: "VQAScores", rule: "AccuracyRule") -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = OptionParser(__doc__)
-    add_checkpoint_option(parser, "a VQA checkpoint")
-    parser.add_argument("--data", required=True, metavar="OUT", help="folder of vl-absvit prepare-vqav2 or prepare-vqa")
-    add_images_option(parser)
-    parser.add_argument("--split", required=True, help="split to answer, such as test, or several: val,minival")
-    parser.add_argument("--output", required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form")
-    add_loading_options(parser, "questions per process and forward pass")
+    parser = evaluation_parser(
+        __doc__,
+        checkpoint="a VQA checkpoint",
+        data="folder of vl-absvit prepare-vqav2 or prepare-vqa",
+        split="split to answer, such as test, or several: val,minival",
+        batches="questions per process and forward pass",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="predictions, a JSON file in EvalAI's form"
+    )
     add_attack_options(parser, several=False)
     add_corruption_options(parser, several=False)
     arguments = parser.parse_args()

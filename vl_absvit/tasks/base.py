@@ -19,18 +19,18 @@ from vl_absvit.config import LearningRates, OptimConfig, TaskConfig
 from vl_absvit.data.loaders import (
     BatchedDataset,
     TrainingDataset,
-    evaluation_loader,
     samples_per_pass,
     training_loader,
 )
 from vl_absvit.data.stream_loader import StreamLoader
 from vl_absvit.data.streaming import StreamedQuestions
-from vl_absvit.distributed import rank, world_size
+from vl_absvit.distributed import world_size
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import ClassifierOutput
 from vl_absvit.models.looks import VisionModel, VisualEncoder
 from vl_absvit.models.vl_model import VLOutput
 from vl_absvit.tasks.facts import Facts
+from vl_absvit.tasks.own_share import own_share
 
 log = logging.getLogger(__name__)
 
@@ -279,10 +279,5 @@ def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def selection_loader(config: TaskConfig, select_set: BatchedDataset) -> DataLoader:
     """This process's share of the selection split, in batches as large as a training pass."""
     optim = config.optim
-    return evaluation_loader(
-        select_set,
-        batch_size=samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size()),
-        rank=rank(),
-        world_size=world_size(),
-        num_workers=config.data.num_workers,
-    )
+    batch_size = samples_per_pass(optim.batch_size, optim.micro_batch_size, world_size())
+    return own_share(select_set, batch_size=batch_size, num_workers=config.data.num_workers)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from vl_absvit.config import PicturesConfig, VisionConfig
 from vl_absvit.data.labelled_pixels import LabelledPicture
-from vl_absvit.data.loaders import BatchedDataset, evaluation_loader
-from vl_absvit.distributed import gather_objects, rank, world_size
+from vl_absvit.data.loaders import BatchedDataset
+from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.segmentation_metrics import count_pixels
 from vl_absvit.models.pixel_scores import Border, Size, View, Window, classify, windows_of
 from vl_absvit.models.segmenter import Segmenter
 from vl_absvit.models.trunks.registry import trunk_named
+from vl_absvit.tasks.own_share import own_share
 
 WINDOWS_AT_ONCE = 4
 
@@ -147,8 +148,7 @@ def judge(
         The same in every process. Pictures without a label count nothing.
     """
     counts, done = np.zeros((model.num_classes, model.num_classes), np.int64), []
-    loader = evaluation_loader(dataset, batch_size=1, rank=rank(), world_size=world_size(), num_workers=num_workers)
-    for picture in loader:
+    for picture in own_share(dataset, batch_size=1, num_workers=num_workers):
         prediction = predict(model, picture, showing)
         if picture.label is not None:
             counts += count_pixels(prediction, picture.label, model.num_classes)

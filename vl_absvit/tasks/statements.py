@@ -85,8 +85,8 @@ class StatementTask(VisionLanguageTask):
             return None
         self.model.vision.fold()
         with arithmetic(self.config.run.precision, next(model.parameters()).device):
-            predicted = predict_labels(model, selection_loader(self.config, self.select_set))
-        return scores_of(self.select_set, self.data_kind, predicted)
+            pairs = gather_objects(list(label_pairs(model, selection_loader(self.config, self.select_set))))
+        return scores_of(self.select_set, self.data_kind, labels_in_order(self.select_set, pairs))
 
     @classmethod
     def data_sizes(cls, config: StatementConfig) -> tuple[int, None]:
@@ -141,6 +141,10 @@ class SNLIVETask(StatementTask):
         return Wordings(batch.wordings, batch.labels == ENTAILMENT)
 
 
+STATEMENT_TASKS: dict[str | None, type[StatementTask]] = {task.head_kind: task for task in (NLVR2Task, SNLIVETask)}
+"""The tasks by the kind of their head."""
+
+
 def judge(model: nn.Module, batch: StatementBatch, **needed: bool) -> VLOutput:
     """A forward pass, whose logits are (B, L). Each statement is encoded once, and each image looked at once.
 
@@ -159,14 +163,8 @@ def judge(model: nn.Module, batch: StatementBatch, **needed: bool) -> VLOutput:
 
 
 @torch.no_grad()
-def predict_labels(model: nn.Module, loader: DataLoader) -> dict[int, int]:
-    """The most probable label of every statement of all processes, by id; ``model`` is in evaluation mode."""
-    return dict(gather_objects(list(label_pairs(model, loader))))
-
-
-@torch.no_grad()
 def label_pairs(model: nn.Module, loader: DataLoader) -> Iterator[tuple[int, int]]:
-    """Id and most probable label of every statement in ``loader``."""
+    """Id and most probable label of every statement in ``loader``; ``model`` is in evaluation mode."""
     device = next(model.parameters()).device
     for batch in loader:
         statement_ids = batch.statement_ids.tolist()
@@ -175,9 +173,14 @@ def label_pairs(model: nn.Module, loader: DataLoader) -> Iterator[tuple[int, int
         yield from zip(statement_ids, logits.argmax(dim=1).tolist(), strict=True)
 
 
-def scores_of(statements: StatementDataset, kind: str, predicted: dict[int, int]) -> dict[str, float]:
-    """The official metrics of predictions by id. It is logged if all are the same."""
-    labels = np.array([predicted[statement_id] for statement_id in statements.statement_ids.tolist()])
+def labels_in_order(statements: StatementDataset, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The label of every statement, (S,), out of ids and labels in any order."""
+    predicted = dict(pairs)
+    return np.array([predicted[statement_id] for statement_id in statements.statement_ids.tolist()])
+
+
+def scores_of(statements: StatementDataset, kind: str, labels: np.ndarray) -> dict[str, float]:
+    """The official metrics of the label of every statement, (S,). It is logged if all are the same."""
     if word := constant_label(labels, STATEMENT_LABELS[kind]):
         log.warning("every statement is judged to be %s: the model tells nothing apart", word)
     return statement_scores(kind, statements.names, statements.labels, labels, statements.subsets)

@@ -18,13 +18,13 @@ from vl_absvit.data.class_files import class_names, image_files
 from vl_absvit.data.class_folders import ImageFolderDataset
 from vl_absvit.data.corruptions import SEVERITIES, Corruption
 from vl_absvit.data.json_files import read_json
-from vl_absvit.data.loaders import evaluation_loader
 from vl_absvit.data.transforms import ImageTransform, image_transform
-from vl_absvit.distributed import gather_objects, rank, world_size
+from vl_absvit.distributed import gather_objects
 from vl_absvit.errors import InputError
 from vl_absvit.evaluation.classification_metrics import ALEXNET_ERRORS, label_ranks, subset_logits
 from vl_absvit.models.heads import Classifier
 from vl_absvit.tasks.classifier_checkpoint import STATISTICS, ClassifierCheckpoint
+from vl_absvit.tasks.own_share import own_share
 from vl_absvit.variants import Variant
 
 
@@ -214,9 +214,7 @@ def judge_folder(
     place_of = {name: place for place, name in enumerate(classes.names)}
     dataset = ImageFolderDataset(folder, ["."], transform, augmented=transform.is_random, only=place_of)
     places = np.array([place_of[name] for name in dataset.classes])
-    loader = evaluation_loader(
-        dataset, batch_size=batch_size, rank=rank(), world_size=world_size(), num_workers=num_workers
-    )
+    loader = own_share(dataset, batch_size=batch_size, num_workers=num_workers)
     device = next(model.parameters()).device
     own_records: list[tuple[int, int, int]] = []
     for batch in loader:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from vl_absvit.data.json_files import make_room
+from vl_absvit.errors import InputError
 from vl_absvit.hub import find
+from vl_absvit.precision import check_precision
 from vl_absvit.training.loop import make_accelerator
 
 
@@ -19,6 +21,26 @@ class Evaluated(NamedTuple):
     folder: Path
     name: str  # name of the folder, or on the hub with the revision
     device: torch.device
+
+
+def refuse_incomplete(arguments: argparse.Namespace, rows: str, lacking: int, used: int) -> None:
+    """Refuse a split of which rows lack an image, because metrics and predictions are about all of it.
+
+    Args:
+        arguments: with the options ``data`` and ``split``.
+        rows: what the split consists of, such as questions.
+        lacking: rows whose image was missing at preparation.
+        used: the other rows.
+
+    Raises:
+        InputError: there are such rows.
+    """
+    if lacking:
+        raise InputError(
+            f"{arguments.data}: {lacking:,} of {lacking + used:,} {rows} of {arguments.split} have no image, which was "
+            "missing when they were prepared: nothing is evaluated, for results must be about all of the split; bring "
+            "the images and prepare again, into another folder"
+        )
 
 
 def evaluate_checkpoint(
@@ -34,9 +56,11 @@ def evaluate_checkpoint(
         evaluate: the program's own part, which writes ``--output``. It begins only if ``--output`` can be written.
 
     Raises:
+        ConfigError: the device does not compute in the precision that is asked for.
         InputError: there is no such checkpoint, or nothing can be written.
     """
     accelerator = make_accelerator()
+    check_precision(arguments.precision, accelerator.device)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint = load(found.path)
     make_room(arguments.output)  # now, so that what cannot be evaluated leaves nothing behind
