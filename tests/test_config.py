@@ -57,7 +57,7 @@ def refuse(key: str, value: object, message: str) -> None:
 
 @pytest.mark.parametrize("key", POSITIVE)
 def test_what_must_be_positive_is_neither_zero_nor_negative(key):
-    for value in (0, -1, math.nan):
+    for value in (0, -1, math.nan, math.inf):
         refuse(key, value, f"{key} must be positive")
 
 
@@ -65,7 +65,8 @@ def test_what_must_be_positive_is_neither_zero_nor_negative(key):
 def test_what_may_be_zero_is_not_negative(key):
     group, name = key.split(".")
     assert getattr(GROUPS[group](**{name: 0}), name) == 0
-    refuse(key, -1, f"{key} must be at least 0")
+    for value in (-1, math.nan, math.inf):
+        refuse(key, value, f"{key} must be at least 0")
 
 
 @pytest.mark.parametrize("key", BELOW_ONE)

@@ -89,6 +89,7 @@ def test_the_program_draws_pages_and_says_how_classes_fare(pixels, tmp_path, mon
     assert Image.open(tmp_path / "pages/val_0.png").width > 600
     assert run_script("scripts/draw_segmentation.py", *options, "--ask", "green", "--output", tmp_path / "no") == 2
     assert "--ask 'green': expected a class of the checkpoint" in capfd.readouterr().err
+    assert not (tmp_path / "no").exists()
     plain = replace(task.config, vision=replace(task.config.vision, top_down="none"))
     SegmentationTask(plain).save(tmp_path / "model")
     assert run_script("scripts/draw_segmentation.py", *options, "--ask", "red", "--output", tmp_path / "other") == 2

@@ -151,6 +151,7 @@ def test_pictures_without_a_list_bad_ones_and_equal_ones_are_counted(raw, tmp_pa
     shutil.copy(folder / "ink/ant/0.png", folder / "ink/ant/7.png")
     shutil.copy(folder / "ink/ant/0.png", folder / "pen/ant/2.png")
     (folder / "oil/bee/1.png").write_bytes(b"no picture")
+    (folder / "oil/bee/.DS_Store").write_bytes(b"of a file manager")
     manifest = prepare(raw, tmp_path / "out")
     bad, same, unlisted = manifest["warnings"]
     assert bad.startswith("1 images cannot be used") and bad.endswith("1 of oil")

@@ -103,6 +103,7 @@ def test_named_splits_are_prepared_and_those_without_pictures_only_if_named(tmp_
         ({"label": "true"}, "dev.json: line 1: expected the label True or False, got 'true'"),
         ({"label": True}, "line 1: expected label to be a string, got a boolean"),
         ({"identifier": "dev-0-0"}, "line 1: expected an identifier such as dev-850-0-1, got 'dev-0-0'"),
+        ({"identifier": "dev-00-0-1"}, "line 1: expected an identifier such as dev-850-0-1, got 'dev-00-0-1'"),
         ({"identifier": "test1-0-0-0"}, "line 1: expected the identifiers of dev, got test1-0-0-0"),
         ({"sentence": "  "}, "line 1: the statement is empty"),
         ({"identifier": "dev-0-0-1"}, "the statement dev-0-0-1 occurs 2 times"),

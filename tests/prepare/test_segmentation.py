@@ -160,6 +160,15 @@ def test_what_careless_tools_make_of_a_genuine_label_is_refused(real_data, tmp_p
     assert "2008_002536.png" in str(caught.value)
 
 
+def test_what_an_archive_of_a_mac_adds_is_no_picture(tmp_path):
+    for folder, kind in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+        (tmp_path / f"raw/{folder}/train/ulm").mkdir(parents=True)
+        Image.fromarray(np.full((4, 6), 7, np.uint8)).save(tmp_path / f"raw/{folder}/train/ulm/ulm_0_0_{kind}.png")
+        (tmp_path / f"raw/{folder}/train/ulm/._ulm_0_0_{kind}.png").write_bytes(b"of a file manager")
+    prepare("cityscapes", tmp_path / "raw", tmp_path / "out")
+    assert list(labels(tmp_path / "out", "train")) == ["ulm_0_0"]
+
+
 def test_genuine_cityscapes_ids_become_what_the_official_script_makes_of_them(real_data, tmp_path):
     raw = real_data / "segmentation/cityscapes"
     prepare("cityscapes", raw, tmp_path / "out")

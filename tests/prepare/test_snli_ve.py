@@ -108,6 +108,9 @@ def test_what_is_wrong_with_a_record_is_one_line(raw, tmp_path, changes, message
 def test_files_that_are_neither_are_refused(raw, tmp_path):
     (raw / "snli_ve_dev.jsonl").write_text("image,caption\n")
     fails(raw, tmp_path, "expected lines of JSON as SNLI-VE has them, or e-SNLI-VE's table .*got 'image,caption'")
+    (raw / "snli_ve_dev.jsonl").write_text("pairID,hypothesis,gold_label\n1,A dog.,neutral\n")
+    fails(raw, tmp_path, "table with the columns pairID, Flickr30kID, hypothesis, gold_label, got 'pairID,hyp")
+    fails(raw, tmp_path, "none.jsonl: no such file", lists=[f"dev={raw / 'none.jsonl'}"])
     fails(tmp_path, tmp_path, "there is no snli_ve_dev.jsonl or esnlive_dev.csv; --lists dev=FILE takes files of other")
 
 

@@ -135,5 +135,7 @@ def test_what_cannot_be_compared_is_one_line(folder, complaint, damage, options,
 def test_options_that_cannot_be_meant_are_one_line(folder, complaint):
     words = ["--maps", folder / "maps", "--masks", folder / "masks", "--output", folder / "s.json"]
     assert "--threshold must be at least 0 and below 1" in complaint(2, SCRIPT, *words, "--threshold", "1")
-    assert "expected none or a value from 1 to 255, got 300" in complaint(2, SCRIPT, *words, "--void", "300")
+    for value in ("300", "1.5", "grey"):
+        line = complaint(2, SCRIPT, *words, "--void", value)
+        assert f"expected none or a value from 1 to 255, got {value};" in line
     assert "--train-maps and --train-masks go together" in complaint(2, SCRIPT, *words, "--train-maps", "x")

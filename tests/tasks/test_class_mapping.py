@@ -111,6 +111,9 @@ def test_files_of_objectnet_that_do_not_fit_together_are_one_line(objectnet, tmp
         InputError, match="2 of its labels are not in folder_to_objectnet_label.json, e.g. 'Alarm clock'"
     ):
         read_mapping(objectnet)
+    (objectnet / LABELS).write_text('{"chair": ["Chair"]}')
+    with pytest.raises(InputError, match="folder_to_objectnet_label.json: 'chair': expected a label, got a list"):
+        read_mapping(objectnet)
     (objectnet / LABELS).unlink()
     with pytest.raises(InputError, match="folder_to_objectnet_label.json: no such file"):
         read_mapping(objectnet)

@@ -205,7 +205,7 @@ def test_sources_are_mixed_told_apart_and_written_down(world, tmp_path, make):
     with pytest.raises(ConfigError, match="some have a weight, some have none"):
         make(sources=(other,))
     with pytest.raises(ConfigError, match="name a folder twice"):
-        make(sources=(replace(other, data=str(world / "prepared/coco")),), weight=1.0)
+        make(sources=(replace(other, data=f"{world}/prepared/../prepared/coco/"),), weight=1.0)
 
 
 def folder_at(path):

@@ -155,9 +155,8 @@ def compare_fixations(records: Sequence[Exported], folder: str, kind: str) -> Pe
             continue
         picture = pictures[row]
         if picture.size != record.image_size:
-            raise InputError(
-                f"{folder}: {picture.file} has {picture.size} pixels, the exported one {record.image_size}"
-            )
+            ours, theirs = (" x ".join(map(str, size)) for size in (record.image_size, picture.size))
+            raise InputError(f"{folder}: {picture.file} has {theirs} pixels, the exported picture {ours}")
         width, height = picture.size
         people.maps[record.id] = density_of(picture.places, (height, width), DENSITY_SIGMA * max(picture.size))
         seen, _ = Fixations(picture.places, None, picture.size).seen(record.box)

@@ -92,10 +92,9 @@ def parse_void(text: str) -> int | None:
     """The value of pixels that are left out; None for none."""
     if text == "none":
         return None
-    value = int(text)
-    if not 0 < value <= 255:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 255:
         raise argparse.ArgumentTypeError(f"expected none or a value from 1 to 255, got {text}")
-    return value
+    return int(text)
 
 
 def count_all(

@@ -50,7 +50,6 @@ def main() -> None:
     from vl_absvit.tasks.segmentation_evaluation import predict, showing_of
 
     check_new_or_empty(arguments.output)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     found = find(arguments.checkpoint, "--checkpoint")
     checkpoint: SegmenterCheckpoint = SegmentationTask.load(found.path)
     device = choose_device(arguments.device)

@@ -1,5 +1,7 @@
 """Checks of single values, which raise ``ConfigError`` under the name of the key."""
 
+from math import inf
+
 from vl_absvit.errors import ConfigError
 
 
@@ -10,16 +12,16 @@ def require(condition: bool, message: str) -> None:
 
 
 def positive(group: str, **values: float | list[int] | None) -> None:
-    """Refuse values of a group, or lists of values, that are 0 or less. None is allowed."""
+    """Refuse values of a group, or lists of values, that are 0 or less, or infinite. None is allowed."""
     for name, value in values.items():
         numbers = value if isinstance(value, list) else [] if value is None else [value]
-        require(all(number > 0 for number in numbers), f"{group}.{name} must be positive, got {value}")
+        require(all(0 < number < inf for number in numbers), f"{group}.{name} must be positive, got {value}")
 
 
 def not_negative(group: str, **values: float) -> None:
-    """Refuse values of a group below 0."""
+    """Refuse values of a group below 0, or infinite."""
     for name, value in values.items():
-        require(value >= 0, f"{group}.{name} must be at least 0, got {value}")
+        require(0 <= value < inf, f"{group}.{name} must be at least 0, got {value}")
 
 
 def below_one(group: str, **values: float) -> None:

@@ -1,5 +1,6 @@
 """What each task has to be told beyond what all runs are."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -156,7 +157,8 @@ class PairsConfig(VisionLanguageConfig):
         are_weighted = {weight is not None for weight in (self.weight, *(source.weight for source in self.sources))}
         require(len(are_weighted) == 1, "weight and sources: some have a weight, some have none; give all or none")
         roots = [self.data.root, *(source.data for source in self.sources)]
-        require(len(set(roots)) == len(roots), f"data.root and sources name a folder twice: {', '.join(roots)}")
+        places = {os.path.realpath(root) for root in roots}
+        require(len(places) == len(roots), f"data.root and sources name a folder twice: {', '.join(roots)}")
         require(self.prior.look == "first", f"prior.look is {self.prior.look}, but pretraining shares the first look")
         require(
             self.optim.batch_size % 2 == 0,

@@ -86,8 +86,7 @@ def page(
 
 def _small(tile: Tile) -> Tile:
     assert tile.picture is not None, "every tile has one"
-    factor = SIDE / max(tile.picture.size)
-    return tile._replace(picture=resized(tile.picture, factor), title=tile.title)
+    return tile._replace(picture=resized(tile.picture, SIDE / max(tile.picture.size)))
 
 
 def _listed(classes: np.ndarray, names: Sequence[str]) -> str:

@@ -42,10 +42,10 @@ class DomainFolders:
         return f"looked for {file} in {self._base}"
 
     def pictures(self) -> Iterator[str]:
-        """Paths of all files in the classes' folders, relative to the folder of the domains."""
+        """Paths of all files in the classes' folders but hidden ones, relative to the folder of the domains."""
         if self._base is not None:
-            for name in self._domains:
-                yield from (str(path.relative_to(self._base)) for path in sorted((self._base / name).glob("*/*")))
+            files = (path for name in self._domains for path in sorted((self._base / name).glob("*/*")))
+            yield from (str(path.relative_to(self._base)) for path in files if not path.name.startswith("."))
 
 
 def _folders_below(folder: Path, levels: int) -> Iterator[Path]:

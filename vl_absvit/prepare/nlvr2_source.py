@@ -21,7 +21,9 @@ OFFICIAL = {"train": 86_373, "dev": 6_982, "test1": 6_967, "test2": 6_970}
 SUBSETS = ("balanced", "unbalanced")
 LISTS = ("nlvr2/data", "data", "")
 """Folders that hold the lines, from a checkout's parent, from a checkout, or from their own."""
-_IDENTIFIER = re.compile(rf"({'|'.join(OFFICIAL)})-([0-9]{{1,7}})-([0-9]{{1,3}})-([0-9]{{1,2}})")
+_IDENTIFIER = re.compile(
+    rf"({'|'.join(OFFICIAL)})" + "".join(rf"-(0|[1-9][0-9]{{0,{digits - 1}}})" for digits in (7, 3, 2))
+)
 _LABELS = {"False": 0, "True": 1}
 _KEPT = frozenset(("identifier", "sentence", "label", "left_url", "right_url", "directory"))
 
@@ -91,7 +93,7 @@ def parse_identifier(name: str, location: str) -> Identifier:
 def find_list(root: Path, name: str) -> Path | None:
     """A file of lines, plain or gzipped, in one of ``LISTS`` below a folder; None if there is none."""
     places = (root / folder / f"{name}.json{suffix}" for folder in LISTS for suffix in ("", ".gz"))
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if place.exists()), None)
 
 
 def read_lines_of(path: Path, split: str) -> Iterator[Line]:

@@ -33,6 +33,8 @@ SPLITS = ("train", "dev", "test")
 _NUMBER = {word: place for place, word in enumerate(STATEMENT_LABELS[SNLI_VE])}
 _IMAGE_KEYS = ("Flickr30K_ID", "Flikr30kID", "Flickr30kID")
 """Of today's release, of the first one, of e-SNLI-VE."""
+_COLUMNS = ("pairID", "Flickr30kID", "hypothesis", "gold_label")
+"""Of e-SNLI-VE's table."""
 _NO_MAJORITY = "-"
 _KEPT = frozenset(("pairID", "sentence2", "gold_label", *_IMAGE_KEYS))
 _IMAGE = re.compile(r"([0-9]{1,19})(?:\.jpe?g)?", re.IGNORECASE)
@@ -52,17 +54,19 @@ def dataset_of(path: Path) -> Dataset:
     """Which of the two data sets a file is of, by its form: lines of JSON, or a table.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or not there.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     start = read_start(path).lstrip("\ufeff \t\r\n")
     if start.startswith("{"):
         return "snli_ve"
     header = start.split("\n", 1)[0]
-    if "pairID" in header and "hypothesis" in header:
+    if all(column in header for column in _COLUMNS):
         return "e_snli_ve"
     raise InputError(
-        f"{path}: expected lines of JSON as SNLI-VE has them, or e-SNLI-VE's table with the columns pairID and "
-        f"hypothesis, got {shown(header)}"
+        f"{path}: expected lines of JSON as SNLI-VE has them, or e-SNLI-VE's table with the columns "
+        f"{', '.join(_COLUMNS)}, got {shown(header)}"
     )
 
 

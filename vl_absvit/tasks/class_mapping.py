@@ -44,7 +44,11 @@ def read_mapping(path: Path) -> ClassMapping:
     """
     if not path.is_dir():
         return ClassMapping(path, {name: _listed(path, name, of) for name, of in read_json(path, dict).items()}, False)
-    folder_of = {label: folder for folder, label in read_json(path / LABELS, dict).items()}
+    folder_of = {}
+    for folder, label in read_json(path / LABELS, dict).items():
+        if not isinstance(label, str):
+            raise InputError(f"{path / LABELS}: {folder!r:.60}: expected a label, got {form_name(label)}")
+        folder_of[label] = folder
     by_label = read_json(path / CLASSES, dict)
     if unknown := [label for label in by_label if label not in folder_of]:
         raise InputError(f"{path / CLASSES}: {len(unknown)} of its labels are not in {LABELS}, e.g. {unknown[0]!r:.60}")

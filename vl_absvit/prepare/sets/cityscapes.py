@@ -45,7 +45,7 @@ def read(root: Path) -> Layout:
     for split in ("train", "val", "test"):
         images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
         pairs = []
-        for image in images:
+        for image in (image for image in images if not image.name.startswith(".")):
             name = image.name.removesuffix("_leftImg8bit.png")
             label = None
             if split != "test":
