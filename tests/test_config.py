@@ -168,6 +168,16 @@ def test_a_mosaic_is_not_mixed_again(alpha):
         )
 
 
+@pytest.mark.parametrize("parts", [{"data": DataConfig(root="images", augmentation="none")}, {"mosaic": 2}])
+def test_copies_of_a_picture_are_no_copies_of_its_pixels_nor_of_a_mosaic(parts):
+    usual = {"data": DataConfig(root="images"), "run": RunConfig(output="runs/x"), "pooling": "avg"}
+    assert PretrainConfig(**usual, augmentation=AugmentationConfig(repeats=3)).augmentation.repeats == 3
+    with pytest.raises(ConfigError, match="augmentation.repeats 3 needs data.augmentation, got .*, and no mosaic, got"):
+        PretrainConfig(**usual | parts, augmentation=AugmentationConfig(repeats=3))
+    with pytest.raises(ConfigError, match="augmentation.repeats must be positive, got 0"):
+        AugmentationConfig(repeats=0)
+
+
 def test_parts_to_freeze_are_the_models():
     data, run, optim = DataConfig(root="objects"), RunConfig(output="runs/x"), OptimConfig(freeze=("vision", "text"))
     rates = VQAConfig(data=data, run=run, optim=optim).optim.rates

@@ -42,9 +42,9 @@ def flat(tmp_path_factory):
     return folder
 
 
-def augmented(root, seed=0, **strengths):
+def augmented(root, seed=0, repeats=1, **strengths):
     transform = imagenet_transform(SIZE, (0.5,) * 3, (0.5,) * 3, **strengths)
-    return ImageFolderDataset(root, ["train"], transform, augmented=True, seed=seed)
+    return ImageFolderDataset(root, ["train"], transform, augmented=True, seed=seed, repeats=repeats)
 
 
 def mixed(root, mixup=0.0, cutmix=0.0, seed=0, epoch=0):
@@ -75,6 +75,15 @@ def test_an_augmented_picture_depends_on_seed_epoch_and_index_alone(root):
     one.set_epoch(0)
     assert not torch.equal(one[0].image, forwards[0])
     assert not torch.equal(one[0].image, augmented(root, seed=1, **FULL)[0].image)
+
+
+def test_copies_of_a_picture_are_augmented_otherwise_each(root):
+    dataset = augmented(root, repeats=3, **FULL)
+    first, second, third = dataset.__getitems__([5, 17, 29])
+    assert first.labels == second.labels == third.labels == [1]
+    assert torch.equal(first.image, augmented(root, **FULL)[5].image)
+    assert not any(torch.equal(a.image, b.image) for a, b in ((first, second), (first, third), (second, third)))
+    assert torch.equal(dataset[17].image, second.image)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -182,3 +191,23 @@ def test_loader_processes_and_a_later_start_change_nothing(root):
     for others, expected in ((batches(2), alone), (batches(0, start_step=1), alone[2:])):
         for ours, theirs in zip(others, expected, strict=True):
             assert torch.equal(ours.images, theirs.images) and torch.equal(ours.targets, theirs.targets)
+
+
+def test_copies_go_to_different_passes_or_processes_which_mix_them_otherwise(root):
+    def batches(world_size, rank=0):
+        dataset = MixedDataset(augmented(root, repeats=3, **FULL), mixup=0.8, cutmix=1.0, seed=0)
+        return list(
+            training_loader(
+                dataset, batch_size=6, micro_batch_size=2, rank=rank, world_size=world_size, seed=0, epoch=1
+            )
+        )
+
+    passes, of_ranks = batches(1), [batches(3, rank) for rank in range(3)]
+    assert len(passes) == 6
+    for number, alone in enumerate(passes):
+        among_three = of_ranks[number % 3][number // 3]
+        assert torch.equal(alone.images, among_three.images) and torch.equal(alone.targets, among_three.targets)
+    for step in (passes[:3], passes[3:]):
+        assert len({tuple((batch.indices % 12).tolist()) for batch in step}) == 1
+        assert len({batch.targets.sum(dim=0).numpy().tobytes() for batch in step}) == 1
+        assert len({batch.targets.numpy().tobytes() for batch in step}) == 3

@@ -58,6 +58,18 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert len({str(global_batches(40, 8, seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
+def test_copies_stand_in_a_row_and_a_batch_begins_with_its_first_ones():
+    """As by hand: the order, every sample thrice, cut into batches, in each of which the sort by copy is stable."""
+    order = sum(global_batches(50, 10, seed=0, epoch=1), [])
+    row = [sample + 50 * copy for sample in order for copy in range(3)]
+    batches = global_batches(50, 10, seed=0, epoch=1, repeats=3)
+    assert batches == [sorted(row[start : start + 10], key=lambda number: number // 50) for start in range(0, 50, 10)]
+    assert len({number % 50 for number in sum(batches, [])}) == 17
+    for batch in global_batches(50, 12, seed=0, epoch=0, repeats=3):
+        for third in (batch[:4], batch[4:8], batch[8:]):
+            assert sorted(number % 50 for number in third) == sorted({number % 50 for number in batch})
+
+
 @pytest.mark.parametrize(("world_size", "micro"), [(1, 3), (2, 3), (3, None), (4, 1), (2, 2), (3, 4)])
 def test_ranks_and_accumulation_steps_partition_the_global_batch(world_size, micro):
     expected = global_batches(50, 12, seed=3, epoch=0)

@@ -147,6 +147,7 @@ def test_vars_and_gfnet_are_trained_by_their_releases_recipe(name):
     assert max(rates) == pytest.approx(1e-3, rel=1e-3) and rates[-1] == pytest.approx(1e-5, rel=2e-2)
     drawn = config.augmentation
     assert (drawn.random_erasing, drawn.mixup, drawn.cutmix) == (0.25 if is_vars else 0.0, 0.8, 1.0)
+    assert drawn.repeats == (3 if is_vars else 1)
     if is_vars:
         with torch.device("meta"):
             model = build_random_classifier(vision, 10, pooling="avg", norm_follows=False)

@@ -181,7 +181,7 @@ def test_a_mosaic_whose_cells_cut_through_patches_is_refused(world, tmp_path):
 
 RECIPE = AugmentationConfig(
     auto_augment="rand-m9-mstd0.5-inc1", color_jitter=0.4, random_erasing=0.25, mixup=0.8, cutmix=1.0,
-    label_smoothing=0.1,
+    label_smoothing=0.1, repeats=3,
 )  # fmt: skip
 
 

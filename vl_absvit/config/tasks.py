@@ -193,8 +193,12 @@ class AugmentationConfig:
     one or the other, by even chance."""
     label_smoothing: float = 0.0
     """Share of every target that is spread evenly over all classes, in [0, 1)."""
+    repeats: int = 1
+    """Repeated augmentation: a batch has every image as often, each time augmented anew, and an epoch as many times
+    fewer images, others each time. DeiT, RVT, VARS and AbSViT's code: 3."""
 
     def __post_init__(self) -> None:
+        positive("augmentation", repeats=self.repeats)
         not_negative("augmentation", color_jitter=self.color_jitter, mixup=self.mixup, cutmix=self.cutmix)
         require(
             0 <= self.random_erasing <= 1, f"augmentation.random_erasing must be in [0, 1], got {self.random_erasing}"
@@ -252,6 +256,11 @@ class PretrainConfig(TaskConfig):
             self.mosaic == 1 or not augmentation.mixes,
             f"mosaic {self.mosaic} and augmentation.mixup {augmentation.mixup} or cutmix {augmentation.cutmix} exclude "
             "each other: a mosaic is mixed already",
+        )
+        require(
+            augmentation.repeats == 1 or (self.mosaic == 1 and self.data.augmentation != "none"),
+            f"augmentation.repeats {augmentation.repeats} needs data.augmentation, got {self.data.augmentation}, and "
+            f"no mosaic, got {self.mosaic}",
         )
         require(
             self.mosaic == 1 or self.pooling == "avg",

@@ -55,7 +55,7 @@ class MixedDataset(Dataset):
     """
 
     def __init__(self, images: ImageFolderDataset, *, mixup: float, cutmix: float, seed: int) -> None:
-        self.images, self.classes = images, images.classes
+        self.images, self.classes, self.repeats = images, images.classes, images.repeats
         self._seed, self._epoch = seed, 0
         self._mix = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=len(images.classes))
 

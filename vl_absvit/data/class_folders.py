@@ -23,7 +23,7 @@ class ImageBatch(NamedTuple):
 
     images: Tensor  # (I, 3, H, W)
     labels: Tensor  # (I, cells) long: the class in every cell of a mosaic in raster order; other images have one cell
-    indices: Tensor  # (I,) long, place in the data set
+    indices: Tensor  # (I,) long, place in the data set; of further copies beyond its end
     targets: Tensor | None = None  # (I, classes), shares of the classes in mixed images; None if the labels suffice
 
 
@@ -32,7 +32,7 @@ class ImageSample(NamedTuple):
 
     image: Tensor  # (3, H, W)
     labels: list[int]
-    place: int  # in the data set
+    place: int  # in the data set; of further copies beyond its end
 
 
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
@@ -47,12 +47,13 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
 class ImageFolderDataset(Dataset):
     """Images of one or more splits in order of class and name.
 
-    Seed, epoch and index determine how a training image is augmented.
+    Seed, epoch and index determine how a training image is augmented. Copy c of image i has the index c * len + i.
 
     Args:
         root: folder of splits. A split is a folder of class folders; all splits have the same classes.
         augmented: whether ``transform`` draws random numbers.
         only: names of the class folders to read; None reads all.
+        repeats: copies of an image in a row in training, see ``loaders.global_batches``.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class ImageFolderDataset(Dataset):
         augmented: bool = False,
         seed: int = 0,
         only: Container[str] | None = None,
+        repeats: int = 1,
     ) -> None:
+        self.repeats = repeats
         self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
         self.classes: list[str] = []
         folders: list[tuple[Path, int]] = []
@@ -82,8 +85,8 @@ class ImageFolderDataset(Dataset):
 
     def __getitem__(self, index: int) -> ImageSample:
         if index in self._kept:
-            return ImageSample(self._kept[index], [self.files[index][1]], index)
-        file, label = self.files[index]
+            return ImageSample(self._kept[index], [self.files[index % len(self)][1]], index)
+        file, label = self.files[index % len(self)]
         picture = open_picture(file, self._transform.decode)
         with seeded(self._seed, self._epoch, index) if self._augmented else nullcontext():
             image = self._transform(picture)

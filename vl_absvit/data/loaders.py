@@ -49,8 +49,23 @@ class WithOrder(Protocol):
     def batches(self, batch_size: int, epoch: int) -> list[list[int]]: ...
 
 
-def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+@runtime_checkable
+class Repeating(Protocol):
+    """A data set that has every sample several times, each time drawn anew: copy c of sample i is c * len + i."""
+
+    repeats: int
+
+
+def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int, repeats: int = 1) -> list[list[int]]:
     """The complete batches of one training epoch, in an order that depends only on ``seed`` and ``epoch``.
+
+    Args:
+        repeats: how many copies of a sample stand in a row. An epoch keeps its length and shows as many times fewer
+            samples, as DeiT's repeated augmentation (Hoffer et al., CVPR 2020, arXiv:1901.09335). A batch begins with
+            all of its first copies, so that passes and processes of a part of it have different samples.
+
+    Returns:
+        Copy c of sample i is c * ``num_samples`` + i.
 
     Raises:
         ConfigError: there are fewer samples than one batch holds.
@@ -59,7 +74,10 @@ def global_batches(num_samples: int, batch_size: int, seed: int, epoch: int) -> 
         raise ConfigError(f"optim.batch_size {batch_size} is more than the {num_samples} training samples")
     order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_samples)
     complete = num_samples // batch_size
-    return order[: complete * batch_size].reshape(complete, batch_size).tolist()
+    place = np.arange(complete * batch_size)
+    batches = (order[place // repeats] + num_samples * (place % repeats)).reshape(complete, batch_size)
+    by_copy = (batches // num_samples).argsort(axis=1, kind="stable")
+    return np.take_along_axis(batches, by_copy, axis=1).tolist()
 
 
 def samples_per_pass(batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
@@ -120,7 +138,8 @@ def training_loader(
     if isinstance(dataset, WithOrder):
         batches: Callable[[int], list[list[int]]] = partial(dataset.batches, batch_size)
     elif samples_per_image == 1:
-        batches = partial(global_batches, len(dataset), batch_size, seed)
+        repeats = dataset.repeats if isinstance(dataset, Repeating) else 1
+        batches = partial(global_batches, len(dataset), batch_size, seed, repeats=repeats)
     else:
         assert isinstance(dataset, WithImageIds), "samples of one image stand together where images have ids"
         batches = partial(same_image_batches, dataset.image_ids, batch_size, samples_per_image, seed)

@@ -81,7 +81,9 @@ class ClassificationTask(Task):
         if mixing.mixes:
             _check_pairs(config.optim)
         transform, plain = _transforms(config)
-        images = ImageFolderDataset(data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed)
+        images = ImageFolderDataset(
+            data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed, repeats=mixing.repeats
+        )
         self.train_set, self.num_classes = images, len(images.classes)
         content = {"+".join(data.train_splits): images.files.content()}
         if config.mosaic > 1:
