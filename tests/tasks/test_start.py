@@ -179,3 +179,19 @@ def test_a_start_with_another_second_look_keeps_the_decoders_that_both_have_and_
     earlier = {"vision": {"gain": 1.0}}
     changed = check_use(earlier, {"vision": {"gain": 1.0, "looks_again_from": 1}}, "F")
     assert changed == "from_checkpoint F was trained otherwise: vision.looks_again_from was 0, now it is 1"
+
+
+def test_a_trunk_is_never_read_with_other_heads_and_what_its_attention_did_is_said(world, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="vl_absvit")
+    vision = tiny_vision(model="absvit_deit_star_tiny", attention="vars_d", vars_generation="linked", gain=1.0)
+    ClassificationTask(tiny_pretrain_config(world, tmp_path, vision=vision, pooling="avg")).save(tmp_path)
+    start = replace(vision, weights=str(tmp_path), gain=10.0, top_down="absvit_qkv")
+    VQATask(tiny_vqa_config(world, tmp_path, vision=start))
+    assert "was trained otherwise" not in caplog.text
+    VQATask(tiny_vqa_config(world, tmp_path, vision=replace(start, vars_generation=None, vars_steps=3)))
+    assert (
+        f"vision.weights {tmp_path} was trained otherwise: vision.vars_steps was the default, now it is 3; "
+        "vision.vars_generation was linked, now it is the default"
+    ) in caplog.text
+    with pytest.raises(ConfigError, match=f"^vision.num_heads is 4, but the weights of vision.weights {tmp_path} were"):
+        VQATask(tiny_vqa_config(world, tmp_path, vision=replace(start, num_heads=4)))

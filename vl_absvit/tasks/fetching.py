@@ -6,6 +6,7 @@ from typing import TypeVar
 from vl_absvit.config import TaskConfig, TextConfig, VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.hub import TEXTS, WEIGHTS_AND_TEXTS, find
+from vl_absvit.tasks.changed_use import log_changed_trunk
 from vl_absvit.tasks.vl_checkpoint import check_start
 
 AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
@@ -21,6 +22,7 @@ def fetched_trunk(config: AnyConfig) -> AnyConfig:
     if config.vision.weights in (None, "timm"):
         return config
     weights = str(find(config.vision.weights, "vision.weights").path)
+    log_changed_trunk(weights, config.vision)
     return replace(config, vision=replace(config.vision, weights=weights))
 
 
