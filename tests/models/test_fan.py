@@ -171,6 +171,11 @@ def test_every_variant_runs_on_any_size_and_every_parameter_learns(top_down, poo
     assert what_stays_still(model, torch.randn(4, 3, 80, 48)) == set()
 
 
+def test_every_block_has_the_whole_drop_path_rate():
+    blocks = make(depth=3, drop_path_rate=0.2).all_blocks
+    assert {drop.drop_prob for block in blocks for drop in (block.drop_path1, block.drop_path2)} == {0.2}
+
+
 def test_a_classifier_attends_to_its_class_token_or_takes_the_mean():
     token = build_random_classifier(VisionConfig(**VISION), 3, pooling="token", norm_follows=False).vision
     mean = build_random_classifier(VisionConfig(**VISION), 3, pooling="avg", norm_follows=False).vision
@@ -191,6 +196,18 @@ def test_a_whole_model_is_built_on_it_and_its_weights_start_another_size(tmp_pat
     larger = build_vision(VisionConfig(**VISION | {"image_size": 96}), num_classes=0)
     load_trunk(larger, str(tmp_path), NAME)
     assert all(torch.equal(value, larger.state_dict()[key]) for key, value in model.vision.state_dict().items())
+
+
+def test_a_classifier_with_class_attention_starts_a_model_without_one(tmp_path):
+    classifier = build_random_classifier(VisionConfig(**VISION), 3, pooling="token", norm_follows=False)
+    torch.save(classifier.state_dict(), tmp_path / "weights.pth")
+    vision = build_vision(VisionConfig(**VISION), num_classes=0)
+    entries = load_trunk(vision, str(tmp_path / "weights.pth"), NAME)
+    own = classifier.vision.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in vision.state_dict().items() if key != "prior")
+    left_out = {entry.name: entry.remark for entry in entries if entry.status == "dropped" and "cls_" in entry.name}
+    assert set(left_out) == {f"vision.{name}" for name in own if name.startswith("cls_")}
+    assert set(left_out.values()) == {"class attention, which this model leaves out"}
 
 
 def test_getters_and_features():

@@ -151,3 +151,8 @@ def test_every_file_of_the_layout_is_there():
         if names[-1].endswith("/"):
             folders.append(names[-1])
     assert missing == []
+
+
+def test_no_document_holds_the_marks_of_an_unfinished_merge():
+    for document in [*DOCUMENTS, ROOT / "CHANGELOG.md"]:
+        assert not re.search(r"^(<{7}|={7}$|>{7})", document.read_text(encoding="utf-8"), re.MULTILINE), document

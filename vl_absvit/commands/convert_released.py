@@ -3,15 +3,18 @@
 vl-absvit convert-released --checkpoint absvit_base.pth --output DIR
 vl-absvit convert-released --checkpoint vqa.ckpt --answers data/vqav2_meter/answers.json \\
     --tokenizer roberta-base --output DIR
-A .pth of the ImageNet release becomes a folder for ``--vision.weights DIR``; a Lightning .ckpt of the vision-language
-release becomes a folder that the evaluation scripts and ``--from_checkpoint DIR`` read. METER's answers come from
+vl-absvit convert-released --checkpoint vars_d.pth --model absvit_rvt_tiny --attention vars_d \\
+    --vars-generation linked --output DIR
+A .pth of the ImageNet release becomes a folder for ``evaluate-vision`` and ``--vision.weights DIR``, and so does one of
+RVT, VARS, FAN or GFNet, with the ``--model`` that it is; a Lightning .ckpt of the vision-language release
+becomes a folder that the evaluation scripts and ``--from_checkpoint DIR`` read. METER's answers come from
 ``prepare-vqav2 --meter-compatible`` on all of train and val. Nothing but tensors, numbers and texts is read from the
 file; conversion.json says what became of every one of its keys.
 """
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vl_absvit.cli import OptionParser, run_main
 from vl_absvit.errors import ConfigError, InputError
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
     from vl_absvit.data.answers import AnswerVocabulary
     from vl_absvit.models.released import Conversion, ReleasedFile
+
+OF_MODEL = ("attention", "vars_generation", "vars_steps", "image_size")
+"""Options that describe the trunk of ``--model``, as ``vision`` of a config."""
 
 
 def main() -> None:
@@ -33,7 +39,7 @@ def main() -> None:
 
     check_new_or_empty(arguments.output)
     released = read_released(arguments.checkpoint)
-    conversion = convert(released, arguments.num_heads, arguments.text_heads)
+    conversion = convert(released, arguments.num_heads, arguments.text_heads, vision_of(arguments))
     check_options(conversion, arguments)
     vocabulary = arguments.answers and AnswerVocabulary.load(arguments.answers)
     tokenizer = arguments.tokenizer and load_tokenizer(arguments.tokenizer)
@@ -57,11 +63,31 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokenizer", metavar="DIR", help="folder or hub name of RoBERTa's tokenizer")
     parser.add_argument("--num-heads", type=int, metavar="N", help="heads of a ViT that is not 192, 384 or 768 wide")
     parser.add_argument("--text-heads", type=int, metavar="N", help="heads of a RoBERTa that is not 768 or 1024 wide")
+    parser.add_argument(
+        "--model", metavar="NAME", help="trunk in a file of RVT, VARS, FAN or GFNet, such as absvit_rvt_tiny"
+    )
+    parser.add_argument("--attention", metavar="KIND", help="its attention, where that is not its own: vars_d, ...")
+    parser.add_argument("--vars-generation", metavar="G", help="of vars_d and vars_sd: ista, linked or head")
+    parser.add_argument("--vars-steps", type=int, metavar="N", help="of VARS (default: the release's)")
+    parser.add_argument("--image-size", type=int, metavar="PX", help="side of its images (default: 224)")
     arguments = parser.parse_args()
     for name in ("num_heads", "text_heads"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(arguments, name)}")
+    for name in OF_MODEL:
+        if getattr(arguments, name) is not None and arguments.model is None:
+            parser.error(f"--{name.replace('_', '-')} is about --model, which is not given")
+    if arguments.model is not None and arguments.num_heads is not None:
+        parser.error("--num-heads is about a ViT; --model names a trunk with its heads")
     return arguments
+
+
+def vision_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Fields of ``VisionConfig`` that the options name; None where they name no trunk."""
+    if arguments.model is None:
+        return None
+    given = {name: getattr(arguments, name) for name in ("model", *OF_MODEL)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def check_options(conversion: "Conversion", arguments: argparse.Namespace) -> None:

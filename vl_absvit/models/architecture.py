@@ -135,6 +135,11 @@ def build_random_classifier(config: VisionConfig, num_classes: int, *, pooling: 
     return Classifier(vision)
 
 
+def classifier_from(vision: Mapping[str, Any], num_classes: int, *, pooling: str, norm_follows: bool) -> Classifier:
+    """``build_random_classifier`` of the fields of ``VisionConfig`` that a ``config.json`` has."""
+    return build_random_classifier(VisionConfig(**vision), num_classes, pooling=pooling, norm_follows=norm_follows)
+
+
 def build_random_segmenter(
     config: VisionConfig, num_classes: int, head: UPerNetConfig, has_auxiliary: bool
 ) -> Segmenter:

@@ -79,11 +79,11 @@ def _read_torch(file: Path) -> Weights:
             f"{error}; to convert it, call safetensors.torch.save_file(its names and tensors, 'model.safetensors') in "
             "the program that wrote it"
         ) from error
-    content, entry = _unwrap(content)
+    content, entry = unwrapped(content)
     return Weights(names_and_tensors(content, file), f"{file}{entry}")
 
 
-def _unwrap(content: Any) -> tuple[Any, str]:
+def unwrapped(content: Any) -> tuple[Any, str]:
     """The names and tensors in a training program's file, and words for the entry that holds them."""
     path: list[str] = []
     others: list[str] = []

@@ -15,7 +15,7 @@ from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.architecture import build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch, match_labels
-from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_for_pooling
+from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_as_in
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
         raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
     try:
         state = safetensors.torch.load_file(folder / WEIGHTS)
-        model.load_state_dict(named_for_pooling(state, content["pooling"]))
+        model.load_state_dict(named_as_in(model.state_dict(), state))
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = one_line(error)
         raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error

@@ -1,6 +1,7 @@
-"""Read the useful parts of the authors' files: an ImageNet ``.pth`` or a Lightning ``.ckpt``."""
+"""Read the useful parts of the authors' files: an ImageNet ``.pth``, a Lightning ``.ckpt``, or another trunk's file."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from vl_absvit.errors import InputError
 from vl_absvit.models.torch_files import form, load_torch_file, names_and_tensors
+from vl_absvit.models.weight_files import unwrapped
+
+OTHER_TRUNKS = ("transformers.0.blocks.", "pos_embed.token_projection.", "blocks.0.filter.")
+"""Beginnings of names that only RVT and VARS, FAN, or GFNet have."""
 
 
 class ReleasedFile(NamedTuple):
@@ -15,13 +20,13 @@ class ReleasedFile(NamedTuple):
 
     path: Path
     sha256: str
-    form: Literal["imagenet", "lightning"]
+    form: Literal["imagenet", "lightning", "trunk"]
     state: dict[str, Tensor]
-    config: dict[str, Any]  # METER's configuration of the run; empty for ImageNet files
+    config: dict[str, Any]  # METER's configuration of the run; empty for files of ImageNet
 
 
 def read_released(path: str | Path) -> ReleasedFile:
-    """Read a ``.pth`` of the ImageNet release or a Lightning ``.ckpt`` of the vision-language release.
+    """Read a ``.pth`` of an ImageNet release or a Lightning ``.ckpt`` of the vision-language release.
 
     Raises:
         InputError: there is no such file, it is damaged, holds unknown objects, or has another form.
@@ -35,6 +40,9 @@ def read_released(path: str | Path) -> ReleasedFile:
     content = load_torch_file(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a checkpoint of the authors, got {form(content)}")
+    weights, _ = unwrapped(content)
+    if isinstance(weights, Mapping) and any(str(name).startswith(OTHER_TRUNKS) for name in weights):
+        return ReleasedFile(path, sha256, "trunk", names_and_tensors(weights, path), {})
     if "state_dict" in content:
         state, config = content["state_dict"], _lightning_config(content, path)
         return ReleasedFile(path, sha256, "lightning", names_and_tensors(state, path), config)

@@ -5,7 +5,7 @@ cross-entropies of both looks. With average pooling the final norm comes after t
 tokens before the norm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import timm
@@ -64,7 +64,7 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, locatio
     }
     with torch.device("meta"):
         expected = _build(config).state_dict()
-    check_complete(named_for_pooling(ours, config["pooling"]), expected, location)
+    check_complete(named_as_in(expected, ours), expected, location)
     return Conversion(
         kind="classifier",
         config=config,
@@ -75,7 +75,7 @@ def convert_imagenet(state: Mapping[str, Tensor], num_heads: int | None, locatio
             "image_std": list(STD),
             "crop_pct": CROP_PCT,
         },
-        training=_training(classes),
+        training=training_of(classes),
         options=[*_options(shape, config), *trunk.options_of_form(state), *merged],
         entries=explain(entries, REASONS) + new,
     )
@@ -85,7 +85,7 @@ def rebuild_classifier(config: Mapping[str, Any], state: Mapping[str, Tensor]) -
     """The released classifier, in evaluation mode, from a converted ``config.json`` and its weights."""
     with torch.device("meta"):
         model = _build(config)
-    model.load_state_dict(named_for_pooling(state, config["pooling"]), assign=True)
+    model.load_state_dict(named_as_in(model.state_dict(), state), assign=True)
     return model.eval()
 
 
@@ -107,17 +107,21 @@ def _build(config: Mapping[str, Any]) -> Classifier:
     return Classifier(encoder)
 
 
-def named_for_pooling(state: Mapping[str, Tensor], pooling: str) -> dict[str, Tensor]:
-    """A folder's weights under the classifier's names, in which a final norm after the pooling has another name.
+def named_as_in(expected: Container[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A folder's weights under a classifier's names: a ViT gives a final norm after the pooling a name of its own.
 
     Folders keep the usual name. A trunk that starts from them applies that norm to every token.
+
+    Args:
+        expected: names of the classifier's weights.
     """
-    if pooling != POOLING_THEN_NORM:
+    if "vision.fc_norm.weight" not in expected:
         return dict(state)
     return {key.replace("vision.norm.", "vision.fc_norm."): value for key, value in state.items()}
 
 
-def _training(classes: int) -> dict[str, Any]:
+def training_of(classes: int) -> dict[str, Any]:
+    """The content of ``training.json`` of a released classifier."""
     is_imagenet = classes == IMAGENET_CLASSES
     return {
         "task": "classification",

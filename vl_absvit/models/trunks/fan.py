@@ -20,7 +20,7 @@ from vl_absvit.models.attention import TopDownBlock, attention_layer
 from vl_absvit.models.channel_processing import ChannelProcessing
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.token_norms import MapBatchNorm
-from vl_absvit.models.trunks.base import ForeignTrunk, Grid, Stage, TrunkModel
+from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, Grid, Stage, TrunkModel
 from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, per_stage
 from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.variants import TopDown
@@ -29,6 +29,8 @@ HALVINGS = {16: 4, 8: 3, 4: 2}
 """Side of a patch -> convolutions of the embedding."""
 FREQUENCIES = 32
 FUSED = "queries, keys and values in one"
+CLASS_ATTENTION = ("cls_token", "cls_attn_blocks.")
+NO_CLASS_ATTENTION = "class attention, which this model leaves out"
 
 
 def fourier_positions(grid: Grid) -> Tensor:
@@ -250,7 +252,9 @@ class FAN(PatchTrunk):
                 state[fused], remarks[fused] = torch.cat([state.pop(name), state.pop(pair)]), FUSED
         stages = {end - 1: stage for stage, end in enumerate(accumulate(self.depths))}
         renamed = {_our_name(name, stages): value for name, value in state.items()}
-        return found._replace(state=renamed, remarks=remarks)
+        left_out = [] if self.attends_to_class else [name for name in renamed if name.startswith(CLASS_ATTENTION)]
+        dropped = [Dropped(found.prefix + name, renamed.pop(name).numel(), NO_CLASS_ATTENTION) for name in left_out]
+        return found._replace(state=renamed, remarks=remarks, dropped=[*found.dropped, *dropped])
 
     def describe(self) -> str:
         return ", then ".join(

@@ -4,7 +4,7 @@ All names of blocks with queries are the same. A block with VARS-S is a layer of
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,14 +43,25 @@ def in_our_names(found: ForeignTrunk, options: Mapping[str, Any]) -> ForeignTrun
             dropped.append(Dropped(found.prefix + name, value.numel(), NEVER_READ))
         else:
             state[_static_name(block, rest) if block in static else name] = value
-    is_released = any(weight.reason == NEVER_READ for weight in dropped)
+    _check_generation(state, dropped, options.get("generation"))
+    return found._replace(state=state, dropped=dropped)
+
+
+def _check_generation(state: Mapping[str, Tensor], dropped: Sequence[Dropped], generation: str | None) -> None:
+    """Raise ``InputError`` where a file of the release is of another generation, or does not tell of which."""
+    is_released = any(weight.reason == NEVER_READ and weight.name.endswith(".attn.L") for weight in dropped)
     is_learned = any(name.endswith(".attn.learned_k") for name in state)
-    if is_released and is_learned and "generation" not in options:
+    if is_released and is_learned and generation is None:
         raise InputError(
             "a file of the VARS release, which does not tell whether queries had unit norm: name one with "
             "vision.vars_generation, linked (the commit that links the weights) or head (the release's end)"
         )
-    return found._replace(state=state, dropped=dropped)
+    if is_released and is_learned != (generation != "ista"):
+        found, fitting = ("learned", "linked or head") if is_learned else ("no learned", "ista")
+        raise InputError(
+            f"a file of the VARS release with {found} matrices: expected vision.vars_generation {fitting}, got "
+            f"{generation or 'none'}"
+        )
 
 
 def _is_dead_bound(block: str, rest: str, state: Mapping[str, Tensor]) -> bool:
