@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from vl_absvit.evaluation.attack_plan import fgsm, pgd
-from vl_absvit.evaluation.attacks import PixelScale, perturb, pixel_scale, random_start
+from vl_absvit.evaluation.attacks import (
+    PixelScale,
+    attack_pictures,
+    check_within_ball,
+    perturb,
+    pixel_scale,
+    random_start,
+)
 from vl_absvit.models.released import rebuild_classifier
 from vl_absvit.models.released.imagenet import convert_imagenet
 
@@ -85,6 +92,20 @@ def test_attacked_pictures_stay_pictures_within_the_ball(pictures, losses_of, sc
         assert pixels.min() > -1e-12 and pixels.max() < 1 + 1e-12
         difference = ((attacked - pictures) * scale.std).flatten(1)
         assert difference.norm(p=float("inf") if norm == "linf" else 2, dim=1).max() < eps + 1e-12
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pictures_beyond_the_ball_or_of_no_pixels_are_refused(pictures, losses_of, scale, norm, monkeypatch):
+    attack = pgd(0.01, steps=2, norm=norm, restarts=2)
+    check_within_ball(attack_pictures(pictures, losses_of, attack, scale, [0, 1, 2]), pictures, attack, scale)
+    further = pictures + 0.02 / scale.std
+    with pytest.raises(AssertionError, match=r"an attacked picture is 0\.\d+ from its own, beyond 0\.01"):
+        check_within_ball(further, pictures, attack, scale)
+    monkeypatch.setattr("vl_absvit.evaluation.attacks.perturb", lambda *arguments: further)
+    with pytest.raises(AssertionError, match="beyond 0.01"):
+        attack_pictures(pictures, losses_of, attack, scale, [0, 1, 2])
+    with pytest.raises(AssertionError, match="has no pixel's values"):
+        check_within_ball(further, further, attack, scale)
 
 
 def test_steps_of_a_linear_loss_are_the_ones_by_hand():

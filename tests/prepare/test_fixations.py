@@ -116,6 +116,24 @@ def test_the_genuine_matrix_of_the_mit_benchmark_has_its_pixels(real_data, tmp_p
     assert manifest["splits"]["fixations"]["fixations"] == 259
 
 
+def test_the_folders_of_cat2000_tell_pictures_of_one_name_apart(tmp_path):
+    """Matrices and pictures lie in folders of categories; beside the pictures are their saliency maps."""
+    for category, (row, column) in {"Action": (2, 7), "Art": (5, 0)}.items():
+        stimuli, places = tmp_path / "trainSet/Stimuli" / category, tmp_path / "trainSet/FIXATIONLOCS" / category
+        (stimuli / "Output").mkdir(parents=True)
+        places.mkdir(parents=True)
+        Image.new("RGB", SIZE).save(stimuli / "001.jpg")
+        Image.new("L", SIZE).save(stimuli / "Output/001_SaliencyMap.jpg")
+        fixated = np.zeros(SIZE[::-1], dtype=np.uint8)
+        fixated[row, column] = 1
+        savemat(places / "001.mat", {"fixLocs": fixated})
+    root = tmp_path / "trainSet"
+    options = FixationOptions(fixations=root / "FIXATIONLOCS", images=root / "Stimuli")
+    assert prepare_fixations(options, tmp_path / "out", workers=1)["splits"]["fixations"]["images"] == 2
+    found = {each.file: np.floor(each.places).tolist() for each in read_looked_at(tmp_path / "out")}
+    assert found == {"Action/001.jpg": [[7, 2]], "Art/001.jpg": [[0, 5]]}
+
+
 def test_a_few_fixations_outside_are_left_out_and_counted(prepare, tmp_path):
     inside = "".join(f"a.png,p,1,1,{n}\n" for n in range(400))
     wrong = "a.png,q,-0.1,1,0\na.png,q,8,1,1\na.png,q,nan,1,2\n"

@@ -14,6 +14,10 @@ from torch import Tensor
 
 from vl_absvit.evaluation.attack_plan import Attack, Norm
 
+ORDER: dict[Norm, float] = {"linf": float("inf"), "l2": 2.0}
+ROUNDING = 1e-5
+"""Of pixel values and lengths in fp32."""
+
 
 class PixelScale(NamedTuple):
     """The normalisation (pixel - mean) / std of each channel, as tensors of shape (3, 1, 1)."""
@@ -54,6 +58,30 @@ def attack_pictures(
     Raises:
         FloatingPointError: a loss or its gradient is not finite.
     """
+    attacked = _most_harmful(images, losses_of, attack, scale, places)
+    check_within_ball(attacked, images, attack, scale)
+    return attacked
+
+
+def check_within_ball(attacked: Tensor, images: Tensor, attack: Attack, scale: PixelScale) -> None:
+    """Raise ``AssertionError`` where a picture is beyond the ball around its own, or has values that no pixel has.
+
+    Args:
+        attacked, images: normalised, (I, 3, H, W).
+    """
+    moved = ((attacked - images) * scale.std).flatten(1).norm(p=ORDER[attack.norm], dim=1).max().item()
+    pixels = attacked * scale.std + scale.mean
+    assert moved <= attack.eps + ROUNDING, f"an attacked picture is {moved:g} from its own, beyond {attack.eps:g}"
+    assert -ROUNDING <= pixels.min() and pixels.max() <= 1 + ROUNDING, "an attacked picture has no pixel's values"
+
+
+def _most_harmful(
+    images: Tensor,
+    losses_of: Callable[[Tensor], Tensor],
+    attack: Attack,
+    scale: PixelScale,
+    places: Sequence[int],
+) -> Tensor:
     if not attack.random_start:
         return perturb(images, losses_of, attack, scale)
     sign = -1 if attack.targeted else 1

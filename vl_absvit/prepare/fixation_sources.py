@@ -162,7 +162,7 @@ def _matrix(path: Path) -> np.ndarray:
     if any(hasattr(value, "DATA") for value in found):
         raise InputError(
             f"{path}: holds samples of gaze, as MIT1003's DATA does, and no fixations; give ALLFIXATIONMAPS, or a "
-            "table of fixations that were found in the samples"
+            "table of the fixations that its authors' checkFixations finds in them (docs/attention.md says how)"
         )
     arrays = [value for value in found if isinstance(value, np.ndarray)]
     matrices = [value for value in arrays if value.ndim == 2 and value.dtype.kind in "fiub"]
