@@ -5,14 +5,17 @@ import re
 
 import pytest
 
+from tests.lively_vqa import lively_task
 from tests.run_script import run_script
 from vl_absvit.data.records import read_questions
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
+SCRIPT = "scripts/evaluate_vqa.py"
+
 
 def answer(finetuned, data, split, output):
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", data, "--split", split)
-    return run_script("scripts/evaluate_vqa.py", *where, "--output", output, "--num-workers", 0)
+    return run_script(SCRIPT, *where, "--output", output, "--num-workers", 0)
 
 
 def test_the_scoring_step_of_the_readme_works_as_written(finetuned, world, tmp_path, capsys):
@@ -84,7 +87,7 @@ def test_the_result_says_what_the_pictures_were_attacked_with(finetuned, world, 
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")
     attack = ("--attack", "pgd", "--eps", 16, "--steps", 2)
     options = ("--output", tmp_path / "o.json", "--num-workers", 0)
-    assert run_script("scripts/evaluate_vqa.py", *where, *options, *attack) == 0
+    assert run_script(SCRIPT, *where, *options, *attack) == 0
     words = "PGD, 2 steps of 8/255 in the linf ball of 16/255, a random start"
     assert json.loads((tmp_path / "o.about.json").read_text())["attack"] == words
     assert f"about pictures changed to mislead it: {words}" in capsys.readouterr().out
@@ -96,13 +99,33 @@ def test_an_attack_needs_the_right_answers_or_a_target(evaluate, finetuned, worl
     )
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "test")
     options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--attack", "fgsm", "--targeted")
-    assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0
+    assert run_script(SCRIPT, *where, *options) == 0
 
 
 def test_answers_about_corrupted_pictures_say_so(finetuned, world, tmp_path, capsys):
     pytest.importorskip("imagecorruptions", exc_type=ImportError)
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")
     options = ("--output", tmp_path / "o.json", "--num-workers", 0, "--corrupt", "fog", "--severity", 5)
-    assert run_script("scripts/evaluate_vqa.py", *where, *options) == 0
+    assert run_script(SCRIPT, *where, *options) == 0
     assert json.loads((tmp_path / "o.about.json").read_text())["corruption"] == "fog of severity 5"
     assert "about corrupted pictures: fog of severity 5" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_attack_and_corrupt_as_one_does(world, tmp_path, fork_server):
+    """One question a pass: nothing rounds otherwise, so that all answers must be the same."""
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    (tmp_path / "model").mkdir()
+    lively_task(world, tmp_path).save(tmp_path / "model")
+    where = ("--checkpoint", tmp_path / "model", "--data", world / "prepared", "--split", "minival")
+    where += ("--batch-size", 1, "--num-workers", 0, "--output")
+    options = ("--attack", "pgd", "--eps", 32, "--steps", 2, "--restarts", 2, "--corrupt", "gaussian_noise")
+    assert run_script(SCRIPT, *where, tmp_path / "clean.json") == 0
+    assert run_script(SCRIPT, *where, tmp_path / "one.json", *options) == 0
+    outcome = fork_server.run(SCRIPT, *where, tmp_path / "two.json", *options, processes=2)
+    assert outcome.codes == [0, 0], outcome.output
+    clean, one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("clean", "one", "two"))
+    assert one == two and one != clean
+    one, two = (json.loads((tmp_path / f"{name}.about.json").read_text()) for name in ("one", "two"))
+    assert one | {"predictions": None} == two | {"predictions": None}
+    assert "the worst of 2 random starts" in one["attack"] and one["corruption"] == "gaussian_noise of severity 3"

@@ -103,6 +103,27 @@ def test_corrupted_images_are_ranked_otherwise_and_the_protocol_says_so(rank):
     assert corrupted["protocol"] == f"{clean['protocol']}; images corrupted, gaussian_noise of severity 5"
 
 
+@pytest.mark.slow
+def test_two_processes_rank_corrupted_images_as_one_does(rank, world, retrieval, tmp_path, fork_server):  # noqa: F811
+    """A corruption is drawn by image, so that nothing depends on who encodes it."""
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
+    options = {"corrupt": "gaussian_noise", "severity": 5, "shortlist": "all", "batch_size": 1}
+    one = rank(**options, keep_scores=tmp_path / "one.npz")
+    usual = {"checkpoint": retrieval, "data": world / "prepared/flickr30k", "split": "test", "num_workers": 0}
+    usual |= options | {"output": tmp_path / "two.json", "keep_scores": tmp_path / "two.npz"}
+    words = [word for key, value in usual.items() for word in (f"--{key.replace('_', '-')}", value)]
+    outcome = fork_server.run("scripts/evaluate_retrieval.py", *words, processes=2)
+    assert outcome.codes == [0, 0], outcome.output
+    two = json.loads((tmp_path / "two.json").read_text())
+    assert two | {"seconds": 0} == one | {"seconds": 0}
+    with np.load(tmp_path / "one.npz") as ours, np.load(tmp_path / "two.npz") as theirs:
+        for name in ("pairs", "similarity"):
+            np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-5, atol=1e-6)
+    rank(look="first", keep_scores=tmp_path / "clean.npz")
+    with np.load(tmp_path / "clean.npz") as clean, np.load(tmp_path / "one.npz") as ours:
+        assert np.abs(clean["similarity"] - ours["similarity"]).max() > 1e-3
+
+
 def test_bf16_gives_nearly_the_same(rank):
     exact, rough = rank(shortlist="all"), rank(shortlist="all", precision="bf16")
     assert rough["precision"] == "bf16"
