@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from vl_absvit.data import mixing
 from vl_absvit.data.mixing import Mixture, counts_of_steps, whole_weights
 from vl_absvit.errors import ConfigError
 
@@ -62,3 +63,25 @@ def test_without_weights_shares_are_those_of_the_samples():
 def test_too_few_samples_are_refused():
     with pytest.raises(ConfigError, match="optim.batch_size 8 is more than the 5 training samples"):
         Mixture([5], [None], 0).batches(8, 0)
+
+
+def test_samples_of_a_few_groups_at_a_time_are_read_together_and_each_once(monkeypatch):
+    monkeypatch.setattr(mixing, "GROUPS_AT_ONCE", 3)
+    groups = np.random.default_rng(0).integers(8, size=64)
+    mixture = Mixture([10, 64], [None, None], seed=5, groups=[None, groups])
+    orders = [mixture._order(1, epoch) for epoch in range(20)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(64))
+        places = [np.flatnonzero(groups[order] == group) for group in range(8)]
+        being_read = [sum(of[0] <= place <= of[-1] for of in places) for place in range(64)]
+        assert max(being_read) == 3  # from the first sample of a group to its last
+    assert len({tuple(order.tolist()) for order in orders}) == 20
+    assert len({int(groups[order[0]]) for order in orders}) > 4
+    assert Mixture([10, 64], [None, None], seed=5)._order(0, 3).tolist() == mixture._order(0, 3).tolist()
+
+
+def test_groups_that_are_all_read_at_a_time_change_nothing():
+    groups = np.random.default_rng(0).integers(8, size=64)
+    for epoch in range(3):
+        expected = Mixture([64], [None], seed=5).batches(8, epoch)
+        assert np.array_equal(Mixture([64], [None], seed=5, groups=[groups]).batches(8, epoch), expected)

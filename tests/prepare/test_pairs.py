@@ -1,50 +1,19 @@
 """Sources of pairs: genuine output of img2dataset and genuine regions, what is left out, and going on."""
 
-import io
 import json
 import shutil
-import tarfile
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from tests.prepare.raw_captions import write_small_captions
+from tests.prepare.raw_pairs import picture, prepare, texts, write_shard, write_visual_genome
 from vl_absvit.data.records import ImageTable, read_captions
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.prepare import pairs
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
-from vl_absvit.prepare.pair_sources import PICTURES_OF_A_PART, stream_records
-from vl_absvit.prepare.pairs import PairOptions, prepare_pairs
-
-
-def prepare(root, output, dataset="shop", **options):
-    return prepare_pairs(PairOptions(dataset=dataset, root=root, **options), output, workers=1)
-
-
-def picture(shade: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (12, 8), (shade % 256, 100, 200)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def write_shard(root, number, pictures: dict[str, tuple[str, bytes]], url="http://x/{}.jpg", more=()):
-    """A tar as img2dataset writes it: key -> caption and bytes, in the order given."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(root / f"{number:05d}.tar", "w") as archive:
-        members = [(f"{key}{end}", data) for key, (text, content) in pictures.items()
-                   for end, data in ((".JPG", content), (".json", b"{}"), (".txt", text.encode()))]  # fmt: skip
-        for name, data in [*members, *more]:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    rows = [{"caption": text, "url": url.format(key), "key": key, "status": "success", "error_message": None}
-            for key, (text, _) in pictures.items()]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), root / f"{number:05d}.parquet")
-    stats = {"count": len(pictures), "successes": len(pictures)}
-    (root / f"{number:05d}_stats.json").write_text(json.dumps(stats))
+from vl_absvit.prepare.json_stream import stream_records
 
 
 @pytest.fixture
@@ -56,10 +25,6 @@ def shards(tmp_path):
             {f"{number:05d}000{k}": (f"thing {number} {k}", picture(10 * number + k)) for k in (2, 0, 1)},
         )  # fmt: skip
     return tmp_path / "shards"
-
-
-def texts(output, split="train"):
-    return read_captions(output, [split])["caption"]
 
 
 def test_a_shard_is_read_by_key_and_its_pictures_go_into_the_folder(shards, tmp_path):
@@ -162,23 +127,17 @@ def test_pictures_of_test_sets_are_left_out_by_id_and_by_bytes(shards, tmp_path)
     (tmp_path / "ids.txt").write_text("flicker 3\n")
     with pytest.raises(InputError, match="expected coco, flickr, sha256 and an id, got 'flicker 3'"):
         prepare(shards, tmp_path / "out2", exclude=[str(tmp_path / "ids.txt")])
-    with pytest.raises(ConfigError, match="expected a prepared folder"):
+    with pytest.raises(ConfigError, match="expected a folder, FOLDER=SPLIT,SPLIT or a list of ids"):
         prepare(shards, tmp_path / "out2", exclude=["nowhere"])
 
 
-def write_visual_genome(raw, images=3, old_keys=False):
-    raw.mkdir()
-    of_image, of_region = ("id", "image") if old_keys else ("image_id", "image_id")
-    records = [
-        {"regions": [{of_region: n, "phrase": f" thing {n} {k}\n"} for k in range(2)]} for n in range(1, images + 1)
-    ]
-    data = [{of_image: n, "url": f"https://x/VG_100K_2/{n}.jpg", "coco_id": 100 + n, "flickr_id": None}
-            for n in range(1, images + 1)]  # fmt: skip
-    (raw / "region_descriptions.json").write_text(json.dumps(records))
-    (raw / "image_data.json").write_text(json.dumps(data))
-    (raw / "VG_100K_2").mkdir()
-    for n in range(1, images + 1):
-        (raw / f"VG_100K_2/{n}.jpg").write_bytes(picture(n))
+def test_pictures_of_a_folder_that_is_not_prepared_are_left_out_too(shards, tmp_path):
+    (tmp_path / "test/cats").mkdir(parents=True)
+    with pytest.raises(InputError, match="is neither prepared data nor has it a picture"):
+        prepare(shards, tmp_path / "out", exclude=[str(tmp_path / "test")])
+    (tmp_path / "test/cats/a.png").write_bytes(picture(11))
+    manifest = prepare(shards, tmp_path / "out", exclude=[str(tmp_path / "test")])
+    assert manifest["counts"]["excluded by sha256"] == 1 and "thing 1 1" not in texts(tmp_path / "out")
 
 
 @pytest.mark.parametrize("old_keys", [False, True])
@@ -253,4 +212,4 @@ def test_genuine_regions_of_both_forms_are_read(real_data, tmp_path):
     assert "the clock is green in colour" in said and all(text == text.strip() for text in said)
     old = [record for _, record in stream_records(folder / "annotations/region_descriptions_v1.json")]
     assert len(old) == 1 and len(old[0]["regions"]) == 60
-    assert PICTURES_OF_A_PART >= 1 and len(np.unique(said)) > 300
+    assert len(np.unique(said)) > 300

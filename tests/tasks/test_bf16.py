@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ from accelerate.state import AcceleratorState
 
 from tests.run_folders import assert_same_end, metrics
 from tests.run_script import run_script
+from tests.tiny_tasks import KINDS as OTHER_KINDS
+from tests.tiny_tasks import tiny_config
 from tests.tiny_vqa import tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
 from vl_absvit.config import PriorConfig, TaskConfig
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import Task, epoch_batches, passes_per_step
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.prior_losses import Compared, global_prior_loss, step_prior_losses
+from vl_absvit.tasks.registry import task_of
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.loop import accumulate_gradients, make_accelerator, train
@@ -80,6 +84,23 @@ def test_a_step_of_one_and_of_several_passes_is_finite_and_the_same_in_bf16(worl
     assert (several - one).norm() < 0.01 * one.norm()
     scores = task.evaluate(task.model.eval())
     assert all(0 <= score <= 100 for score in scores.values())
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_step_on_pairs_and_statements_is_finite_and_the_same_in_bf16(world, tmp_path, kind):
+    losses, gradients = [], []
+    for passes in (1, 2):
+        config = tiny_config(kind, world, tmp_path, tmp_path / "run")
+        optim = replace(config.optim, micro_batch_size=config.optim.batch_size // passes)
+        config = replace(config, run=replace(config.run, precision="bf16"), optim=optim)
+        task = task_of(config)(config)
+        terms, found = gradients_of_a_step(task)
+        losses.append(terms)
+        gradients.append(torch.cat([each.flatten() for each in found.values()]))
+        assert all(each.isfinite().all() and each.dtype == torch.float32 for each in found.values())
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
+    assert all(math.isfinite(score) for score in task.evaluate(task.model.eval()).values())
 
 
 @pytest.mark.parametrize("look", ["first", "second"])

@@ -19,10 +19,12 @@ from vl_absvit.cli import parse_run_config
 from vl_absvit.config import PairsConfig, PairSource
 from vl_absvit.data.pairs import FALSE_CAPTION, FALSE_IMAGE, TRUE
 from vl_absvit.errors import ConfigError
+from vl_absvit.evaluation.pair_metrics import JudgedCaptions, pair_scores
+from vl_absvit.models.strength import strength, trained_strength
 from vl_absvit.models.vl_model import Pairs
 from vl_absvit.tasks.base import epoch_batches, passes_per_step
 from vl_absvit.tasks.model_card import model_card
-from vl_absvit.tasks.pairs import PairsTask, pairs_of
+from vl_absvit.tasks.pairs import PairsTask, judge_captions, pairs_of
 from vl_absvit.tasks.registry import open_checkpoint
 from vl_absvit.tasks.vl_checkpoint import datasets_trained_on
 from vl_absvit.tasks.vqa import VQATask
@@ -187,6 +189,70 @@ def test_evaluation_hides_the_same_words_and_shows_the_same_false_images(make):
     assert scores["accuracy"] == pytest.approx((scores["mlm_accuracy"] + scores["itm_accuracy"]) / 2)
     assert scores["perplexity"] == pytest.approx(math.exp(scores["mlm_loss"]))
     assert abs(scores["mlm_loss"] - math.log(task.num_labels)) < 1.5
+
+
+def judged_one_by_one(task):
+    """Every caption of the selection set alone, each way of looking by a pass of its own."""
+    model, vision, rows = task.model, task.model.vision, []
+    for row in range(len(task.select_set)):
+        batch = task.select_set.collate(task.select_set.__getitems__([row]))
+
+        def words(prior, again=True, batch=batch):
+            first = vision.look_once(batch.images[batch.image_index])
+            with strength(vision, trained_strength(vision) if again else 0.0):
+                seen = vision.look_again(first, prior).seen(None)
+            masked = model.encode_texts(batch.hidden_ids, batch.is_token)
+            fused = model.fusion(masked.tokens, masked.is_token, seen)
+            return model.head.mlm(fused.text).flatten(0, 1)[batch.positions]
+
+        def score(rows, batch=batch):
+            out = model(batch.images, batch.token_ids, batch.is_token, rows).logits
+            return (out[0, 1] - out[0, 0]).item()
+
+        own = model.encode_texts(batch.hidden_ids, batch.is_token).prior
+        other = model.encode_texts(batch.other_ids, batch.is_other).prior
+        guesses = [words(own), words(own, again=False), words(other)]
+        right = [(each.argmax(dim=1) == batch.answers).sum().item() for each in guesses]
+        loss = F.cross_entropy(guesses[0], batch.answers, reduction="sum").item()
+        rows.append((0, len(batch.answers), loss, *right, score(batch.image_index), score(batch.false_index)))
+    return JudgedCaptions(*np.array(rows).T)
+
+
+@torch.no_grad()
+def test_captions_are_judged_with_the_prior_without_it_and_with_another_as_one_by_one(make):
+    task = make()
+    torch.manual_seed(3)
+    for parameter in task.model.parameters():  # so that everything counts
+        parameter.add_(torch.randn_like(parameter) * 0.1)
+    task.model.eval()
+    expected = judged_one_by_one(task)
+    rows = list(range(len(task.select_set)))
+    batch = task.select_set.collate(task.select_set.__getitems__(rows))
+    found = JudgedCaptions(*np.array(judge_captions(task.model, task.model.vision, batch)).T)
+    for name, one, other in zip(found._fields, found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, err_msg=name)
+    assert task.evaluate(task.model) == pytest.approx(pair_scores(expected), abs=1e-3)
+    assert {"mlm_accuracy_without_prior", "mlm_accuracy_other_prior", "itm_auc"} < pair_scores(expected).keys()
+
+
+def test_the_other_caption_is_of_the_false_image_and_says_something_else(make):
+    data = make().select_set
+    batch = data.collate(data.__getitems__(list(range(len(data)))))
+    first_of = {}
+    for row in range(len(data)):
+        first_of.setdefault(int(data.image_ids[row]), row)
+    for row, false in enumerate(batch.image_ids[batch.false_index].tolist()):
+        other = data.__getitems__([first_of[false]])[0].hidden.token_ids
+        assert batch.other_ids[row][batch.is_other[row]].tolist() == other
+        assert other != data.__getitems__([row])[0].hidden.token_ids
+
+
+@pytest.mark.parametrize("top_down", VARIANTS)
+def test_what_a_prior_is_worth_is_said_of_variants_that_have_one(make, top_down):
+    task = make(vision=tiny_vision(top_down=top_down))
+    scores, variant = task.evaluate(task.model.eval()), VARIANTS[top_down]
+    assert ("mlm_accuracy_other_prior" in scores) == variant.uses_prior
+    assert ("mlm_accuracy_without_prior" in scores) == (variant.uses_prior and variant.feeds_back)
 
 
 def test_sources_are_mixed_told_apart_and_written_down(world, tmp_path, make):

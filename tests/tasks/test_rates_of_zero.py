@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from tests.distributed_helper import run_on_ranks
-from tests.tasks.test_first_look_fit import KINDS
+from tests.tasks.test_first_look_fit import KINDS as EARLIER_KINDS
 from tests.tasks.test_zeroed_losses import train_steps
+from tests.tiny_pairs import tiny_pairs_config
 from tests.tiny_vqa import FAST
-from vl_absvit.tasks.base import Task
+from vl_absvit.tasks.base import Task, epoch_batches
+from vl_absvit.tasks.pairs import PairsTask
+
+KINDS = EARLIER_KINDS | {"pairs": (tiny_pairs_config, PairsTask)}
 
 
 def task_of(kind: str, world: Path, output: Path, checkpoint: Path | None = None, **rates: float) -> Task:
@@ -85,9 +89,8 @@ def test_decoders_at_rest_have_no_losses_and_stay_so_in_going_on(world, tmp_path
     task.save(tmp_path / "saved")
     for each in (task, task_of(kind, world, tmp_path, tmp_path / "saved", feedback=rate)):
         assert len(frozen(each)) == (0 if rate else 4)
-        places = range(0, len(each.train_set), len(each.train_set) // 4)  # of several images
-        samples = each.train_set.__getitems__(list(places))
-        terms = each.losses(each.model, each.train_set.collate(samples))
+        batch = next(iter(epoch_batches(each.config, each.train_set, 0, 0, 0, 1)))
+        terms = each.losses(each.model, batch)
         assert terms.keys() & {"reconstruction", "transform"} == ({"reconstruction", "transform"} if rate else set())
 
 
@@ -98,4 +101,4 @@ def train_all(world: str, output: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_parts_at_rest_leave_no_process_waiting_for_a_gradient(world, tmp_path):
-    assert run_on_ranks(train_all, 2, str(world), str(tmp_path)) == [[[], [], []]] * 2
+    assert run_on_ranks(train_all, 2, str(world), str(tmp_path)) == [[[] for _ in KINDS]] * 2

@@ -1,6 +1,7 @@
 """A loss of weight 0 takes the parameters that it alone trains out of training, on any number of processes."""
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import torch
 from accelerate.state import AcceleratorState
 
 from tests.distributed_helper import run_on_ranks
+from tests.tiny_tasks import tiny_config
 from tests.tiny_vqa import FAST, tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import LossConfig, OptimConfig, RetrievalLossConfig, TaskConfig
+from vl_absvit.config import LossConfig, OptimConfig, PairLossConfig, RetrievalLossConfig, TaskConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import MatchingHead
 from vl_absvit.tasks.base import Task, epoch_batches
 from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.registry import TASKS
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
@@ -23,6 +26,7 @@ from vl_absvit.training.loop import accumulate_gradients, make_accelerator
 from vl_absvit.training.optim import build_optimizer
 from vl_absvit.variants import VARIANTS
 
+NEW = ("pairs", "nlvr2", "snli_ve")
 RETRIEVAL = ("itm", "ranking", "prior", "reconstruction")
 
 
@@ -32,6 +36,13 @@ def task_of(kind: str, world: Path, output: Path, top_down: str, zeroed: tuple[s
     if kind == "retrieval":
         loss = RetrievalLossConfig(**{name: float(name not in zeroed) for name in RETRIEVAL})
         return RetrievalTask(tiny_retrieval_config(world, output, vision=vision, loss=loss))
+    if kind in NEW:
+        base = output / f"of_process_{os.environ.get('RANK', '0')}"
+        weights = {name: float(name not in zeroed) for name in ("prior", "reconstruction")}
+        if kind == "nlvr2":  # a sentence is about two images: it has no prior loss
+            weights["prior"] = 0.0
+        loss = (PairLossConfig if kind == "pairs" else LossConfig)(**weights)
+        return TASKS[kind](tiny_config(kind, world, base, output, vision=vision, loss=loss))
     loss = LossConfig(prior=float("prior" not in zeroed), reconstruction=float("reconstruction" not in zeroed))
     if kind == "vqa":
         return VQATask(tiny_vqa_config(world, output, vision=vision, loss=loss))
@@ -44,6 +55,15 @@ CASES = [
     *(("retrieval", each, (name, "reconstruction")) for each in VARIANTS for name in ("itm", "ranking")),
     *(("retrieval", each, ("prior", "itm")) for each, variant in VARIANTS.items() if variant.uses_prior),
     *(("pretraining", each, ("reconstruction",)) for each in VARIANTS),
+    *(("pairs", each, ("reconstruction",)) for each in VARIANTS),
+    *(
+        ("pairs", each, zeroed)
+        for each, variant in VARIANTS.items()
+        if variant.uses_prior
+        for zeroed in (("prior",), ("prior", "reconstruction"))
+    ),
+    *(("nlvr2", each, ("reconstruction",)) for each in VARIANTS),
+    *(("snli_ve", each, zeroed) for each in VARIANTS for zeroed in (("prior",), ("prior", "reconstruction"))),
 ]
 
 
@@ -83,10 +103,28 @@ def test_no_zeroed_loss_leaves_two_processes_waiting_for_a_gradient(world, tmp_p
         assert found == expected, case
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] in NEW])
+def test_no_zeroed_loss_of_pairs_and_statements_leaves_a_parameter_without_a_gradient(
+    world, tmp_path, monkeypatch, case
+):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    task = task_of(case[0], world, tmp_path, *case[1:])
+    assert train_steps(task.config, task, steps=1) == []
+    losses = task.losses(task.model, next(iter(epoch_batches(task.config, task.train_set, 0, 0, 0, 1))))
+    assert not losses.keys() & set(case[2]) and all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "pairs"])
 @pytest.mark.parametrize("top_down", ["none", "feedback"])
-def test_a_prior_that_nothing_would_train_is_refused(world, tmp_path, top_down):
+def test_a_prior_that_nothing_would_train_is_refused(world, tmp_path, kind, top_down):
     with pytest.raises(ConfigError, match="loss.prior is 0, but nothing else trains the prior"):
-        task_of("retrieval", world, tmp_path, top_down, ("prior",))
+        task_of(kind, world, tmp_path, top_down, ("prior",))
+
+
+@pytest.mark.parametrize("name", ["mlm", "itm"])
+def test_both_objectives_of_pretraining_have_a_weight(name):
+    with pytest.raises(ConfigError, match=f"loss.{name} must be positive, got 0"):
+        PairLossConfig(**{name: 0.0})
 
 
 @pytest.mark.parametrize("zeroed, layer", [("itm", "itm"), ("ranking", "rank")])

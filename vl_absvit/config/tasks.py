@@ -121,7 +121,7 @@ class PairSource:
     """A further prepared folder of captions to pretrain on."""
 
     data: str
-    """Folder written by ``vl-absvit prepare-captions``."""
+    """Folder written by ``vl-absvit prepare-pairs`` or ``prepare-captions``."""
     splits: tuple[str, ...] = ("train",)
     """Splits to train on."""
     weight: float | None = None

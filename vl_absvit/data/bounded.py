@@ -45,8 +45,11 @@ def read_picture(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def unpack(path: Path) -> Iterator[bytes]:
+def unpack(path: Path, most: int | None = MAX_BYTES) -> Iterator[bytes]:
     """The bytes of a file, a megabyte at a time. A file whose name ends in ``.gz`` is unpacked.
+
+    Args:
+        most: bytes that it may have, unpacked; None sets no limit, for a reader that holds a part of it at a time.
 
     Raises:
         OSError, EOFError, zlib.error: it cannot be read, or is not a whole gzip file.
@@ -61,8 +64,8 @@ def unpack(path: Path) -> Iterator[bytes]:
         unpacked = 0
         while piece := stream.read(_PIECE):
             unpacked += len(piece)
-            if max(size, unpacked) > MAX_BYTES:
-                raise InputError(f"{path}: has more than {MAX_BYTES:,} bytes, the limit of a file that is read whole")
+            if most is not None and max(size, unpacked) > most:
+                raise InputError(f"{path}: has more than {most:,} bytes, the limit of a file that is read whole")
             if unpacked > max(_ALWAYS_ALLOWED, MAX_RATIO * packed.tell()):
                 raise InputError(f"{path}: unpacks to more than {MAX_RATIO} times its size, which no JSON file does")
             yield piece

@@ -20,6 +20,10 @@ from vl_absvit.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
+Batches = list[list[int]] | np.ndarray
+"""The global batches of an epoch; of millions of samples an array, (steps, batch size), for it takes less memory."""
+
+
 class BatchedDataset(Protocol):
     """A data set that can be loaded in batches."""
 
@@ -46,7 +50,7 @@ class WithImageIds(Protocol):
 class WithOrder(Protocol):
     """A data set whose batches have an order of its own."""
 
-    def batches(self, batch_size: int, epoch: int) -> list[list[int]]: ...
+    def batches(self, batch_size: int, epoch: int) -> np.ndarray: ...  # (steps, batch_size)
 
 
 @runtime_checkable
@@ -136,7 +140,7 @@ def training_loader(
     """
     samples_per_pass(batch_size, micro_batch_size, world_size)
     if isinstance(dataset, WithOrder):
-        batches: Callable[[int], list[list[int]]] = partial(dataset.batches, batch_size)
+        batches: Callable[[int], Batches] = partial(dataset.batches, batch_size)
     elif samples_per_image == 1:
         repeats = dataset.repeats if isinstance(dataset, Repeating) else 1
         batches = partial(global_batches, len(dataset), batch_size, seed, repeats=repeats)
@@ -163,7 +167,7 @@ class _Order:
 
     def __init__(
         self,
-        batches: Callable[[int], list[list[int]]],
+        batches: Callable[[int], Batches],
         split: Callable[[list[int]], list[list[int]]],
         epochs: range,
         steps: int,
@@ -180,12 +184,16 @@ class _Order:
         self._steps, self._start_step = steps, start_step
 
     def __len__(self) -> int:
-        return self._steps * len(self._split(self._batches(self._epochs[0])[0]))
+        return self._steps * len(self._split(_as_list(self._batches(self._epochs[0])[0])))
 
     def __iter__(self) -> Iterator[EpochRows]:
         for epoch in self._epochs:
             for batch in self._batches(epoch)[self._start_step if epoch == self._epochs[0] else 0 :]:
-                yield from (EpochRows(epoch, part) for part in self._split(batch))
+                yield from (EpochRows(epoch, part) for part in self._split(_as_list(batch)))
+
+
+def _as_list(batch: list[int] | np.ndarray) -> list[int]:
+    return batch if isinstance(batch, list) else batch.tolist()
 
 
 class _Epochs(Dataset):

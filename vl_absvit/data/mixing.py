@@ -9,6 +9,10 @@ import numpy as np
 
 from vl_absvit.errors import ConfigError
 
+GROUPS_AT_ONCE = 4096
+"""Groups of a source that are read at a time. Those of prepared folders have a megabyte each: 4 GB of files, which the
+system's cache holds, are read from the disk once in an epoch."""
+
 
 def whole_weights(weights: Sequence[float]) -> tuple[int, ...]:
     """Whole numbers in exactly the proportions of positive weights."""
@@ -46,10 +50,19 @@ class Mixture:
         sizes: samples of each source; those of all sources are numbered one source after the other.
         weights: share of each source in a batch; None takes its samples.
         seed: of the orders.
+        groups: for each source, the group that each of its samples is in, (samples,), if those of a group are better
+            read at about the same time; None takes the samples of a source in any order.
     """
 
-    def __init__(self, sizes: Sequence[int], weights: Sequence[float | None], seed: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float | None],
+        seed: int,
+        groups: Sequence[np.ndarray | None] | None = None,
+    ) -> None:
         self.sizes, self._seed = list(sizes), seed
+        self._groups = [None] * len(sizes) if groups is None else list(groups)
         given = [size if weight is None else weight for size, weight in zip(sizes, weights, strict=True)]
         self._weights = whole_weights(given)
         self._first = np.concatenate([[0], np.cumsum(sizes)])
@@ -92,7 +105,19 @@ class Mixture:
         """Samples of a source from its ``start``-th on, counted through its epochs, and their epochs, (2, number)."""
         size, parts = self.sizes[source], []
         for epoch in range(start // size, -(-(start + number) // size)):
-            order = np.random.Generator(np.random.PCG64([self._seed, source, epoch, 1])).permutation(size)
+            order = self._order(source, epoch)
             rows = order[max(0, start - epoch * size) : start + number - epoch * size] + self._first[source]
             parts.append(np.stack([rows, np.full_like(rows, epoch)]))
         return np.concatenate(parts, axis=1) if parts else np.empty((2, 0), dtype=np.int64)
+
+    def _order(self, source: int, epoch: int) -> np.ndarray:
+        """A random order of a source's samples.
+
+        Groups are taken ``GROUPS_AT_ONCE`` at a time, in random order; all samples of these in random order, too.
+        """
+        order = np.random.Generator(np.random.PCG64([self._seed, source, epoch, 1])).permutation(self.sizes[source])
+        groups = self._groups[source]
+        if groups is None:
+            return order
+        turn = np.random.Generator(np.random.PCG64([self._seed, source, epoch, 2])).permutation(int(groups.max()) + 1)
+        return order[np.argsort(turn[groups[order]] // GROUPS_AT_ONCE, kind="stable")]

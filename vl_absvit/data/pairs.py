@@ -50,6 +50,7 @@ class PairSample(NamedTuple):
     shown: int
     source: int
     false_image: tuple[int, Tensor] | None = None  # id and (3, H, W), in evaluation
+    other: list[int] | None = None  # token ids of a caption of that image, with hidden words
 
 
 class PairBatch(NamedTuple):
@@ -65,6 +66,8 @@ class PairBatch(NamedTuple):
     answers: Tensor  # (M,) long, their true ids
     words: Tensor  # (B,) long, equal for captions of the same text
     false_index: Tensor  # (B,) long, row of a false image of every caption, in evaluation; (0,) in training
+    other_ids: Tensor  # (B, T) long, what is left of a caption of that image, in evaluation; (0, T) in training
+    is_other: Tensor  # (B, T) bool, as ``is_token``
     # The rest stays in host memory, where it is used.
     caption_ids: np.ndarray  # (B,) int64
     captioned_ids: np.ndarray  # (B,) int64, ids of their images
@@ -117,28 +120,31 @@ class PairDataset(Dataset):
         """
         self._masker = WordMasker(tokenizer, share)
         self._tokenizer, self._max_tokens, self._seed, self._evaluation = tokenizer, max_tokens, seed, evaluation
-        self._folders = []
+        self._folders, groups = [], []
         for folder in folders:
             table = ImageTable(folder.root, folder.images)
             captions = Captions(folder.root, folder.splits, table, tokenizer, max_tokens)
             if (largest := captions.image_ids.max()) >= _IDS_OF_A_FOLDER:
                 raise InputError(f"{captions.name}: expected ids of images below {_IDS_OF_A_FOLDER:,}, got {largest}")
             loader = ImageLoader(table, transform, len(np.unique(captions.image_ids)), seed)
+            groups.append(table.groups(captions.image_ids))
             self._folders.append(_Folder(captions, loader, folder.place * _IDS_OF_A_FOLDER))
         self.image_ids = np.concatenate([folder.captions.image_ids + folder.first_id for folder in self._folders])
         sizes = [len(folder.captions.caption_ids) for folder in self._folders]
         self._first = np.concatenate([[0], np.cumsum(sizes)])
-        self.mixture = Mixture(sizes, [None] * len(sizes) if weights is None else weights, seed)
-        self._false = self._false_images() if evaluation else None
+        self.mixture = Mixture(sizes, [None] * len(sizes) if weights is None else weights, seed, groups)
+        self._others = self._other_captions() if evaluation else None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def batches(self, batch_size: int, epoch: int) -> list[list[int]]:
-        """The global batches of an epoch, as numbers that also say the folder's epoch and how a pair is shown."""
+    def batches(self, batch_size: int, epoch: int) -> np.ndarray:
+        """The global batches of an epoch, (steps, batch_size), as numbers that also say the folder's epoch and how a
+        pair is shown.
+        """
         rows, epochs = self.mixture.batches(batch_size, epoch)
         places = np.arange(batch_size) % len(SHOWN)
-        return ((epochs * len(self) + rows) * len(SHOWN) + places).tolist()
+        return (epochs * len(self) + rows) * len(SHOWN) + places
 
     def __getitem__(self, index: int) -> PairSample:
         return self.__getitems__([index])[0]
@@ -154,25 +160,44 @@ class PairDataset(Dataset):
         for source in np.unique(sources).tolist():
             places = np.flatnonzero(sources == source).tolist()
             folder, own = self._folders[source], [rows[place] - int(self._first[source]) for place in places]
-            encoded = self._tokenizer(folder.captions.texts(own), truncation=True, max_length=self._max_tokens)
-            ids = folder.captions.image_ids[own].tolist()
-            false = [None] * len(own) if self._false is None else [int(self._false[rows[place]]) for place in places]
-            loaded = folder.images.load(each for each in [*ids, *false] if each is not None)
-            for number, place in enumerate(places):
-                caption_id, text = int(folder.captions.caption_ids[own[number]]), encoded["input_ids"][number]
-                key = [self._seed, epochs[place], source, caption_id]
-                hidden = self._masker.hide(text, encoded.word_ids(number), key)
-                image_id, other = ids[number], false[number]
-                samples[place] = PairSample(
-                    caption_id, image_id + folder.first_id, loaded[image_id], text, hidden, shown[place], source,
-                    None if other is None else (other + folder.first_id, loaded[other]),
+            # In evaluation there is another caption to each, and the image of that one is false of it.
+            others = [] if self._others is None else [int(self._others[rows[place]]) for place in places]
+            texts, ids = folder.captions, folder.captions.image_ids[[*own, *others]].tolist()
+            loaded = folder.images.load(ids)
+            hidden = self._hide(source, [*own, *others], [epochs[place] for place in [*places, *places][: len(ids)]])
+            for number, (place, row) in enumerate(zip(places, own, strict=True)):
+                image_id, (token_ids, of_text) = ids[number], hidden[number]
+                sample = PairSample(
+                    int(texts.caption_ids[row]), image_id + folder.first_id, loaded[image_id], token_ids, of_text,
+                    shown[place], source,
                 )  # fmt: skip
+                if others:
+                    false_id, other = ids[number + len(own)], hidden[number + len(own)]
+                    false_image = false_id + folder.first_id, loaded[false_id]
+                    sample = sample._replace(false_image=false_image, other=other[1].token_ids)
+                samples[place] = sample
         return [samples[place] for place in range(len(rows))]
+
+    def _hide(self, source: int, rows: Sequence[int], epochs: Sequence[int]) -> list[tuple[list[int], Hidden]]:
+        """Token ids of captions of a folder, by row there, and the same with hidden words."""
+        captions = self._folders[source].captions
+        encoded = self._tokenizer(captions.texts(rows), truncation=True, max_length=self._max_tokens)
+        hidden = []
+        for number, (row, epoch) in enumerate(zip(rows, epochs, strict=True)):
+            key = [self._seed, epoch, source, int(captions.caption_ids[row])]
+            text = encoded["input_ids"][number]
+            hidden.append((text, self._masker.hide(text, encoded.word_ids(number), key)))
+        return hidden
 
     def collate(self, samples: Sequence[PairSample]) -> PairBatch:
         """A batch of samples, padded with the tokenizer's pad id."""
         pad_id = self._tokenizer.pad_token_id
-        token_ids, is_token = pad_texts([sample.token_ids for sample in samples], pad_id)
+        others = [sample.other for sample in samples if sample.other is not None]
+        token_ids, is_token = pad_texts([*(sample.token_ids for sample in samples), *others], pad_id)
+        (token_ids, other_ids), (is_token, is_other) = (
+            tensor.split([len(samples), len(others)]) for tensor in (token_ids, is_token)
+        )
+        hidden_ids, _ = pad_texts([*(sample.hidden.token_ids for sample in samples), *others], pad_id)
         length = token_ids.shape[1]
         positions = [row * length + place for row, sample in enumerate(samples) for place in sample.hidden.positions]
         shown = [(sample.image_id, sample.image) for sample in samples]
@@ -185,11 +210,13 @@ class PairDataset(Dataset):
             image_ids=together.image_ids,
             token_ids=token_ids,
             is_token=is_token,
-            hidden_ids=pad_texts([sample.hidden.token_ids for sample in samples], pad_id)[0],
+            hidden_ids=hidden_ids[: len(samples)],
             positions=torch.tensor(positions, dtype=torch.long),
             answers=torch.tensor([answer for sample in samples for answer in sample.hidden.answers], dtype=torch.long),
             words=torch.tensor(wordings),
             false_index=together.image_index[len(samples) :],
+            other_ids=other_ids,
+            is_other=is_other,
             caption_ids=np.array([sample.caption_id for sample in samples]),
             captioned_ids=np.array([sample.image_id for sample in samples]),
             wordings=np.array(wordings),
@@ -199,15 +226,11 @@ class PairDataset(Dataset):
 
     def hidden_share(self, number: int = 1_000) -> float:
         """Share of the tokens of words that are hidden, in the first captions of the first folder."""
-        captions, hidden, all_tokens = self._folders[0].captions, 0, 0
-        rows = range(min(number, len(captions.caption_ids)))
-        encoded = self._tokenizer(captions.texts(list(rows)), truncation=True, max_length=self._max_tokens)
-        for row in rows:
-            words = encoded.word_ids(row)
-            key = [self._seed, 0, 0, int(captions.caption_ids[row])]
-            hidden += len(self._masker.hide(encoded["input_ids"][row], words, key).positions)
-            all_tokens += sum(word is not None for word in words)
-        return hidden / max(all_tokens, 1)
+        rows = list(range(min(number, len(self._folders[0].captions.caption_ids))))
+        texts = self._hide(0, rows, [0] * len(rows))
+        special = set(self._tokenizer.all_special_ids)
+        tokens = sum(token not in special for token_ids, _ in texts for token in token_ids)
+        return sum(len(hidden.positions) for _, hidden in texts) / max(tokens, 1)
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images of the first folder, (3, H, W) each, chosen by the seed."""
@@ -219,10 +242,15 @@ class PairDataset(Dataset):
         for folder in self._folders:
             folder.images.set_epoch(epoch)
 
-    def _false_images(self) -> np.ndarray:
-        """Id of an image of the same folder for each caption, which no caption of the same words is of, (captions,)."""
+    def _other_captions(self) -> np.ndarray:
+        """Row in its folder of another caption for each, (captions,): one of an image that is false of it.
+
+        Of that image, which is of the same folder, no caption has the same words.
+        """
         chosen = []
         for source, folder in enumerate(self._folders):
+            order = np.argsort(folder.captions.image_ids, kind="stable")
+            in_order = folder.captions.image_ids[order]
             texts = folder.captions.column().combine_chunks().dictionary_encode().indices.to_numpy()
             pictures = np.unique(folder.captions.image_ids)
             for row, caption_id in enumerate(folder.captions.caption_ids.tolist()):
@@ -232,5 +260,6 @@ class PairDataset(Dataset):
                 generator = np.random.default_rng([self._seed, _EVALUATION, source, caption_id])
                 # One image more than are true is enough for one that is false.
                 drawn = generator.choice(pictures, len(true) + 1, replace=False)
-                chosen.append(next(image_id for image_id in drawn.tolist() if image_id not in true))
+                false = next(image_id for image_id in drawn.tolist() if image_id not in true)
+                chosen.append(order[np.searchsorted(in_order, false)])
         return np.array(chosen)

@@ -55,13 +55,17 @@ class LargeValues:
         sizes = [self._footers[number].row_group(group).num_rows for number, group in self._groups]
         self._first = np.concatenate([[0], np.cumsum(sizes, dtype=int)])  # first row of every group; number of rows
 
+    def groups(self, rows: np.ndarray) -> np.ndarray:
+        """Number of the row group of each row, counted through all files."""
+        return (np.searchsorted(self._first, rows, side="right") - 1).astype(np.int32)
+
     def take(self, rows: Sequence[int] | np.ndarray) -> list[bytes | None]:
         """The values of some rows. Values of one row group are read together.
 
         Raises:
             InputError: a row group cannot be read.
         """
-        group_of = np.searchsorted(self._first, rows, side="right") - 1
+        group_of = self.groups(np.asarray(rows))
         values: list[bytes | None] = [None] * len(rows)
         for group in np.unique(group_of).tolist():
             column = self._read(group)

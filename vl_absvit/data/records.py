@@ -262,6 +262,12 @@ class ImageTable:
         files = [self._files[place].as_py() for place in places.tolist()]
         return [ImageRecord(*row) for row in zip(self.available[places].tolist(), files, contents, strict=True)]
 
+    def groups(self, image_ids: np.ndarray) -> np.ndarray | None:
+        """Number of the row group that holds each of the named images; None if each is a file of its own."""
+        if self._contents is None:
+            return None
+        return self._contents.groups(self._rows[np.searchsorted(self.available, image_ids)])
+
     def sizes(self, image_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Width and height of the named images, upright, as found at preparation. Each must be ``available``.
 

@@ -23,8 +23,8 @@ from vl_absvit.looking.explanation import MapChoice, choose_maps, explain
 from vl_absvit.looking.geometry import Box, scaled, seen_box
 from vl_absvit.looking.overlay import overlay, resized
 from vl_absvit.looking.predictions import AnswerPrediction
-from vl_absvit.looking.strength import is_steerable, strength, trained_strength
 from vl_absvit.models.looks import FirstLook, VisualEncoder
+from vl_absvit.models.strength import is_steerable, strength, trained_strength
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.vqa import VQACheckpoint
 

@@ -16,9 +16,9 @@ from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 from vl_absvit.looking.maps import norm_map, prior_mask_map
-from vl_absvit.looking.strength import is_steerable, strength
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.prior import cosines, prior_similarity
+from vl_absvit.models.strength import is_steerable, strength
 from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts, priors_of
 from vl_absvit.variants import VARIANTS

@@ -10,7 +10,9 @@ import numpy as np
 from vl_absvit.data.parquet import read_columns
 from vl_absvit.data.records import IMAGE_COLUMNS, ImageTable, read_content, read_manifest, split_files
 from vl_absvit.data.strict_json import shown
+from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.coco_images import walk_pictures
 from vl_absvit.prepare.text_lines import read_lines
 
 ROUTES = ("coco", "flickr", "sha256")
@@ -20,7 +22,16 @@ _OF_COCO, _OF_FLICKR = (
     re.compile(r"([0-9]{5,11})(?:_[0-9a-f]+)?"),
 )
 """Names of pictures, without their endings."""
+_AT_FLICKR = re.compile(r"([0-9]{5,11})_[0-9a-f]{8,}(?:_[a-z0-9])?")
+"""The name of a photograph as Flickr gives it, which no other number is."""
 _AT_ONCE = 256
+
+
+def ids_of_file(file: str) -> dict[str, str]:
+    """Ids at COCO and Flickr in the name of a file of anybody's, where it can be no other number."""
+    stem = PurePosixPath(file).stem
+    forms = (("coco", _OF_COCO), ("flickr", _AT_FLICKR))
+    return {route: str(int(found[1])) for route, form in forms if (found := form.fullmatch(stem))}
 
 
 class Excluded:
@@ -29,8 +40,8 @@ class Excluded:
     def __init__(self, wanted: Iterable[str]) -> None:
         """
         Args:
-            wanted: ``FOLDER`` of prepared data, whose splits other than training's count, ``FOLDER=SPLIT,SPLIT``, or a
-                text file with a route and an id on each line, such as ``coco 391895``.
+            wanted: ``FOLDER`` of prepared data, whose splits other than training's count, ``FOLDER=SPLIT,SPLIT``, a
+                folder of pictures, or a text file with a route and an id on each line, such as ``coco 391895``.
 
         Raises:
             InputError: one of them is neither, or has a fault.
@@ -38,12 +49,14 @@ class Excluded:
         self.ids: dict[str, set[str]] = {route: set() for route in ROUTES}
         for text in wanted:
             path, _, splits = text.partition("=")
-            if Path(path).is_dir():
+            if Path(path).is_dir() and not splits and not (Path(path) / "manifest.json").is_file():
+                self._add_pictures(Path(path))
+            elif Path(path).is_dir():
                 self._add_folder(Path(path), splits)
             elif Path(path).is_file() and not splits:
                 self._add_list(Path(path))
             else:
-                raise ConfigError(f"--exclude {text}: expected a prepared folder, FOLDER=SPLIT,SPLIT or a list of ids")
+                raise ConfigError(f"--exclude {text}: expected a folder, FOLDER=SPLIT,SPLIT or a list of ids")
 
     def route_of(self, ids: Mapping[str, str]) -> str | None:
         """The route by which a picture is excluded, or None."""
@@ -62,6 +75,23 @@ class Excluded:
                 raise InputError(f"{location}: expected {', '.join(ROUTES)} and an id, got {shown(line)}")
             self.ids[route].add(number)
 
+    def _add_pictures(self, folder: Path) -> None:
+        """Add the pictures of a folder that is not prepared, some levels deep."""
+        number = 0
+        for below, names in walk_pictures(folder):
+            for name in names:
+                self._add(name, fingerprint(folder / below / name)["sha256"])
+                number += 1
+        if not number:
+            raise InputError(f"--exclude {folder}: is neither prepared data nor has it a picture")
+
+    def _add(self, name: str, digest: str) -> None:
+        """Add a picture by its name and the SHA-256 of its bytes."""
+        for route, form in (("coco", _OF_COCO), ("flickr", _OF_FLICKR)):
+            if named := form.fullmatch(PurePosixPath(name).stem):
+                self.ids[route].add(str(int(named[1])))
+        self.ids["sha256"].add(digest)
+
     def _add_folder(self, folder: Path, splits: str) -> None:
         manifest = read_manifest(folder)
         names = splits.split(",") if splits else [name for name in manifest["splits"] if name not in _TRAINING]
@@ -73,7 +103,4 @@ class Excluded:
         available = image_ids[np.isin(image_ids, table.available)]
         for start in range(0, len(available), _AT_ONCE):
             for record in table.records(available[start : start + _AT_ONCE].tolist()):
-                for route, form in (("coco", _OF_COCO), ("flickr", _OF_FLICKR)):
-                    if named := form.fullmatch(PurePosixPath(record.file).stem):
-                        self.ids[route].add(str(int(named[1])))
-                self.ids["sha256"].add(hashlib.sha256(read_content(record, table.raw_root)).hexdigest())
+                self._add(record.file, hashlib.sha256(read_content(record, table.raw_root)).hexdigest())

@@ -5,13 +5,17 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from vl_absvit.data.bounded import unpack
+from vl_absvit.data.bounded import MAX_BYTES, unpack
 from vl_absvit.data.strict_json import MAX_CHARACTERS
 from vl_absvit.errors import InputError
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+def read_lines(path: Path, *, keep_blank: bool = False, most: int | None = MAX_BYTES) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, without their ends. A line ends with a line feed, or with a return before it.
+
+    Args:
+        keep_blank: give blank lines, too; the end of the last line begins no other one.
+        most: bytes that the file may have, see ``unpack``.
 
     Yields:
         The words that locate a line (file and number), and the line.
@@ -22,13 +26,13 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     rest, number = "", 0
     try:
         decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        for piece in unpack(path):
+        for piece in unpack(path, most):
             *lines, rest = (rest + decode(piece)).split("\n")
             if len(rest) > MAX_CHARACTERS:
                 raise InputError(f"{path}: line {number + len(lines) + 1} has more than {MAX_CHARACTERS:,} characters")
             for line in lines:
                 number += 1
-                if line.strip():
+                if keep_blank or line.strip():
                     yield f"{path}: line {number}", line.removesuffix("\r")
         rest += decode(b"", True)
     except FileNotFoundError as error:
@@ -37,5 +41,5 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
         raise InputError(f"{path}: expected text in UTF-8, after line {number}: {error}") from error
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{path}: cannot be read, after line {number}: {error}") from error
-    if rest.strip():
+    if rest if keep_blank else rest.strip():
         yield f"{path}: line {number + 1}", rest.removesuffix("\r")

@@ -24,9 +24,11 @@ from vl_absvit.data.pairs import FALSE_CAPTION, FALSE_IMAGE, SHOWN, TRUE, PairBa
 from vl_absvit.data.records import CAPTIONS, read_manifest
 from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects
+from vl_absvit.evaluation.pair_metrics import JudgedCaptions, pair_scores
 from vl_absvit.losses import itm_loss, masked_word_losses
 from vl_absvit.models.architecture import text_config
-from vl_absvit.models.looks import FirstLook
+from vl_absvit.models.looks import FirstLook, VisualEncoder
+from vl_absvit.models.strength import is_steerable, strength
 from vl_absvit.models.vl_model import HiddenWords, Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms, selection_loader
@@ -189,9 +191,10 @@ class PairsTask(VisionLanguageTask):
 
     @torch.no_grad()
     def evaluate(self, model: VLAbSViT) -> dict[str, float] | None:
-        """Hidden words guessed and pairs told apart on held-out captions, in percent, always the same words and pairs.
+        """Hidden words guessed and pairs told apart on held-out captions, always the same words and pairs.
 
-        Every caption is judged twice: with its image, and with a false one.
+        Every caption is judged with its image and with a false one. Its hidden words are guessed as the model was
+        trained, with the prior of another caption, and without a top-down signal. ``pair_metrics`` has the scores.
         """
         if self.select_set is None:
             return None
@@ -199,12 +202,14 @@ class PairsTask(VisionLanguageTask):
         device, judged = next(model.parameters()).device, []
         with arithmetic(self.config.run.precision, device):
             for batch in selection_loader(self.config, self.select_set):
-                judged += _judge(model, send_to_device(batch, device, non_blocking=True))
-        rows = np.array(gather_objects(judged))
-        scores = _scores(rows)
+                on_device = send_to_device(batch, device, non_blocking=True)
+                judged += judge_captions(model, self.model.vision, on_device)
+        captions = JudgedCaptions(*np.array(gather_objects(judged)).T)
+        scores = pair_scores(captions)
         if len(self._selected) > 1:
             for number, name in enumerate(self._selected):
-                scores |= {f"{metric}/{name}": value for metric, value in _scores(rows[rows[:, 0] == number]).items()}
+                of_source = pair_scores(captions.of(number))
+                scores |= {f"{metric}/{name}": value for metric, value in of_source.items()}
         return scores
 
     @classmethod
@@ -227,7 +232,8 @@ class PairsTask(VisionLanguageTask):
         return PairBatch(
             made_up_images(config, facts, samples), rows, rows, token_ids, is_token, token_ids,
             positions=torch.arange(hidden), answers=token_ids.flatten()[:hidden], words=rows,
-            false_index=rows[:0], caption_ids=own, captioned_ids=np.arange(max(samples, 2)), wordings=own,
+            false_index=rows[:0], other_ids=token_ids[:0], is_other=is_token[:0],
+            caption_ids=own, captioned_ids=np.arange(max(samples, 2)), wordings=own,
             shown=np.resize(SHOWN, samples), sources=0 * own,
         )  # fmt: skip
 
@@ -274,35 +280,69 @@ def _hidden_per_pass(batches: Sequence[PairBatch]) -> float:
     return sum(counts) / len(counts)
 
 
-def _judge(model: VLAbSViT, batch: PairBatch) -> list[tuple[float, ...]]:
-    """Of every caption: source, hidden tokens, their loss, those guessed right, and right judgements of two."""
+def judge_captions(model: nn.Module, vision: VisualEncoder, batch: PairBatch) -> list[tuple[float, ...]]:
+    """Of every caption of a batch, (B,), what ``JudgedCaptions`` has.
+
+    Args:
+        model: wrapped or not.
+        vision: its visual encoder.
+        batch: of evaluation.
+    """
     captions, length = len(batch.image_index), batch.token_ids.shape[1]
+    own_rows, guesses = batch.image_index, 1 + vision.uses_prior
 
     def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
-        own, masked = texts.take(slice(captions)), texts.take(slice(captions, None))
-        about = torch.cat([batch.image_index, batch.image_index, batch.false_index])
-        return first, Pairs(join_texts(masked, own, own), about, HiddenWords(captions, batch.positions))
+        own, masked, others = (texts.take(slice(start, start + captions)) for start in range(0, 3 * captions, captions))
+        to_guess = [masked, masked._replace(prior=others.prior)][:guesses]
+        positions = torch.cat([batch.positions + number * captions * length for number in range(guesses)])
+        about = torch.cat([*[own_rows] * guesses, own_rows, batch.false_index])
+        return first, Pairs(join_texts(*to_guess, own, own), about, HiddenWords(guesses * captions, positions))
 
-    out = model(batch.images, *texts_of(batch), pair=pair)
+    together, their_mask = texts_of(batch)
+    out = model(
+        batch.images,
+        torch.cat([together, batch.other_ids]),
+        torch.cat([their_mask, batch.is_other]),
+        pair=pair,
+    )
     assert out.words is not None and isinstance(out.logits, Tensor), "words are guessed and pairs judged"
-    losses, right = masked_word_losses(out.words, batch.answers), out.words.argmax(dim=1) == batch.answers
+    words, *with_other_prior = out.words.chunk(guesses)
     of_caption = batch.positions // length
-    sums = [torch.zeros(captions, device=losses.device).index_add_(0, of_caption, values)
-            for values in (torch.ones_like(losses), losses, right.float())]  # fmt: skip
-    says_match = out.logits.argmax(dim=1) == 1
-    judged = says_match[:captions].float() + (~says_match[captions:]).float()
-    return list(zip(batch.sources.tolist(), *(each.tolist() for each in (*sums, judged)), strict=True))
+
+    def summed(values: Tensor) -> list[float]:
+        zeros = torch.zeros(captions, device=values.device)
+        return zeros.index_add_(0, of_caption, values.float()).tolist()
+
+    def right(guessed: Tensor) -> list[float]:
+        return summed(guessed.argmax(dim=1) == batch.answers)
+
+    unknown = [math.nan] * captions
+    score = (out.logits[:, 1] - out.logits[:, 0]).tolist()
+    return list(
+        zip(
+            batch.sources.tolist(),
+            summed(torch.ones_like(batch.positions)),
+            summed(masked_word_losses(words, batch.answers)),
+            right(words),
+            right(_words_without_prior(model, vision, batch)) if is_steerable(vision.variant) else unknown,
+            right(with_other_prior[0]) if with_other_prior else unknown,
+            score[:captions],
+            score[captions:],
+            strict=True,
+        )
+    )
 
 
-def _scores(rows: np.ndarray) -> dict[str, float]:
-    """Metrics of rows as ``_judge`` gives them."""
-    _, hidden, loss, right, judged = rows.sum(axis=0)
-    mlm, itm = 100 * right / max(hidden, 1), 100 * judged / (2 * len(rows))
-    mean_loss = loss / max(hidden, 1)
-    return {
-        "accuracy": (mlm + itm) / 2, "mlm_accuracy": mlm, "itm_accuracy": itm, "mlm_loss": mean_loss,
-        "perplexity": math.exp(min(mean_loss, 700)),
-    }  # fmt: skip
+def _words_without_prior(model: nn.Module, vision: VisualEncoder, batch: PairBatch) -> Tensor:
+    """Logits of the hidden words, (M, V), where the second look has no top-down signal."""
+
+    def pair(texts: Texts, first: FirstLook) -> tuple[FirstLook, Pairs]:
+        judged = texts.take(slice(1))  # the head judges something in every pass
+        about = torch.cat([batch.image_index, batch.image_index[:1]])
+        return first, Pairs(join_texts(texts, judged), about, HiddenWords(len(batch.image_index), batch.positions))
+
+    with strength(vision, 0.0):
+        return model(batch.images, batch.hidden_ids, batch.is_token, pair=pair).words
 
 
 def _folders(config: PairsConfig, training: bool) -> list[PairFolder]:

@@ -33,11 +33,11 @@ def read_delimited(path: Path, *, has_header: bool) -> Iterator[tuple[int, dict[
     start = next((number for number, line in enumerate(lines) if line.strip()), None)
     if start is None:
         raise InputError(f"{path}: is empty; expected a table")
-    mark = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else _mark(lines[start])
+    mark = mark_of(path, lines[start])
     end, first = _row(lines, start, mark)
     if isinstance(first, Fault):
         raise InputError(f"{path}: line {start + 1}: {first.found}")
-    columns = _header(first, f"{path}: line {start + 1}") if has_header else [str(n + 1) for n in range(len(first))]
+    columns = header_of(first, f"{path}: line {start + 1}") if has_header else [str(n + 1) for n in range(len(first))]
     start = end if has_header else start
     while start < len(lines):
         end, cells = _row(lines, start, mark)
@@ -80,8 +80,10 @@ def _conversion(encoding: str) -> str:
     return f"iconv -f {encoding} -t UTF-8 converts it"
 
 
-def _mark(line: str) -> str:
-    """What separates the cells of the first row: a tab, or the first of the marks outside quotation marks."""
+def mark_of(path: Path, line: str) -> str:
+    """What separates the cells of a table with this first row: a tab, or the first of the marks outside quotations."""
+    if path.name.removesuffix(".gz").endswith(".tsv"):
+        return "\t"
     bare = _QUOTED.sub("", line)
     return "\t" if "\t" in bare else next((mark for mark in bare if mark in ",;|"), ",")
 
@@ -97,7 +99,12 @@ def _row(lines: Sequence[str], start: int, mark: str) -> tuple[int, list[str] | 
     return start + reader.line_num, [cell.strip() for cell in cells]
 
 
-def _header(cells: Sequence[str], location: str) -> list[str]:
+def header_of(cells: Sequence[str], location: str) -> list[str]:
+    """The names of columns in a first row.
+
+    Raises:
+        InputError: two columns have the same name.
+    """
     twice = [name for name, number in Counter(cells).items() if name and number > 1]
     if twice:
         raise InputError(f"{location}: two columns are called {shown(twice[0])}")

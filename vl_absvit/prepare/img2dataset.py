@@ -1,0 +1,183 @@
+"""Output of img2dataset: shards as tars, as Parquet files, or as folders of files.
+
+Members other than pictures and texts are never opened. A shard without its ``_stats.json``, which is written last, is
+unfinished.
+"""
+
+import tarfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vl_absvit.data.bounded import MAX_PICTURE_BYTES, read_picture
+from vl_absvit.data.json_files import read_json
+from vl_absvit.errors import InputError, one_line
+from vl_absvit.prepare.json_records import integer
+from vl_absvit.prepare.pair_source import Candidate, PairSourceFiles, Part, flickr_id
+
+_PICTURES, _TEXT = (".jpg", ".jpeg", ".png", ".webp"), ".txt"
+_COLUMNS = ("caption", "url", "key", "status", "error_message")
+_SIZES = ("width", "height", "original_width", "original_height")
+MADE_SQUARE = "pictures that img2dataset made square"
+
+
+class _Member(NamedTuple):
+    """What a shard has under one key: the picture, as bytes or as a file, and a text."""
+
+    content: bytes | None = None
+    file: str | None = None
+    text: bytes = b""
+
+
+class Img2dataset(PairSourceFiles):
+    """Shards of img2dataset. Pictures of tars and tables come as bytes, those of its form ``files`` stay.
+
+    Attributes:
+        unfinished: names of the shards that are left out for it.
+    """
+
+    def __init__(self, root: Path, dataset: str, allow_unfinished: bool) -> None:
+        """
+        Raises:
+            InputError: there are no shards, or unfinished ones.
+        """
+        self.dataset, self._root = dataset, root
+        folders = {entry.name for entry in root.iterdir() if entry.is_dir() and entry.name.isdigit()}
+        tars, tables = ({file.stem for file in root.glob(f"*.{form}")} for form in ("tar", "parquet"))
+        names = sorted(folders | tars | tables)
+        if not names:
+            raise InputError(f"{root}: expected img2dataset's shards there, such as 00000.tar; there are none")
+        if folders and tars:
+            raise InputError(
+                f"{root}: has shards as tars and as folders, {min(tars)}.tar and {min(folders)}; move some"
+            )
+        self.embedded = not folders
+        self._finished = [name for name in names if (root / f"{name}_stats.json").is_file()]
+        self.unfinished = [name for name in names if name not in self._finished]
+        if self.unfinished and not allow_unfinished:
+            raise InputError(
+                f"{root}: {len(self.unfinished):,} shards are unfinished, for img2dataset has not written their "
+                f"_stats.json: {', '.join(self.unfinished[:5])}; run it again (--incremental_mode incremental), or "
+                "leave them out with --allow-unfinished"
+            )
+
+    def sources(self) -> list[Path]:
+        return [self._root / f"{name}_stats.json" for name in self._finished]
+
+    def parts(self) -> Iterable[tuple[str, Any]]:
+        return [(name, self._root / f"{name}_stats.json") for name in self._finished]
+
+    def read(self, name: str, part: Path) -> Part:
+        table, archive = self._root / f"{name}.parquet", self._root / f"{name}.tar"
+        rows = _rows(table) if table.is_file() else []
+        of_key = {row["key"]: row for row in rows}
+        if archive.is_file():
+            members = _of_tar(archive)
+        elif self.embedded:
+            members = {
+                row["key"]: _Member(row.get("jpg"), text=(row["caption"] or "").encode())
+                for row in rows
+                if row["status"] == "success"
+            }
+        else:
+            members = _of_folder(self._root, name)
+        candidates = [
+            Candidate(
+                key,
+                [_text(member.text, f"{self._root / name}: {key}.txt")],
+                member.file,
+                member.content,
+                flickr_id(of_key.get(key, {}).get("url")),
+            )
+            for key, member in sorted(members.items())
+            if member.content is not None or member.file is not None
+        ]
+        promised = integer(read_json(part, dict), "successes", str(part))
+        if len(candidates) != promised:
+            raise InputError(f"{part}: says {promised:,} pictures, its shard has {len(candidates):,}; get it again")
+        return Part(name, candidates, _counts(rows))
+
+    def warnings(self) -> list[str]:
+        if not self.unfinished:
+            return []
+        names = ", ".join(self.unfinished[:5])
+        return [f"{len(self.unfinished):,} unfinished shards are left out: {names}"]
+
+
+def _counts(rows: Iterable[dict[str, Any]]) -> Counter[str]:
+    """Pictures that img2dataset could not get, by its own words, and those that it made square."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if row["status"] != "success":
+            counts[f"source: {row['error_message'] or row['status']}"] += 1
+            continue
+        width, height, *original = (row.get(name) for name in _SIZES)
+        if None not in original and width == height and original[0] != original[1]:
+            counts[MADE_SQUARE] += 1
+    return counts
+
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(table) as opened:
+            names = opened.schema_arrow.names
+            missing = [name for name in _COLUMNS if name not in names]
+            if missing:
+                raise InputError(f"{table}: expected img2dataset's table with the column {missing[0]!r}, got {names}")
+            more = [name for name in (*_SIZES, "jpg") if name in names]
+            return opened.read([*_COLUMNS, *more]).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{table}: cannot be read as a table: {one_line(error)}") from error
+
+
+def _of_tar(archive: Path) -> dict[str, _Member]:
+    """The pictures and texts among the ordinary members of a tar, by key; endings in any case of letters."""
+    members: dict[str, _Member] = {}
+    try:
+        with tarfile.open(archive, "r|") as stream:
+            for member in stream:
+                key, ending = _key_and_ending(member.name)
+                if not member.isfile() or ending not in (*_PICTURES, _TEXT):
+                    continue
+                if member.size > MAX_PICTURE_BYTES:
+                    raise InputError(
+                        f"{archive}: {member.name} has {member.size:,} bytes, the limit is {MAX_PICTURE_BYTES:,}"
+                    )
+                opened = stream.extractfile(member)
+                assert opened is not None, "an ordinary member can be read"
+                known, data = members.get(key, _Member()), opened.read()
+                members[key] = known._replace(text=data) if ending == _TEXT else known._replace(content=data)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InputError(f"{archive}: is not a whole tar: {one_line(error)}") from error
+    return members
+
+
+def _of_folder(root: Path, name: str) -> dict[str, _Member]:
+    """The pictures and texts in the folder of a shard, by key."""
+    members: dict[str, _Member] = {}
+    try:
+        for file in sorted((root / name).iterdir()):
+            key, ending = _key_and_ending(file.name)
+            if ending == _TEXT:
+                members[key] = members.get(key, _Member())._replace(text=read_picture(file))
+            elif ending in _PICTURES:
+                members[key] = members.get(key, _Member())._replace(file=f"{name}/{file.name}")
+    except OSError as error:
+        raise InputError(f"{root / name}: cannot be read: {error.strerror}") from error
+    return members
+
+
+def _key_and_ending(name: str) -> tuple[str, str]:
+    key, dot, ending = name.rpartition(".")
+    return (key, f".{ending.lower()}") if dot else (name, "")
+
+
+def _text(content: bytes, location: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{location}: expected text in UTF-8: {error}") from error
