@@ -50,23 +50,6 @@ class _AllGather(torch.autograd.Function):
         return gradient.chunk(world_size())[rank()]
 
 
-class _AllReduce(torch.autograd.Function):
-    """Sums tensors of one shape over all ranks. The gradient is summed over all ranks, too."""
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        return sum_over_processes(local)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return sum_over_processes(gradient)
-
-
-def sum_with_grad(local: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks; with DDP's mean over ranks, gradients are those of one process."""
-    return local if world_size() == 1 else _AllReduce.apply(local)
-
-
 def gather_with_grad(local: Tensor, rows: Sequence[int] | None = None) -> Tensor:
     """Rows of every rank, in rank order. Ranks may hold different numbers of rows.
 

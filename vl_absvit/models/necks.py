@@ -6,6 +6,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vl_absvit.models.token_norms import MapBatchNorm
+
 Neck = Literal["none", "feature2pyramid", "multilevel"]
 SCALES = (4, 2, 1, 0.5)
 """Height and width of the pyramid's maps over those of the given ones."""
@@ -39,7 +41,7 @@ class Feature2Pyramid(nn.Module):
         self.widths = widths
         first, second, *_ = widths
         self.upsample_4x = nn.Sequential(
-            _doubling(first), nn.BatchNorm2d(first), nn.GELU(), _doubling(first)
+            _doubling(first), MapBatchNorm(first), nn.GELU(), _doubling(first)
         )  # fmt: skip
         self.upsample_2x = nn.Sequential(_doubling(second))
         self.downsample_2x = nn.MaxPool2d(2)

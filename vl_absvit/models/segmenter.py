@@ -12,11 +12,12 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import UperNetConfig
-from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
+from transformers.models.upernet.modeling_upernet import UperNetConvModule, UperNetFCNHead, UperNetHead
 
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.looks import TwoLooks, VisionModel, VisualEncoder
 from vl_absvit.models.necks import NECKS, Neck
+from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.precision import always_fp32
 
 POOL_SCALES = (1, 2, 3, 6)
@@ -163,7 +164,10 @@ def check_maps(maps: Sequence[int], blocks: int) -> None:
 
 
 def _start(head: nn.Module) -> None:
-    """Give a head's convolutions mmsegmentation's first weights: Kaiming's normal ones by outgoing connections."""
+    """Give a head's convolutions mmsegmentation's first weights, Kaiming's normal ones by outgoing connections, and
+    batch norms that stand still while they are frozen."""
     for layer in head.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(layer, UperNetConvModule):
+            layer.batch_norm = MapBatchNorm(layer.batch_norm.num_features)

@@ -36,7 +36,7 @@ def recomputing() -> tuple[AbstractContextManager, AbstractContextManager]:
     return nullcontext(), statistics_kept()
 
 
-class _StillWhenFrozen(nn.modules.batchnorm._BatchNorm):
+class StillWhenFrozen(nn.modules.batchnorm._BatchNorm):
     """A batch norm whose statistics neither follow the batch nor are its own while its scale does not learn."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -49,11 +49,11 @@ class _StillWhenFrozen(nn.modules.batchnorm._BatchNorm):
         return F.batch_norm(input, mean, variance, self.weight, self.bias, training=learns, eps=self.eps)
 
 
-class MapBatchNorm(_StillWhenFrozen, nn.BatchNorm2d):
+class MapBatchNorm(StillWhenFrozen, nn.BatchNorm2d):
     """Of maps (B, D, rows, columns)."""
 
 
-class TokenBatchNorm(_StillWhenFrozen, nn.BatchNorm1d):
+class TokenBatchNorm(StillWhenFrozen, nn.BatchNorm1d):
     """Of tokens (B, N, D)."""
 
     def forward(self, input: Tensor) -> Tensor:
