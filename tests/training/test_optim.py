@@ -9,9 +9,10 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from tests.tiny_vqa import tiny_vision
-from vl_absvit.config import OptimConfig, VisionConfig
+from vl_absvit.config import OptimConfig, UPerNetConfig, VisionConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.architecture import build_random_classifier
+from vl_absvit.models.architecture import build_random_classifier, build_random_segmenter
+from vl_absvit.models.released.segmentation import KEYS
 from vl_absvit.training.optim import build_optimizer, describe_groups, lr_factor, param_groups, rate_factor
 
 SCHEDULES = Path(__file__).parents[2] / "../shared/golden/meter/schedules.json"
@@ -200,3 +201,33 @@ def test_the_schedule_is_meters(name, schedule):
     base, total = golden["config"]["learning_rate"], golden["max_steps"]
     for step, rates in enumerate(golden["lr_per_step_per_group"][: total + 1]):  # past its end, METER's cosine rises
         assert base * lr_factor(step, total, 0.1, schedule) == pytest.approx(rates[0], rel=1e-12, abs=1e-20)
+
+
+@pytest.mark.parametrize("name", ["pascal_voc", "cityscapes", "ade20k"])
+def test_a_line_throughout_is_the_schedule_of_the_authors_segmentation_code(golden, name):
+    recorded = json.loads((golden / "segmentation/schedules.json").read_text())["release_schedules"][name]
+    total, base = recorded["iterations"], recorded["base_lr"]
+    warmup, first = recorded["warmup_iterations"] / total, recorded["warmup_ratio"]
+    for step, rate in recorded["step_and_lr"]:
+        assert base * lr_factor(step, total, warmup, "linear_throughout", first) == pytest.approx(rate, rel=1e-9)
+
+
+def test_a_line_throughout_by_hand():
+    factors = [lr_factor(step, 10, 0.2, "linear_throughout", 0.1, 0.02) for step in (0, 1, 2, 5, 10)]
+    assert factors == pytest.approx([0.1, 0.55 * 0.902, 0.804, 0.51, 0.02])
+
+
+@pytest.mark.parametrize("name, top_down", [("ViT_Top_Down", "absvit"), ("ViT_Bottom_Up", "none")])
+def test_decay_of_vectors_makes_the_groups_of_the_authors_segmentation_code(golden, name, top_down):
+    recorded = json.loads((golden / "segmentation/parameter_groups.json").read_text())[name]["groups"]
+    vision = VisionConfig(model="absvit_base_patch16_224", image_size=512, top_down=top_down)
+    with torch.device("meta"):
+        model = build_random_segmenter(vision, 150, UPerNetConfig(), has_auxiliary=True)
+    config = OptimConfig(weight_decay=0.01, decay_positions=False, decay_vectors=True)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {"vision": 6e-5, "head": 6e-5, "auxiliary_head": 6e-5}
+    groups = {0.0: set(), 0.01: set()}
+    for group in build_optimizer(model, rates, config).param_groups:
+        groups[group["weight_decay"]] |= {names[id(parameter)] for parameter in group["params"]}
+    for decay, found in groups.items():
+        assert found == {KEYS.ours(each) for each in recorded[f"lr 6e-05 weight_decay {decay}"]}

@@ -5,11 +5,13 @@ vl-absvit convert-released --checkpoint vqa.ckpt --answers data/vqav2_meter/answ
     --tokenizer roberta-base --output DIR
 vl-absvit convert-released --checkpoint vars_d.pth --model absvit_rvt_tiny --attention vars_d \\
     --vars-generation linked --output DIR
+vl-absvit convert-released --checkpoint upernet_absvit_ade20k.pth --classes data/ade20k --output DIR
 A .pth of the ImageNet release becomes a folder for ``evaluate-vision`` and ``--vision.weights DIR``, and so does one of
-RVT, VARS, FAN or GFNet, with the ``--model`` that it is; a Lightning .ckpt of the vision-language release
-becomes a folder that the evaluation scripts and ``--from_checkpoint DIR`` read. METER's answers come from
-``prepare-vqav2 --meter-compatible`` on all of train and val. Nothing but tensors, numbers and texts is read from the
-file; conversion.json says what became of every one of its keys.
+RVT, VARS, FAN or GFNet, with the ``--model`` that it is; a Lightning .ckpt of the vision-language release, and a .pth
+of the segmentation release, become folders that the evaluation scripts and ``--from_checkpoint DIR`` read. METER's
+answers come from ``prepare-vqav2 --meter-compatible`` on all of train and val; a segmenter's classes are those of a
+folder of prepared data, or else the file's. Nothing but tensors, numbers and texts is read from the file;
+conversion.json says what became of every one of its keys.
 """
 
 import argparse
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 OF_MODEL = ("attention", "vars_generation", "vars_steps", "image_size")
 """Options that describe the trunk of ``--model``, as ``vision`` of a config."""
+READ_NO_TEXT = {"classifier": "an image classifier", "segmenter": "a segmenter"}
+"""Kinds of models without a text encoder, in words."""
 
 
 def main() -> None:
@@ -40,10 +44,11 @@ def main() -> None:
     check_new_or_empty(arguments.output)
     released = read_released(arguments.checkpoint)
     conversion = convert(released, arguments.num_heads, arguments.text_heads, vision_of(arguments))
-    check_options(conversion, arguments)
+    check_options(conversion, released, arguments)
     vocabulary = arguments.answers and AnswerVocabulary.load(arguments.answers)
     tokenizer = arguments.tokenizer and load_tokenizer(arguments.tokenizer)
     warnings = [*check_answers(conversion, vocabulary, arguments), *check_tokenizer(conversion, tokenizer, arguments)]
+    warnings += name_classes(conversion, released, arguments)
 
     def write(folder: Path) -> None:
         write_folder(folder, released, conversion, tokenizer, vocabulary, warnings)
@@ -59,6 +64,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to be made")
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="answers.json of a VQA model, in its labels' order"
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="FOLDER", help="prepared labelled pixels, whose classes are a segmenter's"
     )
     parser.add_argument("--tokenizer", metavar="DIR", help="folder or hub name of RoBERTa's tokenizer")
     parser.add_argument("--num-heads", type=int, metavar="N", help="heads of a ViT that is not 192, 384 or 768 wide")
@@ -90,7 +98,7 @@ def vision_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def check_options(conversion: "Conversion", arguments: argparse.Namespace) -> None:
+def check_options(conversion: "Conversion", released: "ReleasedFile", arguments: argparse.Namespace) -> None:
     """Stop where an option is missing that this kind of model needs, or given to one that has no use for it."""
     if conversion.kind == "vqa" and arguments.answers is None:
         raise ConfigError(
@@ -99,7 +107,15 @@ def check_options(conversion: "Conversion", arguments: argparse.Namespace) -> No
         )
     if conversion.kind != "vqa" and arguments.answers is not None:
         raise ConfigError(f"--answers: this is {describe(conversion)}, which has no answer vocabulary")
-    if conversion.kind == "classifier" and (arguments.tokenizer or arguments.text_heads):
+    is_segmenter = conversion.kind == "segmenter"
+    if is_segmenter and arguments.classes is None and "classes" not in released.config:
+        raise ConfigError(
+            f"--classes is needed: the model tells {len(conversion.config['segmenter']['classes'])} classes apart that "
+            "the file does not name; vl-absvit prepare-segmentation writes a folder whose manifest.json does"
+        )
+    if not is_segmenter and arguments.classes is not None:
+        raise ConfigError(f"--classes: this is {describe(conversion)}, which gives pixels no classes")
+    if conversion.kind in READ_NO_TEXT and (arguments.tokenizer or arguments.text_heads):
         raise ConfigError(f"--tokenizer, --text-heads: this is {describe(conversion)}, which reads no text")
 
 
@@ -124,7 +140,7 @@ def check_tokenizer(
     conversion: "Conversion", tokenizer: "PreTrainedTokenizerBase | None", arguments: argparse.Namespace
 ) -> list[str]:
     """Raise ``InputError`` where the tokenizer cannot be the model's; what is doubtful about it."""
-    if conversion.kind == "classifier":
+    if conversion.kind in READ_NO_TEXT:
         return []
     if tokenizer is None:
         return ["no tokenizer: nothing can be evaluated with the folder; give --tokenizer for one that can"]
@@ -137,6 +153,39 @@ def check_tokenizer(
     if tokens > text["vocab_size"]:
         raise InputError(f"{name}: {sizes}")
     return [] if tokens == text["vocab_size"] else [f"{name}: {sizes}; the model's own has as many"]
+
+
+def name_classes(conversion: "Conversion", released: "ReleasedFile", arguments: argparse.Namespace) -> list[str]:
+    """Give a segmenter's classes their names and colours: those of ``--classes``, or else the file's own.
+
+    Returns:
+        What is doubtful about them.
+
+    Raises:
+        InputError: there is another number of classes.
+    """
+    if conversion.kind != "segmenter":
+        return []
+    from vl_absvit.data.labelled_pixels import read_classes
+    from vl_absvit.data.segmentation_labels import standard_colours
+
+    segmenter, warnings = conversion.config["segmenter"], []
+    number = len(segmenter["classes"])
+    if arguments.classes is not None:
+        names, colours = read_classes(arguments.classes)
+        if len(names) != number:
+            raise InputError(f"{arguments.classes}: expected the model's {number} classes, got {len(names)}")
+        pairs = zip(released.config.get("classes", names), names, strict=True)
+        others = [(theirs, name) for theirs, name in pairs if theirs != name]
+        if others:
+            warnings.append(
+                f"{len(others)} of {number} classes have another name in the file, such as {others[0][0]!r:.40} for "
+                f"{others[0][1]!r:.40}; in another order every one would be a wrong one"
+            )
+        segmenter |= {"classes": names, "colours": colours}
+    if not segmenter["colours"]:
+        segmenter["colours"] = standard_colours(number)
+    return warnings
 
 
 def write_folder(
@@ -158,7 +207,7 @@ def write_folder(
 
     origin = {"file": released.path.name, "sha256": released.sha256, "form": released.form}
     training = conversion.training | {"converted_from": origin}
-    if conversion.kind == "classifier":
+    if conversion.kind in READ_NO_TEXT:
         write_json(folder / "config.json", conversion.config, indent=1)
         save_file(conversion.state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
@@ -170,7 +219,8 @@ def write_folder(
         tokenizer.save_pretrained(folder)
     if vocabulary is not None:
         vocabulary.save(folder / ANSWERS)
-    write_json(folder / PREPROCESSING, conversion.preprocessing, indent=1)
+    if conversion.preprocessing:
+        write_json(folder / PREPROCESSING, conversion.preprocessing, indent=1)
     write_json(folder / TRAINING, training, indent=1)
     account = {
         status: [
@@ -221,7 +271,7 @@ def describe(conversion: "Conversion") -> str:
     """The kind of model, in words."""
     from vl_absvit.models.heads import HEADS
 
-    return "an image classifier" if conversion.kind == "classifier" else HEADS[conversion.kind].title
+    return READ_NO_TEXT.get(conversion.kind) or HEADS[conversion.kind].title
 
 
 if __name__ == "__main__":

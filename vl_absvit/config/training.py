@@ -64,17 +64,22 @@ class OptimConfig:
     eps: float = 1e-8
     """AdamW's epsilon."""
     weight_decay: float = 0.01
-    """AdamW's weight decay, for weights of two or more dimensions; norms and biases are exempt."""
+    """AdamW's weight decay, for weights of two or more dimensions; others are exempt, but see ``decay_vectors``."""
     decay_positions: bool = True
     """Decay the encoder's position table and CLS token, too, as METER; false exempts them, as DeiT, GFNet, FAN and the
     ImageNet release."""
+    decay_vectors: bool = False
+    """Decay biases, batch norms, the trainable query and whatever else has one dimension, too, as mmsegmentation and
+    the authors' segmentation code; layer norms stay exempt."""
     warmup_fraction: float = 0.1
     """Share of all optimizer steps spent on linear warm-up, in [0, 1)."""
-    schedule: Literal["linear", "cosine", "timm", "timm_late"] = "linear"
-    """Fall of the learning rates after the warm-up: along a line, or along half a cosine. ``timm``: as timm's cosine
-    scheduler, a rate for every whole epoch and a cosine that begins with the first one. ``timm_late``: the same, set by
-    the number of the epoch before, as in the code of DeiT, GFNet, RVT, VARS and AbSViT; so the first two epochs both
-    have the first rate, and the last epoch's never comes."""
+    schedule: Literal["linear", "linear_throughout", "cosine", "timm", "timm_late"] = "linear"
+    """Fall of the learning rates after the warm-up: along a line, or along half a cosine. ``linear_throughout``: along
+    a line from the first step on, which the warm-up multiplies, so that the peak rates never come, as in mmsegmentation
+    before 1.0 and the authors' segmentation code. ``timm``: as timm's cosine scheduler, a rate for every whole epoch
+    and a cosine that begins with the first one. ``timm_late``: the same, set by the number of the epoch before, as in
+    the code of DeiT, GFNet, RVT, VARS and AbSViT; so the first two epochs both have the first rate, and the last
+    epoch's never comes."""
     first_share: float = 0.0
     """Share of the peak rates at the first step, where the warm-up begins, in [0, 1]."""
     last_share: float = 0.0

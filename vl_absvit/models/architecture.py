@@ -164,6 +164,16 @@ def build_random_segmenter(
     )
 
 
+def build_described_segmenter(vision: Mapping[str, Any], segmenter: Mapping[str, Any]) -> Segmenter:
+    """The segmenter that these parts of a checkpoint's ``config.json`` describe, with random weights.
+
+    Raises ``KeyError``, ``TypeError`` or ``ConfigError`` where they describe none.
+    """
+    head = UPerNetConfig(**segmenter["head"])
+    classes, has_auxiliary = len(segmenter["classes"]), segmenter["has_auxiliary"]
+    return build_random_segmenter(VisionConfig(**vision), classes, head, has_auxiliary)
+
+
 def build_vision(config: VisionConfig, num_classes: int, trainable_prior: bool = False, **kwargs: Any) -> VisualEncoder:
     """The visual encoder, from timm's registry, with random weights."""
     model = trunk_named(config.model)

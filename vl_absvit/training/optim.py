@@ -15,13 +15,18 @@ from vl_absvit.tasks.base import owner_of
 
 
 def param_groups(
-    model: nn.Module, lr_of: Mapping[str, float], weight_decay: float, undecayed: Collection[str] = ()
+    model: nn.Module,
+    lr_of: Mapping[str, float],
+    weight_decay: float,
+    undecayed: Collection[str] = (),
+    decayed_vectors: Collection[str] = (),
 ) -> list[dict]:
     """At most two groups (decayed, exempt) for each submodule path in ``lr_of``. Every trainable parameter is in one.
 
     If paths nest, the longest path owns a parameter. Parameters of fewer than two dimensions (norms, biases,
-    temperatures) are exempt from weight decay, and so are those named in ``undecayed``. A parameter without an owner
-    raises ``ConfigError``, and so does a path without parameters whose rate is not 0.
+    temperatures) are exempt from weight decay unless ``decayed_vectors`` names them, and so are those named in
+    ``undecayed``. A parameter without an owner raises ``ConfigError``, and so does a path without parameters whose rate
+    is not 0.
     """
     owned: dict[str, list[tuple[str, nn.Parameter]]] = {path: [] for path in lr_of}
     for name, parameter in model.named_parameters():
@@ -38,8 +43,12 @@ def param_groups(
             raise ConfigError(f"the learning rate of {path} must be finite and at least 0, got {lr}")
         if not parameters and lr > 0:
             raise ConfigError(f"the learning rate of {path} has no trainable parameter")
-        decayed = [parameter for name, parameter in parameters if parameter.ndim >= 2 and name not in undecayed]
-        exempt = [parameter for name, parameter in parameters if parameter.ndim < 2 or name in undecayed]
+        is_decayed = {
+            name: name not in undecayed and (parameter.ndim >= 2 or name in decayed_vectors)
+            for name, parameter in parameters
+        }
+        decayed = [parameter for name, parameter in parameters if is_decayed[name]]
+        exempt = [parameter for name, parameter in parameters if not is_decayed[name]]
         for suffix, members, decay in (("decay", decayed, weight_decay), ("no_decay", exempt, 0.0)):
             if members:
                 groups.append(
@@ -69,7 +78,8 @@ def describe_groups(groups: list[dict]) -> str:
 def build_optimizer(model: nn.Module, lr_of: Mapping[str, float], config: OptimConfig) -> torch.optim.AdamW:
     """Fused AdamW over ``param_groups``."""
     undecayed = () if config.decay_positions else _positions(model)
-    groups = param_groups(model, lr_of, config.weight_decay, undecayed)
+    vectors = _vectors(model) if config.decay_vectors else ()
+    groups = param_groups(model, lr_of, config.weight_decay, undecayed, vectors)
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
 
 
@@ -81,18 +91,30 @@ def _positions(model: nn.Module) -> set[str]:
     }
 
 
+def _vectors(model: nn.Module) -> set[str]:
+    """Names of the parameters of fewer than two dimensions that are no layer norm's."""
+    norms = {id(each) for module in model.modules() if isinstance(module, nn.LayerNorm) for each in module.parameters()}
+    return {name for name, each in model.named_parameters() if each.ndim < 2 and id(each) not in norms}
+
+
 def lr_factor(
     step: int,
     total_steps: int,
     warmup_fraction: float,
-    schedule: Literal["linear", "cosine"] = "linear",
+    schedule: Literal["linear", "linear_throughout", "cosine"] = "linear",
     first: float = 0.0,
     last: float = 0.0,
 ) -> float:
-    """Share of the peak rate at step ``step`` (0 is the first): linear from ``first`` to 1, then down to ``last``."""
+    """Share of the peak rate at step ``step`` (0 is the first): linear from ``first`` to 1, then down to ``last``.
+
+    ``linear_throughout`` falls from step 0 on, and the warm-up multiplies it (mmsegmentation before 1.0).
+    """
     warmup_steps = int(total_steps * warmup_fraction)
+    warmup = first + (1 - first) * step / warmup_steps if step < warmup_steps else 1.0
+    if schedule == "linear_throughout":
+        return warmup * (last + (1 - last) * max(0.0, 1 - step / total_steps))
     if step < warmup_steps:
-        return first + (1 - first) * step / warmup_steps
+        return warmup
     left = max(0.0, (total_steps - step) / (total_steps - warmup_steps))
     return last + (1 - last) * (left if schedule == "linear" else math.sin(math.pi / 2 * left) ** 2)
 

@@ -8,6 +8,7 @@ from vl_absvit.models.released.files import ReleasedFile, read_released
 from vl_absvit.models.released.imagenet import convert_imagenet, rebuild_classifier
 from vl_absvit.models.released.key_map import Conversion, Entry, Option
 from vl_absvit.models.released.other_trunks import convert_trunk
+from vl_absvit.models.released.segmentation import convert_segmenter
 from vl_absvit.models.released.vision_language import convert_vision_language
 
 __all__ = ["Conversion", "Entry", "Option", "ReleasedFile", "convert", "read_released", "rebuild_classifier"]
@@ -42,4 +43,6 @@ def convert(
         return convert_trunk(released.state, vision, location)
     if released.form == "imagenet":
         return convert_imagenet(released.state, num_heads, location)
+    if released.form == "mmsegmentation":
+        return convert_segmenter(released.state, released.config, num_heads, location)
     return convert_vision_language(released.state, released.config, num_heads, text_heads, location)

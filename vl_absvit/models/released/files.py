@@ -1,4 +1,4 @@
-"""Read the useful parts of the authors' files: an ImageNet ``.pth``, a Lightning ``.ckpt``, or another trunk's file."""
+"""Read the useful parts of the authors' files: a ``.pth`` of ImageNet, mmsegmentation or another trunk, or a ``.ckpt``."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from vl_absvit.errors import InputError
+from vl_absvit.models.released.segmentation import is_segmenter, said_of_classes
 from vl_absvit.models.torch_files import form, load_torch_file, names_and_tensors
 from vl_absvit.models.weight_files import unwrapped
 
@@ -20,13 +21,13 @@ class ReleasedFile(NamedTuple):
 
     path: Path
     sha256: str
-    form: Literal["imagenet", "lightning", "trunk"]
+    form: Literal["imagenet", "mmsegmentation", "lightning", "trunk"]
     state: dict[str, Tensor]
-    config: dict[str, Any]  # METER's configuration of the run; empty for files of ImageNet
+    config: dict[str, Any]  # METER's configuration of the run; what mmsegmentation says of classes; else empty
 
 
 def read_released(path: str | Path) -> ReleasedFile:
-    """Read a ``.pth`` of an ImageNet release or a Lightning ``.ckpt`` of the vision-language release.
+    """Read a ``.pth`` of an ImageNet or segmentation release, or a Lightning ``.ckpt`` of the vision-language release.
 
     Raises:
         InputError: there is no such file, it is damaged, holds unknown objects, or has another form.
@@ -43,6 +44,9 @@ def read_released(path: str | Path) -> ReleasedFile:
     weights, _ = unwrapped(content)
     if isinstance(weights, Mapping) and any(str(name).startswith(OTHER_TRUNKS) for name in weights):
         return ReleasedFile(path, sha256, "trunk", names_and_tensors(weights, path), {})
+    if is_segmenter(weights):
+        said = said_of_classes(content.get("meta"))
+        return ReleasedFile(path, sha256, "mmsegmentation", names_and_tensors(weights, path), said)
     if "state_dict" in content:
         state, config = content["state_dict"], _lightning_config(content, path)
         return ReleasedFile(path, sha256, "lightning", names_and_tensors(state, path), config)

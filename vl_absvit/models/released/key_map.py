@@ -35,10 +35,10 @@ HeadKind = Literal["vqa", "matching", "pretraining", "nlvr2", "snli"]
 class Conversion(NamedTuple):
     """A released model in the names of this project."""
 
-    kind: Literal["classifier"] | HeadKind
+    kind: Literal["classifier", "segmenter"] | HeadKind
     config: dict[str, Any]  # content of config.json
     state: dict[str, Tensor]  # content of model.safetensors
-    preprocessing: dict[str, Any]  # content of preprocessor_config.json
+    preprocessing: dict[str, Any]  # content of preprocessor_config.json; a segmenter has none
     training: dict[str, Any]  # content of training.json
     options: list[Option]
     entries: list[Entry]
