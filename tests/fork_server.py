@@ -37,6 +37,7 @@ IMPORTS = (
     "vl_absvit.tasks.vqa",
     "vl_absvit.tasks.retrieval",
     "vl_absvit.tasks.classification",
+    "vl_absvit.tasks.segmentation",
     "vl_absvit.training.loop",
     "tests.tiny_vqa",
 )

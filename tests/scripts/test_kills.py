@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.fork_server import LAUNCHERS_KILL, Outcome
+from tests.fork_server import LAUNCHERS_KILL, ForkServer, Outcome
 from tests.run_folders import assert_same_end
+from tests.tiny_segmentation import pixels, tiny_segmentation_config  # noqa: F401
 from tests.tiny_vqa import tiny_vqa_config, write_config
+from vl_absvit.config import UPerNetConfig
 from vl_absvit.training.checkpoint import find_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -46,12 +48,15 @@ def launch(fork_server, world, tmp_path_factory) -> Launch:
     """Start or go on with a finetuning in the named folder."""
     folder = tmp_path_factory.mktemp("config")
     config = write_config(tiny_vqa_config(world, folder / "unused", dropout=0.1), folder / "vqa.yaml")
+    return functools.partial(going_on, fork_server, SCRIPT, config)
 
-    def launch(run: Path, *options: object, **disturbance: object) -> Outcome:
-        arguments = ("--config", config, "--run.output", run, *options, "--run.resume", "true")
-        return fork_server.run(SCRIPT, *arguments, **disturbance)
 
-    return launch
+def going_on(
+    fork_server: ForkServer, script: str, config: Path, run: Path, *options: object, **disturbance: object
+) -> Outcome:
+    """Start or go on with a finetuning by a script and its config."""
+    arguments = ("--config", config, "--run.output", run, *options, "--run.resume", "true")
+    return fork_server.run(script, *arguments, **disturbance)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +195,27 @@ def test_signals_to_one_or_both_of_two_processes_change_nothing(launch, whole, t
         assert -LAUNCHERS_KILL not in each.outcome.codes
         if each.moment == "stopped when asked":
             assert each.outcome.output.count("asked to stop by a signal") == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kills_in_segmentation_change_nothing(fork_server, pixels, tmp_path, record, processes):  # noqa: F811
+    head = UPerNetConfig(channels=8, auxiliary_channels=6, dropout=0.1)
+    config = tiny_segmentation_config(pixels, tmp_path / "unused", head=head, optim={"batch_size": 2 * processes})
+    file = write_config(config, tmp_path / "segmentation.yaml")
+    launch = functools.partial(going_on, fork_server, "scripts/finetune_segmentation.py", file)
+    outcome = launch(tmp_path / "whole", *LONG, processes=processes, since=TRAINING)
+    assert outcome.codes == [0] * processes, outcome.output
+    undisturbed, draw = Whole(tmp_path / "whole", outcome.seconds), random.Random(3)
+    met: list[Met] = []
+
+    def signals() -> dict[int, int]:
+        return dict.fromkeys(draw.choice([(rank,) for rank in range(processes)]), signal.SIGKILL)
+
+    while len(in_training(met)) < 3:
+        run = tmp_path / str(len(met))
+        met += disturbed(launch, run, undisturbed, met, draw, signals, processes)
+        assert_same_end(run, undisturbed.run)
+    record(met)
 
 
 def checkpoints(run: Path) -> list[str]:

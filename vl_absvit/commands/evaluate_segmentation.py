@@ -6,7 +6,7 @@ vl-absvit evaluate-segmentation --checkpoint DIR --data data/ade20k --split val 
 vl-absvit evaluate-segmentation --checkpoint DIR --data data/cityscapes --split test --predictions PNGS --output t.json
 DIR is a checkpoint of a finetuning on labelled pixels; pictures are shown as it says, or in windows of --window. Files
 of predictions have the values of the data set's own labels, as its server wants them. Labels need not be there.
-Also under torchrun or accelerate launch.
+Also under torchrun or accelerate launch. Interrupted, it goes on when the same command is given again.
 """
 
 import argparse
@@ -27,8 +27,12 @@ from vl_absvit.cli import (
 from vl_absvit.errors import InputError
 
 if TYPE_CHECKING:
+    from vl_absvit.evaluation.chunk_store import FileChunkStore
     from vl_absvit.evaluation.segmentation_metrics import PixelScores
     from vl_absvit.training.evaluated import Evaluated
+
+PREDICTIONS = "predictions"
+"""Folder of pictures of classes, until all of them are there."""
 
 
 def main() -> None:
@@ -71,11 +75,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     """All pictures of the split."""
-    from vl_absvit.data.files import check_new_or_empty
     from vl_absvit.data.json_files import write_json
     from vl_absvit.data.labelled_pixels import LabelledPictures, PictureDataset
     from vl_absvit.data.records import read_manifest
-    from vl_absvit.distributed import is_main, world_size
+    from vl_absvit.distributed import is_main
+    from vl_absvit.evaluation.chunk_store import FileChunkStore
     from vl_absvit.evaluation.pixel_submission import write_prediction
     from vl_absvit.evaluation.segmentation_metrics import pixel_scores
     from vl_absvit.main_process import in_main_process
@@ -92,24 +96,24 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     manifest = read_manifest(arguments.data)
     name = manifest.get("dataset", "folder")
     submitted = SEGMENTATION_SETS[name].submitted if name in SEGMENTATION_SETS else None
-    if arguments.predictions:
-        in_main_process(lambda: check_new_or_empty(arguments.predictions))
+    store = FileChunkStore(arguments.predictions or arguments.output)
+    goes_on = in_main_process(lambda: begin(arguments, found, showing.in_words(), store))
 
     def take(picture: Any, prediction: Any) -> None:
         if arguments.predictions:
-            file = arguments.predictions / f"{pictures.names[picture.place]}.png"
+            file = store.folder / PREDICTIONS / f"{pictures.names[picture.place]}.png"
             write_prediction(file, prediction, pictures.colours, submitted)
 
     with progress() as bar, arithmetic(arguments.precision, found.device):
-        shown = bar.add_task("classifying pixels", total=-(-len(dataset) // world_size()))
-        counts = judge(
-            checkpoint.model, dataset, showing, arguments.num_workers, lambda done: bar.advance(shown, done), take
-        )
+        counts = judge(checkpoint.model, dataset, showing, arguments.num_workers, bar, take, store)
     if not is_main():
         return
     scores = pixel_scores(counts)
     result = describe(arguments, found.name, checkpoint.model.vision.variant, showing.in_words(), name, len(dataset))
-    if not manifest["splits"][arguments.split].get("has_labels"):
+    of_split = manifest["splits"][arguments.split]
+    if missing := of_split.get("without_image"):
+        result["notes"].append(f"{missing} more pictures of {arguments.split} were missing when it was prepared")
+    if not of_split.get("has_labels"):
         result["notes"].append(f"the split {arguments.split} has no labels: nothing is scored")
     elif scores.miou is None:
         result["notes"].append(f"the split {arguments.split} has no pixel with a class: no score is defined")
@@ -117,9 +121,38 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
         form = "class numbers with a palette" if submitted is None else f"the values of {name}'s labels"
         result["notes"].append(f"{arguments.predictions}: {form}")
     result |= scores_of_classes(scores, pictures.classes)
-    result["seconds"] = round(time.monotonic() - started, 2)
+    result |= {"seconds": round(time.monotonic() - started, 2), "went_on_after_interruption": goes_on}
     write_json(arguments.output, result, indent=1)
+    if arguments.predictions:
+        (store.folder / PREDICTIONS).replace(arguments.predictions.resolve())
+    store.remove()
     report(result)
+
+
+def begin(arguments: argparse.Namespace, found: "Evaluated", shown: str, store: "FileChunkStore") -> bool:
+    """Make the folder of what is counted, or go on with that of an interrupted evaluation. Returns whether it does.
+
+    Raises:
+        InputError: there is something where predictions would be written, or in the folder's place.
+    """
+    from vl_absvit.data.files import check_new_or_empty
+    from vl_absvit.data.identity import content_of
+    from vl_absvit.data.whole_folder import fingerprints
+    from vl_absvit.precision import DESCRIPTIONS
+
+    if arguments.predictions:
+        check_new_or_empty(arguments.predictions)
+    request = {
+        "checkpoint": fingerprints(found.folder, ("config.json", "model.safetensors")),
+        "data": content_of(arguments.data, [arguments.split]),
+        "shown": shown,
+        "precision": DESCRIPTIONS[arguments.precision],
+        "predictions": arguments.predictions is not None,
+    }
+    goes_on = store.start(request)
+    if goes_on:
+        print(f"going on with the interrupted evaluation in {store.folder}")
+    return goes_on
 
 
 def check_classes(of_model: list[str], of_data: list[str], checkpoint: str, data: Path) -> None:

@@ -92,6 +92,9 @@ class SegmentationConfig(TaskConfig):
     """Finetuning on labelled pixels, with a trainable query as prior."""
 
     vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0, image_size=512))
+    from_checkpoint: str | None = None
+    """Checkpoint folder of a segmenter, or its name on the hub, whose weights the whole model starts from, in place of
+    ``vision.weights``. Classes of the same name keep their rows of the heads."""
     head: UPerNetConfig = field(default_factory=UPerNetConfig)
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
     loss: SegmentationLossConfig = field(default_factory=SegmentationLossConfig)

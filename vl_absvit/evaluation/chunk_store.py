@@ -44,6 +44,10 @@ class FileChunkStore:
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path}: not what was kept there ({error}); remove the folder to start over") from error
 
+    def names(self) -> list[str]:
+        """The names of all arrays that are there, in order."""
+        return sorted(path.stem for path in self.folder.glob("*.npy"))
+
     def put(self, name: str, array: np.ndarray) -> None:
         """Write an array under a name."""
         path = self.folder / f"{name}.npy"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from vl_absvit.config import UPerNetConfig, VisionConfig, VisionLanguageConfig
+from vl_absvit.config import SegmentationConfig, VisionConfig, VisionLanguageConfig
 from vl_absvit.models.architecture import (
     architecture_of,
     build_from_architecture,
@@ -20,7 +20,7 @@ from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import Entry, load_table
 from vl_absvit.models.looks import VisionModel
 from vl_absvit.models.segmenter import Segmenter
-from vl_absvit.models.start_weights import Fit, Fittable, fit_new, load_start, load_trunk
+from vl_absvit.models.start_weights import Fit, Fittable, fit_new, load_segmenter_start, load_start, load_trunk
 from vl_absvit.models.text_weights import read_text_weights
 from vl_absvit.models.vl_model import VLAbSViT
 
@@ -83,30 +83,35 @@ def build_classifier(
     """
     # The final norm comes before average pooling, too, so that the trunk's output is the same for every use.
     model = build_random_classifier(config, num_classes, pooling=pooling, norm_follows=False)
-    return _with_start_weights(model, config, classes, fit)
+    return _settled(model, config, _load_trunk(model, config, classes), fit)
 
 
 def build_segmenter(
-    config: VisionConfig, num_classes: int, head: UPerNetConfig, has_auxiliary: bool, fit: Fit | None = None
+    config: SegmentationConfig, num_classes: int, classes: LabelMatch | None = None, fit: Fit | None = None
 ) -> Segmenter:
-    """A segmenter for finetuning with its trunk's start weights.
+    """A segmenter for finetuning with the config's start weights, for the whole or for its trunk.
 
     Args:
-        has_auxiliary: as in ``build_random_segmenter``.
+        classes: the classes, matched with those of the checkpoint to start from; None where there is none.
         fit: as in ``build_model``.
     """
-    model = build_random_segmenter(config, num_classes, head, has_auxiliary)
-    return _with_start_weights(model, config, None, fit)
+    model = build_random_segmenter(config.vision, num_classes, config.head, config.loss.auxiliary > 0)
+    if config.from_checkpoint is None:
+        entries = _load_trunk(model, config.vision, None)
+    else:
+        assert classes is not None, "a segmenter to start from has classes"
+        entries = load_segmenter_start(model, config.from_checkpoint, classes)
+    return _settled(model, config.vision, entries, fit)
 
 
-def _with_start_weights(
-    model: AnyVisionModel, config: VisionConfig, classes: LabelMatch | None, fit: Fit | None
-) -> AnyVisionModel:
-    """The model of a vision task with its trunk's start weights, and with what is fitted to them."""
+def _load_trunk(model: VisionModel, config: VisionConfig, classes: LabelMatch | None) -> list[Entry]:
+    """Load the start weights of a vision task's trunk, if there are any."""
+    return [] if config.weights is None else load_trunk(model.vision, config.weights, config.model, classes)
+
+
+def _settled(model: AnyVisionModel, config: VisionConfig, entries: list[Entry], fit: Fit | None) -> AnyVisionModel:
+    """The model of a vision task with what is fitted to the weights that it was given."""
     model.vision.set_grad_checkpointing(config.gradient_checkpointing)
-    entries = []
-    if config.weights is not None:
-        entries = load_trunk(model.vision, config.weights, config.model, classes)
     if fit is not None:
         entries += fit_new(model.vision, entries, parts_to_fit(config), fit)
     log.info(load_table(model, entries))

@@ -19,6 +19,7 @@ from vl_absvit.models.heads import NLVR2Head, VQAHead
 from vl_absvit.models.labels import LabelMatch
 from vl_absvit.models.load_report import RANDOM, Entry
 from vl_absvit.models.looks import OWN, VisualEncoder
+from vl_absvit.models.segmenter import Segmenter
 from vl_absvit.models.trunks.registry import trunk_named
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.models.weight_files import Weights, read_weights
@@ -29,6 +30,9 @@ NO_PLACE = "this model has none"
 TOKEN_TYPES, SECOND_IMAGE_TYPE = "fusion.token_types.weight", "head.second_image_type"
 ANSWER_LAYER, CLASS_LAYER = "head.3.", "head."
 """The last layer of a ``VQAHead``, and that of a classifier. Each of their rows belongs to one label."""
+AUXILIARY = "auxiliary_head."
+PIXEL_LAYERS = ("head.classifier.1.", f"{AUXILIARY}classifier.1.")
+"""The last layers of a segmenter's heads, likewise."""
 
 
 Fittable = Literal["decoders", "mean_token"]
@@ -112,6 +116,33 @@ def load_start(model: VLAbSViT, folder: str, answers: LabelMatch | None = None) 
             tensors, rows = _with_rows(tensors, model, ANSWER_LAYER, answers, source)
             entries += rows
         differing = ("head.", "prior.", "vision.head.", *(f"vision.{name}" for name in OWN))
+        return entries + _load(model, tensors, source, differing)
+
+
+def load_segmenter_start(model: Segmenter, folder: str, classes: LabelMatch) -> list[Entry]:
+    """Load start weights of a whole segmenter from the checkpoint folder ``from_checkpoint``.
+
+    Positions are resampled. Parts that only the model has (feedback, prior, auxiliary head) stay as they are.
+
+    Args:
+        classes: the classes, matched with the checkpoint's.
+
+    Raises:
+        InputError: there are no such weights, or they do not fit.
+    """
+    option = "from_checkpoint"
+    state, origin = read_weights(Path(folder), option)
+    source, entries = Source(f"{option} {origin}"), []
+    if model.auxiliary_head is None:
+        unused = [key for key in state if key.startswith(AUXILIARY)]
+        entries += [source.dropped(key, state[key].numel(), NO_PLACE) for key in unused]
+        state = {key: value for key, value in state.items() if key not in unused}
+    with _named_in_errors(f"{option} {folder}: not the weights of the configured model"):
+        tensors = _on_grid(Tensors(state, {}, set()), model.vision, prefix="vision.")
+        for layer in PIXEL_LAYERS:
+            tensors, rows = _with_rows(tensors, model, layer, classes, source)
+            entries += rows
+        differing = (AUXILIARY, PIXEL_LAYERS[0], *(f"vision.{name}" for name in OWN))
         return entries + _load(model, tensors, source, differing)
 
 

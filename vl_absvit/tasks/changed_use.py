@@ -23,6 +23,7 @@ STEERING = ("top_down", "modulation", "gain", "mask", "looks_again_from")
 VARS = ("vars_penalty", "vars_steps", "vars_generation")
 USES = {("vision", name): f"vision.{name}" for name in (*STEERING, *VARS, "image_statistics")} | {
     ("sentence",): "prior.sentence", ("pool",): "prior.pool",
+    ("segmenter", "head", "positions"): "head.positions",
     ("text", "hidden_act"): "text.model's hidden_act", ("text", "layer_norm_eps"): "text.model's layer_norm_eps",
 }  # fmt: skip
 """Settings that a run may change. Changes are logged."""

@@ -10,6 +10,7 @@ import yaml
 from safetensors import safe_open
 from torch import nn
 
+from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import InputError, one_line
 from vl_absvit.models.looks import VisualEncoder
@@ -176,10 +177,15 @@ def _how_to_open(name: str, task: type[Task] | None) -> str:
     if task and task.about.command:
         lines += [task.about.command.format(name=name)]
     option = task.start_option if task else Task.start_option
-    is_whole_model = option == Task.start_option
-    config = "CONFIG" if is_whole_model else "vqa_absvit_base"
-    lines += [f"vl-absvit finetune-vqa --config {config} {option} {name}", "```"]
-    if is_whole_model:
+    has_texts = task is None or issubclass(task.config_class, VisionLanguageConfig)
+    if task is None or has_texts:
+        lines.append(f"vl-absvit finetune-vqa --config CONFIG {option} {name}")
+    elif option == Task.start_option:
+        lines.append(f"vl-absvit train --task {task.kind} --config CONFIG {option} {name}")
+    else:
+        lines.append(f"vl-absvit finetune-vqa --config vqa_absvit_base {option} {name}")
+    lines.append("```")
+    if has_texts:
         lines += [
             "",
             "```python",

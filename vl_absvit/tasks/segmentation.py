@@ -1,6 +1,7 @@
 """Semantic segmentation with a trainable query as prior: a class for every pixel [AbS, Table 2.4]."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vl_absvit.data.transforms import Normalise, image_transform
 from vl_absvit.distributed import sum_over_processes, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.evaluation.segmentation_metrics import pixel_scores
+from vl_absvit.hub import find
 from vl_absvit.losses import pixel_loss
 from vl_absvit.models.architecture import build_random_segmenter, image_statistics
 from vl_absvit.models.build import build_segmenter
@@ -36,6 +38,7 @@ from vl_absvit.tasks.base import (
     new_run_from,
     steering_rates,
 )
+from vl_absvit.tasks.changed_use import log_changed_use
 from vl_absvit.tasks.facts import Facts, sum_of_counts
 from vl_absvit.tasks.fetching import fetched_trunk
 from vl_absvit.tasks.first_look_fit import first_look_fit
@@ -51,6 +54,8 @@ from vl_absvit.tasks.segmenter_checkpoint import (
     content_of_checkpoint,
     evaluation_pixels,
     load_segmenter,
+    matched_classes,
+    training_of,
 )
 from vl_absvit.tasks.vl_checkpoint import TRAINING, origin_of
 
@@ -69,7 +74,6 @@ class SegmentationTask(Task):
     )
     config_class = SegmentationConfig
     select_metric = "miou"
-    start_option = "--vision.weights"
     usual_labels = (150, "classes, ADE20K's")
 
     model: Segmenter
@@ -81,7 +85,7 @@ class SegmentationTask(Task):
             checkpoint: of this run, to go on from.
         """
         _check_batch(config)
-        config = self.config = fetched_trunk(config) if checkpoint is None else without_start_weights(config)
+        config = self.config = _fetched(config) if checkpoint is None else _without_start(config)
         data, seed = config.data, config.run.seed
         self.showing = showing_of(config.pictures, config.vision)
         pictures = LabelledPictures(data.root, data.train_splits, data.images)
@@ -102,10 +106,12 @@ class SegmentationTask(Task):
         plain = image_transform(config.vision.image_size, *image_statistics(config.vision))
         # A run that goes on has no start weights, so that nothing is fitted.
         fit = first_look_fit(self.train_set, plain, seed)
-        model = build_segmenter(config.vision, len(self.classes), config.head, config.loss.auxiliary > 0, fit)
+        start = config.from_checkpoint
+        known = None if start is None else matched_classes(start, self.classes)
+        self.model = build_segmenter(config, len(self.classes), known, fit)
+        log_changed_use(start, content_of_checkpoint(config, self.classes, self.colours))
         if world_size() > 1:
-            normed_by_all(model)
-        self.model = model
+            normed_by_all(self.model)
         log_left_out_losses(config, self.model, has_prior=False)
         freeze_zero_rates(config, self.model, self.lr_of())
 
@@ -167,9 +173,9 @@ class SegmentationTask(Task):
         if classes_in(read_json(folder / CONFIG, dict)) != self.classes:
             raise InputError(
                 f"{self.config.data.root} has other classes than checkpoint {folder}; bring back the data as it was to "
-                f"go on, or {new_run_from(folder, self.start_option)}"
+                f"go on, or {new_run_from(folder)}"
             )
-        check_same_data(self._data, self.config.data.root, folder, self.start_option)
+        check_same_data(self._data, self.config.data.root, folder)
 
     @classmethod
     def holds(cls, content: Mapping[str, Any]) -> bool:
@@ -200,6 +206,18 @@ class SegmentationTask(Task):
         return LEAST_SAMPLES
 
 
+def _fetched(config: SegmentationConfig) -> SegmentationConfig:
+    """The config with a folder in place of a name on the hub."""
+    if config.from_checkpoint is None:
+        return fetched_trunk(config)
+    return replace(config, from_checkpoint=str(find(config.from_checkpoint, "from_checkpoint").path))
+
+
+def _without_start(config: SegmentationConfig) -> SegmentationConfig:
+    """The config of a run that goes on: no start weights are read."""
+    return replace(without_start_weights(config), from_checkpoint=None)
+
+
 def _check_batch(config: SegmentationConfig) -> None:
     """Raise ``ConfigError`` where a forward pass of all processes has one image."""
     images = world_size() * samples_per_pass(config.optim.batch_size, config.optim.micro_batch_size, world_size())
@@ -224,6 +242,7 @@ def _describe_data(config: SegmentationConfig, content: dict[str, str]) -> dict[
         "splits": list(config.data.train_splits),
         "selected_on": config.data.select_split,
         "content": content,
-        "vision_weights": origin_of(config.vision.weights),
-        "start": None,
+        "vision_weights": None if config.from_checkpoint else origin_of(config.vision.weights),
+        "started_from": origin_of(config.from_checkpoint),
+        "start": None if config.from_checkpoint is None else training_of(config.from_checkpoint) or None,
     }

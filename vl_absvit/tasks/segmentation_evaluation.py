@@ -3,23 +3,26 @@
 Shapes: C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from rich.progress import Progress
 from torch import Tensor
 
 from vl_absvit.config import PicturesConfig, VisionConfig
 from vl_absvit.data.labelled_pixels import LabelledPicture
-from vl_absvit.data.loaders import BatchedDataset
-from vl_absvit.distributed import gather_objects
+from vl_absvit.data.loaders import BatchedDataset, batch_loader
+from vl_absvit.distributed import gather_objects, rank, world_size
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.evaluation.chunk_store import FileChunkStore
 from vl_absvit.evaluation.segmentation_metrics import count_pixels
+from vl_absvit.main_process import in_main_process
 from vl_absvit.models.pixel_scores import Border, Size, View, Window, classify, windows_of
 from vl_absvit.models.segmenter import Segmenter
 from vl_absvit.models.trunks.registry import trunk_named
-from vl_absvit.tasks.own_share import own_share
+from vl_absvit.tasks.kept_counts import Counted, Keeper, read_counted, total
 
 WINDOWS_AT_ONCE = 4
 
@@ -133,31 +136,46 @@ def judge(
     dataset: BatchedDataset,
     showing: Showing,
     num_workers: int,
-    advance: Callable[[int], object] = lambda _: None,
+    bar: Progress | None = None,
     take: Callable[[LabelledPicture, np.ndarray], object] | None = None,
+    store: FileChunkStore | None = None,
 ) -> np.ndarray:
     """Classify every picture, each in one of the processes, and count its pixels, (C, C) as ``count_pixels``.
 
     Args:
         model: in evaluation mode, on its device.
         dataset: of pictures, one a sample.
-        advance: receives how many pictures this process has done since the last call.
+        bar: shows the progress.
         take: receives every picture that this process has done, and its prediction.
+        store: of what an interrupted evaluation has counted; started. Pictures in it are not classified again.
 
     Returns:
         The same in every process. Pictures without a label count nothing.
     """
-    counts, done = np.zeros((model.num_classes, model.num_classes), np.int64), []
-    for picture in own_share(dataset, batch_size=1, num_workers=num_workers):
+    classes, keeper = model.num_classes, Keeper(store)
+    before = Counted.nothing(classes)
+    if store is not None:
+        before = in_main_process(lambda: read_counted(store, classes))
+    left = np.setdiff1d(np.arange(len(dataset)), before.places)
+    rows = np.array_split(left, world_size())[rank()].tolist()
+    own = Counted.nothing(classes)
+    loader = batch_loader(dataset, [[row] for row in rows], num_workers)
+    if bar is not None:
+        done = len(before.places) // world_size()
+        shown = bar.add_task("classifying pixels", total=done + len(rows), completed=done)
+    for picture in loader:
         prediction = predict(model, picture, showing)
         if picture.label is not None:
-            counts += count_pixels(prediction, picture.label, model.num_classes)
+            own.counts[:] += count_pixels(prediction, picture.label, classes)
         if take is not None:
             take(picture, prediction)
-        done.append(picture.place)
-        advance(1)
-    assert sorted(gather_objects(done)) == list(range(len(dataset))), "each picture exactly once"
-    return np.sum(gather_objects([counts]), axis=0)
+        own.places.append(picture.place)
+        keeper.keep(own, is_all=len(own.places) == len(rows))
+        if bar is not None:
+            bar.advance(shown)
+    counted = total([before, *gather_objects([own])], classes)
+    assert sorted(counted.places) == list(range(len(dataset))), "each picture exactly once"
+    return counted.counts
 
 
 def ratios_of(text: str) -> tuple[float, ...]:
@@ -175,8 +193,3 @@ def ratios_of(text: str) -> tuple[float, ...]:
             f"--scales: expected numbers from 0.1 to 10, each once, with commas between, got {text!r:.60}"
         )
     return ratios
-
-
-def absent(names: Sequence[str], labelled: Sequence[int]) -> list[str]:
-    """Classes without a labelled pixel."""
-    return [name for name, pixels in zip(names, labelled, strict=True) if not pixels]

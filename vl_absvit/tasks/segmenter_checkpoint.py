@@ -1,6 +1,7 @@
 """The checkpoint folder of a segmenter: its encoder, heads and classes, and how pictures are shown to it."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,15 +9,18 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from safetensors import SafetensorError
 
-from vl_absvit.config import PicturesConfig, SegmentationConfig, UPerNetConfig, VisionConfig
+from vl_absvit.config import PicturesConfig, SegmentationConfig, VisionConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.pixel_transforms import EvaluationPixels
 from vl_absvit.data.segmentation_labels import VOID, Colour
 from vl_absvit.data.transforms import Normalise
 from vl_absvit.errors import ConfigError, InputError, one_line
-from vl_absvit.models.architecture import build_random_segmenter, image_statistics
+from vl_absvit.models.architecture import build_described_segmenter, image_statistics
+from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.segmenter import Segmenter
-from vl_absvit.tasks.vl_checkpoint import TRAINING
+from vl_absvit.tasks.vl_checkpoint import EXPECTED, TRAINING
+
+log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEY = "segmenter"
@@ -66,6 +70,32 @@ def classes_in(content: Mapping[str, Any]) -> list[str] | None:
     return classes if is_list else None
 
 
+def matched_classes(folder: str, classes: Sequence[str]) -> LabelMatch:
+    """How classes match those of the segmenter to start from, by their names. Differences are logged.
+
+    Raises:
+        InputError: the folder holds no segmenter.
+    """
+    option = f"from_checkpoint {folder}"
+    if not (Path(folder) / CONFIG).is_file():
+        raise InputError(f"{option}: there is no {CONFIG}; {EXPECTED}")
+    content = read_json(Path(folder) / CONFIG, dict)
+    before = classes_in(content)
+    if before is None:
+        kind = "an image classifier" if "classes" in content else "something else"
+        raise InputError(f"{option}: expected a segmenter, got {kind}; vision.weights takes the trunk of any model")
+    match = match_labels(before, classes)
+    if not match.is_identity:
+        log.info("%s has other classes: %s", option, match.describe("classes"))
+    return match
+
+
+def training_of(folder: str | Path) -> dict[str, Any]:
+    """What a checkpoint was trained on, as ``training.json`` says it; nothing where it does not."""
+    path = Path(folder) / TRAINING
+    return read_json(path, dict) if path.is_file() else {}
+
+
 def load_segmenter(folder: str | Path) -> SegmenterCheckpoint:
     """Read a checkpoint folder of a segmentation run; the model is in evaluation mode.
 
@@ -81,12 +111,11 @@ def load_segmenter(folder: str | Path) -> SegmenterCheckpoint:
         )
     try:
         inside = content[KEY]
-        config, head = VisionConfig(**content["vision"]), UPerNetConfig(**inside["head"])
+        config, model = VisionConfig(**content["vision"]), build_described_segmenter(content["vision"], inside)
         pictures = PicturesConfig(**{name: _pair(value) for name, value in inside["pictures"].items()})
         colours = [(int(red), int(green), int(blue)) for red, green, blue in inside["colours"]]
         if len(colours) != len(classes):
             raise ValueError(f"expected {len(classes)} colours, got {len(colours)}")
-        model = build_random_segmenter(config, len(classes), head, inside["has_auxiliary"])
     except (ConfigError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / CONFIG}: not a segmenter: {one_line(error)}") from error
     try:
@@ -94,9 +123,8 @@ def load_segmenter(folder: str | Path) -> SegmenterCheckpoint:
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = one_line(error)
         raise InputError(f"{folder / WEIGHTS}: does not fit the model in {CONFIG} beside it: {reason:.300}") from error
-    training = read_json(folder / TRAINING, dict) if (folder / TRAINING).is_file() else {}
     return SegmenterCheckpoint(
-        model.eval(), classes, colours, config, pictures, evaluation_pixels(config, pictures), training
+        model.eval(), classes, colours, config, pictures, evaluation_pixels(config, pictures), training_of(folder)
     )
 
 

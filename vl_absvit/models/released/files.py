@@ -1,4 +1,4 @@
-"""Read the useful parts of the authors' files: a ``.pth`` of ImageNet, mmsegmentation or another trunk, or a ``.ckpt``."""
+"""Read the useful parts of released files: ``.pth`` of ImageNet, mmsegmentation or another trunk, or a ``.ckpt``."""
 
 import hashlib
 from collections.abc import Mapping
