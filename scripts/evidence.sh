@@ -67,26 +67,13 @@ common() {
   stage "pretrain-$seed" pretrain "$shared" "$shared/pretrained" --run.seed "$seed" --optim.epochs "$pretrain_epochs"
 }
 
-# look RUN SHARED NAME: answers, agreement with human maps, steering, and everything in one summary.
-look() {
-  local run=$1 shared=$2 name=$3 checkpoint=$1/vqa/checkpoints/best steering=()
-  answer "$shared" "$run/vqa" "$run/predictions.json"
-  python scripts/export_attention.py --checkpoint "$checkpoint" --data "$shared/hat" --split val --no-overlays \
-    --num-workers 0 --output "$run/maps"
-  python scripts/compare_vqa_hat.py --maps "$run/maps" --hat "$shared/hat" --output "$run/agreement.json"
-  if [[ $unsteered != *" $name "* ]]; then
-    python scripts/compare_priors.py --checkpoint "$checkpoint" --pairs "$shared/world/pairs" --output "$run/steering"
-    steering=(--steering "$run/steering/scores.json")
-  fi
-  summarise "$shared" "$run" "${steering[@]}"
-}
-
 # row NAME SEED: in one process, for rows run side by side. Without a prior that was trained to choose, all pairs are judged.
 row() {
-  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change shortlist=16 launch=(python)
+  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change shortlist=16 steered=steered launch=(python)
   read -ra change <<<"${changes[$name]}"
   local options=(--run.seed "$seed" --run.trackers "[]" "${change[@]}")
   if [[ $name == no_prior ]]; then shortlist=all; fi
+  if [[ $unsteered == *" $name "* ]]; then steered=; fi
   if [[ $own_trunk == *" $name "* ]]; then
     stage "pretrain-$name-$seed" pretrain "$shared" "$run/pretrained" --run.seed "$seed" --optim.epochs "$pretrain_epochs" "${change[@]}"
     options+=(--vision.weights "$run/pretrained/checkpoints/best")
@@ -95,7 +82,7 @@ row() {
   stage "retrieval-$name-$seed" finetune_retrieval "$shared" "$run/retrieval" "$run/vqa" --optim.batch_size 16 --optim.epochs 1 \
     "${options[@]}"
   stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" "$shortlist"
-  stage "look-$name-$seed" look "$run" "$shared" "$name"
+  stage "look-$name-$seed" look "$shared" "$run" "$steered"
 }
 
 # Every run that is wanted, as "row seed": the rows of main seed by seed, then the others.

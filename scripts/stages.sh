@@ -184,6 +184,21 @@ summarise() {
     --retrieval "$2/retrieval_first.json" "$2/retrieval_second.json" "${@:3}"
 }
 
+# look FOLDER RUN STEERED: the answers of RUN/vqa, where it looks beside where people looked, how far a strength steers it unless STEERED
+# is empty, and everything, RUN's rankings among it, in one summary.
+look() {
+  local checkpoint=$2/vqa/checkpoints/best steering=()
+  answer "$1" "$2/vqa" "$2/predictions.json"
+  python scripts/export_attention.py --checkpoint "$checkpoint" --data "$1/hat" --split val --no-overlays --num-workers 0 \
+    --output "$2/maps"
+  python scripts/compare_vqa_hat.py --maps "$2/maps" --hat "$1/hat" --output "$2/agreement.json"
+  if [[ -n $3 ]]; then
+    python scripts/compare_priors.py --checkpoint "$checkpoint" --pairs "$1/world/pairs" --output "$2/steering"
+    steering=(--steering "$2/steering/scores.json")
+  fi
+  summarise "$1" "$2" "${steering[@]}"
+}
+
 # leave_out DATA RUN TARGET OPTION...: train on all domains but one, keep the checkpoint that is best on their held-out pictures, and judge
 # it on the one, once.
 leave_out() {

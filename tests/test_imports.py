@@ -59,7 +59,7 @@ EXCEPTIONS = {
     # Long stages show their progress.
     ("tasks/keeping.py", "cli"),
     ("tasks/retrieval.py", "cli"),
-    ("tasks/registry.py", "cli"),  # asks for the keys of a config
+    ("tasks/registry.py", "cli"),  # reads the task that a config names
     ("tasks/retrieval_protocol.py", "prepare"),  # asks which data sets share images
     ("training/loop.py", "cli"),
 }

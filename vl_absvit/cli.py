@@ -156,9 +156,7 @@ def add_block_option(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_task_option(parser: argparse.ArgumentParser) -> None:
     """``--task``, for a program that takes a config of any task; ``tasks.registry.choose_task`` knows them all."""
-    parser.add_argument(
-        "--task", metavar="KIND", help="what the config is for, such as vqa (default: what its keys say)"
-    )
+    parser.add_argument("--task", metavar="KIND", help="what the config is for, such as vqa (default: its key task)")
 
 
 def add_table_options(parser: argparse.ArgumentParser, made_by: str, against: str) -> None:
@@ -378,8 +376,17 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_file(file: str, keys: Mapping[str, bool]) -> str:
-    """A config file's text, checked, with keys under the names that they have today."""
+def read_config(file: str) -> dict[str, Any]:
+    """The keys and values of ``--config``, a file or the name of a shipped one.
+
+    Raises:
+        ConfigError: there is none, or it does not hold keys and values in YAML.
+    """
+    return _read_yaml(file)[1]
+
+
+def _read_yaml(file: str) -> tuple[str, dict[str, Any]]:
+    """A config file's text, and what it holds."""
     try:
         path = find_config(file)
         if (size := path.stat().st_size) > _LARGEST_CONFIG:
@@ -396,6 +403,12 @@ def _read_file(file: str, keys: Mapping[str, bool]) -> str:
         raise ConfigError(f"config {file}: not YAML: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config {file}: expected keys and values, got {type(content).__name__}")
+    return text, content
+
+
+def _read_file(file: str, keys: Mapping[str, bool]) -> str:
+    """A config file's text, checked, with keys under the names that they have today."""
+    text, content = _read_yaml(file)
     _require_one_name(content, keys, f"config {file}: ")
     for key, value in _flatten(content, keys):
         if key not in keys and RENAMED.get(key) not in keys:

@@ -27,3 +27,12 @@ def test_the_world_of_styles_is_another_one(tmp_path, capsys):
     assert "holds a demo world made with {'format': 1, 'seed': 0, 'styles': 9}" in capsys.readouterr().err
     assert make_demo("--output", tmp_path / "styles", "--scenes", 8, "--styles", 9) == 2
     assert make_demo("--output", tmp_path / "other", "--styles", 0) == 2
+
+
+def test_the_world_to_pretrain_on_is_another_one(tmp_path, capsys):
+    assert make_demo("--output", tmp_path / "world", "--pretraining", 2) == 0
+    assert {path.name for path in (tmp_path / "world").iterdir()} == {
+        "conceptual_captions", "nlvr2", "snli_ve", "demo.json",
+    }  # fmt: skip
+    assert make_demo("--output", tmp_path / "other", "--pretraining", 1) == 2
+    assert "expected --pretraining >= 2, got 1" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.run_script import run_script
 from tests.tasks.test_first_look_fit import KINDS, decoders_of, trunk  # noqa: F401
-from tests.tiny_vqa import tiny_vision, tiny_vqa_config, write_config
+from tests.tiny_vqa import tiny_pretrain_config, tiny_vision, tiny_vqa_config, write_config
 from vl_absvit.config import VisionConfig
 from vl_absvit.models.architecture import build_vision
 from vl_absvit.tasks.vqa import VQATask
@@ -64,7 +64,9 @@ def test_what_cannot_be_fitted_is_one_line(world, tmp_path, trunk, complaint):  
     assert fit(2, "--vision.top_down", "mask_att") == "vision.top_down mask_att feeds nothing back: it has no decoders"
     assert fit(1, "--vision.weights", tmp_path / "whole").endswith("holds decoders already, there is nothing to fit")
     assert fit(1, "--vision.weights", "nowhere").startswith("vision.weights: no such file: nowhere")
-    assert "pretraining" in fit(2, "--pooling", "avg")
+    pretraining = write_config(tiny_pretrain_config(world, tmp_path / "run"), tmp_path / "pretraining.yaml")
+    line = complaint(2, FIT, "--config", pretraining, "--output", output)
+    assert line == f"--config {pretraining}: expected the config of a finetuning, got one of a pretraining"
     assert not output.exists()
     output.mkdir()
     assert fit(1) == f"{output}: already there; expected a new folder to write"

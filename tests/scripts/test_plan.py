@@ -10,15 +10,10 @@ from tests.run_script import ROOT, run_script
 from tests.scripts.test_configs import CONFIGS
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vqa_config, write_config
 from vl_absvit.cli import parse_run_config
-from vl_absvit.tasks.classification import ClassificationTask
-from vl_absvit.tasks.registry import choose_task, find_task
-from vl_absvit.tasks.retrieval import RetrievalTask
-from vl_absvit.tasks.vqa import VQAConfig, VQATask
+from vl_absvit.tasks.registry import TASKS, choose_task
+from vl_absvit.tasks.vqa import VQAConfig
 
 SCRIPT = "scripts/plan.py"
-
-NAMED = {"nlvr2_absvit_base.yaml": "nlvr2", "snli_ve_absvit_base.yaml": "snli_ve"}
-"""Configs whose keys do not tell their tasks, and what ``--task`` says then."""
 
 
 @pytest.fixture
@@ -91,18 +86,39 @@ def test_where_nothing_fits_it_says_so(config, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_is_planned_as_what_it_is(name):
-    kind = NAMED.get(name)
-    assert choose_task(kind, str(ROOT / "configs" / name), []).config_class is CONFIGS[name]
+def test_every_config_names_its_task(name):
+    assert choose_task(None, str(ROOT / "configs" / name)).config_class is CONFIGS[name]
 
 
-def test_the_command_line_tells_the_task_as_well_as_the_file(tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump({"data": {"root": "x"}, "run": {"output": "y"}}))
-    assert find_task(str(file), []) is VQATask
-    assert find_task(str(file), ["--negatives", "3"]) is find_task(str(file), ["--loss.itm=0"]) is RetrievalTask
-    assert find_task(str(file), ["--pooling", "avg"]) is ClassificationTask
-    assert find_task(str(tmp_path / "absent.yaml"), []) is VQATask
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_run_s_config_names_its_task(kind):
+    assert TASKS[kind].config_class.task == kind
+
+
+def write_for(task: object, path: Path, config: Path) -> Path:
+    """The config with another task, or without one."""
+    content = yaml.safe_load(config.read_text())
+    del content["task"]
+    path.write_text(yaml.safe_dump(content | ({} if task is None else {"task": task})))
+    return path
+
+
+def test_a_config_that_names_no_task_or_another_than_the_command_line_is_one_line(config, tmp_path, complaint):
+    silent, other = write_for(None, tmp_path / "silent.yaml", config), write_for("nlvr2", tmp_path / "o.yaml", config)
+    line = complaint(2, SCRIPT, "--config", silent, "--gpu-memory", 8)
+    kinds = ", ".join(TASKS)
+    assert line == f"config {silent}: task is missing; expected one of {kinds}, in the file or by --task"
+    assert choose_task("nlvr2", str(silent)) is TASKS["nlvr2"]
+    for program in ("scripts/train.py", "scripts/finetune_vqa.py"):
+        options = ["--task", "vqa"] if program == "scripts/train.py" else []
+        line = complaint(2, program, "--config", other, *options)
+        assert line.startswith(str(other)) and "task" in line and "nlvr2" in line and "vqa" in line
+    for wrong in ("quiz", ["vqa"]):
+        file = write_for(wrong, tmp_path / "wrong.yaml", config)
+        line = complaint(2, SCRIPT, "--config", file, "--gpu-memory", 8)
+        assert line == f"config {file}: task: expected one of {kinds}, got {wrong!r}"
+    assert complaint(2, SCRIPT, "--config", config, "--gpu-memory", 8, "--task", "quiz").startswith("command line: --t")
+    assert "absent.yaml" in complaint(2, SCRIPT, "--config", tmp_path / "absent.yaml", "--gpu-memory", 8)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,7 @@ def test_options_that_make_no_sense_are_usage_errors(complaint, config, options,
     assert message in complaint(2, SCRIPT, "--config", config, *options)
 
 
-def test_data_of_another_kind_is_an_error_of_the_data(complaint, config, world):
-    line = complaint(1, SCRIPT, "--config", config, "--gpu-memory", 8, "--task", "retrieval")
+def test_data_of_another_kind_is_an_error_of_the_data(complaint, config, tmp_path):
+    file = write_for(None, tmp_path / "other.yaml", config)
+    line = complaint(1, SCRIPT, "--config", file, "--gpu-memory", 8, "--task", "retrieval")
     assert "expected prepared data of the kind captions, got 'vqav2'" in line

@@ -8,16 +8,16 @@ the trunk with its decoders, for ``--vision.weights``; with ``--optim.learning_r
 import argparse
 from pathlib import Path
 
-from vl_absvit.cli import OptionParser, log_on_stderr, parse_run_config, run_main
+from vl_absvit.cli import OptionParser, add_task_option, log_on_stderr, parse_run_config, run_main
 from vl_absvit.config import VisionLanguageConfig
 from vl_absvit.errors import ConfigError, InputError
 
 
 def main() -> None:
     arguments, overrides = parse_arguments()
-    from vl_absvit.tasks.registry import find_task
+    from vl_absvit.tasks.registry import choose_task
 
-    task = find_task(arguments.config, overrides)
+    task = choose_task(arguments.task, arguments.config)
     if not issubclass(task.config_class, VisionLanguageConfig):
         raise ConfigError(f"--config {arguments.config}: expected the config of a finetuning, got one of a pretraining")
     config = parse_run_config(task.config_class, ["--config", arguments.config, *overrides])
@@ -36,6 +36,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """This script's options, and the overrides of the config."""
     parser = OptionParser(__doc__)
     parser.add_argument("--config", required=True, metavar="F", help="of a finetuning; --a.b VALUE overrides its keys")
+    add_task_option(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to be made")
     return parser.parse_known_args()
 

@@ -3,10 +3,12 @@
     vl-absvit make-demo --output data/demo [--seed 0] [--scenes 6000]
     vl-absvit make-demo --output data/demo_styles --styles 1500
     vl-absvit make-demo --output data/demo_masks --masks 400
+    vl-absvit make-demo --output data/demo_pretraining --pretraining 4000
 
 With --styles it is another world: single shapes in four drawing styles, in the form of PACS. With --masks it is scenes
-with masks of their objects and made-up eye fixations, half for training and half for validation. A second run with the
-same arguments leaves the folder as it is.
+with masks of their objects and made-up eye fixations, half for training and half for validation. With --pretraining it
+is captioned pictures of a third look, and statements in the forms of NLVR2 and SNLI-VE. A second run with the same
+arguments leaves the folder as it is.
 """
 
 import os
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from vl_absvit.cli import OptionParser, progress, run_main
 from vl_absvit.demo.masked import make_masked_world
+from vl_absvit.demo.pretraining import make_pretraining_world
 from vl_absvit.demo.styles import make_style_world
 from vl_absvit.demo.world import make_demo_world
 from vl_absvit.errors import ConfigError
@@ -31,6 +34,7 @@ def main() -> None:
     worlds.add_argument("--scenes", type=int, default=SCENES, help=f"VQA training images; the rest scales ({SCENES})")
     worlds.add_argument("--styles", type=int, metavar="N", help="draw the world of four styles, N pictures of each")
     worlds.add_argument("--masks", type=int, metavar="N", help="draw N scenes with masks of their objects")
+    worlds.add_argument("--pretraining", type=int, metavar="N", help="draw N captioned pictures, and statements")
     arguments = parser.parse_args()
     if arguments.scenes < 1 or arguments.seed < 0:
         raise ConfigError(f"expected --scenes >= 1 and --seed >= 0, got {arguments.scenes} and {arguments.seed}")
@@ -38,6 +42,8 @@ def main() -> None:
         raise ConfigError(f"expected --styles >= 1, got {arguments.styles}")
     if arguments.masks is not None and arguments.masks < 2:
         raise ConfigError(f"expected --masks >= 2, got {arguments.masks}")
+    if arguments.pretraining is not None and arguments.pretraining < 2:
+        raise ConfigError(f"expected --pretraining >= 2, got {arguments.pretraining}")
     with progress() as bar:
 
         def track(items: Iterable, total: int, description: str) -> Iterator:
@@ -47,6 +53,8 @@ def main() -> None:
             make: Callable[..., bool] = partial(make_style_world, pictures=arguments.styles)
         elif arguments.masks is not None:
             make = partial(make_masked_world, pictures=arguments.masks)
+        elif arguments.pretraining is not None:
+            make = partial(make_pretraining_world, pictures=arguments.pretraining)
         else:
             make = partial(make_demo_world, scenes=arguments.scenes)
         is_new = make(arguments.output, seed=arguments.seed, workers=os.cpu_count() or 1, track=track)

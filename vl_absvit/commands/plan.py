@@ -29,7 +29,7 @@ def main() -> None:
     arguments, overrides = parse_arguments()
     from vl_absvit.tasks.registry import choose_task
 
-    task = choose_task(arguments.task, arguments.config, overrides)
+    task = choose_task(arguments.task, arguments.config)
     config = parse_run_config(task.config_class, ["--config", arguments.config, *overrides])
 
     from vl_absvit.data.json_files import make_room, write_json

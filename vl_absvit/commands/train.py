@@ -15,7 +15,7 @@ def main() -> None:
     from vl_absvit.tasks.registry import choose_task
     from vl_absvit.training.loop import launch
 
-    task = choose_task(arguments.task, arguments.config, overrides)
+    task = choose_task(arguments.task, arguments.config)
     launch(parse_run_config(task.config_class, ["--config", arguments.config, *overrides]), task)
 
 

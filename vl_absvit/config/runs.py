@@ -27,6 +27,8 @@ class TaskConfig:
     earlier: ClassVar[Mapping[str, Any]] = {}
     """Values for runs that are older than a key, if they differ from its default."""
 
+    task: str
+    """What the run is for: a name such as vqa, by which ``vl-absvit train`` and ``vl-absvit plan`` know the config."""
     data: DataConfig
     run: RunConfig
     vision: VisionConfig = field(default_factory=VisionConfig)

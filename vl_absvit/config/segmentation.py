@@ -91,6 +91,7 @@ class PicturesConfig:
 class SegmentationConfig(TaskConfig):
     """Finetuning on labelled pixels, with a trainable query as prior."""
 
+    task: Literal["segmentation"] = "segmentation"
     vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0, image_size=512))
     from_checkpoint: str | None = None
     """Checkpoint folder of a segmenter, or its name on the hub, whose weights the whole model starts from, in place of

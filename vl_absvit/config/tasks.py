@@ -20,6 +20,8 @@ class VQAConfig(VisionLanguageConfig):
     compiles: ClassVar[bool] = True
     keeps_frozen: ClassVar[bool] = True
 
+    task: Literal["vqa"] = "vqa"
+
 
 @dataclass(frozen=True, kw_only=True)
 class StatementConfig(VisionLanguageConfig):
@@ -33,6 +35,7 @@ class StatementConfig(VisionLanguageConfig):
 class NLVR2Config(StatementConfig):
     """Finetuning on NLVR2: is a sentence true of two images."""
 
+    task: Literal["nlvr2"] = "nlvr2"
     loss: LossConfig = field(default_factory=lambda: LossConfig(prior=0.0))
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class NLVR2Config(StatementConfig):
 @dataclass(frozen=True, kw_only=True)
 class SNLIVEConfig(StatementConfig):
     """Finetuning on SNLI-VE: does an image entail a hypothesis, contradict it, or leave it open."""
+
+    task: Literal["snli_ve"] = "snli_ve"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,7 @@ class RetrievalConfig(VisionLanguageConfig):
     keeps_frozen: ClassVar[bool] = True
     earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
 
+    task: Literal["retrieval"] = "retrieval"
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
     text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
@@ -140,6 +146,7 @@ class PairSource:
 class PairsConfig(VisionLanguageConfig):
     """Pretraining of the whole model on pairs of text and image: hidden words, and true pairs told from false ones."""
 
+    task: Literal["pairs"] = "pairs"
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
     sources: tuple[PairSource, ...] = ()
@@ -215,6 +222,7 @@ class AugmentationConfig:
 class PretrainConfig(TaskConfig):
     """Pretraining the visual encoder on image classification, with a trainable query as prior."""
 
+    task: Literal["pretraining"] = "pretraining"
     vision: VisionConfig = field(default_factory=lambda: VisionConfig(gain=1.0))
     pooling: Literal["token", "avg"] = "token"
     """What the classifier reads: the CLS token, or the mean patch."""

@@ -60,7 +60,7 @@ WORLDS = (
 def describe(scene: Scene, rng: np.random.Generator, count: int = CAPTIONS_PER_IMAGE) -> list[str]:
     """``count`` different captions of one scene, each true of it."""
     captions: dict[str, None] = {}
-    makers = (_enumerate, _relate, _relate, _pair_up, _group)
+    makers = (list_things, _relate, _relate, _pair_up, _group)
     while len(captions) < count:
         text = pick(rng, makers)(scene, rng)
         captions.setdefault(text[0].upper() + text[1:] + ".")
@@ -116,7 +116,8 @@ def _mixed(scene: Scene, rng: np.random.Generator) -> list[Thing]:
     return [scene[k] for k in rng.permutation(len(scene))]
 
 
-def _enumerate(scene: Scene, rng: np.random.Generator) -> str:
+def list_things(scene: Scene, rng: np.random.Generator) -> str:
+    """All objects, at least two, by colour and shape: "a red star, a small dotted blue ring and a green cross"."""
     return pick(rng, _OPENINGS) + _join([f"a {_name(thing, rng)}" for thing in _mixed(scene, rng)])
 
 
@@ -150,7 +151,7 @@ def _group(scene: Scene, rng: np.random.Generator) -> str:
     shape = pick(rng, scene).shape
     same = [thing for thing in _mixed(scene, rng) if thing.shape == shape]
     if len(same) == 1 or len(same) == len(scene):
-        return _enumerate(scene, rng)
+        return list_things(scene, rng)
     others = [f"a {_name(thing, rng)}" for thing in scene if thing.shape != shape]
     colours = _join([thing.colour for thing in same])
     counted = f"{_COUNT_WORDS[len(same)]} {PLURALS[shape]} in {colours}"

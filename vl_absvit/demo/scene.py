@@ -82,8 +82,8 @@ def generator(seed: int, part: str, number: int) -> np.random.Generator:
 
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
-    """High quality and no colour subsampling: small objects keep their colours."""
-    image.save(path, quality=95, subsampling=0)
+    """High quality and no colour subsampling: small objects keep their colours. The name may have any ending."""
+    image.save(path, "JPEG", quality=95, subsampling=0)
 
 
 def split_of(combination: Sequence[tuple[str, str]]) -> str:

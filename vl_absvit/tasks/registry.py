@@ -3,15 +3,12 @@
 A new task is a file like ``vqa.py`` and its name in ``TASKS``; ``CONTRIBUTING.md`` has one as an example.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vl_absvit.cli import config_keys
+from vl_absvit.cli import read_config
 from vl_absvit.config import TaskConfig
-from vl_absvit.config.shipped import find_config
 from vl_absvit.data.json_files import read_json
 from vl_absvit.errors import ConfigError
 from vl_absvit.tasks.base import Task
@@ -48,33 +45,17 @@ def open_checkpoint(folder: Path) -> Any:
     return load_parts(folder) if task is None else task.load(folder)
 
 
-def choose_task(kind: str | None, file: str, overrides: Sequence[str]) -> type[Task]:
-    """The task of a kind; where none is named, the one that ``find_task`` finds.
+def choose_task(kind: str | None, file: str) -> type[Task]:
+    """The task of a kind; where none is named, the one that a config file names.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: none is named, or one that is not there.
     """
+    where: str = "command line: --task"
     if kind is None:
-        return find_task(file, overrides)
-    if kind not in TASKS:
-        raise ConfigError(f"command line: --task: expected one of {', '.join(TASKS)}, got {kind!r}")
+        kind, where = read_config(file).get("task"), f"config {file}: task"
+        if kind is None:
+            raise ConfigError(f"{where} is missing; expected one of {', '.join(TASKS)}, in the file or by --task")
+    if kind not in list(TASKS):
+        raise ConfigError(f"{where}: expected one of {', '.join(TASKS)}, got {kind!r:.60}")
     return TASKS[kind]
-
-
-def find_task(file: str, overrides: Sequence[str]) -> type[Task]:
-    """The task that knows most of the keys, in a config file and on the command line, that the first of ``TASKS`` does
-    not know; the first where it knows all.
-
-    What is wrong with the file is left to its parser to tell.
-    """
-    try:
-        content = yaml.safe_load(find_config(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        content = {}
-    given = {word[2:].split("=", 1)[0] for word in overrides if word.startswith("--")}
-    if isinstance(content, Mapping):
-        given |= set(content)
-        given |= {f"{group}.{key}" for group, keys in content.items() if isinstance(keys, Mapping) for key in keys}
-    first = next(iter(TASKS.values()))
-    given -= config_keys(first.config_class).keys()
-    return max(TASKS.values(), key=lambda task: len(given & config_keys(task.config_class).keys()))
