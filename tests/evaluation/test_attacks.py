@@ -97,15 +97,34 @@ def test_attacked_pictures_stay_pictures_within_the_ball(pictures, losses_of, sc
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_pictures_beyond_the_ball_or_of_no_pixels_are_refused(pictures, losses_of, scale, norm, monkeypatch):
     attack = pgd(0.01, steps=2, norm=norm, restarts=2)
-    check_within_ball(attack_pictures(pictures, losses_of, attack, scale, [0, 1, 2]), pictures, attack, scale)
+    attacked = attack_pictures(pictures, losses_of, losses_of, attack, scale, [0, 1, 2])
+    check_within_ball(attacked, pictures, attack, scale)
     further = pictures + 0.02 / scale.std
     with pytest.raises(AssertionError, match=r"an attacked picture is 0\.\d+ from its own, beyond 0\.01"):
         check_within_ball(further, pictures, attack, scale)
     monkeypatch.setattr("vl_absvit.evaluation.attacks.perturb", lambda *arguments: further)
     with pytest.raises(AssertionError, match="beyond 0.01"):
-        attack_pictures(pictures, losses_of, attack, scale, [0, 1, 2])
+        attack_pictures(pictures, losses_of, losses_of, attack, scale, [0, 1, 2])
     with pytest.raises(AssertionError, match="has no pixel's values"):
         check_within_ball(further, further, attack, scale)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_a_picture_withstands_only_from_every_start(scale, targeted, monkeypatch):
+    """Starts 0 to 3 move two pictures by 0, 1e-3, 2e-3 and 3e-3; their losses rise with that."""
+    attack = pgd(0.01, restarts=4, targeted=targeted)
+    grey, moves = (torch.full((2, 3, 1, 1), 0.5).double() - scale.mean) / scale.std, iter([0, 1e-3, 2e-3, 3e-3])
+    monkeypatch.setattr("vl_absvit.evaluation.attacks.perturb", lambda *arguments: grey + next(moves) / scale.std)
+
+    def moved(pictures):
+        return ((pictures - grey) * scale.std).mean(dim=(1, 2, 3))
+
+    def scores_of(pictures):  # the first picture is wrong from starts 1 and 2, the second one from none
+        steps = (moved(pictures) / 1e-3).round()
+        return torch.stack([~torch.isin(steps[0], torch.tensor([1.0, 2.0]).double()), torch.tensor(True)]).double()
+
+    worst = attack_pictures(grey, moved, scores_of, attack, scale, [0, 1])
+    torch.testing.assert_close(moved(worst).tolist(), [1e-3, 0.0] if targeted else [2e-3, 3e-3], atol=1e-9, rtol=0)
 
 
 def test_steps_of_a_linear_loss_are_the_ones_by_hand():

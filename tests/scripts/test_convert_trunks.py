@@ -20,6 +20,7 @@ from vl_absvit.models.architecture import attention_arguments, build_vision, nam
 from vl_absvit.models.released import convert, read_released
 from vl_absvit.models.start_weights import load_trunk
 from vl_absvit.tasks.classifier_checkpoint import load_classifier
+from vl_absvit.tasks.encoder_file import encoder_of, write_encoder
 
 SCRIPT = "scripts/convert_released.py"
 SMALL = {"image_size": 64, "width": 8, "depth": 2, "num_heads": 2}
@@ -85,7 +86,12 @@ def test_a_folder_classifies_as_the_trunk_and_accounts_for_every_weight(kind, tm
     weights = load_file(tmp_path / "folder/model.safetensors")
     assert sum(entry["parameters"] for entry in account["loaded"]) == sum(value.numel() for value in weights.values())
     assert {entry["reason"] for entry in account["ignored"]} <= {"the release stores it and never reads it"}
-    # The folder starts a trunk that looks twice, too.
+    # timm opens it, and it starts a trunk that looks twice.
+    encoder = encoder_of(tmp_path / "folder")
+    write_encoder(encoder, tmp_path / "encoder.safetensors")
+    file = str(tmp_path / "encoder.safetensors")
+    opened = timm.create_model(encoder.name, checkpoint_path=file, **encoder.arguments).eval()
+    torch.testing.assert_close(opened(images), model(images))
     steered = build_vision(VisionConfig(**VISIONS[kind]), num_classes=0)
     load_trunk(steered, str(tmp_path / "folder"), VISIONS[kind]["model"])
     torch.testing.assert_close(steered.eval().look_once(images).states[-1], model.look_once(images).states[-1])

@@ -44,21 +44,26 @@ def pixel_scale(mean: Sequence[float], std: Sequence[float], like: Tensor) -> Pi
 def attack_pictures(
     images: Tensor,
     losses_of: Callable[[Tensor], Tensor],
+    scores_of: Callable[[Tensor], Tensor],
     attack: Attack,
     scale: PixelScale,
     places: Sequence[int],
 ) -> Tensor:
-    """The pictures after the attack; of several restarts, each picture's most harmful one, by its loss.
+    """The pictures after the attack; of several restarts, each picture's most harmful one.
+
+    That is the one with the lowest score, so that a picture withstands only if it does so from every start; and among
+    equals the one whose loss went farthest.
 
     Args:
         images: normalised, (I, 3, H, W).
         losses_of: see ``perturb``.
+        scores_of: from pictures to what each is worth to the model's accuracy, (I,).
         places: number of every picture in its data set, on which its random starts depend.
 
     Raises:
         FloatingPointError: a loss or its gradient is not finite.
     """
-    attacked = _most_harmful(images, losses_of, attack, scale, places)
+    attacked = _most_harmful(images, losses_of, scores_of, attack, scale, places)
     check_within_ball(attacked, images, attack, scale)
     return attacked
 
@@ -78,6 +83,7 @@ def check_within_ball(attacked: Tensor, images: Tensor, attack: Attack, scale: P
 def _most_harmful(
     images: Tensor,
     losses_of: Callable[[Tensor], Tensor],
+    scores_of: Callable[[Tensor], Tensor],
     attack: Attack,
     scale: PixelScale,
     places: Sequence[int],
@@ -85,16 +91,18 @@ def _most_harmful(
     if not attack.random_start:
         return perturb(images, losses_of, attack, scale)
     sign = -1 if attack.targeted else 1
-    worst, harm = images, images.new_full((len(images),), -torch.inf)
+    worst = images
+    lowest, farthest = images.new_full((len(images),), torch.inf), images.new_full((len(images),), -torch.inf)
     for restart in range(attack.restarts):
         start = random_start(images, attack, scale, [(attack.seed, place, restart) for place in places])
         moved = perturb(images, losses_of, attack, scale, start)
         if attack.restarts == 1:
             return moved
         with torch.no_grad():
-            reached = sign * losses_of(moved)
-        is_worse = reached > harm
-        worst, harm = torch.where(is_worse.view(-1, 1, 1, 1), moved, worst), torch.where(is_worse, reached, harm)
+            score, reached = scores_of(moved), sign * losses_of(moved)
+        is_worse = (score < lowest) | ((score == lowest) & (reached > farthest))
+        worst = torch.where(is_worse.view(-1, 1, 1, 1), moved, worst)
+        lowest, farthest = torch.where(is_worse, score, lowest), torch.where(is_worse, reached, farthest)
     return worst
 
 

@@ -40,12 +40,18 @@ class Source(NamedTuple):
         def logits_of(pictures: Tensor) -> Tensor:
             return self.model(pictures).last_logits[:, columns]
 
+        def is_right(pictures: Tensor) -> Tensor:
+            """Whether the class is ahead of all others, as the evaluation counts."""
+            logits = logits_of(pictures)
+            return ((logits >= logits.gather(1, own)).sum(dim=1) == 1).to(logits)
+
+        own = labels[:, None]
         with without_autocast(images.device):
             if attack.targeted:
                 labels = logits_of(images).argmin(dim=1)
             try:
                 return attack_pictures(
-                    images, lambda pictures: F.cross_entropy(logits_of(pictures), labels, reduction="none"),
+                    images, lambda pictures: F.cross_entropy(logits_of(pictures), labels, reduction="none"), is_right,
                     attack, scale, places,
                 )  # fmt: skip
             except FloatingPointError as error:

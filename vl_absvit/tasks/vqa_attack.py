@@ -40,9 +40,12 @@ def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessin
         def losses_of(pictures: Tensor) -> Tensor:
             return vqa_losses(logits_of(pictures), goal)
 
+        def scores_of(pictures: Tensor) -> Tensor:
+            return batch.soft_answers.gather(1, logits_of(pictures).argmax(dim=1, keepdim=True))[:, 0]
+
         scale = pixel_scale(preprocessing.image_mean, preprocessing.image_std, images)
         try:
-            images = attack_pictures(images, losses_of, attack, scale, batch.question_ids.tolist())
+            images = attack_pictures(images, losses_of, scores_of, attack, scale, batch.question_ids.tolist())
         except FloatingPointError as error:
             raise InputError(f"question {batch.question_ids[0].item()} and others of its batch: {error}") from error
     return batch._replace(images=images, image_index=own, image_ids=batch.image_ids[batch.image_index])
