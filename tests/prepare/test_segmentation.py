@@ -160,6 +160,24 @@ def test_what_careless_tools_make_of_a_genuine_label_is_refused(real_data, tmp_p
     assert "2008_002536.png" in str(caught.value)
 
 
+def test_a_split_without_usable_pictures_or_without_labels_is_told(tmp_path):
+    raw = write_small_segmentation(tmp_path / "raw", {"train": 2, "val": 2, "more": 1})
+    for file in (raw / "images/train").iterdir():
+        file.write_bytes(b"no picture")
+    shutil.rmtree(raw / "labels/val")
+    manifest = prepare("folder", raw, tmp_path / "out")
+    assert list(manifest["splits"]) == ["more", "val"] and not (tmp_path / "out/train.parquet").exists()
+    assert "train: no picture is left, none can be used" in manifest["warnings"]
+    assert "val: has no labels: it can be predicted, neither trained nor judged on" in manifest["warnings"]
+
+
+def test_labels_that_a_published_set_has_may_not_be_missing(real_data, tmp_path):
+    raw = copied(real_data, "ADEChallengeData2016", tmp_path)
+    shutil.rmtree(raw / "ADEChallengeData2016/annotations")
+    with pytest.raises(InputError, match="annotations/validation: no such folder; expected the labels of images/vali"):
+        prepare("ade20k", raw, tmp_path / "out")
+
+
 def test_what_an_archive_of_a_mac_adds_is_no_picture(tmp_path):
     for folder, kind in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
         (tmp_path / f"raw/{folder}/train/ulm").mkdir(parents=True)

@@ -104,10 +104,11 @@ def ids_in(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
 
 def count_rows(row_type: str, image_ids: np.ndarray, images: Images) -> dict[str, int]:
     """Counts of a table: rows, images, and rows with a missing image. ``image_ids`` are (rows,) or (rows, k)."""
+    missing = images.are_missing(image_ids)
     return {
         row_type: len(image_ids),
         "images": len(np.unique(image_ids)),
-        "without_image": int(images.are_missing(image_ids).reshape(len(image_ids), -1).any(axis=1).sum()),
+        "without_image": int((missing if missing.ndim == 1 else missing.any(axis=1)).sum()),
     }
 
 

@@ -118,6 +118,9 @@ class SegmentationSource(Source):
         for split, table in records.splits.items():
             image_ids = table.column("image_id").to_numpy()
             usable = [number for number in image_ids.tolist() if number in images.sizes]
+            if not usable:
+                warnings.append(f"{split}: no picture is left, none can be used")
+                continue
             has_labels = any(self._pairs[number].label is not None for number in usable)
             pixels = np.zeros(256, np.int64)
             write_rows(
@@ -135,6 +138,8 @@ class SegmentationSource(Source):
             if has_labels:
                 counts[split]["void_percent"] = round(100 * int(pixels[VOID]) / max(int(pixels.sum()), 1), 2)
                 warnings += self._about_classes(split, pixels)
+            elif split != "test":
+                warnings.append(f"{split}: has no labels: it can be predicted, neither trained nor judged on")
         more = {"classes": self.layout.classes, "colours": [list(colour) for colour in self.layout.colours]}
         return Content(counts, self._deviations(counts) + warnings, more)
 

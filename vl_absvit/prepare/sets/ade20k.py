@@ -44,6 +44,9 @@ SUBMITTED = {number: number + 1 for number in range(CLASSES)}
 def read(root: Path) -> Layout:
     """The pictures and labels of ``ADEChallengeData2016``, or of the folder around it."""
     base = first_folder(root, ("", "ADEChallengeData2016"), "images")
+    for folder in FOLDERS.values():
+        if (base / "images" / folder).is_dir() and not (base / "annotations" / folder).is_dir():
+            raise InputError(f"{base / 'annotations' / folder}: no such folder; expected the labels of images/{folder}")
     splits = {
         split: pairs_in(base, "images", "annotations", folder)
         for split, folder in FOLDERS.items()
