@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.bounded import MEMORY, complaint_of
+from tests.hostile.bounded import MEMORY, complaint_of, run_bounded
 from tests.hostile.corpus import bad_images, bad_safetensors, hostile_json, pickled_safetensors
+from tests.tiny_segmentation import pixels, tiny_segmentation_config  # noqa: F401
 from tests.tiny_vqa import tiny_pretrain_config, tiny_vqa_config, world, write_config  # noqa: F401
+from vl_absvit.errors import InputError
+from vl_absvit.tasks.classification import ClassificationTask
+from vl_absvit.tasks.classifier_checkpoint import load_classifier
+from vl_absvit.tasks.segmentation import SegmentationTask
+from vl_absvit.tasks.segmenter_checkpoint import load_segmenter
 from vl_absvit.tasks.vqa import VQATask
 
 EVALUATE = "scripts/evaluate_vqa.py"
@@ -77,6 +83,35 @@ def test_a_model_that_its_weights_are_not_takes_no_memory(evaluate, saved, part,
     content = json.loads((saved / "config.json").read_text())
     content[part] |= changes
     assert words in evaluate("config.json", json.dumps(content).encode(), memory=MEMORY // 2)
+
+
+@pytest.mark.parametrize(
+    ("load", "part", "changes"),
+    [
+        (load_classifier, "vision", {"width": 40_000}),
+        (load_classifier, "vision", {"depth": 200}),
+        (load_segmenter, "vision", {"width": 40_000}),
+        (load_segmenter, "head", {"channels": 10**7}),
+    ],
+)
+def test_an_encoder_that_its_weights_are_not_takes_no_memory(world, pixels, tmp_path, load, part, changes):  # noqa: F811
+    if load is load_classifier:
+        task = ClassificationTask(tiny_pretrain_config(world, tmp_path / "run"))
+    else:
+        task = SegmentationTask(tiny_segmentation_config(pixels, tmp_path / "run"))
+    (tmp_path / "model").mkdir()
+    task.save(tmp_path / "model")
+    content = json.loads((tmp_path / "model/config.json").read_text())
+    (content if part in content else content["segmenter"])[part] |= changes
+    (tmp_path / "model/config.json").write_text(json.dumps(content))
+
+    def refused() -> int:
+        with pytest.raises(InputError, match="model.safetensors: does not fit the architecture in config.json beside"):
+            load(tmp_path / "model")
+        return 0
+
+    outcome = run_bounded(refused, memory=MEMORY // 2)
+    assert outcome.code == 0, outcome.err[-2000:]
 
 
 def test_a_tokenizer_with_ids_beyond_the_model_is_one_line(evaluate, saved):

@@ -113,6 +113,10 @@ def moved_images(folder):
         (replaced("manifest.json", "{nonsense"), "manifest.json: expected JSON in UTF-8"),
         (replaced("manifest.json", '{"format": 1, "root": 3, "splits": {}}'), "expected the raw data's folder under"),
         (replaced("manifest.json", '{"format": 1, "root": "x", "splits": 5}'), "and an object under 'splits'"),
+        (
+            replaced("manifest.json", '{"format": 1, "root": "x", "splits": {"train": null}}'),
+            "expected counts of the split 'train', got null",
+        ),
         (moved_images, "/prepared/gone, which does not exist nor /nowhere, which does not exist; say where"),
     ],
 )

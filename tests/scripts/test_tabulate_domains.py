@@ -96,6 +96,7 @@ def test_other_folders_and_recipes_are_one_line(tmp_path, data, complaint):
         lambda content: content.pop("content"),
         lambda content: content.update(splits={}),
         lambda content: content.update(splits=["ink", "oil"]),
+        lambda content: content.update(splits=[1]),
         lambda content: content["splits"]["ink"].update(test=None),
         lambda content: content["splits"]["ink"]["test"].update(images="4"),
     ],

@@ -58,7 +58,7 @@ def read_domains(data: Path) -> dict[str, Any]:
     try:
         counts = [manifest["splits"][target]["test"]["images"] for target in manifest["splits"]]
         content = [manifest["content"][target][split] for target in manifest["splits"] for split in SPLITS]
-    except (KeyError, TypeError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise InputError(f"{file}: expected counts and contents of every domain's splits: {error!r}") from error
     if not counts or not all(type(count) is int for count in counts) or not all(type(each) is str for each in content):
         raise InputError(f"{file}: expected the number of pictures and the content of every domain's splits")

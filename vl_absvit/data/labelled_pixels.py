@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,9 +50,15 @@ def read_classes(root: str | Path) -> tuple[list[str], list[Colour]]:
     """
     manifest = read_manifest(root)
     classes, colours = manifest.get("classes"), manifest.get("colours")
-    if not (isinstance(classes, list) and isinstance(colours, list) and 0 < len(classes) == len(colours) <= VOID):
+    is_whole = isinstance(classes, list) and isinstance(colours, list) and 0 < len(classes) == len(colours) <= VOID
+    if not is_whole or not all(isinstance(name, str) for name in classes) or not all(map(_is_colour, colours)):
         raise InputError(f"{Path(root) / 'manifest.json'}: expected names and colours of 1 to {VOID} classes")
     return classes, [tuple(colour) for colour in colours]
+
+
+def _is_colour(value: Any) -> bool:
+    """Whether a value of JSON is red, green and blue."""
+    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part < 256 for part in value)
 
 
 class LabelledPictures:

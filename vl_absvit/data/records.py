@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.bounded import read_picture
-from vl_absvit.data.json_files import read_json
+from vl_absvit.data.json_files import form_name, read_json
 from vl_absvit.data.parquet import LargeValues, read_columns
 from vl_absvit.data.raw_folder import Picture, find_raw
 from vl_absvit.data.rgb import decode_rgb
@@ -63,8 +63,11 @@ def read_manifest(root: str | Path) -> dict[str, Any]:
     manifest = read_json(path, dict)
     if manifest.get("format") != 1:
         raise InputError(f"{path}: expected a manifest of format 1, got format {manifest.get('format')!r}")
-    if not isinstance(manifest.get("root"), str) or not isinstance(manifest.get("splits"), dict):
+    splits = manifest.get("splits")
+    if not isinstance(manifest.get("root"), str) or not isinstance(splits, dict):
         raise InputError(f"{path}: expected the raw data's folder under 'root' and an object under 'splits'")
+    if wrong := [split for split, counts in splits.items() if not isinstance(counts, dict)]:
+        raise InputError(f"{path}: expected counts of the split {wrong[0]!r:.60}, got {form_name(splits[wrong[0]])}")
     return manifest
 
 

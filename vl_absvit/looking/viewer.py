@@ -21,7 +21,8 @@ from vl_absvit.looking.predictions import Prediction, class_predictions, predict
 from vl_absvit.looking.prior_comparison import class_priors
 from vl_absvit.models.heads import HEADS
 from vl_absvit.models.looks import VisionModel
-from vl_absvit.tasks.classifier_checkpoint import CONFIG, ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.classifier_checkpoint import ClassifierCheckpoint, load_classifier
+from vl_absvit.tasks.folder_weights import CONFIG
 from vl_absvit.tasks.vl_checkpoint import VLCheckpoint, load_parts
 from vl_absvit.tasks.vqa import VQACheckpoint, with_answers
 

@@ -2,24 +2,23 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import safetensors.torch
-from safetensors import SafetensorError
 
 from vl_absvit.config import VisionConfig
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.transforms import ImageTransform, image_transform
-from vl_absvit.errors import ConfigError, InputError, one_line
+from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.models.architecture import build_random_classifier, image_statistics
 from vl_absvit.models.heads import Classifier
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.released.imagenet import POOLING_THEN_NORM, named_as_in
+from vl_absvit.tasks.folder_weights import CONFIG, check_size, load_weights
 
 log = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS, STATISTICS = "config.json", "model.safetensors", "preprocessor_config.json"
+STATISTICS = "preprocessor_config.json"
 POOLINGS = {"token": ("token", False), "avg": ("avg", False), POOLING_THEN_NORM: ("avg", True)}
 """What is pooled, and whether the final norm stands after the pooling (classifiers of the authors' release)."""
 
@@ -52,15 +51,12 @@ def load_classifier(folder: str | Path) -> ClassifierCheckpoint:
     try:
         config = VisionConfig(**content["vision"])
         pooling, norm_follows = POOLINGS[content["pooling"]]
-        model = build_random_classifier(config, len(classes), pooling=pooling, norm_follows=norm_follows)
+        build = partial(build_random_classifier, config, len(classes), pooling=pooling, norm_follows=norm_follows)
+        check_size(folder, build)
+        model = build()
     except (ConfigError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder / CONFIG}: not the vision of a classifier: {error}") from error
-    try:
-        state = safetensors.torch.load_file(folder / WEIGHTS)
-        model.load_state_dict(named_as_in(model.state_dict(), state))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = one_line(error)
-        raise InputError(f"{folder / WEIGHTS}: does not fit the vision in {CONFIG} beside it: {reason:.300}") from error
+    load_weights(model, folder, lambda state: named_as_in(model.state_dict(), state))
     crop_pct = _read_crop_pct(folder / STATISTICS, config)
     transform = image_transform(config.image_size, *image_statistics(config), crop_pct=crop_pct)
     return ClassifierCheckpoint(model.eval(), transform, classes)

@@ -42,13 +42,12 @@ from vl_absvit.tasks.changed_use import log_changed_use
 from vl_absvit.tasks.facts import Facts, sum_of_counts
 from vl_absvit.tasks.fetching import fetched_trunk
 from vl_absvit.tasks.first_look_fit import first_look_fit
+from vl_absvit.tasks.folder_weights import CONFIG, WEIGHTS
 from vl_absvit.tasks.global_norm import normed_by_all
 from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
 from vl_absvit.tasks.segmentation_evaluation import judge, showing_of
 from vl_absvit.tasks.segmenter_checkpoint import (
-    CONFIG,
     KEY,
-    WEIGHTS,
     SegmenterCheckpoint,
     classes_in,
     content_of_checkpoint,

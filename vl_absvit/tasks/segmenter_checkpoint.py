@@ -3,11 +3,9 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import safetensors.torch
-from safetensors import SafetensorError
 
 from vl_absvit.config import PicturesConfig, SegmentationConfig, VisionConfig
 from vl_absvit.data.json_files import read_json
@@ -18,11 +16,11 @@ from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.models.architecture import build_described_segmenter, image_statistics
 from vl_absvit.models.labels import LabelMatch, match_labels
 from vl_absvit.models.segmenter import Segmenter
+from vl_absvit.tasks.folder_weights import CONFIG, check_size, load_weights
 from vl_absvit.tasks.vl_checkpoint import EXPECTED, TRAINING
 
 log = logging.getLogger(__name__)
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEY = "segmenter"
 
 
@@ -111,18 +109,17 @@ def load_segmenter(folder: str | Path) -> SegmenterCheckpoint:
         )
     try:
         inside = content[KEY]
-        config, model = VisionConfig(**content["vision"]), build_described_segmenter(content["vision"], inside)
+        config = VisionConfig(**content["vision"])
         pictures = PicturesConfig(**{name: _pair(value) for name, value in inside["pictures"].items()})
         colours = [(int(red), int(green), int(blue)) for red, green, blue in inside["colours"]]
         if len(colours) != len(classes):
             raise ValueError(f"expected {len(classes)} colours, got {len(colours)}")
+        build = partial(build_described_segmenter, content["vision"], inside)
+        check_size(folder, build)
+        model = build()
     except (ConfigError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / CONFIG}: not a segmenter: {one_line(error)}") from error
-    try:
-        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = one_line(error)
-        raise InputError(f"{folder / WEIGHTS}: does not fit the model in {CONFIG} beside it: {reason:.300}") from error
+    load_weights(model, folder)
     return SegmenterCheckpoint(
         model.eval(), classes, colours, config, pictures, evaluation_pixels(config, pictures), training_of(folder)
     )

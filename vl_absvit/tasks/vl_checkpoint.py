@@ -1,13 +1,12 @@
 """Checkpoints of vision-language tasks: model, tokenizer, preprocessing, and the history of trainings."""
 
-import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -23,10 +22,10 @@ from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError, one_line
 from vl_absvit.hub import name_of
 from vl_absvit.models.architecture import build_from_architecture
-from vl_absvit.models.empty_weights import NoValues
 from vl_absvit.models.heads import HEADS
 from vl_absvit.models.text_encoder import KINDS, unfit
 from vl_absvit.models.vl_model import VLAbSViT
+from vl_absvit.tasks.folder_weights import check_size
 from vl_absvit.tasks.tokenizers import load_tokenizer
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
@@ -177,7 +176,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     needed = ("config.json", "model.safetensors", "tokenizer.json", PREPROCESSING, TRAINING)
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing:
-        _refuse_classifier(folder, "checkpoint")
+        _refuse_others(folder, "checkpoint", "a VQA or retrieval model" if head is None else HEADS[head].title)
         holds = "holds a model alone, as save_pretrained writes it; " if missing == list(needed[2:]) else ""
         raise InputError(f"checkpoint {folder}: {holds}there is no {', '.join(missing)}; {EXPECTED}")
     preprocessing = Preprocessing.load(folder / PREPROCESSING)
@@ -189,7 +188,7 @@ def load_parts(folder: str | Path, head: str | None = None) -> VLCheckpoint:
     if kind in HEADS and kind != head:
         raise InputError(f"checkpoint {folder}: expected {HEADS[head].title}, got {HEADS[kind].title}")
     try:
-        _check_size(architecture, folder)
+        check_size(folder, partial(build_from_architecture, architecture, str(folder / "config.json")))
         model = VLAbSViT.from_pretrained(folder)
     except ConfigError as error:
         raise InputError(f"{folder / 'config.json'}: {error}") from error
@@ -232,32 +231,21 @@ def kind_of_head(architecture: Mapping[str, Any]) -> Any:
     return head.get("kind") if isinstance(head, dict) else head
 
 
-def _check_size(architecture: dict[str, Any], folder: Path) -> None:
-    """Refuse a description of a model that is far larger than its weights, before memory is allocated for it."""
-    with torch.device("meta"), NoValues():
-        model = build_from_architecture(architecture, str(folder / "config.json"))
-    described = sum(tensor.numel() for tensor in model.state_dict().values())
-    with safe_open(folder / "model.safetensors", "pt") as weights:
-        held = sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
-    if described > 2 * held:
-        raise InputError(
-            f"{folder / 'model.safetensors'}: does not fit the architecture in config.json beside it: "
-            f"it holds {held:,} numbers, the model has {described:,}"
-        )
-
-
 def check_start(folder: str) -> None:
     """Raise ``InputError`` where the checkpoint to start from is none of a VQA or retrieval run."""
     missing = [name for name in ("config.json", TRAINING) if not (Path(folder) / name).is_file()]
     if missing:
         raise InputError(f"from_checkpoint {folder}: there is no {', '.join(missing)}; {EXPECTED}")
-    _refuse_classifier(Path(folder), "from_checkpoint", "; vision.weights takes it")
+    _refuse_others(Path(folder), "from_checkpoint", "a VQA or retrieval model", "; vision.weights takes it")
 
 
-def _refuse_classifier(folder: Path, option: str, advice: str = "") -> None:
+def _refuse_others(folder: Path, option: str, expected: str, advice: str = "") -> None:
+    """Refuse a checkpoint of a task without texts."""
     config = folder / "config.json"
-    if config.is_file() and "classes" in read_json(config, dict):
-        raise InputError(f"{option} {folder}: expected a VQA or retrieval model, got an image classifier{advice}")
+    content = read_json(config, dict) if config.is_file() else {}
+    for key, found in (("classes", "an image classifier"), ("segmenter", "a segmenter")):
+        if key in content:
+            raise InputError(f"{option} {folder}: expected {expected}, got {found}{advice}")
 
 
 def _check_training(training: dict, path: Path) -> dict:
