@@ -151,7 +151,10 @@ def test_a_few_fixations_outside_are_left_out_and_counted(prepare, tmp_path):
     [
         ("a.png,p,1,7,0\n", "1 of 1 fixations are outside .* x 1, y 7 in a.png of 8 x 6; are x and y swapped"),
         ("a.png,p,one,1,0\n", "f.csv: line 2: expected a number under 'x', got 'one'"),
-        (",p,1,1,0\n", "f.csv: line 2: expected the name of a picture under 'image'"),
+        (",p,1,1,0\n", "f.csv: line 2: expected the name of a picture under 'image', got nothing"),
+        ("a.png,,1,1,0\n", "f.csv: line 2: expected who looked under 'observer', got nothing"),
+        ("a.png,p,1_0,1,0\n", "f.csv: line 2: expected a number under 'x', got '1_0'"),
+        ("a.png,p,1,1,inf\n", "f.csv: line 2: expected a finite number under 't', got inf"),
         ("a.png,p,1,1,0\na.png,p,1,1,\n", "some rows have a time under 't' and some have none"),
         ("a.png,p,1\n", "f.csv: line 2: 3 cells, expected 5"),
         ("c.jpg,p,1,1,0\n", "'c.jpg' may be deep/c.jpg or other/c.jpg; give the path below it"),
@@ -166,6 +169,27 @@ def test_a_wrong_table_is_one_line(prepare, tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         prepare(write(tmp_path / "f.csv", HEADER + text))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": None}, "line 1: expected the name of a picture under 'image', got None"),
+        ({"image": ["a.png"]}, "line 1: expected the name of a picture under 'image', got .'a.png'."),
+        ({"observer": None}, "line 1: expected who looked under 'observer', got None"),
+        ({"x": True}, "line 1: expected a number under 'x', got True"),
+        ({"y": None}, "line 1: expected a number under 'y', got None"),
+    ],
+)
+def test_cells_of_another_kind_are_one_line(prepare, tmp_path, changes, message):
+    row = {"image": "a.png", "observer": 3, "x": 1, "y": 1} | changes
+    with pytest.raises(InputError, match=message):
+        prepare(write(tmp_path / "f.jsonl", json.dumps(row) + "\n"))
+
+
+def test_fixations_that_repeat_another_one_are_told(prepare, tmp_path):
+    manifest = prepare(write(tmp_path / "f.csv", HEADER + "a.png,p,1,1,0\na.png,p,1,1,0\na.png,q,1,1,0\n"))
+    assert manifest["warnings"] == ["1 fixations repeat another one of observer, place and time"]
 
 
 def test_other_columns_are_named(prepare, tmp_path):

@@ -270,6 +270,8 @@ def test_sources_are_mixed_told_apart_and_written_down(world, tmp_path, make):
     PairsTask(again, folder).check_saved(folder)
     with pytest.raises(ConfigError, match="some have a weight, some have none"):
         make(sources=(other,))
+    with pytest.raises(ConfigError, match="flickr30k: splits are empty; name those to train on"):
+        replace(other, splits=())
     with pytest.raises(ConfigError, match="name a folder twice"):
         make(sources=(replace(other, data=f"{world}/prepared/../prepared/coco/"),), weight=1.0)
 

@@ -139,6 +139,7 @@ class PairSource:
 
     def __post_init__(self) -> None:
         positive("sources", weight=self.weight)
+        require(len(self.splits) > 0, f"sources: {self.data}: splits are empty; name those to train on")
         require(self.select_split not in self.splits, f"sources: {self.data}: {self.select_split} is also trained on")
 
 

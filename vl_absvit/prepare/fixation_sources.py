@@ -13,7 +13,7 @@ The last two know neither observers nor an order.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,9 +83,8 @@ def _read_table(path: Path) -> Iterator[Fixation]:
             raise InputError(
                 f"{row.place}: expected the columns {', '.join(COLUMNS)} and perhaps t, got {shown(list(row.cells))}"
             )
-        image, observer = (str(row.cells[column]).strip() for column in ("image", "observer"))
-        if not image:
-            raise InputError(f"{row.place}: expected the name of a picture under 'image', got nothing")
+        image = _name(row.cells["image"], "the name of a picture under 'image'", str(row.place))
+        observer = _name(row.cells["observer"], "who looked under 'observer'", str(row.place))
         x, y = (_number(row.cells[column], column, str(row.place)) for column in ("x", "y"))
         given = row.cells.get("t")
         time = None if given is None or str(given).strip() == "" else _number(given, "t", str(row.place))
@@ -105,13 +104,25 @@ def _numbered(rows: Iterable[Fixation]) -> Iterator[Fixation]:
         times[row.image, row.observer] += 1
 
 
+def _name(value: Any, expected: str, place: str) -> str:
+    """A cell as a name; raises ``InputError`` if it is neither a text nor a number."""
+    if type(value) not in (str, int, float):
+        raise InputError(f"{place}: expected {expected}, got {shown(value)}")
+    if not (name := str(value).strip()):
+        raise InputError(f"{place}: expected {expected}, got nothing")
+    return name
+
+
 def _number(value: Any, column: str, place: str) -> float:
+    """A cell as a number; raises ``InputError`` if it is none, or a time without end."""
     try:
+        if isinstance(value, bool) or "_" in str(value):  # Python takes both for numbers
+            raise ValueError("no number")
         number = float(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: expected a number under {column!r}, got {shown(value)}") from error
-    if column == "t" and isnan(number):
-        raise InputError(f"{place}: expected a number under 't', got NaN")
+    if column == "t" and not isfinite(number):
+        raise InputError(f"{place}: expected a finite number under 't', got {number}")
     return number
 
 

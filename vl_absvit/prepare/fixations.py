@@ -88,7 +88,10 @@ class FixationSource(Source):
         id_of = {name: number for number, name in enumerate(names, start=1)}
         made = ((id_of[row.image], row.observer, row.number, row.x - shift, row.y - shift, row.time) for row in rows)
         table = table_of(made, _SCHEMA, "reading fixations")
-        return Records({SPLIT: table}, {number: name for name, number in id_of.items()}, [])
+        timed = [(row.image, row.observer, row.x, row.y, row.time) for row in rows if row.time is not None]
+        repeated = len(timed) - len(set(timed))
+        warnings = [f"{repeated:,} fixations repeat another one of observer, place and time"] if repeated else []
+        return Records({SPLIT: table}, {number: name for name, number in id_of.items()}, warnings)
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """Write the fixations that are on usable pictures.

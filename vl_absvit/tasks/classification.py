@@ -37,9 +37,7 @@ from vl_absvit.tasks.base import (
     steering_rates,
 )
 from vl_absvit.tasks.classifier_checkpoint import (
-    CONFIG,
     STATISTICS,
-    WEIGHTS,
     ClassifierCheckpoint,
     load_classifier,
     match_classes,
@@ -48,6 +46,7 @@ from vl_absvit.tasks.classifier_checkpoint import (
 from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.fetching import fetched_trunk
 from vl_absvit.tasks.first_look_fit import first_look_fit
+from vl_absvit.tasks.folder_weights import CONFIG, WEIGHTS
 from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
 from vl_absvit.tasks.vl_checkpoint import TRAINING, origin_of
 from vl_absvit.token_grid import TokenGrid
