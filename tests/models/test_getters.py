@@ -56,6 +56,16 @@ def test_features_only_is_that_of_timms_vits(top_down):
         torch.testing.assert_close(given, expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["absvit_rvt_tiny", "rvt_tiny", "absvit_fan_tiny", "absvit_gfnet_tiny"])
+def test_features_only_is_there_for_every_trunk_also_of_fewer_stages(name):
+    depth = [1, 1] if "rvt" in name else 3
+    model = timm.create_model(name, features_only=True, img_size=32, depth=depth).eval()
+    assert [tuple(each.shape[:2]) for each in model(torch.randn(2, 3, 32, 32))] == [
+        (2, channels) for channels in model.feature_info.channels()
+    ]
+    assert len(model.feature_info.channels()) == (2 if "rvt" in name else 3)
+
+
 @pytest.mark.parametrize("top_down", VARIANTS)
 def test_a_getter_keeps_what_the_features_depend_on(top_down):
     whole, images = make(top_down=top_down), torch.randn(IMAGES).double()

@@ -50,8 +50,11 @@ def read_classes(root: str | Path) -> tuple[list[str], list[Colour]]:
     """
     manifest = read_manifest(root)
     classes, colours = manifest.get("classes"), manifest.get("colours")
-    is_whole = isinstance(classes, list) and isinstance(colours, list) and 0 < len(classes) == len(colours) <= VOID
-    if not is_whole or not all(isinstance(name, str) for name in classes) or not all(map(_is_colour, colours)):
+    if (
+        not (isinstance(classes, list) and isinstance(colours, list) and 0 < len(classes) == len(colours) <= VOID)
+        or not all(isinstance(name, str) for name in classes)
+        or not all(map(_is_colour, colours))
+    ):
         raise InputError(f"{Path(root) / 'manifest.json'}: expected names and colours of 1 to {VOID} classes")
     return classes, [tuple(colour) for colour in colours]
 

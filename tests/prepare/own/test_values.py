@@ -43,7 +43,7 @@ def test_one_or_several_texts(value, texts):
         ("[unknown]", "a list that is not JSON"),
         ('["a", "b"', "a list that is not JSON"),
         ("[" * 5000 + "]" * 5000, "a list that is not JSON"),
-        (["a", ""], "an empty answer in a list"),
+        (["a", ""], "an empty item in a list"),
         ([["a"]], "a cell that is neither text nor a number"),
         ([{"text": "a"}], "a cell that is neither text nor a number"),
         ({"yes": 1.0}, "a cell that is neither text nor a number"),

@@ -16,8 +16,11 @@ def register(module: str, name: str, model: type[nn.Module], arguments: Mapping[
         options: of timm's builder.
     """
 
+    stages = arguments["depth"] if isinstance(arguments["depth"], list) else range(arguments["depth"])
+    usual = min(3, len(stages))  # maps; of stages where there are several, else of blocks
+
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        getters = {"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"}
+        getters = {"out_indices": kwargs.pop("out_indices", usual), "feature_cls": "getter"}
         return build_model_with_cfg(model, name, pretrained, feature_cfg=getters, **options, **{**arguments, **kwargs})
 
     create.__name__, create.__module__ = name, module

@@ -60,7 +60,7 @@ def texts_of(value: Any, key: str) -> list[str]:
     items = value if isinstance(value, list) else [value]
     texts = [text_of(item.get(key) if isinstance(item, dict) else item) for item in items]
     if not all(texts):
-        raise Fault(f"an empty {key} in a list")
+        raise Fault("an empty item in a list")
     return texts
 
 
