@@ -17,12 +17,18 @@ import pytest
 from tests.fork_server import LAUNCHERS_KILL, ForkServer, Outcome
 from tests.run_folders import assert_same_end
 from tests.tiny_segmentation import pixels, tiny_segmentation_config  # noqa: F401
+from tests.tiny_tasks import KINDS, tiny_config
 from tests.tiny_vqa import tiny_vqa_config, write_config
 from vl_absvit.config import UPerNetConfig
 from vl_absvit.training.checkpoint import find_checkpoint
 
 pytestmark = pytest.mark.slow
 SCRIPT = "scripts/finetune_vqa.py"
+OTHER_SCRIPTS = {
+    "pairs": "scripts/pretrain_pairs.py",
+    "nlvr2": "scripts/finetune_nlvr2.py",
+    "snli_ve": "scripts/finetune_snli_ve.py",
+}
 LONG = ("--run.evaluations_per_epoch", 2)  # two epochs of five steps; saves in the middle of an epoch, too
 SHORT = ("--optim.batch_size", 20)  # two epochs of three steps
 TRAINING = "optimizer steps of"  # in the line after which training begins
@@ -65,12 +71,15 @@ def whole(launch, tmp_path_factory) -> Callable[..., Whole]:
 
     @functools.cache
     def whole(*options: object, processes: int = 1) -> Whole:
-        run = tmp_path_factory.mktemp("whole") / "run"
-        outcome = launch(run, *options, processes=processes, since=TRAINING)
-        assert outcome.codes == [0] * processes, outcome.output
-        return Whole(run, outcome.seconds)
+        return undisturbed_run(launch, tmp_path_factory.mktemp("whole") / "run", *options, processes=processes)
 
     return whole
+
+
+def undisturbed_run(launch: Launch, run: Path, *options: object, processes: int = 1) -> Whole:
+    outcome = launch(run, *options, processes=processes, since=TRAINING)
+    assert outcome.codes == [0] * processes, outcome.output
+    return Whole(run, outcome.seconds)
 
 
 def moment(run: Path, outcome: Outcome) -> str:
@@ -156,6 +165,23 @@ def test_kills_at_random_moments_change_nothing(launch, whole, tmp_path, record)
     record(met)
     assert {each.outcome.codes[0] for each in met} == {0, -signal.SIGKILL}
     assert len(steps_gone_on_from(met)) > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kills_at_random_moments_change_no_training_on_pairs_or_statements(fork_server, world, tmp_path, record, kind):
+    parts = {"dropout": 0.1} if kind == "pairs" else {}
+    config = write_config(tiny_config(kind, world, tmp_path, tmp_path / "unused", **parts), tmp_path / "config.yaml")
+    size = 4 if kind == "pairs" else 2  # false captions are those of other images of the batch
+    launch = functools.partial(going_on, fork_server, OTHER_SCRIPTS[kind], config)
+    options = ("--optim.batch_size", size)
+    undisturbed, draw = undisturbed_run(launch, tmp_path / "whole", *options), random.Random(3)
+    met: list[Met] = []
+    while len(in_training(met)) < 3:
+        run = tmp_path / str(len(met))
+        met += disturbed(launch, run, undisturbed, met, draw, lambda: {0: signal.SIGKILL}, options=options)
+        assert_same_end(run, undisturbed.run)
+    record(met)
+    assert {each.outcome.codes[0] for each in met} == {0, -signal.SIGKILL}
 
 
 def test_signals_that_ask_to_stop_at_random_moments_change_nothing(launch, whole, tmp_path, record):

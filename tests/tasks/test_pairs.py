@@ -69,6 +69,16 @@ def test_half_of_every_global_batch_is_false_whatever_the_passes(make):
         assert Counter(shown.tolist()) == {TRUE: 4, FALSE_IMAGE: 2, FALSE_CAPTION: 2}
 
 
+@pytest.mark.parametrize("size", [4, 2, 1])
+def test_every_pass_reads_a_caption_and_looks_at_an_image_beside_its_own_whatever_it_needs(make, size):
+    """Where processes did it unequally often, those that divide a model among them would wait for each other."""
+    task = make(micro_batch_size=size)
+    batches = step_of(task)
+    assert size == 4 or any(not (batch.shown == FALSE_CAPTION).any() for batch in batches)
+    for ahead in task.look_ahead(batches, range(len(batches))):
+        assert len(ahead.hard.captions.token_ids) and len(ahead.hard.images)
+
+
 def test_false_pairs_are_false_and_true_ones_true(make):
     task = make()
     model = task.model.eval()

@@ -21,16 +21,18 @@ from tests.distributed_helper import run_on_ranks
 from tests.run_folders import assert_same_end, metrics
 from tests.run_script import ROOT
 from tests.scripts.test_engine_configs import handed_on
+from tests.tiny_tasks import KINDS, tiny_config
 from tests.tiny_vqa import (
     tiny_vqa_config,
     world,  # noqa: F401
     write_config,
 )
-from vl_absvit.config import RunConfig
+from vl_absvit.config import RunConfig, TaskConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.fusion import Pooler
 from vl_absvit.precision import arithmetic
-from vl_absvit.tasks.vqa import VQAConfig, VQATask, load_checkpoint
+from vl_absvit.tasks.registry import task_of
+from vl_absvit.tasks.vqa import VQAConfig, load_checkpoint
 from vl_absvit.training import loop
 from vl_absvit.training.checkpoint import check_whole
 from vl_absvit.training.engines import check_accumulation, check_precision, model_to_train, set_up_engine
@@ -128,7 +130,14 @@ def config_of(world: Path, output: Path, resume: bool = False, dropout: float = 
     return replace(config, optim=replace(config.optim, batch_size=24, eps=1e-4))
 
 
-def finetune(config: VQAConfig, engine: str) -> list[str]:
+def config_of_other(kind: str, world: Path, output: Path, passes: int) -> TaskConfig:  # noqa: F811
+    """Training on pairs or statements with this number of passes a step on two processes."""
+    config = tiny_config(kind, world, Path(f"{output}-data-{os.environ['RANK']}"), output)
+    size = config.optim.batch_size // (2 * passes)
+    return replace(config, optim=replace(config.optim, micro_batch_size=size, eps=1e-4))
+
+
+def finetune(config: TaskConfig, engine: str) -> list[str]:
     """Train in this process of several under an engine; how its parameters are divided."""
     AcceleratorState._reset_state(reset_partial_state=True)
     prepare, kinds = loop.prepare, set()
@@ -155,7 +164,7 @@ def finetune(config: VQAConfig, engine: str) -> list[str]:
         if engine == "fsdp":  # which accelerate chooses on GPUs alone
             patch.setattr(PartialState, "_prepare_backend", lambda *_: ("gloo", DistributedType.MULTI_GPU))
         accelerator = loop.make_accelerator(config.run)
-        loop.train(config, VQATask(config), accelerator, open_run(config, accelerator.is_main_process))
+        loop.train(config, task_of(config)(config), accelerator, open_run(config, accelerator.is_main_process))
     return sorted(kinds)
 
 
@@ -222,6 +231,16 @@ def assert_loads_in_one_process(checkpoint: Path) -> None:
         assert parameter.dtype == torch.float32 and torch.equal(parameter, tensors[name])
 
 
+OTHERS = [(kind, passes) for kind in KINDS for passes in (1, 2)]
+
+
+def train_others(engines: list[str], world: str, folder: str) -> None:  # noqa: F811
+    """Runs on pairs and on statements under each engine."""
+    for engine in engines:
+        for kind, passes in OTHERS:
+            finetune(config_of_other(kind, Path(world), Path(folder, f"{kind}-{passes}-{engine}"), passes), engine)
+
+
 class Trained(NamedTuple):
     """Finished runs under every engine that is there, as ``train_all`` made them."""
 
@@ -234,6 +253,7 @@ def train_all(has_deepspeed: bool, world: str, folder: str) -> list[dict[str, li
     """Runs under every engine, second halves of some under another one, and runs in bf16."""
     kinds = train_under(["ddp", "fsdp"], [["fsdp", "fsdp"], ["ddp", "fsdp"], ["fsdp", "ddp"]], world, folder)
     products = train_in_bf16(["ddp", "fsdp", *["zero3"] * has_deepspeed], world, f"{folder}/bf16")
+    train_others(["ddp", "fsdp", *["zero3"] * has_deepspeed], world, folder)
     if has_deepspeed:
         resumed = [["zero2", "zero2"], ["zero3", "zero3"], ["ddp", "zero3"], ["zero3", "zero2"]]
         kinds |= train_under(["zero2", "zero3"], resumed, world, folder)
@@ -266,6 +286,13 @@ def test_zero_trains_like_ddp_and_goes_on_exactly(trained):
     for engine in ("zero2", "zero3"):
         assert_same_end(trained.folder / f"{engine}-{engine}", trained.folder / engine)
         assert_loads_in_one_process(trained.folder / engine / "checkpoints/best")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "passes"), OTHERS)
+def test_pairs_and_statements_train_under_every_engine_like_under_ddp(trained, kind, passes):
+    for engine in ("fsdp", *["zero3"] * HAS_DEEPSPEED):
+        assert_same_training(trained.folder / f"{kind}-{passes}-{engine}", trained.folder / f"{kind}-{passes}-ddp")
 
 
 @pytest.mark.slow

@@ -257,7 +257,8 @@ def pairs_of(texts: Texts, batch: PairBatch, hard: Found) -> Pairs:
         shown = join_texts(own, hard.captions)
         rows[needed.captions] = captions + np.arange(len(needed.captions or ()))
     if hard.images is not None:
-        about[to_device(torch.tensor(needed.images or [], dtype=torch.long), device)] = hard.images
+        false = needed.images or []
+        about[to_device(torch.tensor(false, dtype=torch.long), device)] = hard.images[: len(false)]
     shown = shown.take(to_device(torch.from_numpy(rows), device))
     together = join_texts(texts.take(slice(captions, None)), shown)
     longer = together.is_token.shape[1]

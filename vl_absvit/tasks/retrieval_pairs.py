@@ -81,7 +81,11 @@ def step_hard_negatives(
 
 
 def _some(rows: Tensor, needed: list[int] | None) -> Tensor:
-    return rows if needed is None else rows[to_device(torch.tensor(needed, dtype=torch.long), rows.device)]
+    """The rows of the samples that need a hard negative. Where none does it is one row, which no pair takes.
+
+    So all processes read and look equally often, as engines that divide the model among them expect.
+    """
+    return rows if needed is None else rows[to_device(torch.tensor(needed or [0], dtype=torch.long), rows.device)]
 
 
 class Found(NamedTuple):
@@ -120,8 +124,7 @@ def find_hard(
             images = _some(chosen.images[0], needed.images).flatten()
         elif chosen.images is not None:
             (pixels,) = _images_to_look_at([batch], known, [_some(chosen.images[0], needed.images)])
-            if len(pixels):
-                first, images = _look_also_at(model.vision, pixels, first)
+            first, images = _look_also_at(model.vision, pixels, first)
     return Found(first, captions, images)
 
 
@@ -135,9 +138,9 @@ def take_hard(model: VLAbSViT, first: FirstLook, known: HardNegatives) -> Found:
     device = first.tokens.device
     # The random numbers that follow have to be those that were drawn in looking ahead.
     with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-        if known.captions is not None and len(known.captions.token_ids):
+        if known.captions is not None:
             captions = model.encode_texts(*known.captions)
-        if known.images is not None and len(known.images):
+        if known.images is not None:
             first, images = _look_also_at(model.vision, known.images, first)
     return Found(first, captions, images)
 
