@@ -133,9 +133,10 @@ def test_pictures_of_test_sets_are_left_out_by_id_and_by_bytes(shards, tmp_path)
 
 def test_pictures_of_a_folder_that_is_not_prepared_are_left_out_too(shards, tmp_path):
     (tmp_path / "test/cats").mkdir(parents=True)
-    with pytest.raises(InputError, match="is neither prepared data nor has it a picture"):
+    with pytest.raises(InputError, match="has neither a table of pictures nor a picture"):
         prepare(shards, tmp_path / "out", exclude=[str(tmp_path / "test")])
     (tmp_path / "test/cats/a.png").write_bytes(picture(11))
+    (tmp_path / "test/manifest.json").write_text('{"format": 1, "kind": "domains"}')
     manifest = prepare(shards, tmp_path / "out", exclude=[str(tmp_path / "test")])
     assert manifest["counts"]["excluded by sha256"] == 1 and "thing 1 1" not in texts(tmp_path / "out")
 

@@ -49,7 +49,7 @@ class Excluded:
         self.ids: dict[str, set[str]] = {route: set() for route in ROUTES}
         for text in wanted:
             path, _, splits = text.partition("=")
-            if Path(path).is_dir() and not splits and not (Path(path) / "manifest.json").is_file():
+            if Path(path).is_dir() and not splits and not any(Path(path).glob("images*.parquet")):
                 self._add_pictures(Path(path))
             elif Path(path).is_dir():
                 self._add_folder(Path(path), splits)
@@ -76,14 +76,14 @@ class Excluded:
             self.ids[route].add(number)
 
     def _add_pictures(self, folder: Path) -> None:
-        """Add the pictures of a folder that is not prepared, some levels deep."""
+        """Add the pictures of a folder without a table of them, some levels deep."""
         number = 0
         for below, names in walk_pictures(folder):
             for name in names:
                 self._add(name, fingerprint(folder / below / name)["sha256"])
                 number += 1
         if not number:
-            raise InputError(f"--exclude {folder}: is neither prepared data nor has it a picture")
+            raise InputError(f"--exclude {folder}: has neither a table of pictures nor a picture")
 
     def _add(self, name: str, digest: str) -> None:
         """Add a picture by its name and the SHA-256 of its bytes."""
