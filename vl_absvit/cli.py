@@ -174,6 +174,17 @@ def add_table_options(parser: argparse.ArgumentParser, made_by: str, against: st
     parser.add_argument("--output", type=Path, required=True, metavar="STEM", help="STEM.md and STEM.json to write")
 
 
+def add_export_options(parser: argparse.ArgumentParser, written: str = "scores.json") -> None:
+    """``--maps``, ``--map`` and ``--output``, for a program that judges an export of maps.
+
+    Args:
+        written: what ``--output`` may be called.
+    """
+    parser.add_argument("--maps", type=Path, required=True, metavar="EXPORT", help="folder of exported attention")
+    parser.add_argument("--map", nargs="+", metavar="NAME", help="maps to judge (default: all that were exported)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=f"{written} to write")
+
+
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
     """``--precision``, for a program that runs a checkpoint."""
     parser.add_argument(

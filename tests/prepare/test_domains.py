@@ -274,7 +274,6 @@ def test_an_excerpt_of_pacs_is_prepared_and_says_how_it_differs(real_data, tmp_p
     assert run_script("vl-absvit", "prepare-domains", *words, "--output", tmp_path / "out") == 0
     said = capsys.readouterr()
     assert "without sketch: 21 pictures to train on, 21 to select on; 14 of sketch to test on" in said.out
-    assert (
-        "photo: (7, 7, 14) pictures to train on, held out, in all; PACS as published has (1499, 171, 1670)" in said.err
-    )
+    counts = "photo: 7 / 7 / 14 pictures to train on / held out / in all; PACS as published has 1499 / 171 / 1670"
+    assert counts in said.err
     assert json.loads((tmp_path / "out/manifest.json").read_text())["classes"][0] == "dog"

@@ -204,6 +204,33 @@ def test_a_mark_that_is_never_closed_counts_every_line_that_it_takes(tmp_path):
     assert counts["rows refused: not CSV"] == 3 and counts["captions"] == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"caption": 3}, "00000.parquet: expected texts in the column 'caption', got int64"),
+        ({"url": 5}, "00000.parquet: expected texts in the column 'url', got int64"),
+        ({"key": 1}, "00000.parquet: expected texts in the column 'key', got int64"),
+        ({"key": None}, "00000.parquet: expected a key in every row, row 1 has none"),
+        ({"jpg": "text"}, "00000.parquet: expected bytes in the column 'jpg', got string"),
+    ],
+)
+def test_a_table_of_img2dataset_made_of_something_else_is_one_line(tmp_path, changes, message):
+    row = {"caption": "a", "url": "http://x/1", "key": "0", "status": "success", "error_message": None}
+    pq.write_table(pa.Table.from_pylist([row | {"jpg": picture(1)} | changes]), tmp_path / "00000.parquet")
+    (tmp_path / "00000_stats.json").write_text('{"successes": 1}')
+    with pytest.raises(InputError, match=message):
+        prepare(tmp_path, tmp_path / "out")
+
+
+def test_what_a_source_says_in_several_lines_is_counted_in_one(tmp_path):
+    row = {"caption": "a", "url": "http://x/1", "key": "0", "status": "success", "error_message": None}
+    failed = row | {"key": "1", "status": "failed_to_resize", "error_message": "no buffer\nin imdecode\n"}
+    rows = [row | {"jpg": picture(1)}, failed | {"jpg": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "00000.parquet")
+    (tmp_path / "00000_stats.json").write_text('{"successes": 1}')
+    assert prepare(tmp_path, tmp_path / "out")["counts"]["source: no buffer in imdecode"] == 1
+
+
 def test_folders_of_files_give_what_tars_give_and_refer_to_the_files(tmp_path):
     for number in range(2):
         shard = {f"{number:05d}000{k}": (f"thing {number} {k}", picture(10 * number + k)) for k in (2, 0, 1)}

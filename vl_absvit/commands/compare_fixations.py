@@ -18,7 +18,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_export_options, progress, run_main
 from vl_absvit.data.fixations import LookedAt, read_looked_at
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.errors import InputError
@@ -45,10 +45,8 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--maps", type=Path, required=True, metavar="EXPORT", help="folder of exported attention")
+    add_export_options(parser)
     parser.add_argument("--fixations", type=Path, required=True, metavar="OUT", help="the prepared fixations")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="scores.json to write")
-    parser.add_argument("--map", nargs="+", metavar="NAME", help="maps to compare (default: all that were exported)")
     parser.add_argument(
         "--first", choices=("keep", "drop"), default="keep", help="each observer's first fixation (default: keep)"
     )

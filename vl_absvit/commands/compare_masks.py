@@ -19,7 +19,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from vl_absvit.cli import OptionParser, progress, run_main
+from vl_absvit.cli import OptionParser, add_export_options, progress, run_main
 from vl_absvit.data.json_files import make_room, write_json
 from vl_absvit.data.masks import find_masks, read_mask
 from vl_absvit.errors import InputError
@@ -67,13 +67,11 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
-    parser.add_argument("--maps", type=Path, required=True, metavar="EXPORT", help="folder of exported attention")
+    add_export_options(parser)
     parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help="folder of masks, PNG files")
     parser.add_argument("--list", type=Path, metavar="FILE", help="names of the pictures to compare, one a line")
     parser.add_argument("--train-maps", type=Path, metavar="EXPORT", help="export to choose the best threshold on")
     parser.add_argument("--train-masks", type=Path, metavar="DIR", help="masks of --train-maps")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="scores.json to write")
-    parser.add_argument("--map", nargs="+", metavar="NAME", help="maps to compare (default: all that were exported)")
     parser.add_argument("--threshold", type=float, default=0.3, help="of the scaled map (default: 0.3)")
     parser.add_argument(
         "--void", type=parse_void, default=VOID, metavar="VALUE", help="of pixels left out, or none (default: 255)"

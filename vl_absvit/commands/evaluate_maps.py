@@ -17,7 +17,14 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 
-from vl_absvit.cli import OptionParser, add_checkpoint_option, add_precision_option, progress, run_main
+from vl_absvit.cli import (
+    OptionParser,
+    add_checkpoint_option,
+    add_export_options,
+    add_precision_option,
+    progress,
+    run_main,
+)
 from vl_absvit.data.json_files import make_room, read_json, write_json
 from vl_absvit.errors import ConfigError, InputError
 
@@ -101,10 +108,8 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = OptionParser(__doc__)
     add_checkpoint_option(parser, "the checkpoint that was exported")
-    parser.add_argument("--maps", type=Path, required=True, metavar="EXPORT", help="folder of exported attention")
+    add_export_options(parser, "worth.json")
     parser.add_argument("--images", metavar="DIR", help="folder of the pictures, if they were moved")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="worth.json to write")
-    parser.add_argument("--map", nargs="+", metavar="NAME", help="maps to judge (default: all that were exported)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N texts or pictures (default: all)")
     parser.add_argument("--step", type=int, default=1, metavar="CELLS", help="cells that change at once (default: 1)")
     parser.add_argument(

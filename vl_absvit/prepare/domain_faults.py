@@ -62,7 +62,8 @@ def published_in_words(lists: DomainLists) -> list[str]:
         return []
     counts = {name: tuple(map(len, domain)) for name, domain in lists.domains.items()}
     return [
-        f"{name}: {of_name} pictures to train on, held out, in all; PACS as published has {PACS[name]}"
+        f"{name}: {' / '.join(map(str, of_name))} pictures to train on / held out / in all; PACS as published has "
+        + " / ".join(map(str, PACS[name]))
         for name, of_name in counts.items()
         if of_name != PACS[name]
     ]

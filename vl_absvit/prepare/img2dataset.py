@@ -113,7 +113,7 @@ def _counts(rows: Iterable[dict[str, Any]]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for row in rows:
         if row["status"] != "success":
-            counts[f"source: {row['error_message'] or row['status']}"] += 1
+            counts[f"source: {' '.join((row['error_message'] or row['status'] or 'unknown').split())}"] += 1
             continue
         width, height, *original = (row.get(name) for name in _SIZES)
         if None not in original and width == height and original[0] != original[1]:
@@ -124,14 +124,32 @@ def _counts(rows: Iterable[dict[str, Any]]) -> Counter[str]:
 def _rows(table: Path) -> list[dict[str, Any]]:
     try:
         with pq.ParquetFile(table) as opened:
-            names = opened.schema_arrow.names
-            missing = [name for name in _COLUMNS if name not in names]
-            if missing:
-                raise InputError(f"{table}: expected img2dataset's table with the column {missing[0]!r}, got {names}")
-            more = [name for name in (*_SIZES, "jpg") if name in names]
-            return opened.read([*_COLUMNS, *more]).to_pylist()
+            _check_columns(table, opened.schema_arrow)
+            more = [name for name in (*_SIZES, "jpg") if name in opened.schema_arrow.names]
+            rows = opened.read([*_COLUMNS, *more]).to_pylist()
+    except InputError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{table}: cannot be read as a table: {one_line(error)}") from error
+    without = next((number for number, row in enumerate(rows, start=1) if row["key"] is None), None)
+    if without is not None:
+        raise InputError(f"{table}: expected a key in every row, row {without} has none")
+    return rows
+
+
+def _check_columns(table: Path, schema: pa.Schema) -> None:
+    """Refuse a table that lacks a column of img2dataset's, or has one of something else; raises ``InputError``."""
+    for name in _COLUMNS:
+        if name not in schema.names:
+            raise InputError(f"{table}: expected img2dataset's table with the column {name!r}, got {schema.names}")
+    for name in (*_COLUMNS, *(["jpg"] if "jpg" in schema.names else [])):
+        kind, types = schema.field(name).type, pa.types
+        if name == "jpg":
+            expected, is_right = "bytes", types.is_binary(kind) or types.is_large_binary(kind)
+        else:
+            expected, is_right = "texts", types.is_string(kind) or types.is_large_string(kind)
+        if not is_right and not types.is_null(kind):
+            raise InputError(f"{table}: expected {expected} in the column {name!r}, got {kind}")
 
 
 def _of_tar(archive: Path) -> dict[str, _Member]:

@@ -32,7 +32,6 @@ from vl_absvit.tasks.base import (
     decoder_terms,
     freeze_zero_rates,
     log_left_out_losses,
-    new_run_from,
     selection_loader,
     steering_rates,
 )
@@ -47,7 +46,7 @@ from vl_absvit.tasks.facts import Facts
 from vl_absvit.tasks.fetching import fetched_trunk
 from vl_absvit.tasks.first_look_fit import first_look_fit
 from vl_absvit.tasks.folder_weights import CONFIG, WEIGHTS
-from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
+from vl_absvit.tasks.resuming import check_same_classes, check_same_data, history, without_start_weights
 from vl_absvit.tasks.vl_checkpoint import TRAINING, origin_of
 from vl_absvit.token_grid import TokenGrid
 
@@ -157,13 +156,9 @@ class ClassificationTask(Task):
         write_json(folder / TRAINING, self.training, indent=1)
 
     def check_saved(self, folder: Path) -> None:
-        saved = read_json(folder / CONFIG, dict).get("classes")
-        if saved != self.train_set.classes:
-            raise InputError(
-                f"{self.config.data.root} has other classes than checkpoint {folder}; bring back the data as it was to "
-                f"go on, or {new_run_from(folder, self.start_option)}"
-            )
-        check_same_data(self._data, self.config.data.root, folder, self.start_option)
+        root, saved = self.config.data.root, read_json(folder / CONFIG, dict).get("classes")
+        check_same_classes(saved, self.train_set.classes, root, folder, self.start_option)
+        check_same_data(self._data, root, folder, self.start_option)
 
     @classmethod
     def holds(cls, content: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ The run's data is recognised by its content, wherever it is now.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,26 @@ def history(checkpoint: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     path = checkpoint / TRAINING
     saved = read_json(path, dict) if path.is_file() else {}
     return {**saved, "content": data["content"]} if saved else dict(data)
+
+
+def check_same_classes(
+    saved: Sequence[str] | None, classes: Sequence[str], root: str, checkpoint: Path, option: str = "--from_checkpoint"
+) -> None:
+    """Make sure that a run goes on with the classes of its checkpoint, in their order.
+
+    Args:
+        saved: of the checkpoint.
+        classes: of the data now.
+        root, option: as ``check_same_data`` takes them.
+
+    Raises:
+        InputError: they are others.
+    """
+    if saved != classes:
+        raise InputError(
+            f"{root} has other classes than checkpoint {checkpoint}; bring back the data as it was to go on, or "
+            f"{new_run_from(checkpoint, option)}"
+        )
 
 
 def check_same_data(data: Mapping[str, Any], root: str, checkpoint: Path, option: str = "--from_checkpoint") -> None:

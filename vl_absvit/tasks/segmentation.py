@@ -35,7 +35,6 @@ from vl_absvit.tasks.base import (
     decoder_terms,
     freeze_zero_rates,
     log_left_out_losses,
-    new_run_from,
     steering_rates,
 )
 from vl_absvit.tasks.changed_use import log_changed_use
@@ -44,7 +43,7 @@ from vl_absvit.tasks.fetching import fetched_trunk
 from vl_absvit.tasks.first_look_fit import first_look_fit
 from vl_absvit.tasks.folder_weights import CONFIG, WEIGHTS
 from vl_absvit.tasks.global_norm import normed_by_all
-from vl_absvit.tasks.resuming import check_same_data, history, without_start_weights
+from vl_absvit.tasks.resuming import check_same_classes, check_same_data, history, without_start_weights
 from vl_absvit.tasks.segmentation_evaluation import judge, showing_of
 from vl_absvit.tasks.segmenter_checkpoint import (
     KEY,
@@ -169,12 +168,9 @@ class SegmentationTask(Task):
         write_json(folder / TRAINING, self.training, indent=1)
 
     def check_saved(self, folder: Path) -> None:
-        if classes_in(read_json(folder / CONFIG, dict)) != self.classes:
-            raise InputError(
-                f"{self.config.data.root} has other classes than checkpoint {folder}; bring back the data as it was to "
-                f"go on, or {new_run_from(folder)}"
-            )
-        check_same_data(self._data, self.config.data.root, folder)
+        root = self.config.data.root
+        check_same_classes(classes_in(read_json(folder / CONFIG, dict)), self.classes, root, folder)
+        check_same_data(self._data, root, folder)
 
     @classmethod
     def holds(cls, content: Mapping[str, Any]) -> bool:
