@@ -19,14 +19,21 @@ _LARGEST_RATIO = 2  # of numbers that are described to those that are held; buff
 def check_size(folder: Path, build: Callable[[], nn.Module]) -> None:
     """Refuse a description of a model that is far larger than its weights, before memory is allocated for it.
 
+    A model that reads numbers out of tensors while it is built cannot be built without values, and is not checked.
+
     Args:
         build: makes the described model, here without values.
 
     Raises:
         InputError: it is too large, or the weights cannot be read.
     """
-    with torch.device("meta"), NoValues():
-        described = sum(tensor.numel() for tensor in build().state_dict().values())
+    try:
+        with torch.device("meta"), NoValues():
+            described = sum(tensor.numel() for tensor in build().state_dict().values())
+    except RuntimeError as error:
+        if "overflow" in str(error):
+            raise _unfit(folder, one_line(error)) from error
+        return
     try:
         with safe_open(folder / WEIGHTS, "pt") as weights:
             held = sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
