@@ -102,6 +102,15 @@ def test_an_attack_needs_the_right_answers_or_a_target(evaluate, finetuned, worl
     assert run_script(SCRIPT, *where, *options) == 0
 
 
+def test_a_target_needs_no_answers_of_the_checkpoints_vocabulary(finetuned, world, tmp_path, complaint):
+    options = PrepareOptions(root=world / "demo/vqav2", min_count=4, minival_images=1)
+    prepare_vqav2(options, tmp_path / "data", workers=1)
+    where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", tmp_path / "data", "--split", "minival")
+    where += ("--num-workers", 0, "--attack", "pgd", "--steps", 1, "--restarts", 2, "--output", tmp_path / "o.json")
+    assert "minival has another answer vocabulary than the checkpoint; --targeted" in complaint(1, SCRIPT, *where)
+    assert run_script(SCRIPT, *where, "--targeted") == 0
+
+
 def test_answers_about_corrupted_pictures_say_so(finetuned, world, tmp_path, capsys):
     pytest.importorskip("imagecorruptions", exc_type=ImportError)
     where = ("--checkpoint", finetuned / "vqa/checkpoints/best", "--data", world / "prepared", "--split", "minival")

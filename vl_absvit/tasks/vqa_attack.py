@@ -17,8 +17,8 @@ def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessin
     """The questions, each with a picture of its own that was changed to have it answered wrongly.
 
     The gradients, in fp32, are of the loss that the model was trained with: binary cross-entropy on the soft scores of
-    the answers, summed. It rises; a targeted attack lowers that of the answer that is least likely at first. A question
-    with no answer in the vocabulary is wrong anyway.
+    the answers, summed. It rises; a targeted attack lowers that of the answer that is least likely at first, and reads
+    no right answers. A question with no answer in the vocabulary is wrong anyway.
 
     Args:
         model: in evaluation mode.
@@ -35,13 +35,17 @@ def attack_batch(model: nn.Module, batch: VQABatch, attack: Attack, preprocessin
     with without_autocast(images.device):
         goal = batch.soft_answers
         if attack.targeted:
-            goal = F.one_hot(logits_of(images).argmin(dim=1), goal.shape[1]).to(goal)
+            logits = logits_of(images)
+            goal = F.one_hot(logits.argmin(dim=1), logits.shape[1]).to(logits)
 
         def losses_of(pictures: Tensor) -> Tensor:
             return vqa_losses(logits_of(pictures), goal)
 
         def scores_of(pictures: Tensor) -> Tensor:
-            return batch.soft_answers.gather(1, logits_of(pictures).argmax(dim=1, keepdim=True))[:, 0]
+            """What the answers are worth; all alike where right ones may be unknown, or another vocabulary's."""
+            if attack.targeted:
+                return goal.new_zeros(len(goal))
+            return goal.gather(1, logits_of(pictures).argmax(dim=1, keepdim=True))[:, 0]
 
         scale = pixel_scale(preprocessing.image_mean, preprocessing.image_std, images)
         try:
