@@ -180,9 +180,15 @@ def test_records_are_streamed_as_they_stand_and_faults_are_one_line(tmp_path):
     records = [{"n": n, "text": "é" * (n % 7), "more": [{"a": {}}, "]"]} for n in range(3000)]
     (tmp_path / "a.json").write_text(json.dumps(records, ensure_ascii=False, indent=1))
     assert [record for _, record in stream_records(tmp_path / "a.json")] == records
+    (tmp_path / "none.json").write_text(" [ ] \n")
+    assert not list(stream_records(tmp_path / "none.json"))
     for text, message in (
         ('{"a": 1}', "expected a list at the top level"), ('[{"a": 1}, {"b": ', "record 2: expected JSON"),
         ("[1]", "record 1: expected an object"), ('[{"a": 1}', "ends in the middle, after record 1"),
+        ('[{"a": 1}] [{"b": 2}]', "expected the end after record 1, got"),
+        ('[{"a": 1} {"b": 2}]', "expected a comma or ] after record 1, got"),
+        ('[{"a": 1},, {"b": 2}]', "record 2: expected JSON"), ('[{"a": 1}, ]', "record 2: expected JSON"),
+        ('[, {"a": 1}]', "record 1: expected JSON"), ("", "ends in the middle, after record 0"),
     ):  # fmt: skip
         (tmp_path / "b.json").write_text(text)
         with pytest.raises(InputError, match=message):
