@@ -84,6 +84,8 @@ class ImageFolderDataset(Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> ImageSample:
+        if index >= len(self) * self.repeats:
+            raise IndexError(index)  # ends ``for sample in data_set``
         if index in self._kept:
             return ImageSample(self._kept[index], [self.files[index % len(self)][1]], index)
         file, label = self.files[index % len(self)]
