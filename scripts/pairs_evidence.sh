@@ -99,13 +99,5 @@ done
 shared_recipe="scenes $scenes pictures $pictures trunk_epochs $trunk_epochs"
 recipe="$shared_recipe epochs $epochs $(cat configs/demo/{pretrain,pairs,vqa,retrieval,nlvr2,snli_ve}.yaml | sha256sum | cut -d' ' -f1)"
 begin_rows tabulate_pairs "$shared_recipe" "$recipe"
-for seed in $seeds; do
-  wait_for_lane
-  shared "$seed" >>"$output/shared-$seed/log" 2>&1 &
-done
-wait_for_all
-for seed in $seeds; do
-  [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: seed $seed has no trunk; $output/shared-$seed/log says why" >&2; exit 1; }
-done
-
+run_shared trunk
 run_rows summary.json

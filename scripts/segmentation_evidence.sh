@@ -59,13 +59,5 @@ for seed in $seeds; do
 done
 recipe="scenes $scenes masks $masks epochs $epochs $(cat configs/demo/{pretrain,segmentation}.yaml | sha256sum | cut -d' ' -f1)"
 begin_rows tabulate_segmentation "scenes $scenes masks $masks" "$recipe"
-for seed in $seeds; do
-  wait_for_lane
-  shared "$seed" >>"$output/shared-$seed/log" 2>&1 &
-done
-wait_for_all
-for seed in $seeds; do
-  [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: seed $seed has no encoder; $output/shared-$seed/log says why" >&2; exit 1; }
-done
-
+run_shared encoder
 run_rows val.json

@@ -87,6 +87,19 @@ begin_rows() {
   open_lanes
 }
 
+# run_shared WHAT: `shared SEED` for every seed, side by side. WHAT is what its last stage, pretrain-SEED, makes; without it no row can begin.
+run_shared() {
+  local seed
+  for seed in $seeds; do
+    wait_for_lane
+    shared "$seed" >>"$output/shared-$seed/log" 2>&1 &
+  done
+  wait_for_all
+  for seed in $seeds; do
+    [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: seed $seed has no $1; $output/shared-$seed/log says why" >&2; exit 1; }
+  done
+}
+
 # run_rows FILE: `row NAME SEED` for every "name seed" of `runs`, then the command `table`. A row that fails does not stop the others; it is
 # one whose folder lacks FILE.
 run_rows() {
