@@ -63,7 +63,21 @@ def attack_pictures(
     Raises:
         FloatingPointError: a loss or its gradient is not finite.
     """
-    attacked = _most_harmful(images, losses_of, scores_of, attack, scale, places)
+    sign, attacked = -1 if attack.targeted else 1, images
+    lowest, farthest = images.new_full((len(images),), torch.inf), images.new_full((len(images),), -torch.inf)
+    for restart in range(attack.restarts):
+        start = None
+        if attack.random_start:
+            start = random_start(images, attack, scale, [(attack.seed, place, restart) for place in places])
+        moved = perturb(images, losses_of, attack, scale, start)
+        if attack.restarts == 1:  # there is nothing to compare it with
+            attacked = moved
+            break
+        with torch.no_grad():
+            score, reached = scores_of(moved), sign * losses_of(moved)
+        is_worse = (score < lowest) | ((score == lowest) & (reached > farthest))
+        attacked = torch.where(is_worse.view(-1, 1, 1, 1), moved, attacked)
+        lowest, farthest = torch.where(is_worse, score, lowest), torch.where(is_worse, reached, farthest)
     check_within_ball(attacked, images, attack, scale)
     return attacked
 
@@ -78,32 +92,6 @@ def check_within_ball(attacked: Tensor, images: Tensor, attack: Attack, scale: P
     pixels = attacked * scale.std + scale.mean
     assert moved <= attack.eps + ROUNDING, f"an attacked picture is {moved:g} from its own, beyond {attack.eps:g}"
     assert -ROUNDING <= pixels.min() and pixels.max() <= 1 + ROUNDING, "an attacked picture has no pixel's values"
-
-
-def _most_harmful(
-    images: Tensor,
-    losses_of: Callable[[Tensor], Tensor],
-    scores_of: Callable[[Tensor], Tensor],
-    attack: Attack,
-    scale: PixelScale,
-    places: Sequence[int],
-) -> Tensor:
-    if not attack.random_start:
-        return perturb(images, losses_of, attack, scale)
-    sign = -1 if attack.targeted else 1
-    worst = images
-    lowest, farthest = images.new_full((len(images),), torch.inf), images.new_full((len(images),), -torch.inf)
-    for restart in range(attack.restarts):
-        start = random_start(images, attack, scale, [(attack.seed, place, restart) for place in places])
-        moved = perturb(images, losses_of, attack, scale, start)
-        if attack.restarts == 1:
-            return moved
-        with torch.no_grad():
-            score, reached = scores_of(moved), sign * losses_of(moved)
-        is_worse = (score < lowest) | ((score == lowest) & (reached > farthest))
-        worst = torch.where(is_worse.view(-1, 1, 1, 1), moved, worst)
-        lowest, farthest = torch.where(is_worse, score, lowest), torch.where(is_worse, reached, farthest)
-    return worst
 
 
 def perturb(
