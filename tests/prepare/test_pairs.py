@@ -1,9 +1,11 @@
 """Sources of pairs: genuine output of img2dataset and genuine regions, what is left out, and going on."""
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -129,6 +131,18 @@ def test_pictures_of_test_sets_are_left_out_by_id_and_by_bytes(shards, tmp_path)
         prepare(shards, tmp_path / "out2", exclude=[str(tmp_path / "ids.txt")])
     with pytest.raises(ConfigError, match="expected a folder, FOLDER=SPLIT,SPLIT or a list of ids"):
         prepare(shards, tmp_path / "out2", exclude=["nowhere"])
+
+
+def test_pictures_that_were_made_from_a_file_of_a_test_set_are_left_out(shards, tmp_path):
+    rows = pq.read_table(shards / "00000.parquet").to_pylist()
+    fetched = [row | {"sha256": hashlib.sha256(row["key"].encode()).hexdigest()} for row in rows]
+    pq.write_table(pa.Table.from_pylist(fetched), shards / "00000.parquet")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/a.png").write_bytes(picture(0))  # of other pixels than what follows it in the shard
+    (tmp_path / "ids.txt").write_text(f"sha256 {fetched[2]['sha256']}\n")
+    manifest = prepare(shards, tmp_path / "out", exclude=[str(tmp_path / "test"), str(tmp_path / "ids.txt")])
+    assert manifest["counts"]["excluded by sha256"] == 2
+    assert texts(tmp_path / "out")[:1] == ["thing 0 2"] and len(texts(tmp_path / "out")) == 4
 
 
 def test_pictures_of_a_folder_that_is_not_prepared_are_left_out_too(shards, tmp_path):

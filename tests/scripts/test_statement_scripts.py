@@ -46,6 +46,11 @@ def test_predictions_score_as_training_did_and_stand_beside_constants(trained, t
     scores = json.loads((tmp_path / "s.json").read_text())
     assert {name: scores[name] for name in measured} == pytest.approx(measured)
     assert f"statements of {kind} dev" in capfd.readouterr().out
+    label = {"nlvr2": "True", "snli_ve": "neutral"}[kind]
+    names = [line.rpartition(",")[0] for line in (tmp_path / "dev.csv").read_text().splitlines()]
+    (tmp_path / "constant.csv").write_text("".join(f"{name},{label}\n" for name in names))
+    assert run_script("scripts/score_statements.py", *words[:5], tmp_path / "constant.csv") == 0
+    assert f"every statement is judged to be {label}: the model tells nothing apart" in capfd.readouterr().out
 
 
 def labels():

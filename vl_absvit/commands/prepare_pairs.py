@@ -9,7 +9,8 @@ OUT; it refers to all others. Unfinished shards are refused by name, and counted
 than pictures and texts are never opened, nothing is unpickled. RAW holds one of
 - Visual Genome's region_descriptions.json, image_data.json, VG_100K and VG_100K_2;
 - train_annot.json, a list of [path, caption], and the pictures, as METER and ViLT keep Conceptual Captions and SBU;
-- Conceptual Captions' TSV of addresses, or SBU's lists of them, and pictures called 0000/0000000 by their row.
+- Conceptual Captions' TSV of addresses, or SBU's lists of them, and pictures that are named by their row, such as
+  0000/0000000, as at Flickr, or by the CRC-32 of their address.
 --table takes CSV, TSV, JSON, JSON Lines or Parquet with a column of files below PICTURES and one of captions.
 --exclude takes prepared folders, whose splits other than train and restval count (FOLDER=SPLIT,SPLIT names others),
 folders of pictures, and lists with lines such as "coco 391895": pictures are found by their id at COCO or Flickr and by

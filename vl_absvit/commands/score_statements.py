@@ -16,7 +16,7 @@ def main() -> None:
     arguments = parse_arguments()
     from vl_absvit.data.json_files import write_json
     from vl_absvit.data.records import STATEMENT_LABELS, check_kind, read_manifest, read_statements
-    from vl_absvit.evaluation.statement_metrics import read_predictions, statement_scores
+    from vl_absvit.evaluation.statement_metrics import constant_label, read_predictions, statement_scores
 
     check_kind(arguments.data, *STATEMENT_LABELS)
     manifest = read_manifest(arguments.data)
@@ -29,6 +29,8 @@ def main() -> None:
     print(f"{len(names):,} statements of {dataset} {arguments.split}")
     for name, score in scores.items():
         print(f"  {name}: {score:.2f} %")
+    if word := constant_label(predicted, STATEMENT_LABELS[kind]):
+        print(f"  every statement is judged to be {word}: the model tells nothing apart")
     if arguments.output:
         write_json(arguments.output, scores | {"dataset": dataset, "split": arguments.split}, indent=1)
 

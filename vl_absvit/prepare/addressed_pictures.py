@@ -5,16 +5,22 @@
 - SBU: ``SBU_captioned_photo_dataset_urls.txt`` and ``..._captions.txt``, line by line; or ``sbu-captions-all.json``,
   one object of columns.
 
-Pictures are named by the row, from 0 on, as ViLT and METER name them: ``0000/0000000``, a thousand to a folder; or,
-where the addresses are Flickr's, as there. Endings are free.
+Pictures are named in one of these ways, with any ending:
+- by the row, from 0 on, as ViLT and METER name them: ``0000/0000000``, a thousand to a folder;
+- as at Flickr, where the addresses are Flickr's, alone or in the folder of their server: ``2723/4385058960_b0f2.jpg``;
+- by the CRC-32 of the address, alone or behind the row, as the usual script that fetches Conceptual Captions names
+  them: ``3114746333``, ``0_3114746333``.
 """
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from vl_absvit.data.json_files import read_json
 from vl_absvit.data.strict_json import shown
@@ -26,10 +32,14 @@ from vl_absvit.prepare.text_lines import read_lines
 _ROWS_OF_A_PART = 10_000
 _ENDINGS = ("", ".jpg", ".jpeg", ".png", ".webp")
 _ADDRESS = re.compile(r"https?://\S+", re.IGNORECASE)
+_NAME_AT_FLICKR, _SERVER = re.compile(r"[0-9]{1,20}_[0-9a-f]{1,40}[\w.?=&-]{0,60}"), re.compile("[0-9]{1,20}")
 _HEADER = {"caption", "url"}
 _COLUMNS = (2, 5)  # of Conceptual Captions, and of its subset with labels
 _SBU_LINES = ("SBU_captioned_photo_dataset_urls.txt", "SBU_captioned_photo_dataset_captions.txt")
 _SBU_COLUMNS = ("sbu-captions-all.json", "sbu-captions-all.json.gz")
+_FOLDERS = {"train": "training", "val": "validation"}
+"""Folders of the script that names pictures by checksums."""
+_SHARED = "rows whose address has the checksum of another one"
 
 
 class Addressed(NamedTuple):
@@ -62,6 +72,7 @@ class AddressedPictures(PairSourceFiles):
         """
         self.dataset, self._lists, self._pictures = dataset, lists, pictures
         self._naming = self._find_naming()
+        self._shared = _shared_checksums(self._rows()) if self._naming.name is _checksum else frozenset()
 
     def sources(self) -> list[Path]:
         return self._lists
@@ -70,11 +81,13 @@ class AddressedPictures(PairSourceFiles):
         return numbered_parts(self._rows(), _ROWS_OF_A_PART)
 
     def read(self, name: str, part: list[Addressed]) -> Part:
+        clear = [row for row in part if not self._shared or _checksum(row) not in self._shared]
         candidates = [
             Candidate(str(row.number), [row.caption], self._file(row, self._naming), None, flickr_id(row.address))
-            for row in part
+            for row in clear
         ]
-        return Part(name, candidates, Counter())
+        unclear = len(part) - len(clear)
+        return Part(name, candidates, Counter({_SHARED: unclear} if unclear else {}))
 
     def _rows(self) -> Iterator[Addressed]:
         if len(self._lists) == 2:
@@ -85,22 +98,18 @@ class AddressedPictures(PairSourceFiles):
     def _find_naming(self) -> _Naming:
         """The first way of naming by which one of the first rows has its picture."""
         split = split_in(self._lists[0].name) or "train"
-        folders = ("", f"images_{split}", "images", "dataset")
-        ways = [_Naming(folder, name) for name in (_by_row, _as_at_flickr) for folder in folders]
+        folders = ("", f"images_{split}", _FOLDERS.get(split, split), "images", "dataset", "sbu_images")
+        ways = [_Naming(folder, name) for name in _NAMES for folder in folders]
         looked_for: dict[str, None] = {}
         for row in islice(self._rows(), _ROWS_OF_A_PART):
             for way in ways:
-                if way.name(row) is None:
-                    continue
-                file = self._file(row, way)
-                if (self._pictures / file).is_file():
+                if way.name(row) is not None and (self._pictures / self._file(row, way)).is_file():
                     return way
-                if len(looked_for) < len(ways):
-                    looked_for[file] = None
+            looked_for = looked_for or dict.fromkeys(file for name in _NAMES if (file := name(row)))
         raise InputError(
             f"{self._pictures}: none of the first {_ROWS_OF_A_PART:,} rows of {self._lists[0]} has its picture there; "
             f"looked for {', '.join(looked_for) or 'nothing: there are no rows'}, with and without an ending such as "
-            ".jpg; a table with a column of files (--table) tells other names"
+            f".jpg, there and in {', '.join(folders[1:])}; a table with a column of files (--table) tells other names"
         )
 
     def _file(self, row: Addressed, naming: _Naming) -> str:
@@ -140,7 +149,36 @@ def _by_row(row: Addressed) -> str:
 
 
 def _as_at_flickr(row: Addressed) -> str | None:
-    return row.address.rpartition("/")[2] if flickr_id(row.address) else None
+    name = row.address.rpartition("/")[2]
+    return name if flickr_id(row.address) and _NAME_AT_FLICKR.fullmatch(name) else None
+
+
+def _below_server(row: Addressed) -> str | None:
+    name, server = _as_at_flickr(row), row.address.split("/")[-2]
+    return f"{server}/{name}" if name and _SERVER.fullmatch(server) else None
+
+
+def _checksum(row: Addressed) -> str:
+    return str(zlib.crc32(row.address.encode()))
+
+
+def _row_and_checksum(row: Addressed) -> str:
+    return f"{row.number}_{_checksum(row)}"
+
+
+_NAMES: tuple[Callable[[Addressed], str | None], ...] = (
+    _by_row, _as_at_flickr, _below_server, _row_and_checksum, _checksum,
+)  # fmt: skip
+
+
+def _shared_checksums(rows: Iterator[Addressed]) -> frozenset[str]:
+    """Checksums that several addresses have: which of them a picture of that name is from, nobody knows.
+
+    An address takes eight bytes of memory: its checksum, and another one that tells equal addresses from others.
+    """
+    both = ((int(_checksum(row)) << 32) | zlib.crc32(row.address[::-1].encode()) for row in rows)
+    checksums, addresses = np.unique(np.unique(np.fromiter(both, dtype=np.uint64)) >> np.uint64(32), return_counts=True)
+    return frozenset(map(str, checksums[addresses > 1].tolist()))
 
 
 def _is_address(text: str) -> bool:

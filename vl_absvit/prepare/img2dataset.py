@@ -22,6 +22,7 @@ from vl_absvit.prepare.pair_source import Candidate, PairSourceFiles, Part, flic
 _PICTURES, _TEXT = (".jpg", ".jpeg", ".png", ".webp"), ".txt"
 _COLUMNS = ("caption", "url", "key", "status", "error_message")
 _SIZES = ("width", "height", "original_width", "original_height")
+_MORE = ("sha256", "jpg")
 MADE_SQUARE = "pictures that img2dataset made square"
 
 
@@ -91,7 +92,7 @@ class Img2dataset(PairSourceFiles):
                 [_text(member.text, f"{self._root / name}: {key}.txt")],
                 member.file,
                 member.content,
-                flickr_id(of_key.get(key, {}).get("url")),
+                _ids(of_key.get(key, {})),
             )
             for key, member in sorted(members.items())
             if member.content is not None or member.file is not None
@@ -106,6 +107,11 @@ class Img2dataset(PairSourceFiles):
             return []
         names = ", ".join(self.unfinished[:5])
         return [f"{len(self.unfinished):,} unfinished shards are left out: {names}"]
+
+
+def _ids(row: dict[str, Any]) -> dict[str, str]:
+    """What is known of a picture: Flickr's number, and the SHA-256 of the file that img2dataset made it from."""
+    return flickr_id(row.get("url")) | ({"sha256": row["sha256"].lower()} if row.get("sha256") else {})
 
 
 def _counts(rows: Iterable[dict[str, Any]]) -> Counter[str]:
@@ -125,7 +131,7 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     try:
         with pq.ParquetFile(table) as opened:
             _check_columns(table, opened.schema_arrow)
-            more = [name for name in (*_SIZES, "jpg") if name in opened.schema_arrow.names]
+            more = [name for name in (*_SIZES, *_MORE) if name in opened.schema_arrow.names]
             rows = opened.read([*_COLUMNS, *more]).to_pylist()
     except InputError:
         raise
@@ -142,7 +148,7 @@ def _check_columns(table: Path, schema: pa.Schema) -> None:
     for name in _COLUMNS:
         if name not in schema.names:
             raise InputError(f"{table}: expected img2dataset's table with the column {name!r}, got {schema.names}")
-    for name in (*_COLUMNS, *(["jpg"] if "jpg" in schema.names else [])):
+    for name in (*_COLUMNS, *(name for name in _MORE if name in schema.names)):
         kind, types = schema.field(name).type, pa.types
         if name == "jpg":
             expected, is_right = "bytes", types.is_binary(kind) or types.is_large_binary(kind)

@@ -22,7 +22,7 @@ class Candidate(NamedTuple):
     captions: list[str]
     file: str | None  # below the folder of pictures; None if the bytes are here
     content: bytes | None
-    ids: dict[str, str]  # "coco", "flickr": its id there
+    ids: dict[str, str]  # "coco", "flickr": its id there; "sha256": of the file that its bytes were made from
 
 
 class Part(NamedTuple):

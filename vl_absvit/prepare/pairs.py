@@ -229,7 +229,7 @@ def _write_part(
         if found.size is None:
             counts[found.reason or _NO_FILE] += 1
             continue
-        if route := excluded.route_of(candidate.ids | {"sha256": found.digest}):
+        if route := excluded.route_of(candidate.ids) or excluded.route_of({"sha256": found.digest}):
             counts[f"excluded by {route}"] += 1
             continue
         if reason := filters.fault_of_picture(found.size):
