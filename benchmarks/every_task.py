@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils.data import Dataset
 
 from benchmarks.samples import Workload, questions_about
-from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, SyntheticImages
+from benchmarks.synthetic import END, PAD, START, VOCABULARY, SyntheticGallery, SyntheticImages, random_text
 from vl_absvit.config import (
     DataConfig,
     FusionConfig,
@@ -30,10 +30,11 @@ from vl_absvit.config import (
     VisionConfig,
 )
 from vl_absvit.data.class_folders import ImageSample, collate_images
-from vl_absvit.data.collate import collate_vqa
+from vl_absvit.data.collate import StatementSample, collate_statements, collate_vqa
 from vl_absvit.data.labelled_pixels import LabelledPicture
+from vl_absvit.data.records import STATEMENT_LABELS
 from vl_absvit.evaluation.accuracy_rules import OFFICIAL
-from vl_absvit.looking.explanation import Explanation, choose_maps, explain
+from vl_absvit.looking.explanation import PICTURE_MAPS, Explanation, choose_maps, explain, explain_pictures
 from vl_absvit.planning.step import bare_task, build_model, make_batch
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.facts import Facts, Words
@@ -118,7 +119,8 @@ class Trial:
         self.task = bare_task(self.config, facts, model)
         self.model: Any = model
         self.device = device
-        self.accelerator = Accelerator(cpu=device.type == "cpu", gradient_accumulation_steps=passes)
+        # Trials on a CPU follow those on a GPU, and Accelerate has one device for a process: the loop asks the model.
+        self.accelerator = Accelerator(gradient_accumulation_steps=passes)
         if compiled:
             compile_forward(model, self.accelerator)
         self.optimizer = build_optimizer(model, self.task.lr_of(), self.config.optim)
@@ -162,6 +164,9 @@ class Trial:
         """All maps of a model of ``EXPLAINED``."""
         self.model.eval()
         batch = send_to_device(self.batches()[0], self.device, non_blocking=True)
+        if self.kind == "pretraining":
+            choice = choose_maps(self.model.vision, None, block=-1, kinds=PICTURE_MAPS)
+            return explain_pictures(self.model, batch.images, choice)
         texts = len(batch.token_ids) // len(batch.image_index)  # of a sample, of which the first is about its image
         batch = batch._replace(token_ids=batch.token_ids[::texts], is_token=batch.is_token[::texts])
         return explain(self.model, batch, choose_maps(self.model.vision, None, block=-1))
@@ -226,6 +231,29 @@ def _select_by_questions(task: Any, size: Size) -> None:
     task._annotations = [records | {"question_id": question.question_id} for question in questions]
 
 
+def _select_by_statements(task: Any, size: Size) -> None:
+    sides, numbers = task.images_per_statement(), np.arange(size.samples)
+    views = SyntheticImages(size.samples + 1, size.vision.image_size, seed=1).__getitems__(range(size.samples + 1))
+    generator, words = np.random.default_rng(1), STATEMENT_LABELS[task.data_kind]
+    statements = [
+        StatementSample(
+            row, tuple(range(row, row + sides)), tuple(views[row : row + sides]),
+            random_text(6 + row, generator, size.words), row % len(words),
+        )
+        for row in numbers.tolist()
+    ]  # fmt: skip
+    task.select_set = _Samples(statements, partial(collate_statements, pad_id=PAD))
+    task.select_set.statement_ids, task.select_set.labels = numbers, numbers % len(words)
+    task.select_set.names, task.select_set.subsets = [f"dev-{row}-0-0" for row in numbers], [None] * len(numbers)
+
+
+def _select_by_pairs(task: Any, size: Size) -> None:
+    facts = Facts(None, size.words, Words(size.words, PAD, START, END), ())
+    batch = make_batch(task.config, facts, size.samples, CPU)
+    batch = batch._replace(false_index=batch.image_index.flip(0), other_ids=batch.token_ids, is_other=batch.is_token)
+    task.select_set, task._selected = _Samples(range(size.samples), lambda _: batch), ["made up"]
+
+
 def _select_by_pixels(task: Any, size: Size) -> None:
     side = size.vision.image_size
     views = SyntheticImages(size.samples, side, seed=1).__getitems__(range(size.samples))
@@ -234,12 +262,18 @@ def _select_by_pixels(task: Any, size: Size) -> None:
     task.select_set, task.showing = _Samples(pictures, lambda samples: samples[0]), Showing()
 
 
-EXPLAINED = ("vqa", "retrieval")
+EXPLAINED = ("vqa", "retrieval", "pretraining")
 """The tasks whose models' maps are exported."""
 SELECTIONS: dict[str, Callable[[Any, Size], None]] = {
     "vqa": _select_by_questions,
     "retrieval": _select_by_captions,
+    "nlvr2": _select_by_statements,
+    "snli_ve": _select_by_statements,
+    "pairs": _select_by_pairs,
     "pretraining": _select_by_classes,
     "segmentation": _select_by_pixels,
 }
 """What a task's ``evaluate`` needs beside the model; a task that is not here is not evaluated."""
+READS = {"retrieval": 2, "segmentation": TINY.samples}
+"""What a tiny evaluation reads from the device, and waits for: similarities and scores of a chunk of images, the
+classes of each picture; of other tasks once what a batch gives."""

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import retrieval, train_vqa
-from benchmarks.every_task import BASE, DROPPING, EXPLAINED, SELECTIONS, TINY, Trial, config_of
+from benchmarks.every_task import BASE, DROPPING, EXPLAINED, READS, SELECTIONS, TINY, Trial, config_of
 from benchmarks.measure import PRECISIONS, Turns, describe_machine
 from benchmarks.samples import ANSWERS
 from benchmarks.waits import Waits, real_cuda
@@ -84,7 +84,7 @@ def _runs(setting: Setting, kind: str, top_down: TopDown) -> tuple[str, str, boo
     trial = Trial(kind, top_down, setting.device, passes=2)
     allowed: dict[str, tuple[Callable[[], object], int]] = {
         "step": (trial.step, 1),
-        "evaluation": (trial.evaluate, 3),
+        "evaluation": (trial.evaluate, 1 + READS.get(kind, 1)),
         "maps": (trial.maps, 1),
     }
     if kind not in SELECTIONS:

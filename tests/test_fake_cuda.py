@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.every_task import DROPPING, SELECTIONS, TINY, Trial
+from benchmarks.every_task import DROPPING, EXPLAINED, READS, SELECTIONS, Trial
 from benchmarks.waits import fake_cuda, run_backward
 from vl_absvit.precision import always_fp32, arithmetic
 from vl_absvit.tasks.registry import TASKS
@@ -59,15 +59,14 @@ def test_in_an_evaluation_the_host_waits_for_what_it_reads(kind, top_down):
         trial.evaluate()
         waits.clear()
         trial.evaluate()
-    # Similarities and scores of a chunk, the classes of each picture, or the answers to a batch.
-    reads = {"retrieval": 2, "segmentation": TINY.samples}.get(kind, 1)
-    assert waits.total() <= reads, waits
+    assert waits.total() <= READS.get(kind, 1), waits
 
 
 @on_no_gpu
-def test_maps_are_made_without_waiting():
+@pytest.mark.parametrize("kind", EXPLAINED)
+def test_maps_are_made_without_waiting(kind):
     with fake_cuda() as waits:
-        trial = Trial("vqa", ALL_PARTS, CUDA)
+        trial = Trial(kind, ALL_PARTS, CUDA)
         trial.maps()
         waits.clear()
         explanation = trial.maps()

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 
 from benchmarks import gpu_check, retrieval, train_vqa
-from benchmarks.every_task import combinations
+from benchmarks.every_task import CPU, Trial, combinations
 from benchmarks.gpu_check import FAILED, OK, SKIPPED, TOLD, Setting, attempt, check, main, peak_of
 from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.cli import run_main
@@ -57,6 +58,14 @@ def test_an_error_and_a_wrong_number_fail(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu_check, "PARTS", [(lambda setting: iter([wrong]), 0)])
     assert run(monkeypatch, "--device", "cpu", "--output", tmp_path / "failed.json") == 1
     assert "1 of 1 checks failed" in capsys.readouterr().err
+
+
+def test_a_trial_on_a_cpu_may_follow_one_on_a_gpu(monkeypatch):
+    """Losses are held against a CPU's in a process that has used its GPU."""
+    Trial("pretraining", "none", CPU)
+    for state in (PartialState, AcceleratorState):
+        monkeypatch.setitem(state._shared_state, "device", torch.device("cuda", 0))
+    assert Trial("pretraining", "none", CPU).step().keys() == {"classification"}
 
 
 def test_cards_are_known_by_their_names():

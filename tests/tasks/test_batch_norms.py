@@ -5,9 +5,11 @@ import itertools
 import pytest
 import torch
 
+from tests.tiny_pairs import tiny_pairs_config
 from tests.tiny_vqa import tiny_retrieval_config, tiny_vqa_config
 from vl_absvit.config import VisionConfig
 from vl_absvit.tasks.base import epoch_batches
+from vl_absvit.tasks.pairs import PairsTask
 from vl_absvit.tasks.retrieval import RetrievalTask
 from vl_absvit.tasks.vqa import VQATask
 
@@ -16,7 +18,7 @@ RVT = VisionConfig(model="absvit_rvt_small", image_size=32, width=16, depth=2, n
 
 @pytest.mark.parametrize(
     "task_class, config_of, micro_batch_size",
-    [(VQATask, tiny_vqa_config, 6), (RetrievalTask, tiny_retrieval_config, 2)],
+    [(VQATask, tiny_vqa_config, 6), (RetrievalTask, tiny_retrieval_config, 2), (PairsTask, tiny_pairs_config, 4)],
 )
 def test_a_look_ahead_leaves_the_statistics_and_sees_what_the_pass_will_see(
     world, tmp_path, monkeypatch, task_class, config_of, micro_batch_size

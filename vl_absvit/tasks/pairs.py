@@ -29,6 +29,7 @@ from vl_absvit.losses import itm_loss, masked_word_losses
 from vl_absvit.models.architecture import text_config
 from vl_absvit.models.looks import FirstLook, VisualEncoder
 from vl_absvit.models.strength import is_steerable, strength
+from vl_absvit.models.token_norms import statistics_kept
 from vl_absvit.models.vl_model import HiddenWords, Pairs, Texts, VLAbSViT
 from vl_absvit.precision import arithmetic
 from vl_absvit.tasks.base import About, decoder_losses_of, decoder_terms, selection_loader
@@ -131,7 +132,7 @@ class PairsTask(VisionLanguageTask):
     @torch.no_grad()
     def look_ahead(self, batches: Sequence[PairBatch], seeds: Sequence[int]) -> list[StepAhead]:
         vision, passes = self.model.vision, []
-        with arithmetic(self.config.run.precision, batches[0].images.device):
+        with arithmetic(self.config.run.precision, batches[0].images.device), statistics_kept():
             for batch, seed in zip(batches, seeds, strict=True):
                 torch.manual_seed(seed)
                 priors = self.model.encode_texts(*texts_of(batch)).prior
@@ -310,28 +311,24 @@ def judge_captions(model: nn.Module, vision: VisualEncoder, batch: PairBatch) ->
     words, *with_other_prior = out.words.chunk(guesses)
     of_caption = batch.positions // length
 
-    def summed(values: Tensor) -> list[float]:
-        zeros = torch.zeros(captions, device=values.device)
-        return zeros.index_add_(0, of_caption, values.float()).tolist()
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros(captions, device=values.device).index_add_(0, of_caption, values.float())
 
-    def right(guessed: Tensor) -> list[float]:
+    def right(guessed: Tensor) -> Tensor:
         return summed(guessed.argmax(dim=1) == batch.answers)
 
-    unknown = [math.nan] * captions
-    score = (out.logits[:, 1] - out.logits[:, 0]).tolist()
-    return list(
-        zip(
-            batch.sources.tolist(),
-            summed(torch.ones_like(batch.positions)),
-            summed(masked_word_losses(words, batch.answers)),
-            right(words),
-            right(_words_without_prior(model, vision, batch)) if is_steerable(vision.variant) else unknown,
-            right(with_other_prior[0]) if with_other_prior else unknown,
-            score[:captions],
-            score[captions:],
-            strict=True,
-        )
-    )
+    scores = (out.logits[:, 1] - out.logits[:, 0]).float()
+    unknown = torch.full_like(scores[:captions], math.nan)
+    columns = [
+        summed(torch.ones_like(batch.positions)),
+        summed(masked_word_losses(words, batch.answers)),
+        right(words),
+        right(_words_without_prior(model, vision, batch)) if is_steerable(vision.variant) else unknown,
+        right(with_other_prior[0]) if with_other_prior else unknown,
+        *scores.split(captions),
+    ]
+    rows = torch.stack(columns, dim=1).tolist()  # the host waits for all of them once
+    return [(source, *row) for source, row in zip(batch.sources.tolist(), rows, strict=True)]
 
 
 def _words_without_prior(model: nn.Module, vision: VisualEncoder, batch: PairBatch) -> Tensor:
