@@ -397,7 +397,7 @@ def memory_of_training(output: Path, precision: str, checkpointing: bool, micro_
     run_pass(config, FACTS, build_model(config, FACTS), make_batch(config, FACTS, micro_batch_size, CPU))
     accelerator = make_accelerator(config.run)
     task = MadeUpTask(config, FACTS, PeakMemory(CPU))
-    train(config, task, accelerator, open_run(config, True))
+    train(config, task, accelerator, open_run(config))
     return task.peaks[-1]
 
 

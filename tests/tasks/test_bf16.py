@@ -124,7 +124,7 @@ def test_the_prior_loss_of_several_passes_in_bf16_is_that_of_one(look):
 
 def finish(config: TaskConfig, kind: str) -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
-    train(config, TASKS[kind](config), make_accelerator(config.run), open_run(config, is_main=True))
+    train(config, TASKS[kind](config), make_accelerator(config.run), open_run(config))
 
 
 def command_of(kind: str, config: TaskConfig, output: Path) -> tuple[list[object], str]:

@@ -142,7 +142,7 @@ def trained(world, output) -> dict[str, torch.Tensor]:
     AcceleratorState._reset_state(reset_partial_state=True)
     config = tiny_pairs_config(world, output)
     accelerator, task = make_accelerator(config.run), PairsTask(config)
-    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, task, accelerator, open_run(config))
     return {name: parameter.detach() for name, parameter in task.model.named_parameters()}
 
 
@@ -185,7 +185,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_stopped(world, tmp_path):
 def finish(config, task):
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)
-    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, task, accelerator, open_run(config))
 
 
 def test_evaluation_hides_the_same_words_and_shows_the_same_false_images(make):

@@ -99,7 +99,7 @@ def test_a_converted_checkpoint_goes_on_being_pretrained_with_all_losses(recorde
     config = config_of(recorded, world, tmp_path / "run")
     task, accelerator = PairsTask(config), make_accelerator(config.run)
     assert {"coco", "visual_genome", "sbu_captions", "conceptual_captions"} == set(datasets_trained_on(task.training))
-    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, task, accelerator, open_run(config))
     lines = metrics(tmp_path / "run")
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert {"mlm", "itm", "prior", "reconstruction"} < lines[0].keys()

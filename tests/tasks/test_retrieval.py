@@ -342,7 +342,7 @@ def train_and_score(world: Path, output: Path) -> list:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator, task = make_accelerator(config.run), RetrievalTask(config)
     untrained = Gallery(task).score(look="second", size=1)
-    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, task, accelerator, open_run(config))
     scores = Gallery(task).score(look="second", size=1)
     parameters = {name: parameter.detach() for name, parameter in task.model.named_parameters()}
     tables = [untrained.similarity, untrained.pairs, scores.similarity, scores.pairs]

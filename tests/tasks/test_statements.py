@@ -237,7 +237,7 @@ def test_a_step_in_two_passes_has_the_gradient_of_one(make, kind):
 def finish(task):
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(task.config.run)
-    train(task.config, task, accelerator, open_run(task.config, accelerator.is_main_process))
+    train(task.config, task, accelerator, open_run(task.config))
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_stopped(world, base, tmp_pa
     last = tmp_path / "stopped/checkpoints/last"
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(resumed.run)
-    run = open_run(resumed, accelerator.is_main_process)
+    run = open_run(resumed)
     train(resumed, TASKS[kind](resumed, last), accelerator, run)
     assert_same_end(tmp_path / "whole", tmp_path / "stopped")
 

@@ -39,7 +39,7 @@ def finish(config: PretrainConfig) -> dict[str, tuple[torch.Tensor, torch.Tensor
     """Every parameter before and after the training."""
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)
-    run = open_run(config, accelerator.is_main_process)
+    run = open_run(config)
     task = ClassificationTask(config)
     before = {name: value.detach().clone() for name, value in task.model.named_parameters()}
     train(config, task, accelerator, run)
@@ -59,7 +59,7 @@ def test_in_bf16_every_parameter_moves_and_a_run_goes_on_exactly(world, tmp_path
     config = replace(config, run=replace(config.run, output=str(copy), resume=True))
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)
-    run = open_run(config, is_main=True)
+    run = open_run(config)
     train(config, ClassificationTask(config, copy / "checkpoints/last"), accelerator, run)
     assert_same_end(copy, tmp_path / "run")
 

@@ -205,7 +205,7 @@ def train_vqa(config) -> dict[str, torch.Tensor]:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)
     task = VQATask(config)
-    train(config, task, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, task, accelerator, open_run(config))
     return {name: parameter.detach() for name, parameter in task.model.named_parameters()}
 
 

@@ -164,7 +164,7 @@ def finetune(config: TaskConfig, engine: str) -> list[str]:
         if engine == "fsdp":  # which accelerate chooses on GPUs alone
             patch.setattr(PartialState, "_prepare_backend", lambda *_: ("gloo", DistributedType.MULTI_GPU))
         accelerator = loop.make_accelerator(config.run)
-        loop.train(config, task_of(config)(config), accelerator, open_run(config, accelerator.is_main_process))
+        loop.train(config, task_of(config)(config), accelerator, open_run(config))
     return sorted(kinds)
 
 

@@ -93,5 +93,5 @@ def run_tiny(config: VQAConfig, **task) -> dict[str, torch.Tensor]:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = make_accelerator(config.run)
     made = TinyTask(config, **task)
-    train(config, made, accelerator, open_run(config, accelerator.is_main_process))
+    train(config, made, accelerator, open_run(config))
     return {name: parameter.detach().cpu() for name, parameter in made.model.named_parameters()}

@@ -37,7 +37,7 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     import numpy as np
 
     from vl_absvit.data.json_files import make_room, write_json
-    from vl_absvit.distributed import gather_objects, is_main
+    from vl_absvit.distributed import is_main
     from vl_absvit.evaluation.chunk_store import FileChunkStore
     from vl_absvit.evaluation.retrieval_metrics import (
         consecutive_folds,
@@ -45,6 +45,7 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
         measures_of_folds,
         retrieval_ranks,
     )
+    from vl_absvit.main_process import in_main_process
     from vl_absvit.precision import DESCRIPTIONS, arithmetic
     from vl_absvit.tasks.retrieval_protocol import request_of
     from vl_absvit.tasks.retrieval_scores import pairs_at_once, score_gallery
@@ -62,9 +63,8 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     if arguments.corrupt:
         settings["corruption"] = arguments.corrupt[0].words
     store = FileChunkStore(arguments.output)
-    goes_on = is_main() and store.start(request_of(found.folder, arguments.data, shortlist=size, **settings))
-    gather_objects([None])  # the other processes wait until the store is there
-    if goes_on:
+    goes_on = in_main_process(lambda: store.start(request_of(found.folder, arguments.data, shortlist=size, **settings)))
+    if goes_on and is_main():
         print(f"going on with the interrupted evaluation in {store.folder}")
     started = time.monotonic()
     with progress() as bar, arithmetic(arguments.precision, found.device):

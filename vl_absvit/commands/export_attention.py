@@ -61,10 +61,11 @@ def export(arguments: argparse.Namespace, found: "Found", files: "Future[dict[st
         found: the checkpoint.
         files: SHA-256 of its files, in the first process.
     """
-    from vl_absvit.distributed import gather_objects, is_main, rank
+    from vl_absvit.distributed import is_main, rank
     from vl_absvit.looking.export_run import describe_export, export_maps
     from vl_absvit.looking.export_writer import ExportFolder
     from vl_absvit.looking.viewer import load_checkpoint, make_viewer
+    from vl_absvit.main_process import in_main_process
     from vl_absvit.precision import arithmetic
     from vl_absvit.training.loop import make_accelerator
 
@@ -75,12 +76,13 @@ def export(arguments: argparse.Namespace, found: "Found", files: "Future[dict[st
     questions = open_questions(arguments, checkpoint)
     count = f"{len(questions.ids):,} {questions.kind}s"
     folder = ExportFolder(arguments.output, rank())
-    found_done: list[str] = []
-    if is_main():
+
+    def begin() -> set[str]:
         assert files is not None, "the main process is the first"
         description = describe_export(files.result(), questions, viewer, arguments.colormap, arguments.precision)
-        found_done = sorted(folder.start(description))
-    done = set(gather_objects(found_done))  # the other processes wait until the folder is there
+        return folder.start(description)
+
+    done = in_main_process(begin)
     if is_main() and done:
         print(f"going on: {len(done):,} of {count} are in {arguments.output}")
     with progress() as bar, arithmetic(arguments.precision, accelerator.device):

@@ -237,7 +237,7 @@ def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) ->
         make_task: makes the task from a config and the checkpoint to go on from (None at the beginning).
     """
     accelerator = make_accelerator(config.run)
-    run = open_run(config, accelerator.is_main_process)
+    run = open_run(config)
     checkpoint = find_last(run) if config.run.resume else None
     train(config, make_task(config, checkpoint), accelerator, run)
     accelerator.end_training()

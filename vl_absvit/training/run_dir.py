@@ -11,7 +11,9 @@ import yaml
 
 from vl_absvit.config import TaskConfig
 from vl_absvit.data.files import flush_to_disk, write_text
+from vl_absvit.distributed import is_main
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.main_process import in_main_process
 from vl_absvit.training.environment import changes, environment
 from vl_absvit.training.same_run import check_same_run, config_as_dict
 
@@ -74,27 +76,34 @@ class RunFolder:
         write_text(path, "".join(kept))
 
 
-def open_run(config: TaskConfig, is_main: bool) -> RunFolder:
-    """Make the run folder of a config, or reopen it with ``run.resume``, and start its log.
+def open_run(config: TaskConfig) -> RunFolder:
+    """Make the run folder of a config, or reopen it with ``run.resume``, and start its log. All processes call this.
 
-    Raises ``ConfigError`` if the folder holds a run without ``run.resume``, or a run of another config.
+    Raises:
+        ConfigError: the folder holds a run without ``run.resume``, or a run of another config.
+        InputError: another process is at work there, or what is there is not a run's.
     """
-    run = RunFolder(config.run.output, is_main)
-    remarks = _check_folder(run, config) if is_main else []
-    if is_main:
-        run.path.mkdir(parents=True, exist_ok=True)
-    _start_log(run.path / "console.log", is_main)
-    if is_main:
-        if not run.holds_a_run():
-            write_text(run.path / "config.yaml", yaml.safe_dump(config_as_dict(config), sort_keys=False))
-        environments = run.path / "environment.json"
-        launches = [*_launches(environments), environment()]
-        write_text(environments, json.dumps(launches, indent=1) + "\n")
-        if config.run.resume and len(launches) > 1 and (different := changes(*launches[-2:])):
-            LOGGER.warning("going on in another environment, results may differ: " + "; ".join(different))
-        for remark in remarks:
-            LOGGER.info(remark)
+    run = RunFolder(config.run.output, is_main())
+    if not is_main():
+        _start_log(None)
+    in_main_process(lambda: _begin(run, config))
     return run
+
+
+def _begin(run: RunFolder, config: TaskConfig) -> None:
+    """What the main process does in a folder before a run."""
+    remarks = _check_folder(run, config)
+    run.path.mkdir(parents=True, exist_ok=True)
+    _start_log(run.path / "console.log")
+    if not run.holds_a_run():
+        write_text(run.path / "config.yaml", yaml.safe_dump(config_as_dict(config), sort_keys=False))
+    environments = run.path / "environment.json"
+    launches = [*_launches(environments), environment()]
+    write_text(environments, json.dumps(launches, indent=1) + "\n")
+    if config.run.resume and len(launches) > 1 and (different := changes(*launches[-2:])):
+        LOGGER.warning("going on in another environment, results may differ: " + "; ".join(different))
+    for remark in remarks:
+        LOGGER.info(remark)
 
 
 def _check_folder(run: RunFolder, config: TaskConfig) -> list[str]:
@@ -136,15 +145,18 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr)  # noqa: T201
 
 
-def _start_log(file: Path, is_main: bool) -> None:
-    """Send the package's log to stderr and to ``file``. Other processes than the main one only log warnings."""
+def _start_log(file: Path | None) -> None:
+    """Send the package's log to stderr and to ``file``. Without one, as in other processes, only warnings are logged.
+
+    Raises ``InputError`` if another process is at work there.
+    """
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
         handler.close()
     LOGGER.propagate = False
-    LOGGER.setLevel(logging.INFO if is_main else logging.WARNING)
+    LOGGER.setLevel(logging.WARNING if file is None else logging.INFO)
     LOGGER.addHandler(_Stderr())
-    if is_main:
+    if file is not None:
         to_file = logging.FileHandler(file, encoding="utf-8")
         _claim(to_file)
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
