@@ -15,7 +15,7 @@ def options(tmp_path):
     return ("--dataset", "coco", *files, "--workers", 1)
 
 
-def test_it_says_what_was_prepared_and_the_second_time_that_nothing_was_to_do(options, capsys):
+def test_it_says_what_was_prepared_and_the_second_time_that_nothing_was_to_do(options, tmp_path, capsys):
     assert run_script(SCRIPT, *options) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [
@@ -24,6 +24,8 @@ def test_it_says_what_was_prepared_and_the_second_time_that_nothing_was_to_do(op
     assert "warning: restval: has captions of 2 images, the official split of 30,504" in said.err
     assert run_script(SCRIPT, *options) == 0
     assert "is finished already; nothing to do" in capsys.readouterr().out
+    assert run_script(SCRIPT, *options, "--exclude", tmp_path) == 1
+    assert "was prepared from other options: excluded was absent" in capsys.readouterr().err
 
 
 def test_a_missing_image_ends_with_code_1_and_one_line(options, tmp_path, capsys):

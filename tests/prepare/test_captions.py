@@ -5,12 +5,14 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.prepare.raw_captions import image_path, image_record, write_karpathy, write_small_captions
 from vl_absvit.data.records import ImageTable, read_annotations, read_captions, read_questions, read_vocabulary
 from vl_absvit.errors import InputError
 from vl_absvit.prepare import check_images as image_checks
 from vl_absvit.prepare.captions import CaptionOptions, prepare_captions
+from vl_absvit.prepare.exclusions import ids_of_file
 from vl_absvit.prepare.vqav2 import PrepareOptions, prepare_vqav2
 
 
@@ -244,3 +246,39 @@ def test_readers_refuse_the_other_kind_of_data(flickr, golden, tmp_path):
         prepare_vqav2(PrepareOptions(root=golden / "data_prep" / "root"), tmp_path / "captions", 1)
     with pytest.raises(InputError, match="vqa: expected prepared data of the kind captions, got 'vqav2'"):
         read_captions(tmp_path / "vqa", ["train"])
+
+
+def test_pictures_of_test_sets_are_left_out_of_training_alone_and_counted(tmp_path):
+    karpathy = write_small_captions(tmp_path / "raw", "coco")  # train 80 and 40, restval 70 and 30, test 50 and 10
+    (tmp_path / "ids.txt").write_text("coco 80\ncoco 50\n")
+    (tmp_path / "seen").mkdir()
+    for number, split in ((3, "restval"), (1, "test")):
+        picture = image_path(tmp_path / "raw", image_record("coco", number, split))
+        Image.new("RGB", (20 + number, 20)).save(picture)  # others have the same bytes as JPEG
+        shutil.copy(picture, tmp_path / f"seen/{number}.jpg")
+    excluded = [str(tmp_path / "ids.txt"), str(tmp_path / "seen")]
+    manifest = prepare(karpathy, tmp_path / "out", "coco", exclude=excluded)
+    assert manifest["skipped_captions"] == {"train": {"excluded by coco": 5}, "restval": {"excluded by sha256": 5}}
+    assert [each["image_id"] for each in manifest["skipped_images"]] == [30, 80]
+    assert {split: counts["images"] for split, counts in manifest["splits"].items()} == {
+        "train": 1, "restval": 1, "val": 2, "test": 2,
+    }  # fmt: skip
+    assert set(ImageTable(tmp_path / "out").available.tolist()) == {10, 20, 40, 50, 60, 70}
+    said = "2 images cannot or must not be used, see skipped_images in manifest.json; left out with their captions: "
+    assert f"{said}5 of restval, 5 of train" in manifest["warnings"] and manifest["excluded_for"] == excluded
+    (tmp_path / "ids.txt").write_text("coco 80\n")
+    with pytest.raises(InputError, match="was prepared from other options: excluded was"):
+        prepare(karpathy, tmp_path / "out", "coco", exclude=excluded)
+
+
+@pytest.mark.parametrize(
+    ("file", "of_published", "of_own"),
+    [
+        ("flickr30k-images/36979.jpg", {"flickr": "36979"}, {}),
+        ("1000268201_693b08cb0e.jpg", {"flickr": "1000268201"}, {"flickr": "1000268201"}),
+        ("val2014/COCO_val2014_000000391895.jpg", {"coco": "391895"}, {"coco": "391895"}),
+        ("12.jpg", {}, {}),
+    ],
+)
+def test_a_number_is_an_id_of_flickr_where_names_are_flickrs(file, of_published, of_own):
+    assert ids_of_file(file, is_published=True) == of_published and ids_of_file(file) == of_own

@@ -16,6 +16,9 @@ BLIP and LAVIS have them. Any file may stay gzipped (.gz). The images lie in RAW
 save_to_disk wrote, with a column for the picture (image, filepath ...) and one for its caption or a list of them
 (caption, title ...). A column split, or SPLIT=FILE, names splits; otherwise shares of the pictures are drawn. Rows that
 cannot be used are listed in OUT/refused.jsonl, each with file, line and reason.
+
+--exclude keeps pictures out of train and restval that a test set has. It takes prepared folders, whose other splits
+count (FOLDER=SPLIT,SPLIT names others), folders of pictures, and lists with lines such as "coco 391895".
 An interrupted run goes on where it stopped when the command is given again.
 """
 
@@ -51,6 +54,9 @@ def main() -> None:
         "--splits", type=Path, nargs="+", default=(), metavar="FILE", help="lists of each split's images, to divide"
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, if not --root")
+    parser.add_argument(
+        "--exclude", nargs="+", default=(), metavar="WHAT", help="folders, or lists of ids, not to be trained on"
+    )
     add_table_options(parser, "image, caption, split")
     run_preparation(parser, choose_options, prepare, summary)
 
@@ -67,7 +73,7 @@ def choose_options(
     if folder is None:
         raise ConfigError("expected the folder of the images by --root or --images, got neither")
     published = {name: others.pop(name) for name in ("karpathy", "captions", "splits")}
-    both = {name: others.pop(name) for name in ("embed_images", "allow_missing_images")}
+    both = {name: others.pop(name) for name in ("embed_images", "allow_missing_images", "exclude")}
     if table:
         if given := [name for name, value in published.items() if value]:
             raise ConfigError(f"--table goes without --{given[0]}; SPLIT=FILE says which split a table is of")

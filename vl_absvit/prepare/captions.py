@@ -14,6 +14,7 @@ from vl_absvit.prepare.caption_sets import CAPTION_SETS
 from vl_absvit.prepare.caption_source import CaptionSet
 from vl_absvit.prepare.check_images import Finder, Images, refuse_without_any
 from vl_absvit.prepare.coco_images import CocoImages, is_named_as_cocos
+from vl_absvit.prepare.exclusions import TRAINING, Excluded
 from vl_absvit.prepare.journal import Journal
 from vl_absvit.prepare.karpathy_source import CaptionedImage, Ids, read_images
 from vl_absvit.prepare.listed_captions import ListedImages, as_in, by_image, numbered
@@ -48,6 +49,8 @@ class CaptionOptions:
     """Lists of images, one per split."""
     images: Path | None = None
     """Folder of the images, if it is not ``root``."""
+    exclude: Sequence[str] = ()
+    """What must not be trained on, see ``Excluded``."""
     embed_images: bool = False
     allow_missing_images: bool = False
 
@@ -106,7 +109,7 @@ class CaptionSource(Source):
     row_type = "captions"
 
     def __init__(self, options: CaptionOptions) -> None:
-        self._options = options
+        self._options, self._excluded = options, Excluded(options.exclude)
 
     def request(self) -> dict[str, Any]:
         """The folder of images, the options and the content of the files."""
@@ -116,6 +119,7 @@ class CaptionSource(Source):
             settings["lists"] = {split: [] for split in options.described.images}
             for path in options.splits or options.captions:
                 settings["lists"][split_of_list(path, options.dataset)].append(fingerprint(path)["sha256"])
+        settings |= self._excluded.settings()
         return {"dataset": options.dataset, **make_request("captions", options.folder, settings, options.sources)}
 
     def read(self) -> Records:
@@ -132,6 +136,7 @@ class CaptionSource(Source):
                 captioned = numbered(listed, options.described, split_of)
         path = options.karpathy or options.captions[0]
         images = _checked(captioned, path)
+        self._trained_on = trained_on(images)
         warnings = (_without_ids(ids) if ids else []) + (self._oddities(listed, images) if listed else [])
         splits = {split: [image for image in images if image.split == split] for split in options.described.images}
         return Records(
@@ -171,13 +176,19 @@ class CaptionSource(Source):
         return warnings
 
     def check(self, journal: Journal, images: Images) -> None:
-        """Refuse a folder without any of the images; raises ``InputError``."""
+        """Refuse a folder without any of the images, raising ``InputError``, and leave out what is excluded."""
         refuse_without_any(images)
+        self._excluded.leave_out(images, self._trained_on, is_published=True)
 
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """Write a table for each split that has captions. Repeated captions of an image are left out."""
         counts = write_captions(folder, records.splits, images)
-        return Content(counts, repetitions(counts) + _deviations(counts, self._options), {})
+        return Content(counts, repetitions(counts) + _deviations(counts, self._options), self._excluded.account())
+
+
+def trained_on(images: Iterable[CaptionedImage]) -> set[int]:
+    """Ids of the images of training splits."""
+    return {image.image_id for image in images if image.split in TRAINING}
 
 
 def write_captions(folder: Path, splits: Mapping[str, pa.Table], images: Images) -> dict[str, dict[str, int]]:

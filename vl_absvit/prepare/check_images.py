@@ -56,6 +56,7 @@ class Images:
         sizes: image id of a good image -> width and height in pixels.
         missing: ids of the images without a file.
         bad: image id of a bad image -> reason.
+        excluded: number of those that are bad because a test set has them.
     """
 
     def __init__(self, raw: Path, official: Mapping[int, str], finder: Finder, row_type: str) -> None:
@@ -77,6 +78,7 @@ class Images:
         self.missing = [image_id for image_id, file in self.files.items() if not (raw / file).exists()]
         self.sizes: dict[int, tuple[int, int]] = {}
         self.bad: dict[int, str] = {}
+        self.excluded = 0
 
     def are_usable(self, image_ids: np.ndarray) -> np.ndarray:
         """Whether each image is not bad: bool, in the shape of the ids."""
@@ -165,7 +167,7 @@ def check_images(images: Images, journal: Journal, workers: int) -> int:
     """
     known = {(image_id, file): (width, height) for image_id, file, width, height in journal.read(_TOPIC)}
     missing = set(images.missing)
-    present = [image for image in images.files.items() if image[0] not in missing]
+    present = [image for image in images.files.items() if image[0] not in missing and image[0] not in images.bad]
     images.sizes.update((image[0], known[image]) for image in present if image in known)
     unchecked = [image for image in present if image not in known]
     check = partial(check_image, images.raw)
@@ -194,8 +196,9 @@ def words_for_bad(images: Images, skipped: Mapping[str, Mapping[str, int]]) -> l
     if not images.bad:
         return []
     left_out = ", ".join(f"{sum(by_reason.values())} of {split}" for split, by_reason in skipped.items())
+    ways = "cannot" if images.excluded == 0 else "cannot or must not"
     return [
-        f"{len(images.bad)} images cannot be used, see skipped_images in manifest.json; left out with their "
+        f"{len(images.bad)} images {ways} be used, see skipped_images in manifest.json; left out with their "
         f"{images.row_type}: {left_out}"
     ]
 

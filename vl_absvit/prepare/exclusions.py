@@ -2,8 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from vl_absvit.data.records import IMAGE_COLUMNS, ImageTable, read_content, read
 from vl_absvit.data.strict_json import shown
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.coco_images import walk_pictures
 from vl_absvit.prepare.text_lines import read_lines
 
 ROUTES = ("coco", "flickr", "sha256")
-_TRAINING = ("train", "restval")
+TRAINING = ("train", "restval")
+"""Splits that are trained on."""
 _OF_COCO, _OF_FLICKR = (
     re.compile(r"(?:COCO_[a-z]+20[0-9]{2}_)?([0-9]{12})"),
     re.compile(r"([0-9]{5,11})(?:_[0-9a-f]+)?"),
@@ -27,10 +30,15 @@ _AT_FLICKR = re.compile(r"([0-9]{5,11})_[0-9a-f]{8,}(?:_[a-z0-9])?")
 _AT_ONCE = 256
 
 
-def ids_of_file(file: str) -> dict[str, str]:
-    """Ids at COCO and Flickr in the name of a file of anybody's, where it can be no other number."""
+def ids_of_file(file: str, *, is_published: bool = False) -> dict[str, str]:
+    """Ids at COCO and Flickr in the name of a file.
+
+    Args:
+        is_published: whether it is a file of a published data set, whose numbers are those. A number in the name of a
+            file of anybody's counts where it can be no other.
+    """
     stem = PurePosixPath(file).stem
-    forms = (("coco", _OF_COCO), ("flickr", _AT_FLICKR))
+    forms = (("coco", _OF_COCO), ("flickr", _OF_FLICKR if is_published else _AT_FLICKR))
     return {route: str(int(found[1])) for route, form in forms if (found := form.fullmatch(stem))}
 
 
@@ -47,7 +55,8 @@ class Excluded:
             InputError: one of them is neither, or has a fault.
         """
         self.ids: dict[str, set[str]] = {route: set() for route in ROUTES}
-        for text in wanted:
+        self._wanted = list(wanted)
+        for text in self._wanted:
             path, _, splits = text.partition("=")
             if Path(path).is_dir() and not splits and not any(Path(path).glob("images*.parquet")):
                 self._add_pictures(Path(path))
@@ -62,9 +71,34 @@ class Excluded:
         """The route by which a picture is excluded, or None."""
         return next((route for route in ROUTES if route in ids and ids[route] in self.ids[route]), None)
 
+    def leave_out(self, images: Images, trained_on: Collection[int], *, is_published: bool) -> None:
+        """Mark pictures as bad, with the route by which they are excluded.
+
+        Args:
+            images: of which those with a file are looked at.
+            trained_on: ids of the images that training reads; the others may stay.
+            is_published: as ``ids_of_file``.
+        """
+        if not any(self.ids.values()):
+            return
+        for image_id in sorted(set(trained_on).difference(images.missing)):
+            file = images.files[image_id]
+            route = self.route_of(ids_of_file(file, is_published=is_published))
+            if route or (route := self.route_of({"sha256": fingerprint(images.raw / file)["sha256"]})):
+                images.bad[image_id] = f"excluded by {route}"
+                images.excluded += 1
+
     def request(self) -> dict[str, str]:
         """SHA-256 of the ids of each route: they decide the result."""
         return {route: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() for route, ids in self.ids.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """``request`` as an option of a preparation; nothing where nothing is excluded."""
+        return {"excluded": self.request()} if self._wanted else {}
+
+    def account(self) -> dict[str, Any]:
+        """What a manifest says of it; nothing where nothing is excluded."""
+        return {"excluded_for": self._wanted} if self._wanted else {}
 
     def _add_list(self, path: Path) -> None:
         for location, line in read_lines(path):
@@ -87,14 +121,13 @@ class Excluded:
 
     def _add(self, name: str, digest: str) -> None:
         """Add a picture by its name and the SHA-256 of its bytes."""
-        for route, form in (("coco", _OF_COCO), ("flickr", _OF_FLICKR)):
-            if named := form.fullmatch(PurePosixPath(name).stem):
-                self.ids[route].add(str(int(named[1])))
+        for route, number in ids_of_file(name, is_published=True).items():
+            self.ids[route].add(number)
         self.ids["sha256"].add(digest)
 
     def _add_folder(self, folder: Path, splits: str) -> None:
         manifest = read_manifest(folder)
-        names = splits.split(",") if splits else [name for name in manifest["splits"] if name not in _TRAINING]
+        names = splits.split(",") if splits else [name for name in manifest["splits"] if name not in TRAINING]
         if not names:
             raise InputError(f"--exclude {folder}: has training splits only; name those to exclude: {folder}=train")
         tables = [read_columns(file, IMAGE_COLUMNS[:1], IMAGE_COLUMNS[1:]) for file in split_files(folder, names)]

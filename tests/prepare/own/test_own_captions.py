@@ -1,6 +1,7 @@
 """Captions of one's own: every form gives the same tables, under the own name; rows that cannot be used are counted."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -119,3 +120,17 @@ def test_what_cannot_be_used_is_one_line(prepare, tmp_path):
         )
     with pytest.raises(ConfigError, match="--dataset Flickr30K: is a published data set"):
         prepare(table, name="Flickr30K")
+
+
+def test_pictures_of_test_sets_are_left_out_of_training_and_counted(prepare, tmp_path):
+    rows = [{"image": f"{n}.jpg", "caption": f"thing {n}", "split": "test" if n == 3 else "train"} for n in range(4)]
+    table = write_lines(tmp_path / "t.jsonl", rows)
+    (tmp_path / "seen").mkdir()
+    for number in (1, 3):
+        shutil.copy(tmp_path / f"pictures/{number}.jpg", tmp_path / f"seen/1000{number}.jpg")
+    manifest = prepare(table, exclude=[str(tmp_path / "seen")])
+    assert manifest["skipped_captions"] == {"train": {"excluded by sha256": 1}}
+    assert read_captions(tmp_path / "out", ["train"])["caption"] == ["thing 0", "thing 2"]
+    assert read_captions(tmp_path / "out", ["test"])["caption"] == ["thing 3"]
+    with pytest.raises(InputError, match="was prepared from other options"):
+        prepare(table)

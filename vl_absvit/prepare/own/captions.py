@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from vl_absvit.data.records import CAPTIONS
 from vl_absvit.errors import InputError
-from vl_absvit.prepare.captions import captions_table, repetitions, write_captions
+from vl_absvit.prepare.captions import captions_table, repetitions, trained_on, write_captions
 from vl_absvit.prepare.check_images import Images
+from vl_absvit.prepare.exclusions import Excluded
+from vl_absvit.prepare.journal import Journal
 from vl_absvit.prepare.karpathy_source import CaptionedImage
 from vl_absvit.prepare.own.columns import IMAGE
 from vl_absvit.prepare.own.names import check_name
@@ -30,6 +32,9 @@ _WITHOUT_HEADER = {"image": ("1",), "caption": ("2",)}
 @dataclass(frozen=True, kw_only=True)
 class OwnCaptionOptions(TableOptions):
     """``TableOptions`` of captions."""
+
+    exclude: Sequence[str] = ()
+    """What must not be trained on, see ``Excluded``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,11 +65,13 @@ class OwnCaptions(OwnSource):
 
     def __init__(self, options: OwnCaptionOptions) -> None:
         super().__init__(options)
-        self._options = options
+        self._options, self._excluded = options, Excluded(options.exclude)
 
     def request(self) -> dict[str, Any]:
         """The folder of pictures, the options and the content of the tables."""
-        return self._options.request(CAPTIONS)
+        request = self._options.request(CAPTIONS, ["exclude"])
+        request["options"] |= self._excluded.settings()
+        return request
 
     def read(self) -> Records:
         """The captions of every split, repeated ones included; refused rows are kept for ``write``."""
@@ -74,6 +81,7 @@ class OwnCaptions(OwnSource):
         if not rows:
             raise InputError(f"no caption is left: {self._refusals.words(self._rows)}")
         images = self._by_image(rows, splits_of([each.row for each in rows], self._options, self._refusals))
+        self._trained_on = trained_on(images)
         splits = train_first({image.split for image in images})
         of_split = {split: [image for image in images if image.split == split] for split in splits}
         return Records(
@@ -108,8 +116,12 @@ class OwnCaptions(OwnSource):
             captions_before += len(texts)
         return images
 
+    def check(self, journal: Journal, images: Images) -> None:
+        """Leave out what is excluded."""
+        self._excluded.leave_out(images, self._trained_on, is_published=False)
+
     def write(self, folder: Path, records: Records, images: Images) -> Content:
         """Write a table for each split that has captions, and the refused rows."""
         counts = write_captions(folder, records.splits, images)
         self._refusals.write(folder)
-        return Content(counts, repetitions(counts), {"own": True} | self.account())
+        return Content(counts, repetitions(counts), {"own": True} | self.account() | self._excluded.account())
