@@ -2,7 +2,9 @@
 
 import gzip
 import stat
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vl_absvit.errors import InputError
@@ -43,6 +45,26 @@ def read_picture(path: Path) -> bytes:
     if size > MAX_PICTURE_BYTES:
         raise InputError(f"{size:,} bytes, the limit is {MAX_PICTURE_BYTES:,}")
     return path.read_bytes()
+
+
+@contextmanager
+def reading_text(path: Path, expected: str, where: Callable[[], str] = str) -> Iterator[None]:
+    """Turn what can go wrong in ``unpack`` and in decoding its bytes into an ``InputError`` of one line.
+
+    Args:
+        expected: what the file should be, for messages.
+        where: words about how far reading got.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {expected}{where()}: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a gzip file{where()}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read{where()}: {error.strerror or error}") from error
 
 
 def unpack(path: Path, most: int | None = MAX_BYTES) -> Iterator[bytes]:

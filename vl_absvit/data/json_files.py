@@ -1,6 +1,5 @@
 """JSON files, plain or gzipped. Reading reports any fault in one clear line; writing leaves whole files or none."""
 
-import gzip
 import json
 import os
 import zlib
@@ -8,7 +7,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.data.bounded import unpack
+from vl_absvit.data.bounded import reading_text, unpack
 from vl_absvit.data.files import write_text
 from vl_absvit.data.strict_json import parse
 from vl_absvit.errors import InputError
@@ -51,16 +50,8 @@ def read_text(path: str | Path, expected: str) -> str:
         InputError: the file is missing, unreadable, or no such text.
     """
     path = Path(path)
-    try:
+    with reading_text(path, expected):
         return b"".join(unpack(path)).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: expected a gzip file: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {expected}: {error}") from error
 
 
 def parse_lines(text: str, path: Path) -> Iterator[tuple[int, Any]]:

@@ -3,12 +3,11 @@
 import codecs
 import json
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vl_absvit.data.bounded import unpack
+from vl_absvit.data.bounded import reading_text, unpack
 from vl_absvit.data.strict_json import parse, shown
 from vl_absvit.errors import InputError
 
@@ -79,13 +78,7 @@ def _after_space(text: str, place: int) -> int:
 def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
     """The text of a file, a megabyte at a time, and whether it is the end."""
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    try:
+    with reading_text(path, "expected JSON in UTF-8"):
         for piece in unpack(path, None):
             yield decode(piece), False
         yield decode(b"", True), True
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected JSON in UTF-8: {error}") from error
-    except (EOFError, zlib.error, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error

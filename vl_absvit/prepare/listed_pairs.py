@@ -12,17 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from vl_absvit.data.strict_json import parse, shown
-from vl_absvit.errors import InputError, one_line
+from vl_absvit.data.strict_json import shown
+from vl_absvit.errors import InputError
 from vl_absvit.prepare.caption_source import is_inside
 from vl_absvit.prepare.exclusions import ids_of_file
 from vl_absvit.prepare.json_stream import stream_items, stream_records
 from vl_absvit.prepare.own.columns import IMAGE, Columns
 from vl_absvit.prepare.own.delimited import header_of, mark_of
 from vl_absvit.prepare.own.refusals import Fault
+from vl_absvit.prepare.own.table_rows import DELIMITED, LINES, ending_of, object_in, parquet_cells
 from vl_absvit.prepare.own.values import text_of, texts_of
 from vl_absvit.prepare.pair_source import Candidate, PairSourceFiles, Part, flickr_id, numbered_parts
 from vl_absvit.prepare.text_lines import read_lines
@@ -32,8 +30,6 @@ log = logging.getLogger(__name__)
 _FILES_OF_A_PART = 10_000
 _ROLES = {"image": IMAGE, "caption": ("captions", "caption", "title", "text", "sentences", "sentence", "comment"),
           "url": ("url", "image_url")}  # fmt: skip
-_DELIMITED, _LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
-_ROWS_AT_ONCE = 1_000
 
 
 class _Listed(NamedTuple):
@@ -161,24 +157,16 @@ def _rows_of(table: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
     Raises:
         InputError: the table cannot be read, or has another form.
     """
-    ending = PurePath(table.name.removesuffix(".gz")).suffix.lower()
-    if ending in _DELIMITED:
+    ending = ending_of(table)
+    if ending in DELIMITED:
         return _delimited(table)
-    if ending in _LINES:
-        return ((location, _object(line)) for location, line in read_lines(table, most=None))
+    if ending in LINES:
+        return ((location, object_in(line)) for location, line in read_lines(table, most=None))
     if ending == ".json":
         return stream_records(table)
     if ending == ".parquet":
-        return _parquet(table)
+        return ((f"{table}: row {number}", cells) for number, cells in enumerate(parquet_cells(table), start=1))
     raise InputError(f"{table}: expected a table *.csv, *.tsv, *.txt, *.jsonl, *.ndjson, *.json or *.parquet")
-
-
-def _object(line: str) -> dict[str, Any] | Fault:
-    try:
-        value = parse(line)
-    except ValueError as error:
-        return Fault("not JSON", str(error))
-    return value if isinstance(value, dict) else Fault("no JSON object", shown(value))
 
 
 def _delimited(table: Path) -> Iterator[tuple[str, dict[str, str] | Fault]]:
@@ -211,15 +199,3 @@ def _delimited(table: Path) -> Iterator[tuple[str, dict[str, str] | Fault]]:
             yield location, dict(zip(columns, read, strict=True))
     if columns is None:
         raise InputError(f"{table}: is empty; expected a table")
-
-
-def _parquet(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    number = 0
-    try:
-        with pq.ParquetFile(table) as opened:
-            for batch in opened.iter_batches(_ROWS_AT_ONCE):
-                for cells in batch.to_pylist():
-                    number += 1
-                    yield f"{table}: row {number}", cells
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{table}: cannot be read as Parquet, after row {number:,}: {one_line(error)}") from error

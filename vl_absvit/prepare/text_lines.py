@@ -1,11 +1,10 @@
 """Read possibly hostile text files, plain or gzipped, line by line."""
 
 import codecs
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from vl_absvit.data.bounded import MAX_BYTES, unpack
+from vl_absvit.data.bounded import MAX_BYTES, reading_text, unpack
 from vl_absvit.data.strict_json import MAX_CHARACTERS
 from vl_absvit.errors import InputError
 
@@ -24,7 +23,7 @@ def read_lines(path: Path, *, keep_blank: bool = False, most: int | None = MAX_B
         InputError: there is no such file, it is not text in UTF-8 or not gzip, or a line is too long.
     """
     rest, number = "", 0
-    try:
+    with reading_text(path, "expected text in UTF-8", lambda: f", after line {number}"):
         decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         for piece in unpack(path, most):
             *lines, rest = (rest + decode(piece)).split("\n")
@@ -35,11 +34,5 @@ def read_lines(path: Path, *, keep_blank: bool = False, most: int | None = MAX_B
                 if keep_blank or line.strip():
                     yield f"{path}: line {number}", line.removesuffix("\r")
         rest += decode(b"", True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected text in UTF-8, after line {number}: {error}") from error
-    except (EOFError, zlib.error, OSError) as error:
-        raise InputError(f"{path}: cannot be read, after line {number}: {error}") from error
     if rest if keep_blank else rest.strip():
         yield f"{path}: line {number + 1}", rest.removesuffix("\r")

@@ -20,7 +20,7 @@ from vl_absvit.prepare.own.refusals import Fault, Place
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_DELIMITED, _LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
+DELIMITED, LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson")
 _ROWS_AT_ONCE = 1_000
 
 
@@ -45,13 +45,13 @@ def read_table(path: Path, *, has_header: bool = True) -> Iterator[TableRow]:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         return _saved(path)
-    ending = PurePath(path.name.removesuffix(".gz")).suffix.lower()
-    if ending in _DELIMITED:
+    ending = ending_of(path)
+    if ending in DELIMITED:
         rows = read_delimited(path, has_header=has_header)
         return (TableRow(Place(path.name, "line", number), None, cells) for number, cells in rows)
     if not has_header:
-        raise InputError(f"{path}: only {', '.join(_DELIMITED)} can be without a header")
-    if ending in _LINES:
+        raise InputError(f"{path}: only {', '.join(DELIMITED)} can be without a header")
+    if ending in LINES:
         return _json_lines(path)
     if ending == ".json":
         return _json(path)
@@ -61,6 +61,11 @@ def read_table(path: Path, *, has_header: bool = True) -> Iterator[TableRow]:
         f"{path}: expected a table *.csv, *.tsv, *.txt, *.jsonl, *.ndjson, *.json or *.parquet, or a folder that "
         "datasets' save_to_disk wrote"
     )
+
+
+def ending_of(path: Path) -> str:
+    """The ending that says what form a table has, ``.csv`` of ``a.CSV.gz``."""
+    return PurePath(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def files_of(path: Path) -> dict[str, Path]:
@@ -74,10 +79,11 @@ def files_of(path: Path) -> dict[str, Path]:
 def _json_lines(path: Path) -> Iterator[TableRow]:
     for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if line.strip():
-            yield TableRow(Place(path.name, "line", number), None, _object(line))
+            yield TableRow(Place(path.name, "line", number), None, object_in(line))
 
 
-def _object(line: str) -> dict[str, Any] | Fault:
+def object_in(line: str) -> dict[str, Any] | Fault:
+    """The cells that a line of JSON Lines has by column."""
     try:
         value = parse(line)
     except ValueError as error:
@@ -91,13 +97,23 @@ def _json(path: Path) -> Iterator[TableRow]:
 
 
 def _parquet(path: Path) -> Iterator[TableRow]:
+    for number, cells in enumerate(parquet_cells(path), start=1):
+        yield TableRow(Place(path.name, "row", number), None, cells)
+
+
+def parquet_cells(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a few at a time.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     number = 0
     try:
         with pq.ParquetFile(path) as opened:
             for batch in opened.iter_batches(_ROWS_AT_ONCE):
                 for cells in batch.to_pylist():
                     number += 1
-                    yield TableRow(Place(path.name, "row", number), None, cells)
+                    yield cells
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as Parquet, after row {number:,}: {one_line(error)}") from error
 
