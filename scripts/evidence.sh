@@ -38,12 +38,17 @@ declare -A changes=(
   [pool_max]="$cosine --prior.pool max"
   [pool_mean]="$cosine --prior.pool mean"
   [pool_cls]="$cosine --prior.pool cls"
+  [calibrated_mean]="--prior.pool mean"
+  [again_from_0]="--vision.looks_again_from 0"
+  [again_from_1]="--vision.looks_again_from 1"
+  [again_from_3]="--vision.looks_again_from 3"
   [look_second]="$cosine --prior.look second"
   [deit_star]="--vision.model absvit_deit_star_tiny --vision.attention softmax"
   [vars_d]="--vision.model absvit_deit_star_tiny --vision.attention vars_d"
 )
 order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_max pool_mean
-  pool_cls look_second deit_star vars_d)
+  pool_cls calibrated_mean look_second
+  again_from_0 again_from_1 again_from_3 deit_star vars_d)
 main=" vit perceiver_io mask_att absvit_paper absvit "
 # Trunks that are not the shared one, which these rows pretrain before anything else.
 own_trunk=" deit_star vars_d "

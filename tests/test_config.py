@@ -114,6 +114,14 @@ def test_the_second_look_is_compared_only_where_the_text_changes_it(config, top_
             config(prior=PriorConfig(look="second"), **parts)
 
 
+def test_a_calibrated_mask_goes_with_any_pooling_of_the_first_look():
+    parts = {"data": DataConfig(root="prepared"), "run": RunConfig(output="runs/x")}
+    for pool in ("lse", "max", "mean", "cls"):
+        assert RetrievalConfig(prior=PriorConfig(pool=pool), **parts).vision.mask == "calibrated"
+    with pytest.raises(ConfigError, match="calibrated on the first look, but prior.look is second"):
+        RetrievalConfig(prior=PriorConfig(look="second"), **parts)
+
+
 @pytest.mark.parametrize("top_down", VARIANTS)
 def test_a_prior_that_nothing_trains_is_refused(top_down):
     parts = {"data": DataConfig(root="prepared"), "run": RunConfig(output="runs/x")}

@@ -155,7 +155,8 @@ class PriorConfig:
     """Which look's tokens the prior loss compares with the prior."""
     pool: Literal["lse", "max", "mean", "cls"] = "lse"
     """What stands for an image in the prior loss: all its patches, by the log of their summed exponentials (a smooth
-    maximum), the best-matching patch, the mean patch, or the CLS token."""
+    maximum), the best-matching patch, the mean patch, or the CLS token. With the last two a calibrated mask is
+    calibrated by the smooth maximum."""
     temperature: float = 0.07
     """Temperature of the contrastive prior loss."""
     blank_negatives: bool = False

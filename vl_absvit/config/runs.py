@@ -69,9 +69,9 @@ class VisionLanguageConfig(TaskConfig):
         super().__post_init__()
         vision, prior, data = self.vision, self.prior, self.data
         require(
-            vision.mask == "cosine" or prior.look == "first" and prior.pool in ("lse", "max"),
-            f"vision.mask calibrated is calibrated on the patches of the first look, but prior.look is {prior.look} "
-            f"and prior.pool {prior.pool}; set vision.mask to cosine",
+            vision.mask == "cosine" or prior.look == "first",
+            f"vision.mask calibrated is calibrated on the first look, but prior.look is {prior.look}; set vision.mask "
+            f"to cosine",
         )
         require(
             prior.look == "first" or VARIANTS[vision.top_down].looks_again_for_the_text,

@@ -14,6 +14,8 @@ from vl_absvit.precision import always_fp32
 
 POOL_TEMPERATURE = 0.07
 """Temperature of ``lse`` pooling. At this default temperature of the contrastive loss, every patch is a candidate."""
+PATCH_POOLS = ("lse", "max")
+"""Poolings of an image's similarities, patch by patch; the others pool its tokens."""
 
 
 def first_token(tokens: Tensor, is_token: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def prior_similarity(
         (B, I) in fp32, in [-1, 1] except for ``lse``.
     """
     patches = tokens[:, prefix_tokens:]
-    if pool in ("lse", "max"):
+    if pool in PATCH_POOLS:
         prior, patches = (F.normalize(vectors, dim=-1) for vectors in (prior, patches))
         similarity = torch.einsum("bd,ind->bin", prior, patches)
         if pool == "max":

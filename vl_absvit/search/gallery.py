@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vl_absvit.errors import InputError
-from vl_absvit.models.prior import POOL_TEMPERATURE
+from vl_absvit.models.prior import PATCH_POOLS, POOL_TEMPERATURE
 from vl_absvit.precision import always_fp32
 
 Pool = Literal["lse", "max", "mean", "cls"]
-KEEPS_PATCHES = ("lse", "max")
 BLOCK_BYTES = 32 << 20
 """Bytes of vectors that are compared at once, in fp32."""
 SLACK = 0.01
@@ -37,14 +36,14 @@ class Nearest(NamedTuple):
 def kept_vectors(tokens: Tensor, pool: Pool, prefix_tokens: int) -> Tensor:
     """Unit vectors of first looks (I, N, D) that are compared with priors, (I, V, D)."""
     patches = tokens[:, prefix_tokens:]
-    if pool not in KEEPS_PATCHES:
+    if pool not in PATCH_POOLS:
         patches = (tokens[:, 0] if pool == "cls" else patches.mean(dim=1)).unsqueeze(1)
     return F.normalize(patches, dim=-1)
 
 
 def dtype_of(pool: Pool) -> str:
     """The type in which vectors are kept, as numpy names it."""
-    return "float16" if pool in KEEPS_PATCHES else "float32"
+    return "float16" if pool in PATCH_POOLS else "float32"
 
 
 def similarities(priors: Tensor, vectors: Tensor, pool: Pool) -> Tensor:

@@ -23,7 +23,8 @@ from vl_absvit.data.transfer import to_device
 from vl_absvit.distributed import gather_objects, is_main, rank, world_size
 from vl_absvit.errors import InputError
 from vl_absvit.main_process import in_main_process
-from vl_absvit.search.gallery import KEEPS_PATCHES, dtype_of, kept_vectors
+from vl_absvit.models.prior import PATCH_POOLS
+from vl_absvit.search.gallery import dtype_of, kept_vectors
 from vl_absvit.search.index_folder import Index, digests, key_of, stamps, write_index
 from vl_absvit.search.index_plan import Plan, make_plan
 from vl_absvit.search.live_rows import keep_live
@@ -78,7 +79,7 @@ def layout_of(source: Source, made: dict[str, Any]) -> Layout:
     if model.prior is None:
         raise InputError(f"checkpoint {source.folder}: its texts have no priors, so that there is no dual encoder")
     rows, columns = model.vision.grids()[-1]
-    vectors = rows * columns if model.pool in KEEPS_PATCHES else 1
+    vectors = rows * columns if model.pool in PATCH_POOLS else 1
     return Layout(key_of(made), vectors, model.vision.width, dtype_of(model.pool))
 
 

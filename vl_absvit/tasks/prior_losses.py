@@ -13,7 +13,7 @@ from vl_absvit.config import PriorConfig
 from vl_absvit.distributed import gather_objects, gather_with_grad, rank
 from vl_absvit.losses import calibration_loss, prior_loss
 from vl_absvit.models.looks import TwoLooks, VisualEncoder
-from vl_absvit.models.prior import prior_similarity
+from vl_absvit.models.prior import PATCH_POOLS, prior_similarity
 from vl_absvit.models.top_down import MASK_TEMPERATURE
 from vl_absvit.precision import always_fp32, arithmetic, at_least_fp32
 
@@ -79,28 +79,33 @@ def compared(
 def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
     """The prior loss of the global batch, the same on every rank; with the calibration of a mask that has a threshold.
 
+    A mask is of patches, so that what calibrates it is their smooth maximum where ``config.pool`` does not tell one
+    patch from another.
+
     Args:
         own: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
     scores = global_similarity(*own[:5], config.pool, own.wordings)
-    similarity, own_column = scores.similarity, scores.own_column
+    is_repeat, own_column = torch.zeros_like(scores.column_ids, dtype=torch.bool), scores.own_column
     if config.look == "first":
         # An image that is there several times is one image: its first column stands for it.
         first_column = (scores.column_ids.unsqueeze(1) == scores.column_ids).int().argmax(dim=1)
         is_repeat = first_column != torch.arange(len(first_column), device=first_column.device)
-        similarity = similarity.masked_fill(is_repeat, -torch.inf)
         own_column = first_column[own_column]
     text_ids = scores.column_ids[scores.own_column]
-    pairs = similarity, text_ids, scores.column_ids, own_column
+    pairs = text_ids, scores.column_ids, own_column
     true: dict[str, Tensor] = {}
     if scores.wordings is not None:
         also_true = images_of_equal_texts(scores.wordings, text_ids, scores.column_ids)
         true = {"also_true": also_true, "is_counted": scores.wordings.are_true}
-    loss = prior_loss(*pairs, config.temperature, config.blank_negatives, **true)
+    similarity = scores.similarity.masked_fill(is_repeat, -torch.inf)
+    loss = prior_loss(similarity, *pairs, config.temperature, config.blank_negatives, **true)
     if own.threshold is None:
         return loss
-    return loss + calibration_loss(*pairs, own.threshold, MASK_TEMPERATURE, **true)
+    if config.pool not in PATCH_POOLS:
+        similarity = global_similarity(*own[:5], "lse").similarity.masked_fill(is_repeat, -torch.inf)
+    return loss + calibration_loss(similarity, *pairs, own.threshold, MASK_TEMPERATURE, **true)
 
 
 def images_of_equal_texts(wordings: Wordings, text_image_ids: Tensor, image_ids: Tensor) -> Tensor:
