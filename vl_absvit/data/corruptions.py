@@ -2,7 +2,8 @@
 
 Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
 arXiv:1903.12261. The functions are those of the package ``imagecorruptions`` (an extra), which scales
-ImageNet-C's to pictures of any size. ImageNet-C's own files were saved as JPEG after that; these pictures are not.
+ImageNet-C's to pictures of any size; ``glass_blur`` gives its pixels without its compiler. ImageNet-C's own files were
+saved as JPEG after that; these pictures are not.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from vl_absvit.data.glass_blur import glass_blur
 from vl_absvit.errors import ConfigError, InputError
 
 CORRUPTIONS = (
@@ -20,7 +22,6 @@ CORRUPTIONS = (
 """In the paper's order."""
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST_SIDE = 32  # pixels, of the package
-SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # the others draw from numpy's global generator
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,16 @@ class Corruption:
                 f"a picture of {picture.width} x {picture.height} is too small to be corrupted: expected a side of at "
                 f"least {SMALLEST_SIDE} px"
             )
-        seed = {"seed": int(np.random.randint(2**31))} if self.name in SEEDED_BY_ARGUMENT else {}
-        return Image.fromarray(corrupt(np.array(picture), self.severity, self.name, **seed))
+        values = np.array(picture)
+        if self.name == "glass_blur":
+            return Image.fromarray(glass_blur(values, self.severity, _seed()))
+        # The package's others draw from numpy's global generator.
+        seed = {"seed": _seed()} if self.name == "impulse_noise" else {}
+        return Image.fromarray(corrupt(values, self.severity, self.name, **seed))
+
+
+def _seed() -> int:
+    return int(np.random.randint(2**31))
 
 
 def add_corruption_options(parser: argparse.ArgumentParser, several: bool) -> None:
