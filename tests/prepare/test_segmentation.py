@@ -12,6 +12,7 @@ from PIL import Image
 from tests.prepare.raw_segmentation import CLASSES, write_small_segmentation
 from vl_absvit.data.segmentation_labels import decode_label, standard_colours
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.repeats import equal_files
 from vl_absvit.prepare.segmentation import SegmentationOptions, prepare_segmentation
 
 VOC = "VOCdevkit/VOC2012"
@@ -71,6 +72,24 @@ def test_a_picture_in_train_and_val_is_refused(tmp_path):
     raw = tiny_voc(tmp_path, {"train": ["a"], "val": ["b", "c"]}, aug=["c", "b"])
     with pytest.raises(InputError, match="b and 1 more pictures are in both train and val"):
         prepare("voc_aug", raw, tmp_path / "out")
+
+
+def test_pictures_that_are_another_one_byte_for_byte_are_counted_and_named(tmp_path):
+    raw = write_small_segmentation(tmp_path / "raw", {"train": 4, "val": 2})
+    for kind in ("images", "labels"):
+        shutil.copy(raw / kind / "train/train_0.png", raw / kind / "train/again.png")
+        shutil.copy(raw / kind / "train/train_3.png", raw / kind / "val/elsewhere.png")
+    (warning,) = (words for words in prepare("folder", raw, tmp_path / "out")["warnings"] if "repeat" in words)
+    assert warning == (
+        "2 picture(s) repeat others byte for byte, 1 of these in another split, "
+        "e.g. images/train/train_3.png and images/val/elsewhere.png"
+    )
+
+
+def test_files_of_one_size_are_told_apart_by_their_content(tmp_path):
+    for name, content in {"a": "12", "b": "21", "c": "12", "d": "1"}.items():
+        (tmp_path / name).write_text(content)
+    assert equal_files(tmp_path, "dcba") == [["a", "c"]]
 
 
 @pytest.mark.parametrize(

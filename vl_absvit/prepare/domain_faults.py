@@ -1,7 +1,5 @@
 """What is said of lists and pictures of several domains that are not as they should be."""
 
-from collections.abc import Sequence
-
 from vl_absvit.errors import InputError
 from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.domain_folders import DomainFolders
@@ -75,23 +73,11 @@ def unlisted_in_words(finder: DomainFolders, lists: DomainLists) -> list[str]:
     return [f"{len(others)} files are in no list and left out, e.g. {others[0]}"] if others else []
 
 
-def repeats_in_words(groups: Sequence[Sequence[str]], lists: DomainLists) -> list[str]:
-    """Words about pictures that are the same byte for byte.
-
-    Args:
-        groups: paths of pictures with the same content.
-    """
-    part_of = {
+def parts_of(lists: DomainLists) -> dict[str, tuple[str, str]]:
+    """Domain and part of every picture, by path."""
+    return {
         one.path: (name, part)
         for name, domain in lists.domains.items()
         for part, pictures in (("tested", domain.whole), ("held out", domain.held_out), ("trained on", domain.train))
         for one in pictures
     }
-    across = [group for group in groups if len({part_of[path] for path in group}) > 1]
-    if not groups:
-        return []
-    example = " and ".join((across or groups)[0][:2])
-    return [
-        f"{sum(map(len, groups)) - len(groups)} picture(s) repeat others byte for byte, {len(across)} of these in "
-        f"another domain or part, e.g. {example}"
-    ]

@@ -31,13 +31,14 @@ from vl_absvit.prepare.check_images import Images, check_images, words_for_bad
 from vl_absvit.prepare.domain_faults import (
     faults_in_words,
     missing_in_words,
+    parts_of,
     published_in_words,
-    repeats_in_words,
     unlisted_in_words,
 )
 from vl_absvit.prepare.domain_folders import DomainFolders
 from vl_absvit.prepare.domain_lists import DomainLists, Listed, find_lists, read_domains
 from vl_absvit.prepare.journal import Journal
+from vl_absvit.prepare.repeats import repeats_in_words
 
 KIND = "domains"
 SPLITS = ("train", "val", "test")
@@ -82,7 +83,8 @@ def prepare_domains(options: DomainOptions, output: Path, workers: int) -> dict[
     repeated = _write_pictures(partial, split_of, usable)
     warnings = [
         *missing, *faults_in_words(lists), *words_for_bad(images, images.skipped(_ids_by_domain(listed))),
-        *published_in_words(lists), *repeats_in_words(repeated, lists), *unlisted_in_words(finder, lists),
+        *published_in_words(lists), *repeats_in_words(repeated, parts_of(lists), "in another domain or part"),
+        *unlisted_in_words(finder, lists),
     ]  # fmt: skip
     manifest = {
         "format": 1,

@@ -23,6 +23,7 @@ from vl_absvit.prepare import sets
 from vl_absvit.prepare.check_images import Images, pool_of
 from vl_absvit.prepare.named_images import NamedImages
 from vl_absvit.prepare.prepare import Content, ImageFolder, Records, Source, count_rows, prepare
+from vl_absvit.prepare.repeats import equal_files, repeats_in_words
 from vl_absvit.prepare.segmentation_source import LabelValues, Pair, SegmentationSet, check_apart
 from vl_absvit.prepare.tables import write_rows
 
@@ -140,6 +141,7 @@ class SegmentationSource(Source):
                 warnings += self._about_classes(split, pixels)
             elif split != "test":
                 warnings.append(f"{split}: has no labels: it can be predicted, neither trained nor judged on")
+        warnings += self._repeats(records, images)
         more = {"classes": self.layout.classes, "colours": [list(colour) for colour in self.layout.colours]}
         return Content(counts, self._deviations(counts) + warnings, more)
 
@@ -173,6 +175,16 @@ class SegmentationSource(Source):
             return []
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         return [f"{split}: has no pixel of {', '.join(absent[:5])}{more}"]
+
+    def _repeats(self, records: Records, images: Images) -> list[str]:
+        """A warning about pictures that are there under several names, in another split perhaps."""
+        split_of = {
+            images.files[number]: split
+            for split, table in records.splits.items()
+            for number in table.column("image_id").to_pylist()
+            if number in images.sizes
+        }
+        return repeats_in_words(equal_files(images.raw, split_of), split_of, "in another split")
 
     def _deviations(self, counts: dict[str, dict[str, Any]]) -> list[str]:
         """Warnings about splits whose size is not the published one."""
