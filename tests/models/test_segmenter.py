@@ -11,6 +11,7 @@ from vl_absvit.config import VisionConfig
 from vl_absvit.errors import ConfigError
 from vl_absvit.losses import pixel_loss
 from vl_absvit.models.architecture import build_vision
+from vl_absvit.models.necks import NECKS
 from vl_absvit.models.pixel_scores import View, Window, classify, enlarge, scores_of, window_starts, windows_of
 from vl_absvit.models.segmenter import Segmenter, evenly_spaced
 from vl_absvit.models.trunks.registry import trunk_named
@@ -171,3 +172,9 @@ def test_150_classes_of_a_large_picture_fit_into_little_memory():
     assert peak_megabytes(lambda logits: classify(seen(logits, 1024), (1031, 1031))) < 0.2 * at_once
     assert peak_megabytes(lambda logits: classify(seen(logits, 2100), (2101, 2101))) < 400
     assert peak_megabytes(lambda logits: classify(seen(logits, 1024, views=2), (1031, 1031))) < 0.3 * at_once
+
+
+@pytest.mark.parametrize("neck", ["feature2pyramid", "multilevel"])
+def test_a_map_of_a_single_row_is_not_halved_to_nothing(neck):
+    maps = [torch.randn(1, 4, 1, 5) for _ in range(4)]
+    assert [tuple(one.shape[-2:]) for one in NECKS[neck]([4] * 4)(maps)] == [(4, 20), (2, 10), (1, 5), (1, 2)]

@@ -32,6 +32,8 @@ class NoNeck(nn.Module):
 class Feature2Pyramid(nn.Module):
     """Four maps at 4, 2, 1 and 1/2 times their size, by transposed convolutions and pooling (BEiT's and MAE's recipes).
 
+    Odd sizes are halved and rounded down, to 1 at least.
+
     Args:
         widths: D of each of four maps.
     """
@@ -44,18 +46,18 @@ class Feature2Pyramid(nn.Module):
             _doubling(first), MapBatchNorm(first), nn.GELU(), _doubling(first)
         )  # fmt: skip
         self.upsample_2x = nn.Sequential(_doubling(second))
-        self.downsample_2x = nn.MaxPool2d(2)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (I, D, h, w) to (I, D, 4 h, 4 w), (I, D, 2 h, 2 w), (I, D, h, w), (I, D, h // 2, w // 2)."""
         first, second, third, last = maps
-        return [self.upsample_4x(first), self.upsample_2x(second), third, self.downsample_2x(last)]
+        halved = F.max_pool2d(last, [min(2, side) for side in last.shape[-2:]])
+        return [self.upsample_4x(first), self.upsample_2x(second), third, halved]
 
 
 class MultiLevel(nn.Module):
     """Four maps at 4, 2, 1 and 1/2 times their size, interpolated between two convolutions (mmsegmentation's ViT).
 
-    There is no norm and no activation. Odd sizes are halved and rounded down.
+    There is no norm and no activation. Odd sizes are halved and rounded down, to 1 at least.
 
     Args:
         widths: D of each of four maps.
@@ -73,10 +75,14 @@ class MultiLevel(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """As ``Feature2Pyramid.forward``."""
         laterals = [layer(one) for layer, one in zip(self.laterals, maps, strict=True)]
-        resized = [
-            F.interpolate(one, scale_factor=scale, mode="bilinear") for one, scale in zip(laterals, SCALES, strict=True)
-        ]
+        resized = [_scaled(one, scale) for one, scale in zip(laterals, SCALES, strict=True)]
         return [layer(one) for layer, one in zip(self.convs, resized, strict=True)]
+
+
+def _scaled(one: Tensor, scale: float) -> Tensor:
+    """A map (I, D, h, w) at another size; a single row or column is not halved."""
+    factors = [max(scale, 1 / side) for side in one.shape[-2:]]
+    return F.interpolate(one, scale_factor=factors, mode="bilinear")
 
 
 def _doubling(width: int) -> nn.Module:
