@@ -8,7 +8,15 @@ import scipy.io
 from PIL import Image
 
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.fixation_metrics import as_distribution, auc_judd, correlation, divergence, nss, similarity
+from vl_absvit.evaluation.fixation_metrics import (
+    as_distribution,
+    auc_judd,
+    auc_shuffled,
+    correlation,
+    divergence,
+    nss,
+    similarity,
+)
 
 MAP = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 6.0]])  # mean 1, deviation sqrt(5)
 
@@ -66,3 +74,17 @@ def test_a_fixation_beside_the_picture_is_refused(metric):
     for place in ((3, 0), (-0.1, 0), (0, 2)):
         with pytest.raises(InputError, match="a fixation is not on the picture of 3 x 2 pixels"):
             metric(MAP, np.array([place]))
+
+
+def test_nothing_to_compare_is_refused_not_given_a_number():
+    nowhere, everywhere = np.empty((0, 2)), np.argwhere(np.ones((3, 2)))
+    for metric in (nss, auc_judd):
+        with pytest.raises(InputError, match="there is no fixation"):
+            metric(MAP, nowhere)
+    with pytest.raises(InputError, match="there is no fixation"):
+        auc_shuffled(MAP, everywhere, nowhere)
+    with pytest.raises(InputError, match="every pixel is fixated"):
+        auc_judd(MAP, everywhere)
+    for maps in ((MAP * np.nan, MAP), (np.zeros_like(MAP), MAP * np.nan)):
+        with pytest.raises(InputError, match="not finite"):
+            correlation(*maps)

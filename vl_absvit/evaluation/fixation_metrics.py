@@ -25,7 +25,7 @@ def nss(saliency: np.ndarray, fixations: np.ndarray) -> float:
         fixations: (F, 2), at least one.
 
     Raises:
-        InputError: a fixation is not on the map, or the map has a value that is not finite.
+        InputError: there is no fixation, one is not on the map, or the map has a value that is not finite.
     """
     values = at_fixations(saliency, fixations)
     if is_constant(saliency):
@@ -45,12 +45,14 @@ def auc_judd(saliency: np.ndarray, fixations: np.ndarray) -> float:
 
     The fixated pixels are those of all fixations, each once. Nothing is drawn at random.
 
-    Args and errors: as ``nss``; some pixel is not fixated.
+    Args and errors: as ``nss``. Another error is that every pixel is fixated.
     """
     at_fixations(saliency, fixations)
     is_fixated = np.zeros(saliency.shape, dtype=bool)
     columns, rows = pixels_of(fixations)
     is_fixated[rows, columns] = True
+    if is_fixated.all():
+        raise InputError("every pixel is fixated, none is left to compare with")
     return _auc(saliency[is_fixated], saliency[~is_fixated])
 
 
@@ -100,8 +102,13 @@ def correlation(saliency: np.ndarray, density: np.ndarray) -> float:
     """CC: Pearson's correlation of a map's pixels and the density of fixations; 0 if one of them is constant.
 
     Args:
-        saliency, density: (h, w), finite.
+        saliency, density: (h, w).
+
+    Raises:
+        InputError: one of them has a value that is not finite.
     """
+    _check_finite(saliency)
+    _check_finite(density)
     deviations = []
     for values in (saliency, density):
         if is_constant(values):
@@ -156,10 +163,12 @@ def pixels_of(fixations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def at_fixations(saliency: np.ndarray, fixations: np.ndarray) -> np.ndarray:
     """The map's values at fixations, (F,); arguments and errors are those of ``nss``."""
     _check_finite(saliency)
-    columns, rows = pixels_of(fixations)
+    if not len(fixations):
+        raise InputError("there is no fixation")
     height, width = saliency.shape
-    if not ((columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)).all():
+    if not ((fixations >= 0) & (fixations < (width, height))).all():
         raise InputError(f"a fixation is not on the picture of {width} x {height} pixels")
+    columns, rows = pixels_of(fixations)
     return saliency[rows, columns]
 
 
