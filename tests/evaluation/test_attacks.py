@@ -109,6 +109,15 @@ def test_pictures_beyond_the_ball_or_of_no_pixels_are_refused(pictures, losses_o
         check_within_ball(further, further, attack, scale)
 
 
+def test_rounding_of_a_long_way_is_not_beyond_the_ball(scale):
+    """In fp32 a way of 60 over 384 x 384 pixels was seen 1.4e-4 too long."""
+    grey, attack = ((0.5 - scale.mean) / scale.std).expand(1, 3, 192, 192), pgd(60.0, norm="l2")
+    way = (1 / scale.std).expand(1, 3, 192, 192) / (3 * 192 * 192) ** 0.5
+    check_within_ball(grey + (60 + 1.4e-4) * way, grey, attack, scale)
+    with pytest.raises(AssertionError, match=r"60\.0015 from its own, beyond 60"):
+        check_within_ball(grey + (60 + 1.5e-3) * way, grey, attack, scale)
+
+
 @pytest.mark.parametrize("targeted", [False, True])
 def test_a_picture_withstands_only_from_every_start(scale, targeted, monkeypatch):
     """Starts 0 to 3 move two pictures by 0, 1e-3, 2e-3 and 3e-3; their losses rise with that."""

@@ -16,7 +16,7 @@ from vl_absvit.evaluation.attack_plan import Attack, Norm
 
 ORDER: dict[Norm, float] = {"linf": float("inf"), "l2": 2.0}
 ROUNDING = 1e-5
-"""Of pixel values and lengths in fp32."""
+"""Of pixel values, and of lengths as a share of them, in fp32."""
 
 
 class PixelScale(NamedTuple):
@@ -90,7 +90,9 @@ def check_within_ball(attacked: Tensor, images: Tensor, attack: Attack, scale: P
     """
     moved = ((attacked - images) * scale.std).flatten(1).norm(p=ORDER[attack.norm], dim=1).max().item()
     pixels = attacked * scale.std + scale.mean
-    assert moved <= attack.eps + ROUNDING, f"an attacked picture is {moved:g} from its own, beyond {attack.eps:g}"
+    assert moved <= attack.eps + ROUNDING * max(1.0, attack.eps), (
+        f"an attacked picture is {moved:g} from its own, beyond {attack.eps:g}"
+    )
     assert -ROUNDING <= pixels.min() and pixels.max() <= 1 + ROUNDING, "an attacked picture has no pixel's values"
 
 
