@@ -78,10 +78,11 @@ def test_pictures_that_are_another_one_byte_for_byte_are_counted_and_named(tmp_p
     raw = write_small_segmentation(tmp_path / "raw", {"train": 4, "val": 2})
     for kind in ("images", "labels"):
         shutil.copy(raw / kind / "train/train_0.png", raw / kind / "train/again.png")
-        shutil.copy(raw / kind / "train/train_3.png", raw / kind / "val/elsewhere.png")
+        for place in ("train/twice", "val/elsewhere"):
+            shutil.copy(raw / kind / "train/train_3.png", raw / kind / f"{place}.png")
     (warning,) = (words for words in prepare("folder", raw, tmp_path / "out")["warnings"] if "repeat" in words)
     assert warning == (
-        "2 picture(s) repeat others byte for byte, 1 of these in another split, "
+        "3 picture(s) repeat others byte for byte, 1 of these in another split, "
         "e.g. images/train/train_3.png and images/val/elsewhere.png"
     )
 

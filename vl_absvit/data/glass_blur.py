@@ -24,9 +24,10 @@ def glass_blur(values: np.ndarray, severity: int, seed: int) -> np.ndarray:
     from skimage.filters import gaussian
 
     sigma, reach, times = SETTINGS[severity - 1]
-    blurred = np.uint8(gaussian(values / 255.0, sigma=sigma, channel_axis=-1) * 255)
+    blurred = (gaussian(values / 255.0, sigma=sigma, channel_axis=-1) * 255).astype(np.uint8)
     moved = blurred.reshape(-1, 3)[moved_from(values.shape[:2], reach, times, seed)].reshape(values.shape)
-    return np.uint8(gaussian(moved / 255.0, sigma=sigma, channel_axis=-1).clip(0, 1) * 255)
+    again: np.ndarray = gaussian(moved / 255.0, sigma=sigma, channel_axis=-1)
+    return (again.clip(0, 1) * 255).astype(np.uint8)
 
 
 def moved_from(size: tuple[int, int], reach: int, times: int, seed: int) -> np.ndarray:

@@ -21,10 +21,9 @@ def decode_label(content: bytes) -> np.ndarray:
     """
     image = load_png(content)
     if image.mode not in ("P", "L"):
-        deep = "numbers of 16 bits, as those of instances are" if image.mode.startswith("I") else "colours"
-        raise InputError(
-            f"expected class numbers of 8 bits (a palette or grey picture), got {deep} (mode {image.mode})"
-        )
+        others = {"I": "numbers of 16 bits, as those of instances are", "1": "black and white"}
+        got = others.get(image.mode[0], "colours")
+        raise InputError(f"expected class numbers of 8 bits (a palette or grey picture), got {got} (mode {image.mode})")
     return np.asarray(image)
 
 

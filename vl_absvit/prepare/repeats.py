@@ -34,8 +34,9 @@ def repeats_in_words(groups: Sequence[Sequence[str]], part_of: Mapping[str, Hash
     if not groups:
         return []
     across = [group for group in groups if len({part_of[path] for path in group}) > 1]
-    example = " and ".join((across or groups)[0][:2])
+    first, *rest = (across or groups)[0]
+    second = next((path for path in rest if part_of[path] != part_of[first]), rest[0])
     return [
         f"{sum(map(len, groups)) - len(groups)} picture(s) repeat others byte for byte, {len(across)} of these "
-        f"{other}, e.g. {example}"
+        f"{other}, e.g. {first} and {second}"
     ]
