@@ -40,6 +40,15 @@ def test_classes_and_files_are_in_order_of_their_names(root):
     ]
 
 
+def test_a_class_may_be_called_as_a_split_is(root):
+    for split in ("train", "val"):
+        (root / split / "ant").rename(root / split / "train")
+    for split in ("train", "val"):
+        made = dataset(root, (split,))
+        assert made.classes == ["cat", "train", "zebra"] and len(made) == 9
+        assert {file.relative_to(root).parts[0] for file, _ in made.files} == {split}
+
+
 def test_a_file_and_its_label_are_found_by_their_place_from_either_end(root):
     os.rename(root / "train/ant/10.png", os.fsencode(root / "train/ant") + b"/\xff \xc3.PNG")  # no UTF-8
     Image.new("RGB", (4, 4)).save(root / "val/zebra/a long name of \u4e00 picture.jpeg")
