@@ -74,6 +74,7 @@ def test_trunks_give_what_was_recorded(golden, case_name, precision):
     ("name", "kind", "millions"),
     [  # published by [GFNet] and [VARS]; see docs/trunks.md for the rows of VARS-SD, which do not fit the release
         ("gfnet_tiny", None, 7.511784),
+        ("gfnet_xsmall", None, 16),
         ("gfnet_small", None, 25),
         ("gfnet_base", None, 43),
         ("deit_star_tiny", "performer", 5.7),

@@ -110,10 +110,30 @@ def test_a_generation_that_the_file_does_not_tell_is_asked_and_another_one_refus
     ):
         answer(vars_generation="ista")
     released("vars_d", tmp_path / "a.pth", vars_generation="ista")
-    for generation in (None, "linked"):
-        with pytest.raises(InputError, match="with no learned matrices: expected vision.vars_generation ista, got"):
-            answer(vars_generation=generation)
-    assert answer(vars_generation="ista").config["vision"]["vars_generation"] == "ista"
+    with pytest.raises(InputError, match="with no learned matrices: expected vision.vars_generation ista, got linked"):
+        answer(vars_generation="linked")
+    for generation in (None, "ista"):
+        assert answer(vars_generation=generation).config["vision"]["vars_generation"] == "ista"
+
+
+def test_a_generation_is_asked_without_what_the_release_never_reads_and_steps_and_lambda_are_said(tmp_path):
+    _, state = released("vars_d", tmp_path / "a.pth")
+    torch.save({"model": {name: value for name, value in state.items() if not name.endswith(".L")}}, tmp_path / "a.pth")
+    file, asked = read_released(tmp_path / "a.pth"), dict(VISIONS["vars_d"])
+    said = {option.name: option.value for option in convert(file, vision=asked).options}
+    assert (said["vision.vars_steps"], said["vision.vars_penalty"]) == (3, 0.3)
+    del asked["vars_steps"], asked["vars_generation"]
+    with pytest.raises(InputError, match="does not tell whether queries had unit norm: name one"):
+        convert(file, vision=asked)
+    said = {option.name: option.value for option in convert(file, vision=asked | {"vars_generation": "head"}).options}
+    assert said["vision.vars_steps"] == 5
+
+
+def test_numbers_of_another_kind_are_one_line(tmp_path):
+    _, state = released("rvt", tmp_path / "a.pth")
+    torch.save({"model": state | {"head.weight": state["head.weight"].int()}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="such as torch.float32 for vision.head.weight, got torch.int32"):
+        convert(read_released(tmp_path / "a.pth"), vision=VISIONS["rvt"])
 
 
 @pytest.mark.parametrize(

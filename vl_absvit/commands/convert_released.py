@@ -16,9 +16,10 @@ conversion.json says what became of every one of its keys.
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from vl_absvit.cli import OptionParser, run_main
+from vl_absvit.config.model import Attention, VARSGeneration
 from vl_absvit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", metavar="NAME", help="trunk in a file of RVT, VARS, FAN or GFNet, such as absvit_rvt_tiny"
     )
-    parser.add_argument("--attention", metavar="KIND", help="its attention, where that is not its own: vars_d, ...")
-    parser.add_argument("--vars-generation", metavar="G", help="of vars_d and vars_sd: ista, linked or head")
+    parser.add_argument("--attention", choices=get_args(Attention), help="its attention, where that is not its own")
+    parser.add_argument("--vars-generation", choices=get_args(VARSGeneration), help="of vars_d and vars_sd")
     parser.add_argument("--vars-steps", type=int, metavar="N", help="of VARS (default: the release's)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="side of its images (default: 224)")
     arguments = parser.parse_args()

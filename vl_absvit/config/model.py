@@ -7,6 +7,7 @@ from vl_absvit.config.checks import below_one, not_negative, positive, require
 from vl_absvit.variants import VARIANTS, TopDown
 
 Attention = Literal["softmax", "performer", "vars_s", "vars_d", "vars_sd"]
+VARSGeneration = Literal["ista", "linked", "head"]
 _VARS_OPTIONS = {
     "vars_penalty": ("vars_s", "vars_d", "vars_sd"),
     "vars_steps": ("vars_s", "vars_d", "vars_sd"),
@@ -45,7 +46,7 @@ class VisionConfig:
     """Steps of the reconstruction; None takes the release's, 5 (``vars_s``: 3; paper: 3)."""
     vars_ratio: int | None = None
     """Dynamic atoms per channel of a head (``vars_d``, ``vars_sd``); None takes the release's, 2."""
-    vars_generation: Literal["ista", "linked", "head"] | None = None
+    vars_generation: VARSGeneration | None = None
     """Form of the release (``vars_d``, ``vars_sd``): ``ista``, at first and in the paper; ``linked``, learned, of the
     commit that links its weights; ``head``, at its end, where queries have unit norm again. None takes ``head``. The
     release's weights are read only with one that is named, for they do not tell the last two apart."""
@@ -86,7 +87,8 @@ class VisionConfig:
     """Mean and standard deviation of pixels: the backbone's own, CLIP's (released vision-language weights), or
     ImageNet's (released ImageNet weights)."""
     drop_path: float = 0.0
-    """Largest stochastic depth rate, reached in the last block, in [0, 1)."""
+    """Largest stochastic depth rate, reached in the last block, in [0, 1). RVT's last block of n has (n - 1) / n of it,
+    every block of FAN all of it, as in their releases."""
     gradient_checkpointing: bool = False
     """Recompute block activations in the backward pass: less memory, more time."""
 

@@ -1,4 +1,4 @@
-"""DeiT*, GFNet* and GFNet as trunks: ``absvit_{deit_star,gfnet_star,gfnet}_{tiny,small,base}``.
+"""DeiT*, GFNet* and GFNet as trunks: ``absvit_{deit_star,gfnet_star,gfnet}_SIZE``; ``FAMILIES`` has the sizes.
 
 GFNet: Rao et al., "Global Filter Networks for Image Classification", NeurIPS 2021 [GFNet]. DeiT* and GFNet* are
 trunks of [VARS] (Shi et al., "Visual Attention Emerges from Recurrent Sparse Reconstruction", ICML 2022), which says of
@@ -146,7 +146,12 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, dict[str, int]], tuple[str, 
     ),
     "gfnet": (
         GFNET,
-        {"tiny": _sizes(256, 12, 1), "small": _sizes(384, 19, 1), "base": _sizes(512, 19, 1)},
+        {
+            "tiny": _sizes(256, 12, 1),
+            "xsmall": _sizes(384, 12, 1),
+            "small": _sizes(384, 19, 1),
+            "base": _sizes(512, 19, 1),
+        },
         (),
     ),
 }  # fmt: skip

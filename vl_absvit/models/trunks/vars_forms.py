@@ -20,6 +20,11 @@ STATIC = {  # in a block with VARS-S: the release's name -> ours
     r"norm2\.bn\.(.+)": r"norm2.\1",
 }
 NEVER_READ = "the release stores it and never reads it"
+UNDECIDABLE = (
+    "a file of the VARS release, which does not tell whether queries had unit norm: name one with "
+    "vision.vars_generation (convert-released: --vars-generation), linked (the commit that links the weights) or head "
+    "(the release's end)"
+)
 BLOCK = re.compile(r"(?P<block>(?:transformers\.[0-9]{1,4}\.)?blocks\.[0-9]{1,4})\.(?P<rest>.+)")
 
 
@@ -52,10 +57,7 @@ def _check_generation(state: Mapping[str, Tensor], dropped: Sequence[Dropped], g
     is_released = any(weight.reason == NEVER_READ and weight.name.endswith(".attn.L") for weight in dropped)
     is_learned = any(name.endswith(".attn.learned_k") for name in state)
     if is_released and is_learned and generation is None:
-        raise InputError(
-            "a file of the VARS release, which does not tell whether queries had unit norm: name one with "
-            "vision.vars_generation, linked (the commit that links the weights) or head (the release's end)"
-        )
+        raise InputError(UNDECIDABLE)
     if is_released and is_learned != (generation != "ista"):
         found, fitting = ("learned", "linked or head") if is_learned else ("no learned", "ista")
         raise InputError(
