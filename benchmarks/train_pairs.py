@@ -85,7 +85,8 @@ def made_up_pairs(number: int, resolution: int, words: int = VOCABULARY, seed: i
         **distinct_images(list(enumerate(images)))._asdict(), token_ids=token_ids, is_token=is_token,
         hidden_ids=hidden_ids, positions=flat, answers=token_ids.view(-1)[flat], words=torch.from_numpy(wordings),
         false_index=torch.arange(0), other_ids=token_ids[:0], is_other=is_token[:0], caption_ids=ids,
-        captioned_ids=ids, wordings=wordings, shown=np.resize(SHOWN, number), sources=0 * ids,
+        captioned_ids=ids, wordings=wordings, shown=np.resize(SHOWN, number), sources=0 * ids, texts=ids,
+        said=[ids[:0]] * number,
     )  # fmt: skip
 
 

@@ -9,7 +9,14 @@ from tests.distributed_helper import run_on_ranks
 from vl_absvit.data.collate import RetrievalBatch, RetrievalSample, collate_retrieval
 from vl_absvit.distributed import rank
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.hard_negatives import Draw, choose_hard_negatives, draw_candidates, exchange_samples, may_describe
+from vl_absvit.tasks.hard_negatives import (
+    Draw,
+    are_said,
+    choose_hard_negatives,
+    draw_candidates,
+    exchange_samples,
+    may_describe,
+)
 from vl_absvit.tasks.prior_losses import Compared
 from vl_absvit.tasks.retrieval_pairs import step_hard_negatives
 
@@ -125,6 +132,28 @@ def test_an_image_with_a_caption_in_the_same_words_is_not_drawn_nor_is_the_capti
         wanted = Draw(True, 1, "max", temperature=5.0, seed=seed)
         captions, images = choose_hard_negatives(division.passes, known, wanted)
         assert captions[0, 0] > 1 and captions[0, 1] > 1 and images[0, 0] > 1 and images[0, 1] > 1
+
+
+def test_what_a_batch_does_not_show_of_an_image_is_not_taken_for_false():
+    said = [[12], [], [13, 99], []]  # of image 1 the words of caption 2, of image 3 its own
+    expected = [[False] * 4, [True, False, False, False], [False, False, True, False], [False] * 4]
+    assert are_said([11, 12, 13, 14], said).tolist() == expected
+    division = Division([[[1, 2, 3, 4]]])
+    known = exchange_samples(division.batches)._replace(texts=[11, 12, 13, 14], said=said)
+    drawn = [choose_hard_negatives(division.passes, known, Draw(True, 1, "max", 5.0, seed)) for seed in range(40)]
+    captions, images = (np.array([each[0].flatten().tolist() for each in kind]) for kind in zip(*drawn, strict=True))
+    assert set(captions[:, 0]) == {2, 3} and set(images[:, 1]) == {2, 3}
+    assert set(captions[:, 1]) == {0, 2, 3} and set(images[:, 0]) == {1, 2, 3}
+
+
+def test_false_pairs_are_of_one_source_as_long_as_it_has_some():
+    division = Division([[[1, 2, 3, 4, 5]]], wordings={4: 7, 5: 7})
+    known = exchange_samples(division.batches)._replace(sources=[0, 0, 0, 1, 1])
+    drawn = [choose_hard_negatives(division.passes, known, Draw(True, 1, "max", 5.0, seed)) for seed in range(60)]
+    captions, images = (np.array([each[0].flatten().tolist() for each in kind]) for kind in zip(*drawn, strict=True))
+    for found in (captions, images):
+        assert [set(column) for column in found[:, :3].T] == [{1, 2}, {0, 2}, {0, 1}]
+        assert all(set(column) == {0, 1, 2} for column in found[:, 3:].T)  # the words of its other one are the same
 
 
 def test_a_batch_of_too_few_images_has_no_hard_negatives():

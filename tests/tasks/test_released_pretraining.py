@@ -79,7 +79,7 @@ def recorded_batch(recorded) -> tuple[PairBatch, torch.Tensor]:
         hidden_ids=inputs["text_ids_mlm"], positions=positions, answers=labels[positions], words=rows,
         false_index=rows[:0], other_ids=inputs["text_ids"][:0], is_other=inputs["text_masks"][:0].bool(),
         caption_ids=own, captioned_ids=own, wordings=own, shown=np.where(matches.numpy(), TRUE, FALSE_IMAGE),
-        sources=0 * own,
+        sources=0 * own, texts=own, said=[own[:0]] * captions,
     ), captions + false  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from vl_absvit.data.image_loader import ImageLoader
 from vl_absvit.data.masking import Hidden, WordMasker
 from vl_absvit.data.mixing import Mixture
 from vl_absvit.data.records import ImageTable
+from vl_absvit.data.recurring_texts import RecurringTexts, text_number
 from vl_absvit.data.transforms import ImageTransform
 from vl_absvit.errors import InputError
 
@@ -49,6 +50,8 @@ class PairSample(NamedTuple):
     hidden: Hidden
     shown: int
     source: int
+    text: int  # number of the caption's text
+    said: np.ndarray  # numbers of texts that captions of its image and of others have
     false_image: tuple[int, Tensor] | None = None  # id and (3, H, W), in evaluation
     other: list[int] | None = None  # token ids of a caption of that image, with hidden words
 
@@ -74,6 +77,8 @@ class PairBatch(NamedTuple):
     wordings: np.ndarray  # (B,) int64, as ``words``
     shown: np.ndarray  # (B,) TRUE, FALSE_IMAGE or FALSE_CAPTION
     sources: np.ndarray  # (B,)
+    texts: np.ndarray  # (B,) int64, numbers of the captions' texts
+    said: list[np.ndarray]  # B x (any,) int64, numbers of texts that captions of its image and of others have
 
 
 class _Folder(NamedTuple):
@@ -82,6 +87,7 @@ class _Folder(NamedTuple):
     captions: Captions
     images: ImageLoader
     first_id: int  # is added to the ids of its images
+    recurring: RecurringTexts | None  # in training
 
 
 class PairDataset(Dataset):
@@ -128,7 +134,8 @@ class PairDataset(Dataset):
                 raise InputError(f"{captions.name}: expected ids of images below {_IDS_OF_A_FOLDER:,}, got {largest}")
             loader = ImageLoader(table, transform, len(np.unique(captions.image_ids)), seed)
             groups.append(table.groups(captions.image_ids))
-            self._folders.append(_Folder(captions, loader, folder.place * _IDS_OF_A_FOLDER))
+            recurring = None if evaluation else RecurringTexts(captions.image_ids, captions.column())
+            self._folders.append(_Folder(captions, loader, folder.place * _IDS_OF_A_FOLDER, recurring))
         self.image_ids = np.concatenate([folder.captions.image_ids + folder.first_id for folder in self._folders])
         sizes = [len(folder.captions.caption_ids) for folder in self._folders]
         self._first = np.concatenate([[0], np.cumsum(sizes)])
@@ -164,12 +171,18 @@ class PairDataset(Dataset):
             others = [] if self._others is None else [int(self._others[rows[place]]) for place in places]
             texts, ids = folder.captions, folder.captions.image_ids[[*own, *others]].tolist()
             loaded = folder.images.load(ids)
-            hidden = self._hide(source, [*own, *others], [epochs[place] for place in [*places, *places][: len(ids)]])
+            written = texts.texts([*own, *others])
+            keys = [
+                [self._seed, epochs[place], source, int(texts.caption_ids[row])]
+                for place, row in zip([*places, *places][: len(ids)], [*own, *others], strict=True)
+            ]
+            hidden = self._hide(written, keys)
             for number, (place, row) in enumerate(zip(places, own, strict=True)):
                 image_id, (token_ids, of_text) = ids[number], hidden[number]
                 sample = PairSample(
                     int(texts.caption_ids[row]), image_id + folder.first_id, loaded[image_id], token_ids, of_text,
-                    shown[place], source,
+                    shown[place], source, text_number(written[number]),
+                    np.empty(0, dtype=np.int64) if folder.recurring is None else folder.recurring.of(image_id),
                 )  # fmt: skip
                 if others:
                     false_id, other = ids[number + len(own)], hidden[number + len(own)]
@@ -178,16 +191,13 @@ class PairDataset(Dataset):
                 samples[place] = sample
         return [samples[place] for place in range(len(rows))]
 
-    def _hide(self, source: int, rows: Sequence[int], epochs: Sequence[int]) -> list[tuple[list[int], Hidden]]:
-        """Token ids of captions of a folder, by row there, and the same with hidden words."""
-        captions = self._folders[source].captions
-        encoded = self._tokenizer(captions.texts(rows), truncation=True, max_length=self._max_tokens)
-        hidden = []
-        for number, (row, epoch) in enumerate(zip(rows, epochs, strict=True)):
-            key = [self._seed, epoch, source, int(captions.caption_ids[row])]
-            text = encoded["input_ids"][number]
-            hidden.append((text, self._masker.hide(text, encoded.word_ids(number), key)))
-        return hidden
+    def _hide(self, texts: Sequence[str], keys: Sequence[Sequence[int]]) -> list[tuple[list[int], Hidden]]:
+        """Token ids of texts, and the same with hidden words, which the keys decide."""
+        encoded = self._tokenizer(texts, truncation=True, max_length=self._max_tokens)
+        return [
+            (token_ids, self._masker.hide(token_ids, encoded.word_ids(number), key))
+            for number, (token_ids, key) in enumerate(zip(encoded["input_ids"], keys, strict=True))
+        ]
 
     def collate(self, samples: Sequence[PairSample]) -> PairBatch:
         """A batch of samples, padded with the tokenizer's pad id."""
@@ -222,12 +232,16 @@ class PairDataset(Dataset):
             wordings=np.array(wordings),
             shown=np.array([sample.shown for sample in samples]),
             sources=np.array([sample.source for sample in samples]),
+            texts=np.array([sample.text for sample in samples]),
+            said=[sample.said for sample in samples],
         )
 
     def hidden_share(self, number: int = 1_000) -> float:
         """Share of the tokens of words that are hidden, in the first captions of the first folder."""
-        rows = list(range(min(number, len(self._folders[0].captions.caption_ids))))
-        texts = self._hide(0, rows, [0] * len(rows))
+        captions = self._folders[0].captions
+        rows = list(range(min(number, len(captions.caption_ids))))
+        keys = [[self._seed, 0, 0, int(captions.caption_ids[row])] for row in rows]
+        texts = self._hide(captions.texts(rows), keys)
         special = set(self._tokenizer.all_special_ids)
         tokens = sum(token not in special for token_ids, _ in texts for token in token_ids)
         return sum(len(hidden.positions) for _, hidden in texts) / max(tokens, 1)

@@ -22,6 +22,8 @@ from vl_absvit.tasks.prior_losses import Compared, global_similarity, joined
 
 LAST_RESORT = -1e30
 """Logit of a false candidate that may well be true: drawn where there is no other."""
+ELSEWHERE = 1_000.0
+"""What candidates of other sources are less similar by: they are drawn where the own source has no false one."""
 
 
 class Draw(NamedTuple):
@@ -42,6 +44,9 @@ class StepSamples(NamedTuple):
     caption_ids: list[int]  # (A,), of the samples' own captions in the order of the batch
     captioned_ids: list[int]  # (A,), of their images
     wordings: list[int]  # (A,), equal where the captions' texts are
+    sources: list[int]  # (A,)
+    texts: list[int]  # (A,), numbers of the captions' texts
+    said: list[list[int]]  # A x (any,), numbers of texts that are said of the image, whether the step has them or not
     text_length: int  # of the longest text, padding included
 
 
@@ -55,22 +60,33 @@ class Chosen(NamedTuple):
 def exchange_samples(batches: Sequence[RetrievalBatch | PairBatch]) -> StepSamples:
     """Facts about the passes of all ranks; ``batches`` are those of this rank."""
     own_passes = [
-        (batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.wordings.tolist(), len(batch.image_ids),
-         batch.token_ids.shape[1])
+        (batch.caption_ids.tolist(), batch.captioned_ids.tolist(), batch.wordings.tolist(), *_told(batch),
+         len(batch.image_ids), batch.token_ids.shape[1])
         for batch in batches
     ]  # fmt: skip
     ranks = gather_objects([own_passes])
     # Ranks hold parts of every pass, but the batch has pass after pass: its order is what the draw depends on.
     in_order = [passes[number] for number in range(len(batches)) for passes in ranks]
-    captions, captioned, wordings, _, lengths = zip(*in_order, strict=True)
+    captions, captioned, wordings, sources, texts, said, _, lengths = zip(*in_order, strict=True)
     return StepSamples(
         samples=[sum(len(captions) for captions, *_ in passes) for passes in ranks],
         images=[sum(images for *_, images, _ in passes) for passes in ranks],
         caption_ids=sum(captions, []),
         captioned_ids=sum(captioned, []),
         wordings=sum(wordings, []),
+        sources=sum(sources, []),
+        texts=sum(texts, []),
+        said=sum(said, []),
         text_length=max(lengths),
     )
+
+
+def _told(batch: RetrievalBatch | PairBatch) -> tuple[list[int], list[int], list[list[int]]]:
+    """Source and text of every caption, and what is said of its image elsewhere. Retrieval has one source."""
+    if isinstance(batch, PairBatch):
+        return batch.sources.tolist(), batch.texts.tolist(), [numbers.tolist() for numbers in batch.said]
+    zeros = [0] * len(batch.caption_ids)
+    return zeros, zeros, [[] for _ in zeros]
 
 
 @torch.no_grad()
@@ -93,6 +109,11 @@ def choose_hard_negatives(passes: Sequence[Compared], known: StepSamples, wanted
     similarity, image_ids = scores.similarity[order][:, columns], scores.column_ids[columns]
     wordings = to_device(torch.tensor(known.wordings), device)
     may_be_true = may_describe(wordings, image_ids)
+    if any(known.said):
+        may_be_true = may_be_true | to_device(are_said(known.texts, known.said), device)
+    if len(set(known.sources)) > 1:
+        sources = to_device(torch.tensor(known.sources), device)
+        similarity = similarity - ELSEWHERE * (sources.unsqueeze(1) != sources)
     captions, images = None, None
     if wanted.captions:
         is_own = image_ids.unsqueeze(1) == image_ids
@@ -143,6 +164,18 @@ def may_describe(wordings: Tensor, image_ids: Tensor) -> Tensor:
     is_pair = torch.zeros(len(text), len(image), dtype=torch.bool, device=text.device)
     is_pair[text, image] = True
     return is_pair[text][:, image]
+
+
+def are_said(texts: Sequence[int], said: Sequence[Sequence[int]]) -> Tensor:
+    """Whether a text is said of an image, (A texts, A images) bool; arguments as ``StepSamples``."""
+    rows_of: dict[int, list[int]] = {}
+    for row, text in enumerate(texts):
+        rows_of.setdefault(text, []).append(row)
+    pairs = [(row, image) for image, true in enumerate(said) for text in true for row in rows_of.get(text, ())]
+    found = torch.zeros(len(texts), len(said), dtype=torch.bool)
+    if pairs:
+        found[tuple(torch.tensor(pairs).T)] = True
+    return found
 
 
 def _first_like(ids: Tensor) -> Tensor:

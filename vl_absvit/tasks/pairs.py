@@ -235,7 +235,7 @@ class PairsTask(VisionLanguageTask):
             positions=torch.arange(hidden), answers=token_ids.flatten()[:hidden], words=rows,
             false_index=rows[:0], other_ids=token_ids[:0], is_other=is_token[:0],
             caption_ids=own, captioned_ids=np.arange(max(samples, 2)), wordings=own,
-            shown=np.resize(SHOWN, samples), sources=0 * own,
+            shown=np.resize(SHOWN, samples), sources=0 * own, texts=own, said=[own[:0]] * samples,
         )  # fmt: skip
 
     @classmethod
