@@ -206,3 +206,18 @@ def test_means_are_over_pictures_and_for_nss_also_over_fixations():
     assert row["nss_over_fixations"] == pytest.approx((nss[0] + 3 * nss[1]) / 4)
     assert row["auc_shuffled"] == {"mean": None, "standard_error": None, "interval": None, "number": 0}
     assert summary["counts"] == {"pictures": 2, "fixations": 4, "constant_maps": {}}
+
+
+def test_a_pixel_may_count_once_however_often_it_was_fixated():
+    grid = np.random.default_rng(2).random((9, 12))
+    places, people = [(1.2, 3.4), (1.7, 3.9), (5.5, 2.0), (5.5, 2.1)], np.array([0, 0, 1, 0])
+    one = score(looked(*places, observers=people), grid, once_per_pixel=True)
+    z = (grid - grid.mean()) / grid.std()
+    assert one.rows["map"]["nss"] == pytest.approx((z[3, 1] + z[2, 5]) / 2)
+    usual, other = score(looked(*places, observers=people), grid), score(looked((0, 0)), grid, once_per_pixel=True)
+    for metric in METRICS[1:]:
+        assert one.rows["map"][metric] == pytest.approx(usual.rows["map"][metric], nan_ok=True)
+    assert one.rows["inter_observer"]["nss"] != usual.rows["inter_observer"]["nss"]
+    summary = summarise([one, other], "map")
+    assert summary["rows"]["map"]["nss_over_fixations"] == pytest.approx((z[3, 1] + z[2, 5] + z[0, 0]) / 3)
+    assert summary["counts"]["fixations"] == 5

@@ -56,7 +56,8 @@ def places_of(tmp_path, name, first=0):
 
 @pytest.mark.parametrize("first", ["keep", "drop"])
 def test_scores_are_those_of_the_table_and_the_archives(export, fixations, tmp_path, capsys, first):
-    assert compare(export, fixations, tmp_path / "s.json", "--first", first) == 0
+    binary = first == "drop"
+    assert compare(export, fixations, tmp_path / "s.json", "--first", first, *["--binary"] * binary) == 0
     scores = json.loads((tmp_path / "s.json").read_text())
     start = int(first == "drop")
     expected = []
@@ -64,7 +65,7 @@ def test_scores_are_those_of_the_table_and_the_archives(export, fixations, tmp_p
         others = np.concatenate([places_of(tmp_path, other, start).places for other in NAMES if other != name])
         maps = {"prior_mask": blob(4, 4, row, 1), "bottom_up": blob(4, 4, 1, row)}
         own = places_of(tmp_path, name, start)
-        expected.append(score_picture(own, maps, tuple(BOX), others=others, other_map=None))
+        expected.append(score_picture(own, maps, tuple(BOX), others=others, other_map=None, once_per_pixel=binary))
     for kind in ("prior_mask", "bottom_up", "centre", "inter_observer"):
         for metric in METRICS:
             found = scores["rows"][kind][metric]
@@ -75,6 +76,7 @@ def test_scores_are_those_of_the_table_and_the_archives(export, fixations, tmp_p
     assert scores["counts"]["fixations"] == sum(picture.fixations for picture in expected)
     beyond = (24 if first == "keep" else 18) - scores["counts"]["fixations"]
     assert scores["counts"]["fixations_beyond_what_was_seen"] == beyond > 0
+    assert ("each once" in scores["definitions"]["nss"]) == scores["binary"] == binary
     assert set(scores["definitions"]) >= {*METRICS, "centre", "other_picture", "inter_observer"}
     assert "first ones " + ("kept" if first == "keep" else "dropped") in " ".join(capsys.readouterr().out.split())
 

@@ -53,6 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--sigma", type=float, metavar="PX", help="of the density of fixations (default: 0.03 of the longer side)"
     )
+    parser.add_argument(
+        "--binary", action="store_true", help="count a pixel once in NSS, however often it was fixated (MIT benchmark)"
+    )
     arguments = parser.parse_args()
     if arguments.sigma is not None and not 0 < arguments.sigma <= 1000:
         parser.error("--sigma must be above 0 and at most 1000 pixels")
@@ -109,7 +112,14 @@ def compare(
     Raises:
         InputError: a file is damaged, lacks a map, or nothing is left to compare.
     """
-    from vl_absvit.evaluation.fixation_comparison import DEFINITIONS, SEED, Fixations, score_picture, summarise
+    from vl_absvit.evaluation.fixation_comparison import (
+        DEFINITIONS,
+        ONCE_PER_PIXEL,
+        SEED,
+        Fixations,
+        score_picture,
+        summarise,
+    )
 
     kinds = arguments.map or list(read_maps(arguments.maps, entries[0]))
     main_kind = main_map(kinds)
@@ -134,6 +144,7 @@ def compare(
                     others=np.concatenate(others) if others else np.empty((0, 2)),
                     other_map=donor,
                     sigma=arguments.sigma,
+                    once_per_pixel=arguments.binary,
                 )
             except InputError as error:
                 raise InputError(f"{file}: {error}") from error
@@ -145,8 +156,9 @@ def compare(
         raise InputError(f"{arguments.fixations}: no fixation is on what the model saw")
     summary = summarise(scored, main_kind)
     summary["counts"] |= {"fixations_beyond_what_was_seen": beyond, "pictures_without": len(pictures) - len(scored)}
-    settings = {"first_fixation": arguments.first, "sigma": arguments.sigma}
-    return summary | settings | {"definitions": DEFINITIONS}
+    settings = {"first_fixation": arguments.first, "sigma": arguments.sigma, "binary": arguments.binary}
+    definitions = DEFINITIONS | ({"nss": ONCE_PER_PIXEL} if arguments.binary else {})
+    return summary | settings | {"definitions": definitions}
 
 
 def show(scores: dict[str, Any]) -> None:
@@ -154,7 +166,8 @@ def show(scores: dict[str, Any]) -> None:
     from vl_absvit.evaluation.fixation_comparison import METRICS
 
     first = "dropped" if scores["first_fixation"] == "drop" else "kept"
-    table = Table(Column("map", no_wrap=True), title=f"agreement with fixations, first ones {first}", box=SIMPLE)
+    title = f"agreement with fixations, first ones {first}" + (", each pixel once in NSS" if scores["binary"] else "")
+    table = Table(Column("map", no_wrap=True), title=title, box=SIMPLE)
     for name in (*(SHORT[metric] for metric in METRICS), "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in scores["rows"].items():

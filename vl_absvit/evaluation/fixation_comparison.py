@@ -3,7 +3,8 @@
 Shapes: h x w pixels that the model saw, F fixations on them. Fixations are (x, y) in pixels, counted from 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,10 @@ DEFINITIONS = {
     "interval": f"percentiles that hold {CONFIDENCE:.0%} of the means of {RESAMPLES:,} resamples of the pictures, "
     f"seed {SEED}",
 }
+ONCE_PER_PIXEL = (
+    "mean of the map with mean 0 and population deviation 1 at the fixated pixels, each once; a constant map gets 0"
+)
+"""Definition of NSS of a binary map of fixations, as the MIT benchmark has it."""
 
 
 class Fixations(NamedTuple):
@@ -81,6 +86,7 @@ class PictureScores(NamedTuple):
 
     rows: dict[str, dict[str, float]]  # row -> metric -> value; NaN where there is none
     fixations: int  # that the model could see
+    counted: int  # of them, that NSS is a mean over
     constant: list[str]  # maps that are the same everywhere
 
 
@@ -92,6 +98,7 @@ def score_picture(
     others: np.ndarray,
     other_map: np.ndarray | None,
     sigma: float | None = None,
+    once_per_pixel: bool = False,
 ) -> PictureScores | None:
     """Every row of one picture; None if no fixation is on what the model saw, or every pixel was fixated.
 
@@ -100,13 +107,15 @@ def score_picture(
         others: fixations on other pictures, carried over to this one, (G, 2); may be none.
         other_map: the main kind of map of another picture; None if there is none.
         sigma: of the densities, in pixels; None means ``DENSITY_SIGMA``.
+        once_per_pixel: whether NSS counts a pixel once that was fixated several times.
 
     Raises:
         InputError: a map is no grid of finite numbers, or the box is not within the picture.
     """
     seen, part = fixations.seen(box)
     shape = part.bottom - part.top, part.right - part.left
-    if not len(seen.places) or len(np.unique(np.floor(seen.places), axis=0)) == shape[0] * shape[1]:
+    pixels = np.unique(np.floor(seen.places), axis=0)
+    if not len(pixels) or len(pixels) == shape[0] * shape[1]:
         return None
     sigma = DENSITY_SIGMA * max(fixations.size) if sigma is None else sigma
     negatives = Fixations(others, None, fixations.size).seen(box)[0].places
@@ -117,9 +126,11 @@ def score_picture(
     if other_map is not None:
         shown["other_picture"] = on_pixels(other_map, box, fixations.size)
     density = density_of(seen.places, shape, sigma)
-    rows = {name: _scores(saliency, seen.places, negatives, density, centre) for name, saliency in shown.items()}
-    rows["inter_observer"] = _between_observers(seen, shape, sigma, negatives, centre)
-    return PictureScores(rows, len(seen.places), [name for name, saliency in values.items() if is_constant(saliency)])
+    metrics_of = partial(_scores, negatives=negatives, centre=centre, once_per_pixel=once_per_pixel)
+    rows = {name: metrics_of(saliency, seen.places, density) for name, saliency in shown.items()}
+    rows["inter_observer"] = _between_observers(seen, shape, sigma, metrics_of)
+    constant = [name for name, saliency in values.items() if is_constant(saliency)]
+    return PictureScores(rows, len(seen.places), len(pixels if once_per_pixel else seen.places), constant)
 
 
 def centre_of(size: tuple[int, int]) -> np.ndarray:
@@ -130,12 +141,18 @@ def centre_of(size: tuple[int, int]) -> np.ndarray:
 
 
 def _scores(
-    saliency: np.ndarray, places: np.ndarray, negatives: np.ndarray, density: np.ndarray, centre: np.ndarray
+    saliency: np.ndarray,
+    places: np.ndarray,
+    density: np.ndarray,
+    *,
+    negatives: np.ndarray,
+    centre: np.ndarray,
+    once_per_pixel: bool,
 ) -> dict[str, float]:
     """All metrics of one map, in the order of ``METRICS``; ``centre`` is a distribution."""
     p, q = as_distribution(saliency), as_distribution(density)
     return {
-        "nss": nss(saliency, places),
+        "nss": nss(saliency, np.unique(np.floor(places), axis=0) if once_per_pixel else places),
         "auc_judd": auc_judd(saliency, places),
         "auc_shuffled": auc_shuffled(saliency, places, negatives) if len(negatives) else np.nan,
         "cc": correlation(saliency, density),
@@ -146,7 +163,7 @@ def _scores(
 
 
 def _between_observers(
-    seen: Fixations, shape: tuple[int, int], sigma: float, negatives: np.ndarray, centre: np.ndarray
+    seen: Fixations, shape: tuple[int, int], sigma: float, metrics_of: Callable[..., dict[str, float]]
 ) -> dict[str, float]:
     """Each observer's fixations against the density of the others', mean over observers."""
     people = np.unique(seen.observers) if seen.observers is not None else np.empty(0)
@@ -157,7 +174,7 @@ def _between_observers(
         own = seen.observers == person
         # Subtracting one's own density from that of all would leave crumbs where the others have none.
         others, density = (density_of(seen.places[chosen], shape, sigma) for chosen in (~own, own))
-        of_each.append(_scores(others, seen.places[own], negatives, density, centre))
+        of_each.append(metrics_of(others, seen.places[own], density))
     return {metric: float(np.mean([scores[metric] for scores in of_each])) for metric in METRICS}
 
 
@@ -177,7 +194,7 @@ def summarise(pictures: Sequence[PictureScores], main: str) -> dict[str, Any]:
             for metric in METRICS
         }
         weights, values = (
-            np.array([picture.fixations for picture in own]), np.array([picture.rows[name]["nss"] for picture in own])
+            np.array([picture.counted for picture in own]), np.array([picture.rows[name]["nss"] for picture in own])
         )  # fmt: skip
         known = ~np.isnan(values)
         over_all = float(np.average(values[known], weights=weights[known])) if known.any() else None
