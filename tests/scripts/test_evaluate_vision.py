@@ -464,6 +464,7 @@ def test_sketches_are_of_all_classes_and_those_without_images_are_named(evaluate
     assert "20 images of 1000 classes (ImageNet-Sketch);" in result["protocol"]
     assert result["notes"] == [
         "ImageNet-Sketch as published has 50889 images, this has 20",
+        f"10 classes have fewer images than the 50 of each that were announced, {synsets[2]} the fewest, 2",
         f"990 classes have no images: {', '.join([*synsets[:2], *synsets[3:6]])}",
     ]
     assert result["per_class"][synsets[2]]["images"] == 2 and result["per_class"][synsets[0]]["images"] == 0

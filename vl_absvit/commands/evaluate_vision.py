@@ -134,7 +134,7 @@ def do_jobs(
     from vl_absvit.tasks.vision_result import check_alike
 
     classes, subset = question.classes, SUBSETS.get(arguments.subset)
-    may_lack = question.mapping is not None or (subset is not None and not subset.has_all_classes)
+    may_lack = question.mapping is not None or (subset is not None and subset.of_each is not None)
     folders = list(dict.fromkeys(job.folder for job in jobs))
     with progress() as bar, arithmetic(arguments.precision, found.device):
         counts = {

@@ -34,13 +34,13 @@ class Subset(NamedTuple):
     name: str
     synsets: str | None  # timm's list of its classes; None: all
     images: int  # of the published data set
-    has_all_classes: bool = True  # whether each of its classes has images in every copy
+    of_each: int | None = None  # of each class as announced, which copies do not keep to; None: every copy is alike
 
 
 SUBSETS = {
     "imagenet-a": Subset("ImageNet-A", "imagenet_a_synsets.txt", 7_500),
     "imagenet-r": Subset("ImageNet-R", "imagenet_r_synsets.txt", 30_000),
-    "imagenet-sketch": Subset("ImageNet-Sketch", None, 50_889, has_all_classes=False),
+    "imagenet-sketch": Subset("ImageNet-Sketch", None, 50_889, of_each=50),
 }
 """[VARS, Table 1.2] and [AbS, Table 2.2] have all three. ImageNet-Sketch (Wang et al., NeurIPS 2019, arXiv:1905.13549)
 was announced with 50 images of each class; its archive is said to have 50,889, its list of files has 50,874 in 998

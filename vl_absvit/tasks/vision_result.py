@@ -123,6 +123,12 @@ def _pictures_in_words(
         what += f" ({subset.name}{others})"
         if images != subset.images:
             notes.append(f"{subset.name} as published has {subset.images} images, this has {images}")
+        if subset.of_each is not None and (few := [n for n in of_classes if of_classes[n] < subset.of_each]):
+            least = min(few, key=of_classes.__getitem__)
+            notes.append(
+                f"{len(few)} classes have fewer images than the {subset.of_each} of each that were announced, {least} "
+                f"the fewest, {of_classes[least]}"
+            )
     if question.mapping is not None:
         what += f" ({question.mapping.path}; all {len(classes.columns)} classes of the checkpoint can be chosen)"
         notes += remarks(question.mapping, class_names(arguments.data), list(of_classes))
