@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from vl_absvit.errors import InputError
 from vl_absvit.evaluation.curve_plot import draw_curves
+from vl_absvit.evaluation.map_curves import ranks_of
 from vl_absvit.evaluation.map_segmentation import (
     THRESHOLDS,
     best_threshold,
@@ -80,6 +82,14 @@ def test_a_constant_map_has_no_foreground_and_is_counted(grid):
 def test_tiny_maps_are_scaled_like_others():
     assert min_max(BY_HAND * 1e-9) == pytest.approx(min_max(BY_HAND))
     assert min_max(BY_HAND * 1e-200) == pytest.approx(min_max(BY_HAND))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_map_with_what_is_no_number_is_not_taken_for_a_constant_one(value):
+    with pytest.raises(InputError, match="a map holds values that are not finite"):
+        counted([[0.2, value], [0.1, 0.4]], np.ones((2, 2)))
+    with pytest.raises(InputError, match="a map holds values that are not finite"):
+        ranks_of(np.array([[0.2, value]]))
 
 
 def test_a_picture_without_foreground_counts_where_the_map_has_some():

@@ -65,8 +65,7 @@ def area_average(grid: ArrayLike, shape: tuple[int, int] = GRID, box: Box | None
     grid = np.asarray(grid, dtype=np.float64)
     if grid.ndim != 2 or grid.size == 0:
         raise InputError(f"expected a map of the shape (h, w), got {grid.shape}")
-    if not np.isfinite(grid).all():
-        raise InputError("a map holds values that are not finite")
+    check_finite(grid)
     height, width = grid.shape
     x0, y0, x1, y1 = box or (0, 0, width, height)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
@@ -113,8 +112,7 @@ def rank_vector(grid: ArrayLike) -> np.ndarray:
     from scipy.stats import rankdata
 
     grid = np.asarray(grid)
-    if not np.isfinite(grid).all():
-        raise InputError("a map holds values that are not finite")
+    check_finite(grid)
     ranks = rankdata(grid, axis=None)
     ranks -= ranks.mean()
     length = np.linalg.norm(ranks)
@@ -206,3 +204,9 @@ def agreement(values: np.ndarray, seed: int = 0) -> Agreement:
         seed: seed of the resampling of questions.
     """
     return Agreement(*uncertain_mean(values, seed))
+
+
+def check_finite(values: np.ndarray) -> None:
+    """Raise ``InputError`` where a map holds a value that is not finite."""
+    if not np.isfinite(values).all():
+        raise InputError("a map holds values that are not finite")

@@ -10,6 +10,7 @@ Shapes: h x w pixels of a picture, F fixations. A fixation is (x, y) in pixels a
 import numpy as np
 
 from vl_absvit.errors import InputError
+from vl_absvit.evaluation.attention_agreement import check_finite
 
 EPS = 2.2204e-16
 """Added to densities before logarithms, as the MIT benchmark does. Maps with zeros owe it their KL and gain."""
@@ -107,8 +108,8 @@ def correlation(saliency: np.ndarray, density: np.ndarray) -> float:
     Raises:
         InputError: one of them has a value that is not finite.
     """
-    _check_finite(saliency)
-    _check_finite(density)
+    check_finite(saliency)
+    check_finite(density)
     deviations = []
     for values in (saliency, density):
         if is_constant(values):
@@ -144,7 +145,7 @@ def information_gain(p: np.ndarray, baseline: np.ndarray, fixations: np.ndarray)
 
 def as_distribution(values: np.ndarray) -> np.ndarray:
     """A map that sums to 1. One with negative values is lifted to 0 before; an all-zero one becomes uniform."""
-    _check_finite(values)
+    check_finite(values)
     values = values.astype(np.float64)
     lifted = values - min(values.min(), 0.0)
     highest = lifted.max()
@@ -162,7 +163,7 @@ def pixels_of(fixations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def at_fixations(saliency: np.ndarray, fixations: np.ndarray) -> np.ndarray:
     """The map's values at fixations, (F,); arguments and errors are those of ``nss``."""
-    _check_finite(saliency)
+    check_finite(saliency)
     if not len(fixations):
         raise InputError("there is no fixation")
     height, width = saliency.shape
@@ -170,8 +171,3 @@ def at_fixations(saliency: np.ndarray, fixations: np.ndarray) -> np.ndarray:
         raise InputError(f"a fixation is not on the picture of {width} x {height} pixels")
     columns, rows = pixels_of(fixations)
     return saliency[rows, columns]
-
-
-def _check_finite(values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise InputError("a map holds values that are not finite")

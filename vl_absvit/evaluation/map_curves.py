@@ -13,12 +13,19 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from vl_absvit.evaluation.attention_agreement import check_finite
+
 BLUR_KERNEL, BLUR_SIGMA = 11, 5.0
 """Of insertion's start, in pixels of the model's input [RISE]."""
 
 
 def ranks_of(grid: np.ndarray) -> np.ndarray:
-    """The place of each cell when the strongest one comes first, (h, w); equal cells come in raster order."""
+    """The place of each cell when the strongest one comes first, (h, w); equal cells come in raster order.
+
+    Raises:
+        InputError: the map holds a value that is not finite.
+    """
+    check_finite(grid)
     order = np.argsort(-np.asarray(grid, dtype=np.float64).ravel(), kind="stable")
     ranks = np.empty(order.size, dtype=np.int64)
     ranks[order] = np.arange(order.size)

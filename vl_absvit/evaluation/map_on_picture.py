@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vl_absvit.errors import InputError
-from vl_absvit.evaluation.attention_agreement import Box
+from vl_absvit.evaluation.attention_agreement import Box, check_finite
 
 
 class Seen(NamedTuple):
@@ -58,8 +58,7 @@ def on_pixels(grid: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
     grid = np.asarray(grid, dtype=np.float64)
     if grid.ndim != 2 or grid.size == 0:
         raise InputError(f"expected a map of the shape (h, w), got {grid.shape}")
-    if not np.isfinite(grid).all():
-        raise InputError("a map holds values that are not finite")
+    check_finite(grid)
     seen, (x0, y0, x1, y1) = seen_pixels(box, size), box
     by_row = _interpolated(grid, np.arange(seen.top, seen.bottom), y0, y1)  # (rows, w)
     return _interpolated(by_row.T, np.arange(seen.left, seen.right), x0, x1).T

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vl_absvit.evaluation.attention_agreement import Box
+from vl_absvit.evaluation.attention_agreement import Box, check_finite
 from vl_absvit.evaluation.fixation_comparison import centre_of
 from vl_absvit.evaluation.map_on_picture import on_pixels, seen_pixels
 from vl_absvit.evaluation.uncertain_mean import CONFIDENCE, RESAMPLES, uncertain_mean
@@ -124,8 +124,13 @@ def count_picture(
 
 
 def min_max(grid: np.ndarray) -> np.ndarray:
-    """A map between 0 and 1; a constant one is 0 everywhere."""
+    """A map between 0 and 1; a constant one is 0 everywhere.
+
+    Raises:
+        InputError: it holds a value that is not finite.
+    """
     grid = np.asarray(grid, dtype=np.float64)
+    check_finite(grid)
     low, high = grid.min(), grid.max()
     return (grid - low) / (high - low) if high > low else np.zeros_like(grid)
 
