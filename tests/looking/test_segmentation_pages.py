@@ -55,7 +55,7 @@ def test_a_page_has_a_row_for_each_class_that_was_asked_for():
 
 def test_shares_of_patches_by_hand():
     label = np.array([[1, 1, 0], [1, 0, 0], [255, 2, 2]], np.uint8)
-    found = shares_of_patches(label, (2, 2))
+    found = shares_of_patches(label, (2, 2), 2)
     assert set(found) == {0, 1, 2}
     assert found[1].tolist() == [[0.75, 0], [0, 0]] and found[0].tolist() == [[0.25, 0.5], [0, 0]]
     assert found[2].tolist() == [[0, 0], [0.25, 0.25]]
@@ -72,6 +72,13 @@ def test_a_prior_of_a_class_opens_the_mask_on_it(pixels, tmp_path):  # noqa: F81
         tokens = model.vision.look_once(image).tokens[:, 1:]
         mask = relevance(tokens, found.vectors[[1]])[0].view(4, 4)
     assert mask[:, 2:].mean() > mask[:, :2].mean() + 0.1
+
+
+def test_tokens_of_a_class_are_those_of_the_encoder_s_patches_at_sizes_that_fill_none(pixels, tmp_path):  # noqa: F811
+    model = SegmentationTask(tiny_segmentation_config(pixels, tmp_path, vision=tiny_vision(patch_size=8))).model.eval()
+    label = np.zeros((9, 9), np.uint8)
+    label[:8, :8] = 1  # the first of 2 x 2 patches, the others are a row and a column of a pixel
+    assert class_priors(model, [(torch.zeros(1, 3, 9, 9), label)]).tokens == [0, 1, 0]
 
 
 @pytest.mark.slow

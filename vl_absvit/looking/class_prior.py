@@ -36,13 +36,13 @@ def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) 
     vision, device = model.vision, next(model.parameters()).device
     sums = torch.zeros(model.num_classes, vision.width, dtype=torch.float64)
     counts, every = torch.zeros(model.num_classes, dtype=torch.long), torch.zeros(vision.width, dtype=torch.float64)
-    patches = 0
+    patches, side = 0, vision.image_size[0] // vision.grids()[-1][0]
     for image, label in images:
         first = vision.look_once(image.to(device))
         tokens = first.tokens[0, first.prefix_tokens :].cpu().double()
         every, patches = every + tokens.sum(dim=0), patches + len(tokens)
         grid = vision.grids((image.shape[-2], image.shape[-1]))[-1]
-        for number, share in shares_of_patches(label, grid).items():
+        for number, share in shares_of_patches(label, grid, side).items():
             chosen = tokens[share.flatten() >= LEAST_SHARE]
             sums[number] += chosen.sum(dim=0)
             counts[number] += len(chosen)
@@ -50,15 +50,16 @@ def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) 
     return ClassPriors(torch.where(counts[:, None] > 0, means, 0.0).float(), counts.tolist())
 
 
-def shares_of_patches(label: np.ndarray, grid: tuple[int, int]) -> dict[int, Tensor]:
+def shares_of_patches(label: np.ndarray, grid: tuple[int, int], side: int) -> dict[int, Tensor]:
     """For each class in a label (h, w), the share of every patch that it covers, (rows, columns).
 
-    Patches lie as the encoder's: they are as large as is needed for all pixels, the last ones filled up with void.
+    Args:
+        grid: rows and columns of patches, the last of which may be filled up with void.
+        side: of a patch, in pixels.
     """
-    patch = max(-(-label.shape[0] // grid[0]), -(-label.shape[1] // grid[1]))
-    filled = np.full((grid[0] * patch, grid[1] * patch), VOID, label.dtype)
+    filled = np.full((grid[0] * side, grid[1] * side), VOID, label.dtype)
     filled[: label.shape[0], : label.shape[1]] = label
     classes = [number for number in np.unique(label).tolist() if number != VOID]
     return {
-        number: F.avg_pool2d(torch.from_numpy(filled == number).float()[None], patch)[0] for number in classes
+        number: F.avg_pool2d(torch.from_numpy(filled == number).float()[None], side)[0] for number in classes
     }  # fmt: skip
