@@ -29,6 +29,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "deit_star": {"model": "absvit_deit_star_tiny"},
     "gfnet": {"model": "absvit_gfnet_tiny", "patch_size": 8},
     "gfnet_star": {"model": "absvit_gfnet_star_tiny", "attention": "vars_sd"},
+    "vit": {"model": "absvit_tiny_patch16_224", "attention": "vars_d"},
 }
 every_trunk = pytest.mark.parametrize("trunk", TRUNKS)
 
@@ -51,9 +52,10 @@ def opened(folder: Path, **more) -> torch.nn.Module:
     """The encoder of a checkpoint folder, exported to a file and opened by timm."""
     encoder = encoder_of(folder)
     write_encoder(encoder, folder / "encoder.safetensors")
-    # With ``checkpoint_path`` timm loads into the wrapped model where features are asked for.
-    file = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(folder / "encoder.safetensors")}}
-    return timm.create_model(encoder.name, **file, **encoder.arguments, **more).eval()
+    given: dict[str, Any] = {"checkpoint_path": str(folder / "encoder.safetensors")}
+    if "features_only" in more:  # timm would load it into its wrapper
+        given = {"pretrained": True, "pretrained_cfg_overlay": {"file": given["checkpoint_path"]}}
+    return timm.create_model(encoder.name, **given, **encoder.arguments, **more).eval()
 
 
 @every_trunk

@@ -37,7 +37,7 @@ class VisionConfig:
     num_heads: int | list[int] | None = None
     """Attention heads per block, of a model in stages one per stage; None keeps the model's own."""
     attention: Attention | None = None
-    """How blocks mix tokens, on the trunks ``absvit_{rvt,deit_star,gfnet_star}_*``: ``softmax``; ``performer``, in time
+    """How blocks mix tokens, on the trunks that ``docs/trunks.md`` names for each: ``softmax``; ``performer``, in time
     linear in the tokens; or VARS, sparse reconstruction from a static (``vars_s``), dynamic (``vars_d``) or twofold
     (``vars_sd``) dictionary, which reconstructs the top-down input, too. None keeps the model's own."""
     vars_penalty: float | None = None

@@ -29,6 +29,7 @@ from vl_absvit.models.attention import TopDownBlock
 from vl_absvit.models.heads import Classifier, MatchScores
 from vl_absvit.models.looks import FirstLook, Look, TwoLooks, VisualEncoder
 from vl_absvit.models.top_down import Steered, per_text
+from vl_absvit.models.trunks.base import Block
 from vl_absvit.models.vl_model import Pairs, VLAbSViT, VLOutput
 from vl_absvit.precision import arithmetic
 
@@ -41,7 +42,7 @@ PICTURE_MAPS = (*_OF_LOOKS, "bottom_up_average", "top_down_average", "grad_cam",
 OF_PRIOR = ("prior_mask",)
 """Maps that an encoder without prior does not have."""
 OF_CLS = ("bottom_up_cls", "top_down_cls")
-"""Maps that an encoder without CLS token does not have."""
+"""Maps that an encoder without CLS token, or without attention weights in its last block, does not have."""
 OF_SECOND_LOOK = ("top_down", "top_down_cls", "top_down_average", "difference")
 """Maps that an encoder that looks once does not have."""
 OF_WEIGHTS = ("rollout",)
@@ -92,7 +93,10 @@ def choose_maps(
     """
     block = usual_block(vision) if block is None else block
     lacking = {} if vision.uses_prior else dict.fromkeys(OF_PRIOR, "uses no prior")
-    lacking |= {} if vision.has_cls else dict.fromkeys(OF_CLS, "has no CLS token")
+    if not vision.has_cls:
+        lacking |= dict.fromkeys(OF_CLS, "has no CLS token")
+    elif not _has_weights(vision.all_blocks[-1]):
+        lacking |= dict.fromkeys(OF_CLS, "has no attention weights in its last block")
     lacking |= {} if vision.looks_twice else dict.fromkeys(OF_SECOND_LOOK, "looks once")
     if not _mixes_by_weights(vision):
         lacking |= dict.fromkeys(OF_WEIGHTS, "has blocks without attention weights, or on several grids")
@@ -216,9 +220,11 @@ def _grad_cam(model: Classifier, looks: TwoLooks, classes: Tensor, prior: Tensor
 
 def _mixes_by_weights(vision: VisualEncoder) -> bool:
     """Whether all blocks are on one grid and have attention weights."""
-    blocks = vision.all_blocks
-    has_weights = all(isinstance(block, TopDownBlock) and block.attn.has_weights for block in blocks)
-    return len(vision.stages) == 1 and has_weights
+    return len(vision.stages) == 1 and all(map(_has_weights, vision.all_blocks))
+
+
+def _has_weights(block: Block) -> bool:
+    return isinstance(block, TopDownBlock) and block.attn.has_weights
 
 
 def _attention_weights(vision: VisualEncoder, looks: TwoLooks) -> Iterator[Tensor]:

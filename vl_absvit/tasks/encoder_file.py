@@ -64,7 +64,7 @@ def encoder_of(folder: Path, prior: str | None = None) -> Encoder:
             raise ConfigError(f"--prior {prior!r:.60}: the encoder of {folder}, {vision.variant.label}, {why}")
         state["prior"] = priors_of(checkpoint, [prior])[0]
     trunk = trunk_named(config.model)
-    if config.top_down == "none":
+    if config.top_down == "none" and config.attention is None:  # timm's own ViT has no other attention
         name = trunk.plain
     else:
         name, of_entry = trunk.call(config.model)

@@ -16,18 +16,19 @@ from timm.models.xcit import ClassAttentionBlock
 from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError
-from vl_absvit.models.attention import TopDownBlock, attention_layer
+from vl_absvit.models.attention import TopDownBlock
 from vl_absvit.models.channel_processing import ChannelProcessing
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, Grid, Stage, TrunkModel
-from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, per_stage
+from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, in_words, layer_on_grid, per_stage
 from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.variants import TopDown
 
 HALVINGS = {16: 4, 8: 3, 4: 2}
 """Side of a patch -> convolutions of the embedding."""
 FREQUENCIES = 32
+ATTENTIONS = ("softmax", "performer", "vars_d", "vars_sd")
 FUSED = "queries, keys and values in one"
 CLASS_ATTENTION = ("cls_token", "cls_attn_blocks.")
 NO_CLASS_ATTENTION = "class attention, which this model leaves out"
@@ -105,7 +106,7 @@ class Downsample(nn.Module):
 
 
 class FAN(PatchTrunk):
-    """Blocks of token mixing, which is softmax attention, and channel processing.
+    """Blocks of token mixing, which is softmax attention unless another kind is named, and channel processing.
 
     Args:
         patch_size: 16, 8 or 4.
@@ -114,6 +115,8 @@ class FAN(PatchTrunk):
         global_pool: ``token``, the class attention of the release, or ``avg``, the mean of normed tokens, which leaves
             the class attention out. Tokens of a look are patches in both; with ``token`` they are not normed.
         drop_path_rate: of every block, as in the release.
+        attention: kind of the token mixing in all blocks, one of ``ATTENTIONS``.
+        attention_options: arguments of the attention layer's own.
         top_down: as in ``Trunk``; the others: as in ``PatchTrunk``.
     """
 
@@ -133,6 +136,8 @@ class FAN(PatchTrunk):
         global_pool: str = "token",
         fc_norm: bool = False,
         drop_path_rate: float = 0.0,
+        attention: str = "softmax",
+        attention_options: Mapping[str, Any] | None = None,
     ) -> None:
         attends_to_class = global_pool == "token"
         super().__init__(
@@ -142,6 +147,7 @@ class FAN(PatchTrunk):
             fc_norm=attends_to_class or fc_norm,
         )
         self.attends_to_class = attends_to_class
+        self.attention, self.attention_options = attention, dict(attention_options or {})
         channel_heads = num_heads if channel_heads is None else channel_heads
         self.widths, self.depths, self.heads, of_channels = per_stage(embed_dim, depth, num_heads, channel_heads)
         self.patch_embed = ConvStem(self.widths[0], patch_size, in_chans)
@@ -156,7 +162,7 @@ class FAN(PatchTrunk):
                 init_values=1.0,
                 drop_path=drop_path_rate,
                 norm_layer=LayerNorm,  # type: ignore[arg-type]  # timm says class and takes what makes one
-                attn_layer=attention_layer(top_down),
+                attn_layer=layer_on_grid(top_down, attention, self.attention_options, grid),
                 mlp_layer=partial(ChannelProcessing, num_heads=channels, grid=grid),  # type: ignore[arg-type]
             )
             for width, number, heads, channels, grid in zip(
@@ -257,10 +263,11 @@ class FAN(PatchTrunk):
         return found._replace(state=renamed, remarks=remarks, dropped=[*found.dropped, *dropped])
 
     def describe(self) -> str:
-        return ", then ".join(
+        stages = (
             f"{depth} blocks {width} wide with {heads} heads"
             for depth, width, heads in zip(self.depths, self.widths, self.heads, strict=True)
         )
+        return f"{', then '.join(stages)}, {in_words(self.attention, self.attention_options)}"
 
 
 def _our_name(name: str, stages: Mapping[int, int]) -> str:
@@ -288,7 +295,8 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 # A model without a classifier of its own has no use for the class attention.
 MODELS = {
-    f"absvit_fan_{size}": TrunkModel(sizes, f"fan_{size}", {"global_pool": "avg"}) for size, sizes in SIZES.items()
+    f"absvit_fan_{size}": TrunkModel(sizes, f"fan_{size}", {"global_pool": "avg"}, attentions=ATTENTIONS)
+    for size, sizes in SIZES.items()
 }
 FORMS = {f"fan_{size}": sizes for size, sizes in SIZES.items()}
 default_cfgs = without_weights(FORMS)

@@ -12,7 +12,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from vl_absvit.errors import ConfigError, InputError
-from vl_absvit.models.attention import KINDS, TopDownBlock, VARSSBlock, attention_layer
+from vl_absvit.models.attention import KINDS, TopDownAttention, TopDownBlock, VARSSBlock, attention_layer
 from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.models.trunks.base import Grid, Trunk
 from vl_absvit.variants import TopDown
@@ -158,8 +158,6 @@ def make_block(
         grid: rows and columns of the tokens.
         block: the block around the attention; VARS-S has one of its own.
     """
-    if KINDS[attention].needs_grid:
-        options = {**options, "grid": grid}
     made = VARSSBlock if attention == "vars_s" else block
     return made(
         width,
@@ -168,9 +166,15 @@ def make_block(
         qkv_bias=True,
         drop_path=drop_path,
         norm_layer=LayerNorm,  # type: ignore[arg-type]  # timm says class and takes what makes one
-        attn_layer=attention_layer(top_down, attention, **options),
+        attn_layer=layer_on_grid(top_down, attention, options, grid),
         mlp_layer=mlp_layer,
     )
+
+
+def layer_on_grid(top_down: TopDown, attention: str, options: Mapping[str, Any], grid: Grid) -> type[TopDownAttention]:
+    """``attention_layer`` for tokens of a grid of rows and columns."""
+    of_grid = {"grid": grid} if KINDS[attention].needs_grid else {}
+    return attention_layer(top_down, attention, **options, **of_grid)
 
 
 def in_words(attention: str, options: Mapping[str, Any]) -> str:

@@ -23,17 +23,32 @@ from vl_absvit.models.trunks.vit_forms import as_plain_vit
 from vl_absvit.variants import TopDown
 
 POSITIONS, PATCHES = "pos_embed", "patch_embed.proj.weight"
+ATTENTIONS = ("softmax", "performer", "vars_d")
+"""Kinds of attention that need no grid, and so take the CLS token."""
 
 
 class ViT(Trunk, VisionTransformer):
-    """timm's VisionTransformer: one stage of blocks with softmax attention.
+    """timm's VisionTransformer: one stage of blocks, with softmax attention unless another kind is named.
 
     With timm's ``dynamic_img_size`` and ``dynamic_img_pad`` it takes images of any size: the table of positions is
     resampled in every pass, and zeros are added right and below up to whole patches.
+
+    Args:
+        attention: kind of attention in all blocks, one of ``ATTENTIONS``. CLS is a token like others.
+        attention_options: arguments of the attention layer's own.
+        top_down: as in ``Trunk``; the others: timm's.
     """
 
-    def __init__(self, *, top_down: TopDown, **kwargs: Any) -> None:
-        super().__init__(block_fn=TopDownBlock, attn_layer=attention_layer(top_down), **kwargs)
+    def __init__(
+        self,
+        *,
+        top_down: TopDown,
+        attention: str = "softmax",
+        attention_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        layer = attention_layer(top_down, attention, **(attention_options or {}))
+        super().__init__(block_fn=TopDownBlock, attn_layer=layer, **kwargs)
 
     @property
     def stages(self) -> list[Stage]:
@@ -155,7 +170,7 @@ def _sizes(size: str, patch: int) -> dict[str, int]:
 
 MODELS = {
     f"absvit_{size}_patch{patch}_224": TrunkModel(
-        _sizes(size, patch), f"vit_{size}_patch{patch}_224", TRAINING, any_size=ANY_SIZE
+        _sizes(size, patch), f"vit_{size}_patch{patch}_224", TRAINING, attentions=ATTENTIONS, any_size=ANY_SIZE
     )
     for size in HEADS
     for patch in (16, 8)
