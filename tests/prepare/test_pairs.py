@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.prepare.raw_captions import write_small_captions
+from tests.prepare.raw_captions import image_path, write_small_captions
 from tests.prepare.raw_pairs import picture, prepare, texts, write_shard, write_visual_genome
 from vl_absvit.data.records import ImageTable, read_captions
 from vl_absvit.errors import ConfigError, InputError
@@ -131,6 +131,26 @@ def test_pictures_of_test_sets_are_left_out_by_id_and_by_bytes(shards, tmp_path)
         prepare(shards, tmp_path / "out2", exclude=[str(tmp_path / "ids.txt")])
     with pytest.raises(ConfigError, match="expected a folder, FOLDER=SPLIT,SPLIT or a list of ids"):
         prepare(shards, tmp_path / "out2", exclude=["nowhere"])
+
+
+@pytest.mark.parametrize("dataset", ["coco", "flickr30k"])
+def test_pictures_that_a_test_set_lacks_are_left_out_by_their_ids_or_told(tmp_path, caplog, dataset):
+    karpathy = write_small_captions(tmp_path / "test", dataset)
+    record = next(each for each in json.loads(karpathy.read_text())["images"] if each["split"] == "test")
+    image_path(tmp_path / "test", record).unlink()
+    options = CaptionOptions(dataset=dataset, root=tmp_path / "test", karpathy=karpathy, allow_missing_images=True)
+    prepare_captions(options, tmp_path / "prepared", 1)
+    write_visual_genome(tmp_path / "raw", images=1)
+    data = json.loads((tmp_path / "raw/image_data.json").read_text())
+    data.append(data[0] | {"image_id": 2, "coco_id": 1})
+    (tmp_path / "raw/image_data.json").write_text(json.dumps([data[0] | {"coco_id": record.get("cocoid")}, data[1]]))
+    more = {"regions": [{"image_id": 2, "phrase": "more"}]}
+    regions = json.loads((tmp_path / "raw/region_descriptions.json").read_text())
+    (tmp_path / "raw/region_descriptions.json").write_text(json.dumps([*regions, more]))
+    manifest = prepare(tmp_path / "raw", tmp_path / "out", "visual_genome", exclude=[str(tmp_path / "prepared")])
+    assert manifest["counts"].get("excluded by coco", 0) == (dataset == "coco")
+    told = "1 pictures have no file there, and are not known to be excluded"
+    assert (told in caplog.text) == (dataset == "flickr30k")
 
 
 def test_pictures_that_were_made_from_a_file_of_a_test_set_are_left_out(shards, tmp_path):

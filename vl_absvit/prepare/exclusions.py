@@ -1,6 +1,7 @@
 """Pictures that must not be trained on, for a test set has them: by their id at COCO or Flickr, or by their bytes."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 
 from vl_absvit.data.parquet import read_columns
-from vl_absvit.data.records import IMAGE_COLUMNS, ImageTable, read_content, read_manifest, split_files
+from vl_absvit.data.records import IMAGE_COLUMNS, SNLI_VE, ImageTable, read_content, read_manifest, split_files
 from vl_absvit.data.strict_json import shown
 from vl_absvit.data.whole_folder import fingerprint
 from vl_absvit.errors import ConfigError, InputError
+from vl_absvit.prepare.caption_sets import CAPTION_SETS
 from vl_absvit.prepare.check_images import Images
 from vl_absvit.prepare.coco_images import walk_pictures
 from vl_absvit.prepare.text_lines import read_lines
+from vl_absvit.prepare.vqa_sets import DATA_SETS
+
+log = logging.getLogger(__name__)
 
 ROUTES = ("coco", "flickr", "sha256")
 TRAINING = ("train", "restval")
@@ -40,6 +45,15 @@ def ids_of_file(file: str, *, is_published: bool = False) -> dict[str, str]:
     stem = PurePosixPath(file).stem
     forms = (("coco", _OF_COCO), ("flickr", _OF_FLICKR if is_published else _AT_FLICKR))
     return {route: str(int(found[1])) for route, form in forms if (found := form.fullmatch(stem))}
+
+
+def _route_of_ids(manifest: Mapping[str, Any]) -> str | None:
+    """Where the ids of a prepared folder's images are ids, if they are."""
+    dataset = str(manifest.get("dataset"))
+    if manifest["kind"] == SNLI_VE:
+        return "flickr"
+    described = DATA_SETS.get(dataset) or CAPTION_SETS.get(dataset)
+    return "coco" if dataset == "coco" or (described and described.images_of == "coco") else None
 
 
 class Excluded:
@@ -134,6 +148,12 @@ class Excluded:
         image_ids = np.unique(np.concatenate([column.to_numpy() for table in tables for column in table.columns]))
         table = ImageTable(folder)
         available = image_ids[np.isin(image_ids, table.available)]
+        if route := _route_of_ids(manifest):
+            self.ids[route].update(map(str, image_ids.tolist()))
+        elif missing := len(image_ids) - len(available):
+            log.warning(
+                "--exclude %s: %d pictures have no file there, and are not known to be excluded", folder, missing
+            )
         for start in range(0, len(available), _AT_ONCE):
             for record in table.records(available[start : start + _AT_ONCE].tolist()):
                 self._add(record.file, hashlib.sha256(read_content(record, table.raw_root)).hexdigest())
