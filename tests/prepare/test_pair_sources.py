@@ -304,6 +304,11 @@ def test_pictures_that_img2dataset_made_square_are_counted_and_warned_of(tmp_pat
     manifest = prepare(tmp_path / "shards", tmp_path / "out")
     assert manifest["counts"]["pictures that img2dataset made square"] == 1
     assert any(warning.startswith("1 pictures were made square by img2dataset") for warning in manifest["warnings"])
+    # What is left out by size is so by that of the file that was fetched, where it is known: pictures here have 12 x 8.
+    for filters, kept in ((PairFilters(max_aspect=1.4), [1]), (PairFilters(min_side=9), [0, 1])):
+        output = tmp_path / f"kept{len(kept)}"
+        prepare(tmp_path / "shards", output, filters=filters)
+        assert texts(output) == [f"thing {k}" for k in kept]
 
 
 def test_captions_and_pictures_are_left_out_as_asked_for_and_counted_by_reason(tmp_path):

@@ -93,6 +93,7 @@ class Img2dataset(PairSourceFiles):
                 member.file,
                 member.content,
                 _ids(of_key.get(key, {})),
+                _original(of_key.get(key, {})),
             )
             for key, member in sorted(members.items())
             if member.content is not None or member.file is not None
@@ -112,6 +113,12 @@ class Img2dataset(PairSourceFiles):
 def _ids(row: dict[str, Any]) -> dict[str, str]:
     """What is known of a picture: Flickr's number, and the SHA-256 of the file that img2dataset made it from."""
     return flickr_id(row.get("url")) | ({"sha256": row["sha256"].lower()} if row.get("sha256") else {})
+
+
+def _original(row: dict[str, Any]) -> tuple[int, int] | None:
+    """Width and height before img2dataset resized the picture: it makes a large one of a single pixel."""
+    width, height = row.get("original_width"), row.get("original_height")
+    return (width, height) if type(width) is type(height) is int and min(width, height) > 0 else None
 
 
 def _counts(rows: Iterable[dict[str, Any]]) -> Counter[str]:

@@ -23,6 +23,7 @@ class Candidate(NamedTuple):
     file: str | None  # below the folder of pictures; None if the bytes are here
     content: bytes | None
     ids: dict[str, str]  # "coco", "flickr": its id there; "sha256": of the file that its bytes were made from
+    original: tuple[int, int] | None = None  # width and height of that file, if they are known
 
 
 class Part(NamedTuple):

@@ -232,7 +232,7 @@ def _write_part(
         if route := excluded.route_of(candidate.ids) or excluded.route_of({"sha256": found.digest}):
             counts[f"excluded by {route}"] += 1
             continue
-        if reason := filters.fault_of_picture(found.size):
+        if reason := filters.fault_of_picture(candidate.original or found.size):
             counts[reason] += 1
             continue
         image_id = here.get(key, known_id)
