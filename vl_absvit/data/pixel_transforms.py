@@ -41,7 +41,7 @@ def pixels_in(picture: Image.Image) -> Tensor:
 
 
 def resize_picture(values: Tensor, size: Size) -> Tensor:
-    """Values (3, H, W) at another size, bilinearly and without antialiasing, as OpenCV does it."""
+    """Values (3, H, W) at another size, bilinearly and without antialiasing, as OpenCV does it up to rounding: by 1."""
     return F.resize(values, list(size), InterpolationMode.BILINEAR, antialias=False)
 
 
