@@ -1,5 +1,6 @@
 """A few labelled pictures, prepared, and a config to train on them within a test."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +19,18 @@ from vl_absvit.config import (
 from vl_absvit.prepare.segmentation import SegmentationOptions, prepare_segmentation
 
 
+@functools.cache
+def prepared_pixels(base: Path) -> Path:
+    """A prepared folder of nine pictures to train on and four others; made once per ``base``."""
+    raw = write_small_segmentation(base / "raw_pixels", {"train": 9, "val": 4})
+    prepare_segmentation(SegmentationOptions(dataset="folder", root=raw), base / "pixels", workers=1)
+    return base / "pixels"
+
+
 @pytest.fixture(scope="session")
 def pixels(tmp_path_factory) -> Path:
-    """A prepared folder of nine pictures to train on and four others."""
-    base = tmp_path_factory.mktemp("pixels")
-    raw = write_small_segmentation(base / "raw", {"train": 9, "val": 4})
-    prepare_segmentation(SegmentationOptions(dataset="folder", root=raw), base / "prepared", workers=1)
-    return base / "prepared"
+    """The pictures, for all tests of a session."""
+    return prepared_pixels(tmp_path_factory.mktemp("pixels"))
 
 
 def tiny_segmentation_config(

@@ -10,15 +10,24 @@ import torch
 from accelerate.state import AcceleratorState
 
 from tests.distributed_helper import run_on_ranks
+from tests.tiny_segmentation import prepared_pixels, tiny_segmentation_config
 from tests.tiny_tasks import tiny_config
 from tests.tiny_vqa import FAST, tiny_pretrain_config, tiny_retrieval_config, tiny_vision, tiny_vqa_config
-from vl_absvit.config import LossConfig, OptimConfig, PairLossConfig, RetrievalLossConfig, TaskConfig
+from vl_absvit.config import (
+    LossConfig,
+    OptimConfig,
+    PairLossConfig,
+    RetrievalLossConfig,
+    SegmentationLossConfig,
+    TaskConfig,
+)
 from vl_absvit.errors import ConfigError
 from vl_absvit.models.heads import MatchingHead
 from vl_absvit.tasks.base import Task, epoch_batches
 from vl_absvit.tasks.classification import ClassificationTask
 from vl_absvit.tasks.registry import TASKS
 from vl_absvit.tasks.retrieval import RetrievalTask
+from vl_absvit.tasks.segmentation import SegmentationTask
 from vl_absvit.tasks.vl_checkpoint import load_parts
 from vl_absvit.tasks.vqa import VQATask
 from vl_absvit.training.engines import prepare
@@ -32,12 +41,15 @@ RETRIEVAL = ("itm", "ranking", "prior", "reconstruction")
 
 def task_of(kind: str, world: Path, output: Path, top_down: str, zeroed: tuple[str, ...]) -> Task:
     """A task with these weights 0 and all others 1."""
-    vision = tiny_vision(top_down=top_down, mask="cosine" if kind == "pretraining" else "calibrated")
+    vision = tiny_vision(top_down=top_down, mask="cosine" if kind in ("pretraining", "segmentation") else "calibrated")
+    base = output / f"of_process_{os.environ.get('RANK', '0')}"
     if kind == "retrieval":
         loss = RetrievalLossConfig(**{name: float(name not in zeroed) for name in RETRIEVAL})
         return RetrievalTask(tiny_retrieval_config(world, output, vision=vision, loss=loss))
+    if kind == "segmentation":
+        loss = SegmentationLossConfig(**{name: float(name not in zeroed) for name in ("auxiliary", "reconstruction")})
+        return SegmentationTask(tiny_segmentation_config(prepared_pixels(base), output, vision=vision, loss=loss))
     if kind in NEW:
-        base = output / f"of_process_{os.environ.get('RANK', '0')}"
         weights = {name: float(name not in zeroed) for name in ("prior", "reconstruction")}
         if kind == "nlvr2":  # a sentence is about two images: it has no prior loss
             weights["prior"] = 0.0
@@ -55,6 +67,7 @@ CASES = [
     *(("retrieval", each, (name, "reconstruction")) for each in VARIANTS for name in ("itm", "ranking")),
     *(("retrieval", each, ("prior", "itm")) for each, variant in VARIANTS.items() if variant.uses_prior),
     *(("pretraining", each, ("reconstruction",)) for each in VARIANTS),
+    *(("segmentation", each, (name,)) for each in VARIANTS for name in ("auxiliary", "reconstruction")),
     *(("pairs", each, ("reconstruction",)) for each in VARIANTS),
     *(
         ("pairs", each, zeroed)
@@ -103,8 +116,8 @@ def test_no_zeroed_loss_leaves_two_processes_waiting_for_a_gradient(world, tmp_p
         assert found == expected, case
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[0] in NEW])
-def test_no_zeroed_loss_of_pairs_and_statements_leaves_a_parameter_without_a_gradient(
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] in (*NEW, "segmentation")])
+def test_no_zeroed_loss_of_pairs_statements_and_pixels_leaves_a_parameter_without_a_gradient(
     world, tmp_path, monkeypatch, case
 ):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
