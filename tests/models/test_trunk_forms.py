@@ -56,6 +56,7 @@ WRAPPED = {
     "model_state": lambda state: {"model_state": state},
     "model_state_dict in model": lambda state: {"model": {"model_state_dict": state}},
     "teacher": lambda state: {"student": under("module.backbone.", state), "teacher": under("backbone.", state)},
+    "model_ema": lambda state: {"model_ema": state},
     "bare": lambda state: state,
 }
 
@@ -96,6 +97,14 @@ def test_of_a_student_and_its_teacher_the_teacher_is_taken(tmp_path):
     state = under("teacher.backbone.", teacher.state_dict()) | under("student.backbone.", student.state_dict())
     torch.save({"state_dict": state}, tmp_path / "dino.ckpt")
     assert torch.equal(features(load(tmp_path / "dino.ckpt")[0]), teacher.forward_features(IMAGES))
+
+
+def test_a_moving_average_beside_the_weights_is_named(tmp_path):
+    model, average = a_vit(), a_vit()
+    torch.save({"state_dict": model.state_dict(), "state_dict_ema": average.state_dict()}, tmp_path / "vit.pth")
+    vision, entries = load(tmp_path / "vit.pth")
+    assert torch.equal(features(vision), model.forward_features(IMAGES))
+    assert entries[0].source.endswith(" ('state_dict' in it, not 'state_dict_ema')")
 
 
 def test_a_distilled_deit_loses_its_second_token_and_that_tokens_position(tmp_path):

@@ -18,9 +18,12 @@ IN_FOLDERS = (
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
 """First bytes of files of ``torch.save``, whatever their names. A file named ``.safetensors`` has to be one."""
-ENTRIES = ("model", "state_dict", "model_state_dict", "model_state", "teacher", "student", "module")
-"""Keys under which training programs save weights; the first one that exists counts. As in DINO's own evaluation, the
-teacher comes before the student."""
+ENTRIES = (
+    "model", "state_dict", "model_state_dict", "model_state", "teacher", "student", "module", "model_ema",
+    "state_dict_ema",
+)  # fmt: skip
+"""Keys under which training programs save weights; the first one that exists counts, and the others are named. As in
+DINO's own evaluation, the teacher comes before the student. Moving averages (DeiT, timm) count where they are alone."""
 MAX_INDEX_BYTES = 16 << 20
 
 
