@@ -11,6 +11,7 @@ from safetensors.torch import load_model
 from tests.distributed_helper import run_on_ranks
 from tests.run_folders import assert_same_end, metrics
 from tests.training.tiny_task import TinyTask, run_tiny, tiny_config
+from vl_absvit.distributed import is_main
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.training import loop
 from vl_absvit.training.loop import is_evaluation_step, make_accelerator, seed_of
@@ -118,6 +119,28 @@ def test_processes_wait_for_hours_and_gradients_lie_where_they_are_exchanged():
     handlers = make_accelerator()
     assert handlers.init_handler.timeout == timedelta(hours=2)
     assert handlers.ddp_handler.gradient_as_bucket_view and not handlers.ddp_handler.broadcast_buffers
+
+
+def train_on_a_full_disk(folder: str) -> str:
+    """What stops a run whose metrics cannot be written."""
+
+    def fail(run: RunFolder, **values: object) -> None:
+        if is_main():
+            raise InputError("no room")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "write_metrics", fail)
+        try:
+            run_tiny(tiny_config(Path(folder)))
+        except InputError as error:
+            return str(error)
+    return "nothing"
+
+
+def test_all_processes_hear_of_what_the_main_one_cannot_write(tmp_path):
+    """Or the others would wait for it, where no launcher ends them."""
+    first, second = run_on_ranks(train_on_a_full_disk, 2, str(tmp_path / "run"))
+    assert first == second == "no room"
 
 
 def test_processes_that_do_not_work_together_are_refused(monkeypatch):

@@ -113,8 +113,7 @@ def train(config: TaskConfig, task: Task, accelerator: Accelerator, run: RunFold
                     numbers = {
                         **taken.means, **rates, "grad_norm": taken.grad_norm, "samples_per_second": round(rate, 2)
                     }  # fmt: skip
-                    run.write_metrics(step=state.step, epoch=epoch, **numbers)
-                    accelerator.log(numbers, step=state.step)
+                    record(run, accelerator, state.step, epoch, numbers)
                     loss = sum(taken.means.values())
                     bar.update(shown, description=f"epoch {epoch + 1}/{optim.epochs}, loss {loss:.4g}")
                     logged_step, logged_time = state.step, time.monotonic()
@@ -224,10 +223,19 @@ def evaluate(task: Task, accelerator: Accelerator, run: RunFolder, state: RunSta
         state = state._replace(best=scores[task.select_metric])
         in_main_process(lambda: save_checkpoint(run.best, task.save))
     selected = {f"{SELECT}{name}": value for name, value in scores.items()}
-    accelerator.log(selected, step=state.step)
     LOGGER.info(f"step {state.step}: " + ", ".join(f"{k} {v:.2f}" for k, v in selected.items()))
-    run.write_metrics(step=state.step, epoch=epoch, **selected)
+    record(run, accelerator, state.step, epoch, selected)
     return state
+
+
+def record(run: RunFolder, accelerator: Accelerator, step: int, epoch: int, numbers: Mapping[str, float]) -> None:
+    """Hand numbers to the trackers, and then to metrics.jsonl. The main process does; all call this and hear of it."""
+
+    def write() -> None:
+        accelerator.log(dict(numbers), step=step)
+        run.write_metrics(step=step, epoch=epoch, **numbers)
+
+    in_main_process(write)
 
 
 def launch(config: TaskConfig, make_task: Callable[[Any, Path | None], Task]) -> None:

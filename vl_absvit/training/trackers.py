@@ -46,8 +46,7 @@ def start_trackers(accelerator: Accelerator, config: TaskConfig, step: int) -> N
     """
     trackers = [_tracker(name, config.run, step) for name in config.run.trackers]
     for tracker in trackers:
-        in_main_process(partial(_start, tracker))
-        tracker.store_init_configuration(_plain(config))
+        in_main_process(partial(_start, tracker, config))
     accelerator.trackers = trackers
 
 
@@ -58,9 +57,15 @@ def _tracker(name: str, run: RunConfig, step: int) -> GeneralTracker:
     return OneWandBRun(project, **how)
 
 
-def _start(tracker: GeneralTracker) -> None:
-    if tracker.name != "wandb":
-        return tracker.start()
+def _start(tracker: GeneralTracker, config: TaskConfig) -> None:
+    if tracker.name == "wandb":
+        _start_wandb(tracker)
+    else:
+        tracker.start()
+    tracker.store_init_configuration(_plain(config))
+
+
+def _start_wandb(tracker: GeneralTracker) -> None:
     import wandb
 
     try:
