@@ -48,8 +48,9 @@ choose_launch() {
   gpus=$(python -c 'import torch; print(torch.accelerator.device_count())')
   cores=$(env -u OMP_NUM_THREADS nproc)
   local processes=$(((gpus > 0 ? gpus : cores) > 1 ? 2 : 1))
-  launch=(accelerate launch --num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no
-    --main_process_port 0)
+  # accelerate launch by its module, since accelerate's other commands import transformers and timm.
+  launch=(python -m accelerate.commands.launch --num_processes "$processes" --num_machines 1 --mixed_precision no
+    --dynamo_backend no --main_process_port 0)
   if ((processes > 1)); then launch+=(--multi_gpu); fi
   if ((gpus == 0)); then
     # --cpu instead of these would quietly start a single process.

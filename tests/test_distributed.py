@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
-from vl_absvit.distributed import gather_objects, gather_with_grad, rank, world_size
+from vl_absvit.distributed import gather_objects, gather_with_grad, make_together, rank, world_size
 from vl_absvit.models.looks import FirstLook, Look, TwoLooks
 from vl_absvit.tasks.prior_losses import compared, global_prior_loss
 
@@ -77,6 +77,27 @@ def test_the_prior_loss_on_two_ranks_equals_one():
         assert gathered.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]  # rank order, unequal numbers of rows
         assert (gradient == 3.0).all()  # 1 from rank 0 and 2 from rank 1
         assert order.tolist() == [0, 1, 1]
+
+
+def squares_made_together(number: int) -> list[torch.Tensor]:
+    """Squares of the first numbers, and those of which this process made them."""
+    made: list[int] = []
+
+    def make(part: range) -> torch.Tensor:
+        made.extend(part)
+        return torch.tensor([[each, each**2] for each in part])
+
+    return [make_together(number, make), torch.tensor(made)]
+
+
+@pytest.mark.slow
+def test_each_process_makes_a_part_of_the_rows_and_has_all():
+    everything = [[each, each**2] for each in range(5)]
+    (first, by_first), (second, by_second) = run_on_ranks(squares_made_together, 2, 5)
+    assert first.tolist() == second.tolist() == everything
+    assert (by_first.tolist(), by_second.tolist()) == ([0, 1], [2, 3, 4])
+    alone, by_one = squares_made_together(5)
+    assert alone.tolist() == everything and by_one.tolist() == list(range(5))
 
 
 def test_one_process_gathers_what_it_has():

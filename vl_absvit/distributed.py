@@ -4,7 +4,7 @@ Without a process group every function is the identity. Host objects, such as ea
 between hosts, so that no host waits for its device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -91,6 +91,25 @@ def take_from_main(tensors: Sequence[Tensor]) -> None:
         return
     for tensor in tensors:
         dist.broadcast(tensor, src=0, group=_between_hosts())
+
+
+def make_together(number: int, make: Callable[[range], Tensor]) -> Tensor:
+    """Rows of a tensor in host memory, of which every process makes a part and takes the others' from them.
+
+    Args:
+        number: of rows, at least one per process.
+        make: gives some rows. All processes agree on their shape.
+    """
+    bounds = [number * each // world_size() for each in range(world_size() + 1)]
+    own = make(range(bounds[rank()], bounds[rank() + 1]))
+    if world_size() == 1:
+        return own
+    rows = own.new_empty(number, *own.shape[1:])
+    for maker, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        part = own if maker == rank() else rows[start:end]
+        dist.broadcast(part, src=maker, group=_between_hosts())
+        rows[start:end] = part
+    return rows
 
 
 def _between_hosts() -> "dist.ProcessGroup | None":

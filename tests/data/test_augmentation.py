@@ -44,7 +44,7 @@ def flat(tmp_path_factory):
 
 def augmented(root, seed=0, repeats=1, **strengths):
     transform = imagenet_transform(SIZE, (0.5,) * 3, (0.5,) * 3, **strengths)
-    return ImageFolderDataset(root, ["train"], transform, augmented=True, seed=seed, repeats=repeats)
+    return ImageFolderDataset(root, ["train"], transform, seed=seed, repeats=repeats)
 
 
 def mixed(root, mixup=0.0, cutmix=0.0, seed=0, epoch=0):

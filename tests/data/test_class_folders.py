@@ -26,7 +26,7 @@ def root(tmp_path):
 
 def dataset(root, splits=("train",), augmentation="none"):
     transform = image_transform(8, (0.5,) * 3, (0.5,) * 3, augmentation)
-    return ImageFolderDataset(root, splits, transform, augmented=augmentation != "none")
+    return ImageFolderDataset(root, splits, transform)
 
 
 def test_classes_and_files_are_in_order_of_their_names(root):
@@ -165,6 +165,32 @@ def test_an_evaluation_mosaic_repeats_one_image(root):
     sample = mosaic[4]
     assert len(set(sample.labels)) == 1
     assert all(torch.equal(cell, dataset(root)[4].image) for cell in cells_of(sample.image, 2))
+
+
+def test_mosaics_are_the_same_whoever_makes_their_images_and_when(root, monkeypatch):
+    for number, file in enumerate(sorted(root.glob("train/*/*.png"))):
+        Image.effect_noise((20, 16), 10 * number + 10).convert("RGB").save(file)
+    asked = []
+
+    def with_another_process(number, make):
+        asked.append(number)
+        other = dataset(root, augmentation="randaugment")
+        other.set_epoch(images._epoch)
+        return torch.cat([make(range(4)), torch.stack([other[place].image for place in range(4, number)])])
+
+    alone = MosaicDataset(dataset(root, augmentation="randaugment"), 3, seed=0)
+    for limit, times in ((kept.KEPT_BYTES, 2), (0, 0)):
+        monkeypatch.setattr(kept, "KEPT_BYTES", limit)
+        images = dataset(root, augmentation="randaugment")
+        together = MosaicDataset(images, 3, 0, with_another_process)
+        for epoch in (0, 1):
+            for mosaic in (alone, together):
+                mosaic.set_epoch(epoch)
+            for indices in ([3, 0], [8, 1]):
+                for ours, theirs in zip(together.__getitems__(indices), alone.__getitems__(indices), strict=True):
+                    assert torch.equal(ours.image, theirs.image) and ours[1:] == theirs[1:]
+        assert asked == [9] * times  # once an epoch, and never where memory does not keep them
+        asked.clear()
 
 
 def test_small_images_are_kept_by_the_one_rule_of_all_data_sets_and_augmented_ones_for_an_epoch(root, monkeypatch):

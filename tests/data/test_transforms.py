@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from vl_absvit.data.transforms import image_transform, seeded
+from vl_absvit.data.transforms import image_transform, seeded, transformed
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -63,3 +63,15 @@ def test_a_seed_leaves_the_global_generators_where_they_were():
         assert draw() == inside
         raise RuntimeError
     assert drawn == expected and inside not in expected
+
+
+def test_pictures_are_augmented_together_as_each_with_its_seed_alone(picture):
+    transform = image_transform(32, MEAN, STD, "randaugment")
+    seeds, state = [(0, 1, number) for number in range(8)], random.getstate()
+    alone = []
+    for seed in seeds:
+        with seeded(*seed):
+            alone.append(transform(picture))
+    together = transformed(transform, [picture] * 8, seeds)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, alone, strict=True))
+    assert any(not torch.equal(alone[0], other) for other in alone) and random.getstate() == state

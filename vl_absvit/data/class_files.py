@@ -52,9 +52,16 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> tuple[Path, int]:
         place = range(len(self))[index]
-        folder, label = self._folders[bisect_right(self._firsts, place) - 1]
+        folder, label = self._folder_of(place)
         start = self._ends[place - 1] if place else 0
         return folder / os.fsdecode(self._names[start : self._ends[place]]), label
+
+    def label(self, place: int) -> int:
+        """Label of one image, in a fraction of the time that its path takes."""
+        return self._folder_of(place)[1]
+
+    def _folder_of(self, place: int) -> tuple[Path, int]:
+        return self._folders[bisect_right(self._firsts, place) - 1]
 
 
 def class_names(folder: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """Labelled images in one folder per class: ROOT/SPLIT/CLASS/IMAGE. Shapes: I images."""
 
-from collections.abc import Container, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from vl_absvit.data.class_files import ImageFiles, class_names
 from vl_absvit.data.image_loader import choose
 from vl_absvit.data.kept import KeptImages
 from vl_absvit.data.rgb import open_picture
-from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.data.transforms import ImageTransform, transformed
 from vl_absvit.errors import InputError
 
 
@@ -35,6 +34,10 @@ class ImageSample(NamedTuple):
     place: int  # in the data set; of further copies beyond its end
 
 
+Together = Callable[[int, Callable[[range], Tensor]], Tensor]
+"""Makes rows of a tensor in several processes, as ``distributed.make_together``."""
+
+
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """A batch of samples."""
     return ImageBatch(
@@ -51,7 +54,6 @@ class ImageFolderDataset(Dataset):
 
     Args:
         root: folder of splits. A split is a folder of class folders; all splits have the same classes.
-        augmented: whether ``transform`` draws random numbers.
         only: names of the class folders to read; None reads all.
         repeats: copies of an image in a row in training, see ``loaders.global_batches``.
     """
@@ -61,13 +63,12 @@ class ImageFolderDataset(Dataset):
         root: str | Path,
         splits: Sequence[str],
         transform: ImageTransform,
-        augmented: bool = False,
         seed: int = 0,
         only: Container[str] | None = None,
         repeats: int = 1,
     ) -> None:
         self.repeats = repeats
-        self._transform, self._augmented, self._seed, self._epoch = transform, augmented, seed, 0
+        self._transform, self._seed, self._epoch = transform, seed, 0
         self.classes: list[str] = []
         folders: list[tuple[Path, int]] = []
         for split in splits:
@@ -78,7 +79,7 @@ class ImageFolderDataset(Dataset):
             self.classes = classes
             folders += [(folder / name, label) for label, name in enumerate(classes)]
         self.files = ImageFiles(folders)
-        self._kept = KeptImages(len(self.files), augmented)
+        self._kept = KeptImages(len(self.files), transform.is_random)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -86,18 +87,22 @@ class ImageFolderDataset(Dataset):
     def __getitem__(self, index: int) -> ImageSample:
         if index >= len(self) * self.repeats:
             raise IndexError(index)  # ends ``for sample in data_set``
-        if index in self._kept:
-            return ImageSample(self._kept[index], [self.files[index % len(self)][1]], index)
-        file, label = self.files[index % len(self)]
-        picture = open_picture(file, self._transform.decode)
-        with seeded(self._seed, self._epoch, index) if self._augmented else nullcontext():
-            image = self._transform(picture)
-        self._kept.keep({index: image})
-        return ImageSample(image, [label], index)
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """Several samples at once, for a loader."""
-        return [self[index] for index in indices]
+        image_of, size = self._kept.load(indices, self._make), len(self)
+        return [ImageSample(image_of[index], [self.files.label(index % size)], index) for index in indices]
+
+    def make_all(self, together: Together) -> None:
+        """Make every image of the epoch now, where memory keeps them all."""
+        if len(self._kept) < len(self) and self._kept.fit(self[0].image):
+            images = together(len(self), lambda part: torch.stack([sample.image for sample in self.__getitems__(part)]))
+            self._kept.update(enumerate(images))
+
+    def _make(self, indices: list[int]) -> list[Tensor]:
+        pictures = (open_picture(self.files[index % len(self)][0], self._transform.decode) for index in indices)
+        return transformed(self._transform, pictures, ((self._seed, self._epoch, index) for index in indices))
 
     collate = staticmethod(collate_images)
 
@@ -125,21 +130,27 @@ class MosaicDataset(Dataset):
         side: cells per side n.
         seed: seed of the draws, which depend only on seed, epoch and index; None shows image i in all cells
             (evaluation).
+        together: makes an epoch's images, of which every process needs nearly all, in all processes, which load their
+            samples at the same time; None makes them in this process, one after the other as they are needed.
     """
 
-    def __init__(self, images: ImageFolderDataset, side: int, seed: int | None) -> None:
+    def __init__(
+        self, images: ImageFolderDataset, side: int, seed: int | None, together: Together | None = None
+    ) -> None:
         self.images, self.classes = images, images.classes
-        self._side, self._seed, self._epoch = side, seed, 0
+        self._side, self._seed, self._epoch, self._together = side, seed, 0, together
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> ImageSample:
-        cells = [self.images[source] for source in self._sources(index)]
+        cells = self.images.__getitems__(self._sources(index))
         return ImageSample(self._join([cell.image for cell in cells]), [cell.labels[0] for cell in cells], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """Several samples at once, for a loader."""
+        if self._together is not None:
+            self.images.make_all(self._together)
         return [self[index] for index in indices]
 
     collate = staticmethod(collate_images)

@@ -2,8 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,14 +10,8 @@ from vl_absvit.data.kept import KeptImages
 from vl_absvit.data.kept_rows import KeptRows
 from vl_absvit.data.loaders import WithImageIds
 from vl_absvit.data.records import ImageTable
-from vl_absvit.data.transforms import ImageTransform, seeded
+from vl_absvit.data.transforms import ImageTransform, transformed
 from vl_absvit.errors import ConfigError
-
-
-def transformed(picture: Any, transform: ImageTransform, seed: int, epoch: int, image_id: int) -> Tensor:
-    """What a transform decoded as a tensor (3, H, W). Seed, epoch and image id determine how it is augmented."""
-    with seeded(seed, epoch, image_id) if transform.is_random else nullcontext():
-        return transform(picture)
 
 
 def choose(total: int, number: int, seed: int) -> list[int]:
@@ -58,14 +50,11 @@ class ImageLoader:
         image_ids = list(dict.fromkeys(image_ids))
         if self._first_looks is not None:
             return dict(zip(image_ids, self._first_looks.load(image_ids), strict=True))
-        new = [image_id for image_id in image_ids if image_id not in self._kept]
-        made = {
-            image_id: transformed(picture, self._transform, self._seed, self._epoch, image_id)
-            for image_id, picture in zip(new, self._table.open(new, self._transform.decode), strict=True)
-        }
-        tensors = {image_id: self._kept[image_id] for image_id in image_ids if image_id in self._kept} | made
-        self._kept.keep(made)
-        return tensors
+        return self._kept.load(image_ids, self._make)
+
+    def _make(self, image_ids: list[int]) -> list[Tensor]:
+        seeds = ((self._seed, self._epoch, image_id) for image_id in image_ids)
+        return transformed(self._transform, self._table.open(image_ids, self._transform.decode), seeds)
 
     def sample(self, image_ids: np.ndarray, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images out of the named ones, (3, H, W) each, by another, plain transform."""

@@ -1,5 +1,7 @@
 """Images that stay in memory as tensors: one rule and one limit for every data set."""
 
+from collections.abc import Callable, Iterable
+
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -25,8 +27,22 @@ class KeptImages(dict[int, Tensor]):
             self.clear()
         self._epoch = epoch
 
-    def keep(self, tensors: dict[int, Tensor]) -> None:
-        """Keep tensors of one size. Loader processes keep none: each would hold a copy and lose it at its end."""
-        size = next(iter(tensors.values())).nbytes if tensors else 0
-        if size * self._number <= KEPT_BYTES and get_worker_info() is None:
-            self.update(tensors)
+    def load(self, images: Iterable[int], make: Callable[[list[int]], Iterable[Tensor]]) -> dict[int, Tensor]:
+        """Tensors of some images. Those that are not there are made, in one call, and kept where all fit.
+
+        Args:
+            make: gives the tensors of images, in their order.
+        """
+        wanted = dict.fromkeys(images)
+        new = [image for image in wanted if image not in self]
+        made = dict(zip(new, make(new), strict=True)) if new else {}
+        if made and self.fit(made[new[0]]):
+            self.update(made)
+        return {image: made[image] if image in made else self[image] for image in wanted}
+
+    def fit(self, example: Tensor) -> bool:
+        """Whether all images are kept, if they are as large as this one.
+
+        Loader processes keep none: each would hold a copy and lose it at its end.
+        """
+        return example.nbytes * self._number <= KEPT_BYTES and get_worker_info() is None

@@ -14,11 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from vl_absvit.data.answers import AnswerVocabulary
 from vl_absvit.data.collate import VQABatch, VQASample, collate_vqa
-from vl_absvit.data.image_loader import transformed
 from vl_absvit.data.records import ImageRecord, open_image
 from vl_absvit.data.stream_folder import Question, StreamFolder, open_stream
 from vl_absvit.data.texts import count_truncated, encode, prepare_tokenizer
-from vl_absvit.data.transforms import ImageTransform
+from vl_absvit.data.transforms import ImageTransform, transformed
 from vl_absvit.errors import ConfigError, InputError
 
 log = logging.getLogger(__name__)
@@ -125,7 +124,7 @@ class StreamedQuestions:
 
     def _image(self, record: ImageRecord, epoch: int) -> Tensor:
         decoded = open_image(record, self._folder, self._transform.decode)
-        return transformed(decoded, self._transform, self._seed, epoch, record.image_id)
+        return transformed(self._transform, [decoded], [(self._seed, epoch, record.image_id)])[0]
 
     def sample_images(self, number: int, seed: int, transform: ImageTransform) -> Iterator[Tensor]:
         """At most ``number`` distinct images, (3, H, W) each, made by ``transform`` and chosen by the seed.

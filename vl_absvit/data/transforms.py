@@ -1,7 +1,7 @@
 """Pictures to tensors, and random numbers that depend on a seed alone."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -133,12 +133,40 @@ def seeded(*seed: int) -> Iterator[None]:
     Args:
         seed: any number of non-negative integers, such as run seed, epoch and image id.
     """
+    with _states_kept():
+        _seed(seed)
+        yield
+
+
+def transformed(transform: ImageTransform, pictures: Iterable[Any], seeds: Iterable[Sequence[int]]) -> list[Tensor]:
+    """Pictures as tensors (3, H, W), as if each had been transformed in ``seeded`` of its own.
+
+    Args:
+        pictures: what the transform decoded, one after the other.
+        seeds: of each picture.
+    """
+    if not transform.is_random:
+        return [transform(picture) for picture in pictures]
+    made = []
+    with _states_kept():  # once for all: reading and setting numpy's state takes longer than seeding it
+        for picture, seed in zip(pictures, seeds, strict=True):
+            _seed(seed)
+            made.append(transform(picture))
+    return made
+
+
+def _seed(seed: Sequence[int]) -> None:
     words = np.random.SeedSequence(seed).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would reseed the GPUs, too
+
+
+@contextmanager
+def _states_kept() -> Iterator[None]:
+    """Inside, random numbers leave no trace in the generators, whose states are restored afterwards."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        random.seed(int(words[0]))
-        np.random.seed(words[1])
-        torch.default_generator.manual_seed(int(words[2]))  # torch.manual_seed would reseed the GPUs, too
         yield
     finally:
         random.setstate(python_state)

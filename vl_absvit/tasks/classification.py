@@ -18,7 +18,7 @@ from vl_absvit.data.class_folders import ImageBatch, ImageFolderDataset, MosaicD
 from vl_absvit.data.json_files import read_json, write_json
 from vl_absvit.data.loaders import samples_per_pass
 from vl_absvit.data.transforms import ImageTransform, image_transform
-from vl_absvit.distributed import gather_objects, world_size
+from vl_absvit.distributed import gather_objects, make_together, world_size
 from vl_absvit.errors import ConfigError, InputError
 from vl_absvit.losses import class_loss
 from vl_absvit.models.architecture import build_random_classifier, image_statistics
@@ -79,13 +79,11 @@ class ClassificationTask(Task):
         if mixing.mixes:
             _check_pairs(config.optim)
         transform, plain = _transforms(config)
-        images = ImageFolderDataset(
-            data.root, data.train_splits, transform, augmented=transform.is_random, seed=seed, repeats=mixing.repeats
-        )
+        images = ImageFolderDataset(data.root, data.train_splits, transform, seed=seed, repeats=mixing.repeats)
         self.train_set, self.num_classes = images, len(images.classes)
         content = {"+".join(data.train_splits): images.files.content()}
         if config.mosaic > 1:
-            self.train_set = MosaicDataset(images, config.mosaic, seed)
+            self.train_set = MosaicDataset(images, config.mosaic, seed, make_together)
         if mixing.mixes:
             self.train_set = MixedDataset(images, mixup=mixing.mixup, cutmix=mixing.cutmix, seed=seed)
         self.select_set: ImageFolderDataset | MosaicDataset | None = None

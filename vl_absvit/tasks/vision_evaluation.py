@@ -212,7 +212,7 @@ def judge_folder(
         InputError: an image cannot be read, or the model's logits are not finite.
     """
     place_of = {name: place for place, name in enumerate(classes.names)}
-    dataset = ImageFolderDataset(folder, ["."], transform, augmented=transform.is_random, only=place_of)
+    dataset = ImageFolderDataset(folder, ["."], transform, only=place_of)
     places = np.array([place_of[name] for name in dataset.classes])
     loader = own_share(dataset, batch_size=batch_size, num_workers=num_workers)
     device = next(model.parameters()).device
