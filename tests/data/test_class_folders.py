@@ -66,7 +66,7 @@ def test_a_file_and_its_label_are_found_by_their_place_from_either_end(root):
 
 
 def test_what_is_no_image_by_its_name_is_left_out_and_said(root, caplog):
-    for name in ("train/ant/notes.txt", "train/cat/1.gif", "train/cat/.hidden"):
+    for name in ("train/ant/notes.txt", "train/cat/1.gif", "train/cat/.hidden", "train/ant/._1.png"):
         (root / name).write_text("")
     with caplog.at_level(logging.WARNING):
         assert len(dataset(root)) == 9

@@ -256,12 +256,12 @@ def test_a_file_that_is_no_map_is_refused(raw, tmp_path, name):
 
 def test_what_nobody_means_as_a_map_is_passed_over_and_said(raw, tmp_path):
     whole = prepare(raw, tmp_path / "whole")
-    for name in (".DS_Store", "._10_1.png", "Thumbs.db", "desktop.ini"):
+    for name in (".DS_Store", "._10_1.png", "Thumbs.db", "desktop.ini", "Icon\r"):
         (raw / "maps" / name).write_bytes(b"x")
     (raw / "maps" / "old" / "more").mkdir(parents=True)
     manifest = prepare(raw, tmp_path / "out")
     assert manifest["splits"] == whole["splits"] and manifest["sources"] == whole["sources"]
-    said = "passed over beside the maps, for none can be one: 5 files or folders, .DS_Store (and 4 more)"
+    said = "passed over beside the maps, for none can be one: 6 files or folders, .DS_Store (and 5 more)"
     assert [each for each in manifest["warnings"] if each not in whole["warnings"]] == [said]
 
 

@@ -81,13 +81,12 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _names(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of one class's image files, and of all other files that are not hidden; both sorted."""
+    """Names of one class's image files, and of all other files; both sorted, and hidden ones in neither."""
     images, others = [], []
     for name in sorted(os.listdir(folder)):
-        if os.path.splitext(name)[1].lower() in SUFFIXES:
-            images.append(name)
-        elif not name.startswith("."):
-            others.append(name)
+        if name.startswith("."):  # macOS leaves ._dog.jpg beside dog.jpg
+            continue
+        (images if os.path.splitext(name)[1].lower() in SUFFIXES else others).append(name)
     if not images:
         raise InputError(f"{folder}: there is no image of this class")
     return images, others

@@ -16,7 +16,7 @@ from vl_absvit.prepare.json_records import integer, read_records, string
 
 _QUESTION_FILE = re.compile(r"OpenEnded_mscoco_(train2014|val2014)_questions\.json(\.gz)?")
 _MAP_FILE = re.compile(r"(0|[1-9][0-9]{0,17})_([1-9][0-9]?)\.png")
-_LITTER = ("thumbs.db", "desktop.ini")
+_LITTER = ("thumbs.db", "desktop.ini", "icon\r")
 _RULE = "VQA-HAT goes with VQA v1, whose question ids are image_id * 10 + k"
 
 
