@@ -27,6 +27,7 @@ from vl_absvit.config import (
     RunConfig,
     TaskConfig,
     TextConfig,
+    UPerNetConfig,
     VisionConfig,
 )
 from vl_absvit.data.class_folders import ImageSample, collate_images
@@ -58,6 +59,7 @@ class Size(NamedTuple):
     words: int  # of the vocabulary of texts
     samples: int  # of an optimizer step
     negatives: int = 3
+    head: UPerNetConfig = UPerNetConfig(channels=16, auxiliary_channels=16, dropout=0.0)  # of segmentation
 
 
 TINY = Size(
@@ -182,7 +184,7 @@ class Trial:
 def config_of(kind: str, top_down: TopDown, precision: Precision, passes: int, size: Size) -> TaskConfig:
     """A run of a task with an encoder, all losses asked for."""
     config_class = TASKS[kind].config_class
-    sizes: dict[str, Any] = {"text": size.text, "fusion": size.fusion, "negatives": size.negatives}
+    sizes: dict[str, Any] = {name: getattr(size, name) for name in ("text", "fusion", "negatives", "head")}
     return config_class(
         data=DataConfig(root="none", num_workers=0, augmentation="none"),
         run=RunConfig(output="none", precision=precision, trackers=()),

@@ -12,6 +12,7 @@ from benchmarks.every_task import CPU, Trial, combinations
 from benchmarks.gpu_check import FAILED, OK, SKIPPED, TOLD, Setting, attempt, check, main, peak_of
 from tests.benchmarks.test_naive import VARIANTS, make_model
 from vl_absvit.cli import run_main
+from vl_absvit.tasks.registry import TASKS
 
 TINY = Setting(torch.device("cpu"), "tiny", is_cuda=False)
 
@@ -58,6 +59,13 @@ def test_an_error_and_a_wrong_number_fail(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu_check, "PARTS", [(lambda setting: iter([wrong]), 0)])
     assert run(monkeypatch, "--device", "cpu", "--output", tmp_path / "failed.json") == 1
     assert "1 of 1 checks failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_step_that_is_held_against_a_cpus_draws_nothing(kind):
+    """A GPU draws other numbers from the same seed."""
+    one, other = (Trial(kind, "absvit", CPU).step(number) for number in (0, 5))
+    assert one == other
 
 
 def test_a_trial_on_a_cpu_may_follow_one_on_a_gpu(monkeypatch):
