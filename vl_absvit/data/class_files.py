@@ -82,11 +82,9 @@ def image_files(folder: Path) -> list[Path]:
 
 def _names(folder: Path) -> tuple[list[str], list[str]]:
     """Names of one class's image files, and of all other files; both sorted, and hidden ones in neither."""
-    images, others = [], []
-    for name in sorted(os.listdir(folder)):
-        if name.startswith("."):  # macOS leaves ._dog.jpg beside dog.jpg
-            continue
-        (images if os.path.splitext(name)[1].lower() in SUFFIXES else others).append(name)
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # macOS leaves ._dog.jpg
+    images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    others = sorted(set(names).difference(images))
     if not images:
         raise InputError(f"{folder}: there is no image of this class")
     return images, others
