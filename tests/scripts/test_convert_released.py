@@ -97,6 +97,8 @@ def test_a_retrieval_model_becomes_a_folder_that_scores_alike(tmp_path, released
     batch = inputs()
     torch.testing.assert_close(checkpoint.model(**batch).logits.rank, model(**batch).logits.rank, rtol=0, atol=0)
     assert (checkpoint.training["dataset"], checkpoint.training["splits"]) == ("flickr30k", ["train", "val"])
+    content = json.loads((tmp_path / "folder/tokenizer.json").read_text())
+    assert content["truncation"] is content["padding"] is None  # not those of a text that was read before
     assert "--shortlist all" in " ".join(capfd.readouterr().out.replace("│", " ").split())
 
 

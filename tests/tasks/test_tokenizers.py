@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 from transformers import DistilBertConfig, ElectraConfig, MPNetConfig, RobertaConfig
 
 from tests.tiny_released import WORDS, tiny_tokenizer
 from vl_absvit.config import TextConfig
 from vl_absvit.errors import ConfigError
-from vl_absvit.tasks.tokenizers import tokenizer_of
+from vl_absvit.tasks.tokenizers import save_tokenizer, tokenizer_of
 
 
 def a_roberta(folder: Path, words: int | None = WORDS, **config) -> str:
@@ -102,6 +103,15 @@ def test_an_encoder_of_another_kind_is_refused_with_what_works(tmp_path, other):
 
 def test_a_roberta_without_a_padding_token_is_one_line(tmp_path):
     assert "expected a pad_token_id" in refusal(model=a_roberta(tmp_path / "model", pad_token_id=None))
+
+
+def test_a_saved_tokenizer_reads_whole_texts_in_other_programs(tmp_path):
+    tokenizer, text = tiny_tokenizer(), "a b c a b c a b c"
+    whole = tokenizer(text)["input_ids"]
+    tokenizer("a", truncation=True, max_length=5, padding="max_length")  # a length that is for this text alone
+    save_tokenizer(tmp_path, tokenizer)
+    raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert raw.encode(text).ids == whole and raw.encode("a").ids == tokenizer("a")["input_ids"]
 
 
 @pytest.mark.slow

@@ -203,6 +203,7 @@ def write_folder(
 
     from vl_absvit.data.json_files import write_json
     from vl_absvit.models.architecture import build_from_architecture
+    from vl_absvit.tasks.tokenizers import save_tokenizer
     from vl_absvit.tasks.vl_checkpoint import PREPROCESSING, TRAINING
     from vl_absvit.tasks.vqa import ANSWERS
 
@@ -217,7 +218,7 @@ def write_folder(
         model.load_state_dict(conversion.state, assign=True)
         model.save_weights(folder)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(folder, tokenizer)
     if vocabulary is not None:
         vocabulary.save(folder / ANSWERS)
     if conversion.preprocessing:

@@ -118,3 +118,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     except BaseException as error:  # a panic of the library is no Exception
         raise InputError(f"tokenizer {name}: cannot read a question: {first_line(error)}") from error
     return tokenizer
+
+
+def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a tokenizer into an existing folder, without the length that its last text was cut or filled up to.
+
+    Transformers keeps that length in ``tokenizer.json`` and ignores it when reading. Other readers of the file obey it
+    (``findings/tokenizer_json_keeps_the_last_call.sh``).
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation(), backend.no_padding()
+    tokenizer.save_pretrained(folder)

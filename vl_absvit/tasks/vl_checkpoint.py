@@ -26,7 +26,7 @@ from vl_absvit.models.heads import HEADS
 from vl_absvit.models.text_encoder import KINDS, unfit
 from vl_absvit.models.vl_model import VLAbSViT
 from vl_absvit.tasks.folder_weights import check_size
-from vl_absvit.tasks.tokenizers import load_tokenizer
+from vl_absvit.tasks.tokenizers import load_tokenizer, save_tokenizer
 
 PREPROCESSING, TRAINING = "preprocessor_config.json", "training.json"
 
@@ -160,9 +160,7 @@ def chain_of(training: dict[str, Any]) -> list[dict[str, Any]]:
 def save_parts(folder: Path, checkpoint: VLCheckpoint) -> None:
     """Write a checkpoint's parts into an existing folder."""
     checkpoint.model.save_weights(folder)
-    backend = checkpoint.tokenizer.backend_tokenizer
-    backend.no_truncation(), backend.no_padding()  # left by whatever was read last, and set by whatever is read next
-    checkpoint.tokenizer.save_pretrained(folder)
+    save_tokenizer(folder, checkpoint.tokenizer)
     write_json(folder / PREPROCESSING, checkpoint.preprocessing._asdict(), indent=1)
     write_json(folder / TRAINING, checkpoint.training, indent=1)
 
