@@ -90,3 +90,11 @@ def test_python_runs_it_as_a_module(tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     assert subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).startswith("vl-absvit ")
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_who_stops_reading_is_not_told_of_an_error():
+    command = [sys.executable, "-m", "vl_absvit", "--help"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        program.stdout.close()
+        assert program.stderr.read() == b""
+    assert program.returncode == 141

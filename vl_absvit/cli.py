@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import select
 import sys
 import time
 from collections import Counter
@@ -42,14 +43,20 @@ _LONGEST_HALF = 1000  # characters of a message, at its beginning and at its end
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
-    """Run a script's main and exit: 0 done, 2 a usage or config error, 1 an error of the input, 130 interrupted.
+    """Run a script's main and exit: 0 done, 2 a usage or config error, 1 an error of the input, 130 interrupted, and
+    141, without a word, where nobody reads stdout any more, such as ``head`` or a pager that was left.
 
     ``InputError`` and ``OSError`` become one line on stderr; any other exception is ours and keeps its traceback.
     """
     try:
         main()
+        sys.stdout.flush()
     except ConfigError as error:
         _stop(2, error)
+    except BrokenPipeError as error:
+        if _is_read():
+            _stop(1, error)
+        _exit(_NOBODY_READS)
     except (InputError, OSError) as error:
         _stop(1, error)
     except KeyboardInterrupt:
@@ -71,11 +78,17 @@ def complain(reason: object) -> None:
 def write_json_line(record: Mapping[str, Any]) -> None:
     """A line of JSON on stdout, at once: who reads it may wait for it. The program ends when nobody reads any more."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    try:
-        print(json.dumps(record, ensure_ascii=not is_utf8, allow_nan=False), flush=True)  # noqa: T201
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes there
-        _exit(_NOBODY_READS)
+    print(json.dumps(record, ensure_ascii=not is_utf8, allow_nan=False), flush=True)  # noqa: T201
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads stdout. If not, what is left for it goes nowhere."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in watched.poll(0)):
+        return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return False
 
 
 def _exit(code: int) -> NoReturn:
