@@ -89,7 +89,7 @@ def test_main_rows_come_first_for_all_seeds_and_others_have_three(evidence, tmp_
         seeds_of.setdefault(name, []).append(int(seed))
     main = ("vit", "perceiver_io", "mask_att", "absvit_paper", "absvit")
     assert {name for name, seeds in seeds_of.items() if seeds == [0, 1, 2, 3]} == set(main)
-    assert len(seeds_of) == 16 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
+    assert len(seeds_of) == 21 and all(seeds == [0, 1, 2] for name, seeds in seeds_of.items() if name not in main)
     order = [(run.rsplit("-", 1)[0] not in main, int(run.rsplit("-", 1)[1])) for run in started]
     places = [sorted(order).index(each) for each in order]
     assert all(abs(a - b) <= 5 for a, b in zip(places, sorted(places), strict=True)), "but for rows side by side"
@@ -109,8 +109,17 @@ def test_every_row_is_a_valid_run_and_they_differ(evidence):
         return [parse_run_config(config_class, command) for command in commands]
 
     answering = configs(VQAConfig, "finetune_vqa.py")
-    kinds = {str((each.vision, each.prior, each.loss, each.optim)) for each in map(without_start, answering)}
-    assert len(kinds) == len(answering) == 16
+    ranking = {each.run.output: each for each in configs(RetrievalConfig, "finetune_retrieval.py")}
+    pairs = [(each, ranking[each.run.output.removesuffix("vqa") + "retrieval"]) for each in answering]
+    kinds = {
+        str([(each.vision, each.prior, each.loss, each.optim) for each in map(without_start, pair)]) for pair in pairs
+    }
+    assert len(kinds) == len(pairs) == len(ranking) == 21
+    (answers, ranks), (answers_open, ranks_open) = (
+        pair for name in ("calibrated_mean", "captions_open") for pair in pairs if f"/{name}-0/" in pair[0].run.output
+    )
+    assert answers_open.vision == answers.vision and answers_open.prior == ranks_open.prior == ranks.prior
+    assert (ranks.vision.mask, ranks_open.vision.mask, ranks_open.vision.gain) == ("calibrated", "cosine", 10)
     (paper,) = (each for each in answering if "/absvit_paper-0/" in each.run.output)
     for each in (paper, *configs(RetrievalConfig, "finetune_retrieval.py", "/absvit_paper-0/")):
         assert (each.vision.mask, each.vision.gain, each.vision.decoders) == ("cosine", 10, "random")
@@ -131,7 +140,7 @@ def without_start(config):
 def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_path):
     start, calls = evidence
     _, err = finish(start("--seeds", "0", failing="mask_att-0/retrieval "), code=1)
-    assert "error: 1 of 16 runs failed" in err
+    assert "error: 1 of 21 runs failed" in err
     assert len(calls("tabulate_evidence.py")) == 1, "the tables are of the others"
     before = len(calls(""))
     finish(start("--seeds", "0"))
