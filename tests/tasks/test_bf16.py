@@ -103,9 +103,9 @@ def test_a_step_on_pairs_and_statements_is_finite_and_the_same_in_bf16(world, tm
     assert all(math.isfinite(score) for score in task.evaluate(task.model.eval()).values())
 
 
-@pytest.mark.parametrize("look", ["first", "second"])
-def test_the_prior_loss_of_several_passes_in_bf16_is_that_of_one(look):
-    config = PriorConfig(look=look)
+@pytest.mark.parametrize("look, pool", [("first", "lse"), ("first", "mean"), ("second", "lse")])
+def test_the_prior_loss_of_several_passes_in_bf16_is_that_of_one(look, pool):
+    config = PriorConfig(look=look, pool=pool)
     prior = torch.randn(8, 16).bfloat16().float().requires_grad_()
     tokens, rows = torch.randn(8, 5, 16).requires_grad_(), torch.arange(8)
     threshold = torch.full((1,), 0.1, requires_grad=True)
