@@ -17,6 +17,8 @@ output=runs/evidence seeds="0 1 2 3 4" scenes=4000 epochs=2
 source scripts/stages.sh
 read_options evidence "output" "scenes epochs" "$@"
 
+# What rows have unless they change it, which is no longer the demo's: the smooth maximum over patches, and in retrieval the mask of VQA.
+common="--prior.pool lse --vision.mask calibrated --vision.gain 80"
 # The paper's mask and strength; its decoders, from random weights and trained to reconstruct.
 cosine="--vision.mask cosine --vision.gain 10"
 trained="--loss.reconstruction 0.1 --optim.learning_rates.feedback 2e-3"
@@ -47,7 +49,7 @@ declare -A changes=(
   [deit_star]="--vision.model absvit_deit_star_tiny --vision.attention softmax"
   [vars_d]="--vision.model absvit_deit_star_tiny --vision.attention vars_d"
 )
-# And in the config of retrieval alone: captions tell of several things, and the paper's mask is open on them.
+# And in the config of retrieval alone, which makes the demo's model: captions tell of several things, and the paper's mask is open on them.
 declare -A in_retrieval=([captions_open]="$cosine")
 order=(vit perceiver_io feedback mask_att absvit_paper absvit absvit_qkv no_prior trained_decoders cosine_mask pool_max pool_mean
   pool_cls calibrated_mean captions_open
@@ -64,22 +66,22 @@ source scripts/setup.sh
 demo_epochs=$(sed -n 's/^  epochs: //p' configs/demo/pretrain.yaml)
 pretrain_epochs=$(((demo_epochs * 6000 + scenes - 1) / scenes))
 
-# What all rows of a seed start from; without a GPU in one process, beside those of other seeds.
-common() {
-  local seed=$1 shared=$output/shared-$1
+# shared SEED: what all rows of a seed start from; without a GPU in one process, beside those of other seeds.
+shared() {
+  local folder=$output/shared-$1
   if ((gpus == 0)); then local launch=(python); fi
-  stage "world-$seed" make_world "$shared" "$seed" --scenes "$scenes"
-  stage "prepare-$seed" prepare_questions "$shared" "$seed"
-  stage "captions-$seed" prepare_captions "$shared"
-  stage "hat-$seed" prepare_hat "$shared"
-  stage "pretrain-$seed" pretrain "$shared" "$shared/pretrained" --run.seed "$seed" --optim.epochs "$pretrain_epochs"
+  stage "world-$1" make_world "$folder" "$1" --scenes "$scenes"
+  stage "prepare-$1" prepare_questions "$folder" "$1"
+  stage "captions-$1" prepare_captions "$folder"
+  stage "hat-$1" prepare_hat "$folder"
+  stage "pretrain-$1" pretrain "$folder" "$folder/pretrained" --run.seed "$1" --optim.epochs "$pretrain_epochs"
 }
 
 # row NAME SEED: in one process, for rows run side by side. Without a prior that was trained to choose, all pairs are judged.
 row() {
   local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 change shortlist=16 steered=steered launch=(python)
   read -ra change <<<"${changes[$name]}"
-  local options=(--run.seed "$seed" --run.trackers "[]" "${change[@]}")
+  local options=(--run.seed "$seed" --run.trackers "[]" $common "${change[@]}")
   if [[ $name == no_prior ]]; then shortlist=all; fi
   if [[ $unsteered == *" $name "* ]]; then steered=; fi
   if [[ $own_trunk == *" $name "* ]]; then
@@ -110,13 +112,5 @@ plan() {
 mapfile -t runs < <(plan)
 recipe="scenes $scenes epochs $epochs $(cat configs/demo/*.yaml | sha256sum | cut -d' ' -f1)"
 begin_rows tabulate_evidence "$recipe" "$recipe"
-for seed in $seeds; do
-  wait_for_lane
-  common "$seed" &
-done
-wait_for_all
-for seed in $seeds; do
-  [[ -e $output/seconds/pretrain-$seed ]] || { echo "error: what the rows of seed $seed start from could not be made" >&2; exit 1; }
-done
-
+run_shared trunk
 run_rows summary.json

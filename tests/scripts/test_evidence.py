@@ -120,6 +120,18 @@ def test_every_row_is_a_valid_run_and_they_differ(evidence):
     )
     assert answers_open.vision == answers.vision and answers_open.prior == ranks_open.prior == ranks.prior
     assert (ranks.vision.mask, ranks_open.vision.mask, ranks_open.vision.gain) == ("calibrated", "cosine", 10)
+    demo = {
+        "vqa": parse_run_config(VQAConfig, ["--config", "demo/vqa"]),
+        "retrieval": parse_run_config(RetrievalConfig, ["--config", "demo/retrieval"]),
+    }
+    for ours, shipped in ((answers_open, demo["vqa"]), (ranks_open, demo["retrieval"])):
+        assert (without_start(ours).vision, ours.prior, ours.loss) == (
+            without_start(shipped).vision,
+            shipped.prior,
+            shipped.loss,
+        )
+    (absvit,) = (pair for pair in pairs if "/absvit-0/" in pair[0].run.output)
+    assert {(each.prior.pool, each.vision.mask, each.vision.gain) for each in absvit} == {("lse", "calibrated", 80)}
     (paper,) = (each for each in answering if "/absvit_paper-0/" in each.run.output)
     for each in (paper, *configs(RetrievalConfig, "finetune_retrieval.py", "/absvit_paper-0/")):
         assert (each.vision.mask, each.vision.gain, each.vision.decoders) == ("cosine", 10, "random")
@@ -155,9 +167,13 @@ def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_pat
 
 
 @pytest.mark.parametrize("script, seed, trunks", [("evidence", "--seeds", 3), ("demo", "--seed", 1)])
-def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence, script, seed, trunks):
+def test_a_training_that_a_signal_ended_early_is_not_taken_for_a_finished_one(evidence, script, seed, trunks, tmp_path):
     start, calls = evidence
     _, err = finish(start(seed, "0", script=script, ending="asked to stop by a signal"), code=1)
+    if script == "evidence":
+        log = tmp_path / "out/shared-0/log"
+        assert f"seed 0 has no trunk; {log} says why" in err
+        err = log.read_text()
     assert "has been stopped before its end" in err
     assert not calls("finetune") and not (calls("evaluate"))
     finish(start(seed, "0", script=script))
