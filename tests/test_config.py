@@ -117,9 +117,14 @@ def test_the_second_look_is_compared_only_where_the_text_changes_it(config, top_
 def test_a_calibrated_mask_goes_with_any_pooling_of_the_first_look():
     parts = {"data": DataConfig(root="prepared"), "run": RunConfig(output="runs/x")}
     for pool in ("lse", "max", "mean", "cls"):
-        assert RetrievalConfig(prior=PriorConfig(pool=pool), **parts).vision.mask == "calibrated"
+        assert VQAConfig(prior=PriorConfig(pool=pool), **parts).vision.mask == "calibrated"
     with pytest.raises(ConfigError, match="calibrated on the first look, but prior.look is second"):
-        RetrievalConfig(prior=PriorConfig(look="second"), **parts)
+        VQAConfig(prior=PriorConfig(look="second"), **parts)
+
+
+def test_a_mask_is_open_on_all_that_a_caption_tells_of():
+    config = RetrievalConfig(data=DataConfig(root="prepared"), run=RunConfig(output="runs/x"))
+    assert (config.vision.mask, config.prior.pool) == ("cosine", "mean")
 
 
 @pytest.mark.parametrize("top_down", VARIANTS)

@@ -23,7 +23,7 @@ from tests.tiny_vqa import (
     tiny_vqa_config,
     world,  # noqa: F401
 )
-from vl_absvit.config import FusionConfig, OptimConfig, RunConfig, TextConfig
+from vl_absvit.config import FusionConfig, OptimConfig, PriorConfig, RunConfig, TextConfig
 from vl_absvit.data.records import read_vocabulary
 from vl_absvit.distributed import gather_objects, gather_with_grad, world_size
 from vl_absvit.errors import ConfigError, InputError
@@ -134,9 +134,9 @@ def test_more_processes_compare_more_and_their_gradients_lie_in_buckets():
     config = replace(CONFIGS["retrieval"], negative_images=0)
     alone, together = (Counter(config, FACTS, "cuda", processes) for processes in (1, 4))
     one, four = (counter.count(4, 1, precision="fp32", checkpointing=False) for counter in (alone, together))
-    # Prior loss and hard captions: the products of 16 priors with 4 images of 4 patches, instead of 4; the latter
+    # Prior loss and hard captions: the products of 16 priors with the mean patches of 4 images, instead of 4; the latter
     # forward only, the former backward twice.
-    compared = (16 - 4) * 4 * 4 * 16 * 2 * (1 + 3)
+    compared = (16 - 4) * 4 * 16 * 2 * (1 + 3)
     assert four.flops - one.flops == compared
     # Hard images of other processes are looked at once more, and what is fed back is theirs.
     flops = [
@@ -417,9 +417,7 @@ def test_a_training_run_takes_the_memory_that_was_counted(
 
 
 def test_a_mask_with_a_threshold_is_counted_as_any_other():
-    config = replace(CONFIGS["vqa"], vision=tiny_vision(mask="calibrated"))
-    steps = [
-        Counter(each, FACTS, "cpu").count(4, 1, precision="fp32", checkpointing=False)
-        for each in (CONFIGS["vqa"], config)
-    ]
+    paper = replace(CONFIGS["vqa"], prior=PriorConfig(pool="lse"))
+    config = replace(paper, vision=tiny_vision(mask="calibrated"))
+    steps = [Counter(each, FACTS, "cpu").count(4, 1, precision="fp32", checkpointing=False) for each in (paper, config)]
     assert steps[1].flops == steps[0].flops and steps[1].peak_bytes >= steps[0].peak_bytes

@@ -59,9 +59,12 @@ def test_the_prior_of_a_text_is_the_projection_of_its_sentence(folders):
     one = text_priors(checkpoint, TEXTS[1:2])
     torch.testing.assert_close(one.vectors[0], expected[1])
     tokens = torch.randn(5, 5, 16)
-    torch.testing.assert_close(one.cosines(tokens)[:, 0], prior_similarity(expected, tokens, "max")[1])
-    assert checkpoint.model.pool == "lse"
-    torch.testing.assert_close(one.logits(tokens)[:, 0], prior_similarity(expected, tokens, "lse")[1] / 0.07)
+    assert checkpoint.model.pool == "mean"
+    for pool, patch in (("mean", "mean"), ("lse", "max")):
+        checkpoint.model.pool = pool
+        one = text_priors(checkpoint, TEXTS[1:2])
+        torch.testing.assert_close(one.cosines(tokens)[:, 0], prior_similarity(expected, tokens, patch)[1])
+        torch.testing.assert_close(one.logits(tokens)[:, 0], prior_similarity(expected, tokens, pool)[1] / 0.07)
     assert one.probabilities is None
 
 

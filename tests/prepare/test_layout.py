@@ -17,12 +17,15 @@ SPLITS = {"train": np.array([1, 2, 2]), "val": np.array([3])}
 def judge(tmp_path):
     """Judge the images 1 and 2 of train and 3 of val, of which those are there that a test puts there."""
 
+    root = tmp_path / "raw"  # folders beside it are looked at, too
+    root.mkdir()
+
     def judge_those(*there: str, allow_missing: bool = True) -> list[str]:
         for file in there:
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (12, 8)).save(tmp_path / file)
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 8)).save(root / file)
         official = {n: official_file(folder, n) for n, folder in ((1, "train2014"), (2, "train2014"), (3, "val2014"))}
-        images = Images(tmp_path, official, CocoImages(tmp_path), "questions")
+        images = Images(root, official, CocoImages(root), "questions")
         return judge_missing(images, SPLITS, allow_missing=allow_missing)
 
     return judge_those

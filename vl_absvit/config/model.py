@@ -155,7 +155,7 @@ class PriorConfig:
     retrieval), or the mean over all positions, padding included (released VQA weights only)."""
     look: Literal["first", "second"] = "first"
     """Which look's tokens the prior loss compares with the prior."""
-    pool: Literal["lse", "max", "mean", "cls"] = "lse"
+    pool: Literal["lse", "max", "mean", "cls"] = "mean"
     """What stands for an image in the prior loss: all its patches, by the log of their summed exponentials (a smooth
     maximum), the best-matching patch, the mean patch, or the CLS token. With the last two a calibrated mask is
     calibrated by the smooth maximum."""

@@ -86,6 +86,8 @@ class RetrievalConfig(VisionLanguageConfig):
     task: Literal["retrieval"] = "retrieval"
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    """With the paper's mask, which is open on all that a caption tells of; a question asks about one thing."""
     text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
     negatives: int = 15
     """False captions each image's own caption is ranked against, drawn anew in every epoch."""

@@ -101,12 +101,12 @@ def choose_hard_negatives(passes: Sequence[Compared], known: StepSamples, wanted
         ConfigError: there are too few images.
     """
     _require_others(known, wanted)
-    scores = global_similarity(*joined(passes)[:5], wanted.pool)
+    scores = global_similarity(*joined(passes)[:5], [wanted.pool])
     device, columns = scores.similarity.device, scores.own_column
     order = torch.arange(len(columns), device=device)
     order = order.view(world_size(), len(passes), -1).transpose(0, 1).flatten()  # of the batch
     columns = columns[order]
-    similarity, image_ids = scores.similarity[order][:, columns], scores.column_ids[columns]
+    similarity, image_ids = scores.similarity[0, order][:, columns], scores.column_ids[columns]
     wordings = to_device(torch.tensor(known.wordings), device)
     may_be_true = may_describe(wordings, image_ids)
     if any(known.said):

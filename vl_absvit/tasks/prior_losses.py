@@ -86,7 +86,10 @@ def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
         own: what is compared on this rank.
         config: which look and pooling, and the temperature.
     """
-    scores = global_similarity(*own[:5], config.pool, own.wordings)
+    pools = [config.pool]
+    if own.threshold is not None and config.pool not in PATCH_POOLS:
+        pools.append("lse")
+    scores = global_similarity(*own[:5], pools, own.wordings)
     is_repeat, own_column = torch.zeros_like(scores.column_ids, dtype=torch.bool), scores.own_column
     if config.look == "first":
         # An image that is there several times is one image: its first column stands for it.
@@ -100,12 +103,10 @@ def global_prior_loss(own: Compared, config: PriorConfig) -> Tensor:
         also_true = images_of_equal_texts(scores.wordings, text_ids, scores.column_ids)
         true = {"also_true": also_true, "is_counted": scores.wordings.are_true}
     similarity = scores.similarity.masked_fill(is_repeat, -torch.inf)
-    loss = prior_loss(similarity, *pairs, config.temperature, config.blank_negatives, **true)
+    loss = prior_loss(similarity[0], *pairs, config.temperature, config.blank_negatives, **true)
     if own.threshold is None:
         return loss
-    if config.pool not in PATCH_POOLS:
-        similarity = global_similarity(*own[:5], "lse").similarity.masked_fill(is_repeat, -torch.inf)
-    return loss + calibration_loss(similarity, *pairs, own.threshold, MASK_TEMPERATURE, **true)
+    return loss + calibration_loss(similarity[-1], *pairs, own.threshold, MASK_TEMPERATURE, **true)
 
 
 def images_of_equal_texts(wordings: Wordings, text_image_ids: Tensor, image_ids: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def step_prior_losses(passes: Sequence[Compared], config: PriorConfig) -> list[S
 class GlobalSimilarity(NamedTuple):
     """The dual encoder's scores over all ranks, with gradient; A texts and C image columns in all."""
 
-    similarity: Tensor  # (A, C)
+    similarity: Tensor  # (P, A, C), by each of P poolings
     column_ids: Tensor  # (C,) image id of every column
     own_column: Tensor  # (A,) the column each text is about
     wordings: Wordings | None  # of A texts
@@ -196,7 +197,7 @@ def global_similarity(
     own_column: Tensor,
     column_ids: Tensor,
     prefix_tokens: int,
-    pool: Literal["lse", "max", "mean", "cls"],
+    pools: Sequence[Literal["lse", "max", "mean", "cls"]],
     wordings: Wordings | None = None,
 ) -> GlobalSimilarity:
     """Similarity of every rank's priors to every rank's images.
@@ -210,14 +211,17 @@ def global_similarity(
         own_column: row of ``tokens`` each text is about, (B,).
         column_ids: image ids of the rows of ``tokens``, (I,).
         prefix_tokens: how many of the tokens are no patches.
-        pool: what stands for an image.
+        pools: what stands for an image, each in turn.
         wordings: of this rank's texts, if they are needed.
     """
     ranks = gather_objects([(len(prior), len(tokens))])
     texts, images = [own for own, _ in ranks], [own for _, own in ranks]
-    similarity = prior_similarity(gather_with_grad(prior, texts), tokens, pool, prefix_tokens)  # (A, I)
+    priors = gather_with_grad(prior, texts)
+    similarity = torch.stack(
+        [prior_similarity(priors, tokens, pool, prefix_tokens).T for pool in pools], dim=1
+    )  # (I, P, A)
     return GlobalSimilarity(
-        gather_with_grad(similarity.T.contiguous(), images).T,
+        gather_with_grad(similarity, images).permute(1, 2, 0),
         gather_with_grad(column_ids, images),
         gather_with_grad(own_column + sum(images[: rank()]), texts),
         None if wordings is None else Wordings(*(gather_with_grad(each, texts) for each in wordings)),
