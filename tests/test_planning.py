@@ -134,8 +134,8 @@ def test_more_processes_compare_more_and_their_gradients_lie_in_buckets():
     config = replace(CONFIGS["retrieval"], negative_images=0)
     alone, together = (Counter(config, FACTS, "cuda", processes) for processes in (1, 4))
     one, four = (counter.count(4, 1, precision="fp32", checkpointing=False) for counter in (alone, together))
-    # Prior loss and hard captions: the products of 16 priors with the mean patches of 4 images, instead of 4; the latter
-    # forward only, the former backward twice.
+    # Prior loss and hard captions: the products of 16 priors with the mean patches of 4 images, instead of 4; the
+    # latter forward only, the former backward twice.
     compared = (16 - 4) * 4 * 16 * 2 * (1 + 3)
     assert four.flops - one.flops == compared
     # Hard images of other processes are looked at once more, and what is fed back is theirs.
