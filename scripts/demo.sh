@@ -54,7 +54,7 @@ stage finetune finetune_vqa "$output" "$output/vqa" "${options[@]}"
 stage evaluate answer "$output" "$output/vqa" "$output/predictions.json"
 stage captions prepare_captions "$output"
 stage retrieval finetune_retrieval "$output" "$output/retrieval" "$output/vqa" "${options[@]}"
-stage rank rank "$output" "$output/retrieval" "$output/retrieval" 16
+stage rank rank "$output" "$output/retrieval" "$output/retrieval" 16 first second both
 stage attention attention
 echo "== summary"
 summarise "$output" "$output" --steering "$output/priors/scores.json" --seconds "$output/seconds"

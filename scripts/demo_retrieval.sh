@@ -28,7 +28,7 @@ read -r _ seed _ <"$demo/settings"
 # finetune RUN START OPTION...: a retrieval run in the demo's configuration.
 finetune() { finetune_retrieval "$demo" "$output/$1" "$2" --run.seed "$seed" "${@:3}"; }
 
-# rank_all MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs.
+# rank_all MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs by the whole model, and the middle one by the sum of both.
 rank_all() {
   local name=$1 checkpoint=$2 size
   "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
@@ -37,6 +37,8 @@ rank_all() {
     "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
       --look second --shortlist $size --num-workers 0 --output "$output/$name-$size.json"
   done
+  "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
+    --look both --shortlist 16 --num-workers 0 --output "$output/$name-both.json"
 }
 
 coco=(--data.train_splits "[train, restval]") flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]")
@@ -49,4 +51,4 @@ stage rank-absvit-coco rank_all absvit-coco "$demo/retrieval/checkpoints/best"
 stage rank-vit-coco rank_all vit-coco "$output/vit-coco/checkpoints/best"
 stage rank-absvit-flickr30k rank_all absvit-flickr30k "$output/absvit-flickr30k/checkpoints/best"
 stage rank-vit-flickr30k rank_all vit-flickr30k "$output/vit-flickr30k/checkpoints/best"
-python scripts/tabulate_retrieval.py "$output"/*-{first,8,16,32,all}.json --output "$output/table.json"
+python scripts/tabulate_retrieval.py "$output"/*-{first,8,16,32,all,both}.json --output "$output/table.json"

@@ -91,7 +91,7 @@ row() {
   stage "vqa-$name-$seed" finetune_vqa "$shared" "$run/vqa" --optim.epochs "$epochs" --optim.batch_size 33 "${options[@]}"
   stage "retrieval-$name-$seed" finetune_retrieval "$shared" "$run/retrieval" "$run/vqa" --optim.batch_size 16 --optim.epochs 1 \
     "${options[@]}" ${in_retrieval[$name]:-}
-  stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" "$shortlist"
+  stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" "$shortlist" first second
   stage "look-$name-$seed" look "$shared" "$run" "$steered"
 }
 

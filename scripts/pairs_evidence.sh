@@ -84,10 +84,10 @@ row() {
   stage "nlvr2-$name-$seed" learn "$run/nlvr2" nlvr2 "$shared" nlvr2 "${usual[@]}" "${start[@]}"
   stage "snli_ve-$name-$seed" learn "$run/snli_ve" snli_ve "$shared" snli_ve "${usual[@]}" "${start[@]}"
   stage "retrieval-$name-$seed" learn "$run/retrieval" retrieval "$shared" captions/coco "${usual[@]}" "${start[@]}" "${few[@]}"
-  stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" 16
+  stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" 16 first second
   stage "finetuned-$name-$seed" learn "$run/finetuned" retrieval "$shared" captions/flickr30k "${usual[@]}" "${few[@]}" \
     --data.train_splits "[train]" --from_checkpoint "$run/retrieval/checkpoints/best"
-  stage "rank_finetuned-$name-$seed" rank "$shared" "$run/finetuned" "$run/finetuned" 16
+  stage "rank_finetuned-$name-$seed" rank "$shared" "$run/finetuned" "$run/finetuned" 16 first second
   stage "judge-$name-$seed" judge "$run" "$shared"
   stage "look-$name-$seed" look "$shared" "$run" steered
 }

@@ -181,11 +181,11 @@ answer() {
   python scripts/evaluate_vqa.py --checkpoint "$2/checkpoints/best" --data "$1/data" --split val --output "$3" --num-workers 0
 }
 
-# rank FOLDER RUN RESULT SHORTLIST: the other world, which no training has seen, ranked by the dual encoder (RESULT_first.json), then
-# its best SHORTLIST by the whole model (RESULT_second.json).
+# rank FOLDER RUN RESULT SHORTLIST LOOK...: the other world, which no training has seen, ranked by the dual encoder (RESULT_first.json), its
+# best SHORTLIST by the whole model (RESULT_second.json), or by the sum of both (RESULT_both.json).
 rank() {
   local look
-  for look in first second; do
+  for look in "${@:5}"; do
     "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$2/checkpoints/best" --data "$1/captions/flickr30k" --split test \
       --look $look --shortlist "$4" --num-workers 0 --output "$3_$look.json"
   done
@@ -193,9 +193,11 @@ rank() {
 
 # summarise FOLDER OUTPUT OPTION...: what the stages left in OUTPUT, written last.
 summarise() {
+  local rankings=("$2"/retrieval_{first,second}.json)
+  if [[ -e $2/retrieval_both.json ]]; then rankings+=("$2/retrieval_both.json"); fi
   python scripts/summarise_demo.py --checkpoint "$2/vqa/checkpoints/best" --data "$1/data" --split val --output "$2" \
     --objects "$1/world/vqav2/demo_objects.json" --predictions "$2/predictions.json" --agreement "$2/agreement.json" \
-    --retrieval "$2/retrieval_first.json" "$2/retrieval_second.json" "${@:3}"
+    --retrieval "${rankings[@]}" "${@:3}"
 }
 
 # look FOLDER RUN STEERED: the answers of RUN/vqa, where it looks beside where people looked, how far a strength steers it unless STEERED

@@ -13,6 +13,7 @@ from vl_absvit.evaluation.retrieval_metrics import (
     retrieval_ranks,
     retrieval_recalls,
     shortlist,
+    summed_scores,
 )
 
 
@@ -34,6 +35,11 @@ def test_a_shortlist_holds_the_best_and_of_equal_ones_the_earlier():
     similarity = np.array([[0.5, 0.9, 0.5, 0.1]])
     assert shortlist(similarity, 2).tolist() == [[True, True, False, False]]
     assert shortlist(similarity, 10).all()
+
+
+def test_a_sum_of_scores_ranks_by_the_product_of_what_both_hold_likely():
+    pairs, similarity = np.array([[1.0, np.nan, 3.0]]), np.array([[0.07, 0.5, -0.14]])
+    np.testing.assert_allclose(summed_scores(pairs, similarity), [[2, np.nan, 1]])
 
 
 def test_pairs_outside_both_shortlists_are_never_read():

@@ -67,6 +67,19 @@ def test_the_dual_encoder_judges_no_pairs(rank):
     assert result["pairs"] == 0 and result["shortlist"] == "none" and "dual encoder" in result["protocol"]
 
 
+def test_both_looks_rank_by_their_sum(rank, tmp_path):
+    kept_in = tmp_path / "kept" / "scores.npz"
+    result, second = rank(look="both", shortlist=3, keep_scores=kept_in), rank(look="second", shortlist=3)
+    assert result["protocol"] == second["protocol"].removesuffix(")") + ") and the dual encoder, summed"
+    assert result["pairs"] == second["pairs"]
+    with np.load(kept_in, allow_pickle=False) as kept:
+        scores = kept["pairs"] + kept["similarity"] / 0.07
+        ranks = retrieval_ranks(scores, kept["image_of_caption"], kept["similarity"], 3)
+        assert np.array_equal(ranks.ir + 1, kept["ir_rank"]) and np.array_equal(ranks.tr + 1, kept["tr_rank"])
+        alone = retrieval_ranks(kept["pairs"], kept["image_of_caption"], kept["similarity"], 3)
+    assert not np.array_equal(alone.ir, ranks.ir) or not np.array_equal(alone.tr, ranks.tr)
+
+
 def test_folds_rank_their_own_and_all_can_be_computed_again_from_what_is_kept(rank, tmp_path):
     kept_in = tmp_path / "kept" / "scores.npz"
     result = rank(folds=2, shortlist=3, keep_scores=kept_in)

@@ -3,7 +3,8 @@
 vl-absvit evaluate-retrieval --checkpoint runs/retrieval/checkpoints/best --data OUT --split test \\
     --look second --shortlist 128 --output scores.json
 Also under torchrun or accelerate launch. ``--look first`` compares every caption's prior with every image's first look;
-``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them.
+``--look second`` has the whole model judge the pairs that the shortlists of both directions ask for, or all of them;
+``--look both`` ranks these by the sum of the whole model's score and the dual encoder's logit.
 ``--folds 5`` gives the mean over five consecutive folds, each ranked among its own images and captions: COCO's "1K".
 ``--corrupt fog`` ranks pictures corrupted as ImageNet-C's are.
 Interrupted, it goes on when the same command is given again.
@@ -13,7 +14,7 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vl_absvit.cli import check_loading_options, evaluation_parser, progress, run_main
 from vl_absvit.data.corruptions import add_corruption_options, corruptions_of
@@ -44,6 +45,7 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
         mean_measures,
         measures_of_folds,
         retrieval_ranks,
+        summed_scores,
     )
     from vl_absvit.main_process import in_main_process
     from vl_absvit.precision import DESCRIPTIONS, arithmetic
@@ -67,9 +69,10 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     if goes_on and is_main():
         print(f"going on with the interrupted evaluation in {store.folder}")
     started = time.monotonic()
+    looks: Literal["first", "second"] = "first" if arguments.look == "first" else "second"
     with progress() as bar, arithmetic(arguments.precision, found.device):
         scores = score_gallery(
-            found.checkpoint.model, gallery, look=arguments.look, size=size, bar=bar, folds=arguments.folds,
+            found.checkpoint.model, gallery, look=looks, size=size, bar=bar, folds=arguments.folds,
             batch_size=batch_size, num_workers=arguments.num_workers, store=store,
         )  # fmt: skip
     if not is_main():
@@ -77,7 +80,8 @@ def rank(arguments: argparse.Namespace, found: "Evaluated") -> None:
     if scores.pairs is None:
         ranks = retrieval_ranks(scores.similarity, gallery.image_of_caption, fold_of_image=fold_of_image)
     else:
-        ranks = retrieval_ranks(scores.pairs, gallery.image_of_caption, scores.similarity, size, fold_of_image)
+        whole = scores.pairs if arguments.look == "second" else summed_scores(scores.pairs, scores.similarity)
+        ranks = retrieval_ranks(whole, gallery.image_of_caption, scores.similarity, size, fold_of_image)
     of_folds = measures_of_folds(ranks, gallery.image_of_caption, fold_of_image)
     result = rounded(mean_measures(of_folds)) | describe(arguments, found, gallery, size)
     result |= {
@@ -164,7 +168,9 @@ def parse_arguments() -> argparse.Namespace:
         batches="pairs per forward pass (default: 64 on a CPU, 256 on a GPU)",
         batch_size=None,
     )
-    parser.add_argument("--look", choices=("first", "second"), default="second", help="dual encoder, or whole model")
+    parser.add_argument(
+        "--look", choices=("first", "second", "both"), default="second", help="dual encoder, whole model, or their sum"
+    )
     parser.add_argument(
         "--shortlist", default="128", metavar="K|all", help="candidates per query that the whole model judges (128)"
     )

@@ -2,7 +2,7 @@
 
 vl-absvit tabulate-retrieval RESULT.json ... [--output table.json]
 Results are files of evaluate-retrieval. Those of one checkpoint on one split belong together; where one of them
-judged all pairs, the others tell how far their R@1 is from its.
+judged all pairs, the others tell how far their R@1 is from its, and with ``--look both`` from that of its kind.
 """
 
 from pathlib import Path
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table as JSON")
     arguments = parser.parse_args()
     rows = sorted((read_result(path) for path in arguments.results), key=order_of)
-    exact = {key_of(row): row for row in rows if row["shortlist"] == "all"}
+    exact = {(key_of(row), row["look"] == "both"): row for row in rows if row["shortlist"] == "all"}
     for row in rows:
-        against = exact.get(key_of(row))
+        against = exact.get((key_of(row), row["look"] == "both"))
         for name in ("ir_r1", "tr_r1"):
             row[f"{name}_minus_all"] = None if against is None else round(row[name] - against[name], 4)
     if arguments.output:
@@ -77,6 +77,7 @@ def show(rows: list[dict]) -> None:
         column.justify = "right"
     for row in rows:
         judged = "dual encoder" if row["look"] == "first" else f"best {row['shortlist']}".replace("best all", "all")
+        judged += " + dual encoder" if row["look"] == "both" else ""
         differences = [row[f"{name}_minus_all"] for name in ("ir_r1", "tr_r1")]
         table.add_row(
             row["model"].split(",")[0],

@@ -54,9 +54,7 @@ class TaskConfig:
 class VisionLanguageConfig(TaskConfig):
     """The config of every task on images with texts."""
 
-    earlier: ClassVar[Mapping[str, Any]] = {"vision.mask": "cosine"}
-
-    vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
+    vision: VisionConfig = field(default_factory=VisionConfig)
     from_checkpoint: str | None = None
     """Checkpoint folder, or its name on the hub (``lab/absvit-vqa``, ``lab/absvit-vqa@REVISION``), whose weights the
     whole model starts from, in place of ``vision.weights`` and the weights of ``text.model``. A head of another kind

@@ -19,8 +19,11 @@ class VQAConfig(VisionLanguageConfig):
     streams: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
     keeps_frozen: ClassVar[bool] = True
+    earlier: ClassVar[Mapping[str, Any]] = {"vision.mask": "cosine"}
 
     task: Literal["vqa"] = "vqa"
+    vision: VisionConfig = field(default_factory=lambda: VisionConfig(mask="calibrated"))
+    """A question asks about one thing, on which this mask is open alone; captions and statements tell of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +84,11 @@ class RetrievalConfig(VisionLanguageConfig):
     """Finetuning on image-text retrieval."""
 
     keeps_frozen: ClassVar[bool] = True
-    earlier: ClassVar[Mapping[str, Any]] = {**VisionLanguageConfig.earlier, "negative_images": 0}
+    earlier: ClassVar[Mapping[str, Any]] = {"negative_images": 0}
 
     task: Literal["retrieval"] = "retrieval"
     data: DataConfig
     """Its splits hold captions; ``select_split`` is ``val``, never ``test``."""
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    """With the paper's mask, which is open on all that a caption tells of; a question asks about one thing."""
     text: TextConfig = field(default_factory=lambda: TextConfig(max_tokens=40))
     negatives: int = 15
     """False captions each image's own caption is ranked against, drawn anew in every epoch."""

@@ -13,6 +13,21 @@ import numpy as np
 KS = (1, 5, 10)
 ZERO_SHOT = {True: "zero-shot", False: "finetuned", None: "not known to be zero-shot"}
 """Whether a model has never been trained on the images that it is evaluated on -> in words."""
+TEMPERATURE = 0.07
+"""That of the prior loss, if a run does not choose another."""
+
+
+def summed_scores(pairs: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """The whole model's scores plus the dual encoder's logits, s + cos / tau with the prior loss's usual tau.
+
+    Both terms are trained as logits of a softmax over candidates, so that the sum multiplies what either holds likely.
+    The code of BLIP (Li et al., ICML 2022, arXiv:2201.12086) ranks by such a sum, with tau = 1.
+
+    Args:
+        pairs: the whole model's scores of images and captions, (I, C); NaN where it judged nothing.
+        similarity: the dual encoder's, (I, C).
+    """
+    return pairs + similarity / TEMPERATURE
 
 
 def shortlist(similarity: np.ndarray, size: int) -> np.ndarray:

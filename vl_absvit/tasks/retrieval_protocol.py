@@ -100,6 +100,8 @@ def _ranking(look: str, size: int | None, variant: Variant) -> str:
         return "ranked by the dual encoder (prior against first look)"
     last = "second look" if variant.looks_twice else "reweighted first look" if variant.uses_prior else "first look"
     whole = f"the whole model ({last} and fusion)"
+    if look == "both":
+        whole += " and the dual encoder, summed"
     if size is None:
         return f"every pair scored by {whole}"
     return f"the dual encoder's best {size} of every query ranked by {whole}"
