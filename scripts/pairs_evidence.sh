@@ -2,13 +2,14 @@
 # Does pretraining on pairs of text and image help? Two rows of one budget, from the same trunk: `with` pretrains the whole model on the
 # captions of a drawn world and finetunes it, `without` finetunes twice as long.
 #
-#   bash scripts/pairs_evidence.sh [--output runs/pairs] [--seeds "0 1 2"] [--scenes 2000] [--pictures 3000] [--epochs 1]
+#   bash scripts/pairs_evidence.sh [--output runs/pairs] [--seeds "0 1 2"] [--scenes 2000] [--pictures 3000] [--epochs 4]
 #     [--trunk-epochs 6]
 #
 # A seed's rows share the demo worlds of SCENES training images, a world of PICTURES captioned ones with statements about others, and a
 # trunk that learned single objects of SCENES for TRUNK_EPOCHS epochs. From its start, the trunk or the pretrained model, every row is
 # finetuned on VQA, on NLVR2, on SNLI-VE and on retrieval of world A's pictures and captions, which meets world B zero-shot and is then
-# finetuned there: in `with` for EPOCHS epochs each.
+# finetuned there: in `with` for EPOCHS epochs each, and on questions and statements at a quarter of the rates of text encoder and fusion,
+# which `without` starts from random weights.
 #
 # The budget is counted in looks. A look takes a picture through all blocks of the trunk, and the second look, which takes half of them
 # again, is half a look. In training a question of VQA takes 5/6 (three share their first look), a caption of retrieval 3 (one first and
@@ -23,7 +24,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/pairs seeds="0 1 2" scenes=2000 pictures=3000 epochs=1 trunk_epochs=6
+output=runs/pairs seeds="0 1 2" scenes=2000 pictures=3000 epochs=4 trunk_epochs=6
 source scripts/stages.sh
 read_options pairs_evidence "output" "scenes pictures epochs trunk_epochs" "$@"
 
@@ -71,18 +72,19 @@ judge() {
 
 # row NAME SEED
 row() {
-  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 times=2 launch=(python)
+  local name=$1 seed=$2 shared=$output/shared-$2 run=$output/$1-$2 times=2 rate=2e-3 launch=(python)
   local trunk=(--from_checkpoint null --vision.weights "$shared/pretrained/checkpoints/best") usual=(--run.seed "$seed" --run.trackers "[]")
   local start=("${trunk[@]}")
   if [[ $name == with ]]; then
     stage "pairs-$name-$seed" learn "$run/pairs" pairs "$shared" pairs "${usual[@]}" "${trunk[@]}" --optim.epochs "$pairs_epochs"
-    times=1 start=(--from_checkpoint "$run/pairs/checkpoints/best")
+    times=1 rate=5e-4 start=(--from_checkpoint "$run/pairs/checkpoints/best")
   fi
   usual+=(--optim.epochs $((times * epochs)))
+  local rates=(--optim.learning_rates.text "$rate" --optim.learning_rates.fusion "$rate")
   local few=(--optim.batch_size 16 --negatives 1 --negative_images 1)
-  stage "vqa-$name-$seed" learn "$run/vqa" vqa "$shared" data "${usual[@]}" "${start[@]}" --optim.batch_size 33
-  stage "nlvr2-$name-$seed" learn "$run/nlvr2" nlvr2 "$shared" nlvr2 "${usual[@]}" "${start[@]}"
-  stage "snli_ve-$name-$seed" learn "$run/snli_ve" snli_ve "$shared" snli_ve "${usual[@]}" "${start[@]}"
+  stage "vqa-$name-$seed" learn "$run/vqa" vqa "$shared" data "${usual[@]}" "${start[@]}" "${rates[@]}" --optim.batch_size 33
+  stage "nlvr2-$name-$seed" learn "$run/nlvr2" nlvr2 "$shared" nlvr2 "${usual[@]}" "${start[@]}" "${rates[@]}"
+  stage "snli_ve-$name-$seed" learn "$run/snli_ve" snli_ve "$shared" snli_ve "${usual[@]}" "${start[@]}" "${rates[@]}"
   stage "retrieval-$name-$seed" learn "$run/retrieval" retrieval "$shared" captions/coco "${usual[@]}" "${start[@]}" "${few[@]}"
   stage "rank-$name-$seed" rank "$shared" "$run/retrieval" "$run/retrieval" 16 first second
   stage "finetuned-$name-$seed" learn "$run/finetuned" retrieval "$shared" captions/flickr30k "${usual[@]}" "${few[@]}" \

@@ -53,6 +53,11 @@ def test_both_rows_have_one_budget_from_one_trunk(request):
             assert (with_.optim.epochs, without.optim.epochs) == (EPOCHS, 2 * EPOCHS)
             assert with_.from_checkpoint.endswith(f"with-{seed}/pairs/checkpoints/best")
             assert (without.from_checkpoint, without.vision.weights) == (None, trunk)
+            if task != "retrieval":
+                rates = [
+                    (each.optim.learning_rates.text, each.optim.learning_rates.fusion) for each in (with_, without)
+                ]
+                assert rates == [(5e-4, 5e-4), (2e-3, 2e-3)]
         for row in of_row.values():
             assert {
                 (each.vision.depth, each.text, each.fusion, each.prior, each.run.seed) for each in row.values()
