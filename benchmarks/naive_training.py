@@ -106,7 +106,7 @@ def caption_losses(read: Read, batch: NaiveCaptions, config: RetrievalConfig) ->
     each = torch.arange(samples, device=scores.device)
     known = exchange_samples([_own_samples(batch, own)])
     compared = Compared(out.prior[own], out.first[own], each, image_ids[own], prefix_tokens=1)
-    chosen = choose_hard_negatives([compared], known, Draw(True, number, "lse", prior.temperature, config.run.seed))
+    chosen = choose_hard_negatives([compared], known, Draw(True, number, "mean", prior.temperature, config.run.seed))
     assert chosen.captions is not None and chosen.images is not None, "both are drawn"
     captions, shown = own[chosen.captions[0]], own[chosen.images[0].flatten()]
     wrong = read(images[own], token_ids[captions], is_token[captions])
@@ -137,15 +137,14 @@ def _own_samples(batch: NaiveCaptions, own: Tensor) -> RetrievalBatch:
 
 
 def prior_error(prior: Tensor, tokens: Tensor, image_ids: Tensor, temperature: float) -> Tensor:
-    """-log p_xi(z) of every prior (P, D) and its image among all images, of which all patches count.
+    """-log p_xi(z) of every prior (P, D) and its image among all images, of which the mean patch counts.
 
     Args:
         tokens: of every pair's image, CLS first, (P, N, D).
         image_ids: (P,); an image that several pairs have counts once.
     """
-    patches = F.normalize(tokens[:, 1:], dim=-1)
-    cosine = patches @ F.normalize(prior, dim=-1).T  # (P images, patches, P priors)
-    similarity = 0.07 * (cosine / 0.07).logsumexp(dim=1).T  # (P priors, P images)
+    mean_patches = tokens[:, 1:].mean(dim=1)
+    similarity = F.normalize(prior, dim=-1) @ F.normalize(mean_patches, dim=-1).T  # (P priors, P images)
     first = (image_ids.unsqueeze(1) == image_ids).int().argmax(dim=1)  # the first pair that has the same image
     is_repeat = first != torch.arange(len(first), device=first.device)
     return F.cross_entropy((similarity / temperature).masked_fill(is_repeat, float("-inf")), first)

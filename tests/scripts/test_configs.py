@@ -70,7 +70,9 @@ def test_the_demo_stages_fit_together():
     assert [getattr(pretrain.vision, name) for name in sizes] == [getattr(vqa.vision, name) for name in sizes]
     assert retrieval.from_checkpoint == f"{vqa.run.output}/checkpoints/best"
     assert (retrieval.text, retrieval.fusion) == (vqa.text, vqa.fusion)
-    assert replace(retrieval.vision, weights=vqa.vision.weights) == vqa.vision
+    assert retrieval.prior == vqa.prior
+    alike = replace(retrieval.vision, weights=vqa.vision.weights, mask="calibrated", gain=vqa.vision.gain)
+    assert alike == vqa.vision and (retrieval.vision.mask, retrieval.vision.gain) == ("cosine", 10)
 
 
 PRETRAININGS = [f"pretrain_absvit_{size}.yaml" for size in ("tiny", "small", "base")]

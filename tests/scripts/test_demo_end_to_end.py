@@ -65,9 +65,10 @@ def test_the_demo_ends_with_a_table_a_summary_and_overlays(first, output):
     assert summary["prior_only_accuracy"] > 0
     assert {"prior_mask", "bottom_up", "centre", "shuffled", "inter_human"} <= set(summary["agreement"])
     assert "<html" in (output / "report.html").read_text() and "<html" in (output / "report_human.html").read_text()
-    first_look, second_look = summary["retrieval"]
+    first_look, second_look, both = summary["retrieval"]
     assert first_look["protocol"].startswith("zero-shot on flickr30k test, 2 images x 10 captions")
     assert "best 10 of every query" in second_look["protocol"] and 0 <= second_look["ir_r1"] <= 100
+    assert both["protocol"] == f"{second_look['protocol']} and the dual encoder, summed"
     assert "prior mask on the asked object" in first.stdout and f"{summary['vqa_accuracy']:.2f}" in first.stdout
     overlays = sorted((output / "overlays").iterdir())
     images = [int(file.stem) // 1000 for file in overlays]
