@@ -57,6 +57,16 @@ def test_a_folder_of_ones_own_becomes_tables(tmp_path):
     assert prepare("folder", raw, tmp_path / "out") == manifest
 
 
+def test_labels_read_in_other_processes_are_those_read_in_this_one(tmp_path, monkeypatch):
+    raw = write_small_segmentation(tmp_path / "raw", {"train": 5, "val": 2})
+    prepare("folder", raw, tmp_path / "alone")
+    monkeypatch.setattr("vl_absvit.prepare.segmentation._LABELS_AT_ONCE", 3)
+    prepare_segmentation(SegmentationOptions(dataset="folder", root=raw), tmp_path / "together", workers=2)
+    for split in ("train", "val"):
+        alone, together = (pq.read_table(tmp_path / name / f"{split}.parquet") for name in ("alone", "together"))
+        assert alone.equals(together)
+
+
 def test_a_palette_is_read_by_its_numbers_and_sbd_adds_to_train_alone(tmp_path):
     raw = tiny_voc(tmp_path, {"train": ["a", "b"], "val": ["c"]}, aug=["b", "d"])
     manifest = prepare("voc_aug", raw, tmp_path / "out")

@@ -16,12 +16,16 @@ _NO_CLASS = -1
 _VALUES_SHOWN = 5
 
 
+def _unexplained(wrong: Sequence[int]) -> str:
+    return ""
+
+
 class LabelValues(NamedTuple):
-    """How values in a label file become classes."""
+    """How values in a label file become classes. It can be sent to other processes."""
 
     class_of: Mapping[int, int]  # value in a file -> class, or ``VOID``
     expected: str  # the values, in words
-    explain: Callable[[Sequence[int]], str] = lambda _: ""  # what wrong values, ascending, probably are; "" if unknown
+    explain: Callable[[Sequence[int]], str] = _unexplained  # what wrong values, ascending, probably are; "" if unknown
 
     def read(self, path: Path) -> np.ndarray:
         """The classes of a label file's pixels, (H, W), uint8.
