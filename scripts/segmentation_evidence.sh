@@ -2,18 +2,19 @@
 # Does looking twice help to classify pixels? The demo's scenes with masks, by UPerNet on AbSViT, on its ViT twin, and on AbSViT without
 # reconstruction loss, from the same pretrained encoder: mIoU on val.
 #
-#   bash scripts/segmentation_evidence.sh [--output runs/segmentation] [--seeds "0 1 2"] [--scenes 1500] [--masks 2400] [--epochs 8]
+#   bash scripts/segmentation_evidence.sh [--output runs/segmentation] [--seeds "0 1 2"] [--scenes 2000] [--masks 2400] [--epochs 8]
+#     [--trunk-epochs 6]
 #
-# A seed's rows share their worlds: SCENES scenes' single objects to pretrain on, and MASKS scenes with masks, half of them val. A row is
-# configs/demo/segmentation.yaml for EPOCHS epochs. Runs are side by side, one to a core, or one after the other on a GPU. Finished stages are
+# A seed's rows share their worlds: SCENES scenes' single objects to pretrain on for TRUNK_EPOCHS epochs, and MASKS scenes with masks, half of
+# them val. A row is configs/demo/segmentation.yaml for EPOCHS epochs. Runs are side by side, one to a core, or one after the other on a GPU. Finished stages are
 # reused, interrupted ones go on, and a run that fails does not stop the others.
 # Writes OUTPUT/<row>-<seed>/ with val.json, and the tables OUTPUT/table.md and OUTPUT/table.json; OUTPUT/seconds has the time of each stage.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/segmentation seeds="0 1 2" scenes=1500 masks=2400 epochs=8
+output=runs/segmentation seeds="0 1 2" scenes=2000 masks=2400 epochs=8 trunk_epochs=6
 source scripts/stages.sh
-read_options segmentation_evidence "output" "scenes masks epochs" "$@"
+read_options segmentation_evidence "output" "scenes masks epochs trunk_epochs" "$@"
 
 declare -A changes=(
   [absvit]=""
@@ -41,7 +42,7 @@ shared() {
   local folder=$output/shared-$1 launch=(python)
   stage "world-$1" make_world "$folder" "$1" --scenes "$scenes"
   stage "masks-$1" scenes_with_masks "$folder" "$1"
-  stage "pretrain-$1" pretrain "$folder" "$folder/pretrained" --run.seed "$1"
+  stage "pretrain-$1" pretrain "$folder" "$folder/pretrained" --run.seed "$1" --run.trackers "[]" --optim.epochs "$trunk_epochs"
 }
 
 # row NAME SEED
@@ -57,7 +58,8 @@ runs=()
 for seed in $seeds; do
   for name in "${order[@]}"; do runs+=("$name $seed"); done
 done
-recipe="scenes $scenes masks $masks epochs $epochs $(cat configs/demo/{pretrain,segmentation}.yaml | sha256sum | cut -d' ' -f1)"
-begin_rows tabulate_segmentation "scenes $scenes masks $masks" "$recipe"
+shared_recipe="scenes $scenes masks $masks trunk_epochs $trunk_epochs"
+recipe="$shared_recipe epochs $epochs $(cat configs/demo/{pretrain,segmentation}.yaml | sha256sum | cut -d' ' -f1)"
+begin_rows tabulate_segmentation "$shared_recipe" "$recipe"
 run_shared encoder
 run_rows val.json
