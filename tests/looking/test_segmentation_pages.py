@@ -67,18 +67,22 @@ def test_a_prior_of_a_class_opens_the_mask_on_it(pixels, tmp_path):  # noqa: F81
     image, label = torch.zeros(1, 3, 32, 32), np.zeros((32, 32), np.uint8)
     image[..., 16:], label[:, 16:] = 2.0, 1
     found = class_priors(model, [(image, label)])
-    assert found.tokens == [8, 8, 0] and not found.vectors[2].any()
+    assert found.patches == [8, 8, 0] and not found.vectors[2].any()
     with torch.no_grad():
         tokens = model.vision.look_once(image).tokens[:, 1:]
         mask = relevance(tokens, found.vectors[[1]])[0].view(4, 4)
     assert mask[:, 2:].mean() > mask[:, :2].mean() + 0.1
 
 
-def test_tokens_of_a_class_are_those_of_the_encoder_s_patches_at_sizes_that_fill_none(pixels, tmp_path):  # noqa: F811
+def test_tokens_count_for_a_class_by_its_share_of_the_encoder_s_patches(pixels, tmp_path):  # noqa: F811
     model = SegmentationTask(tiny_segmentation_config(pixels, tmp_path, vision=tiny_vision(patch_size=8))).model.eval()
     label = np.zeros((9, 9), np.uint8)
     label[:8, :8] = 1  # the first of 2 x 2 patches, the others are a row and a column of a pixel
-    assert class_priors(model, [(torch.zeros(1, 3, 9, 9), label)]).tokens == [0, 1, 0]
+    found = class_priors(model, [(torch.zeros(1, 3, 9, 9), label)])
+    assert found.patches == [17 / 64, 1, 0]
+    tokens = model.vision.look_once(torch.zeros(1, 3, 9, 9)).tokens[0, 1:].detach()
+    weights = torch.tensor([0, 8, 8, 1]) / 17
+    torch.testing.assert_close(found.vectors[0], weights @ tokens - tokens.mean(dim=0))
 
 
 @pytest.mark.slow

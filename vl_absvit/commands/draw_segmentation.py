@@ -3,8 +3,9 @@
 vl-absvit draw-segmentation --checkpoint DIR --data data/voc --split val --output PAGES --pictures 12
 vl-absvit draw-segmentation --checkpoint DIR --data data/voc --split val --output PAGES --ask dog --ask sheep
 DIR is a checkpoint of a finetuning on labelled pixels. With --ask the second look is steered by a class in place of the
-trained query: the mean of the first look's tokens where the class is in pictures of --prior-split, less the mean of
-all. A row for each class shows its prior mask, and the pixels that are given the class under either prior.
+trained query: the mean of the first look's tokens where the class is in pictures of --prior-split, by its share of
+each patch, less the mean of all. A row for each class shows its prior mask, and the pixels that are given the class
+under either prior.
 PAGES gets a page for every picture, and drawing.json, which says how each class fares under either prior.
 """
 
@@ -81,8 +82,8 @@ def main() -> None:
         "precision": arguments.precision,
         "pictures": entries,
         "definitions": {
-            "prior": "mean of the first look's tokens of patches at least half covered by the class, less the mean of "
-            "all patches",
+            "prior": "mean of the first look's tokens, each by the share of its patch that the class covers, less the "
+            "mean of all patches",
             "iou": "of the class with its label, under its prior and under the trained query, in percent; null where "
             "it is neither labelled nor found",
             "mask": "mean prior mask where the class is labelled, and elsewhere",
@@ -139,7 +140,7 @@ def priors_of(
     """The prior of each asked class.
 
     Raises:
-        InputError: the pictures that priors are made of have no patch of a class.
+        InputError: the pictures that priors are made of have no pixel of a class.
     """
     import numpy as np
 
@@ -153,10 +154,10 @@ def priors_of(
     made = bar.track(inputs(pictures, checkpoint, places), total=number, description="priors of classes")
     found = class_priors(checkpoint.model, made)
     rows = {name: checkpoint.classes.index(name) for name in asked}
-    missing = [name for name, row in rows.items() if not found.tokens[row]]
+    missing = [name for name, row in rows.items() if not found.patches[row]]
     if missing:
         raise InputError(
-            f"{arguments.data}: {number} pictures of {arguments.prior_split} have no patch of {', '.join(missing)}; "
+            f"{arguments.data}: {number} pictures of {arguments.prior_split} have no pixel of {', '.join(missing)}; "
             "raise --prior-pictures"
         )
     return {name: found.vectors[row] for name, row in rows.items()}

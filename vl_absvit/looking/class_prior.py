@@ -11,21 +11,19 @@ from torch import Tensor
 from vl_absvit.data.segmentation_labels import VOID
 from vl_absvit.models.segmenter import Segmenter
 
-LEAST_SHARE = 0.5
-"""Part of a patch that a class covers, at least, where the patch's token counts for it."""
-
 
 class ClassPriors(NamedTuple):
-    """Priors of classes, and how many tokens made each."""
+    """Priors of classes, and how many patches' area made each."""
 
-    vectors: Tensor  # (C, D); 0 where no token did
-    tokens: list[int]  # C
+    vectors: Tensor  # (C, D); 0 where none did
+    patches: list[float]  # C
 
 
 @torch.no_grad()
 def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) -> ClassPriors:
     """The mean token of every class less that of all patches, of the first look after the final norm.
 
+    A token counts for a class by the share of its patch that the class covers, so that thin things have a prior, too.
     Deep tokens share a large part, in which all classes' means are alike; without it a prior asks for what is the
     class's own.
 
@@ -34,8 +32,8 @@ def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) 
         images: inputs (1, 3, h, w), and the classes of their pixels, (h, w).
     """
     vision, device = model.vision, next(model.parameters()).device
-    sums = torch.zeros(model.num_classes, vision.width, dtype=torch.float64)
-    counts, every = torch.zeros(model.num_classes, dtype=torch.long), torch.zeros(vision.width, dtype=torch.float64)
+    sums, every = (torch.zeros(*size, vision.width, dtype=torch.float64) for size in ((model.num_classes,), ()))
+    areas = torch.zeros(model.num_classes, dtype=torch.float64)
     patches, side = 0, vision.image_size[0] // vision.grids()[-1][0]
     for image, label in images:
         first = vision.look_once(image.to(device))
@@ -43,11 +41,10 @@ def class_priors(model: Segmenter, images: Iterable[tuple[Tensor, np.ndarray]]) 
         every, patches = every + tokens.sum(dim=0), patches + len(tokens)
         grid = vision.grids((image.shape[-2], image.shape[-1]))[-1]
         for number, share in shares_of_patches(label, grid, side).items():
-            chosen = tokens[share.flatten() >= LEAST_SHARE]
-            sums[number] += chosen.sum(dim=0)
-            counts[number] += len(chosen)
-    means = sums / counts.clamp(min=1)[:, None] - every / max(patches, 1)
-    return ClassPriors(torch.where(counts[:, None] > 0, means, 0.0).float(), counts.tolist())
+            sums[number] += share.flatten().double() @ tokens
+            areas[number] += share.sum()
+    means = sums / areas[:, None] - every / max(patches, 1)
+    return ClassPriors(torch.where(areas[:, None] > 0, means, 0.0).float(), areas.tolist())
 
 
 def shares_of_patches(label: np.ndarray, grid: tuple[int, int], side: int) -> dict[int, Tensor]:
