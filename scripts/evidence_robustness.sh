@@ -2,10 +2,10 @@
 # What top-down attention and sparse reconstruction buy, in the small: a ViT, AbSViT, VARS-D and AbSViT with VARS-D, the same budget for
 # each, on corrupted and on attacked pictures, on drawing styles that were never seen, and where they look.
 #
-#   bash scripts/evidence_robustness.sh [--output runs/robustness] [--seeds "0 1 2"] [--scenes 4000] [--epochs 16] [--styles 1500] [--domain-epochs 4]
+#   bash scripts/evidence_robustness.sh [--output runs/robustness] [--seeds "0 1 2"] [--scenes 1500] [--epochs 12] [--styles 800] [--domain-epochs 4]
 #
 # A seed's rows share a world, of whose SCENES its single objects are a third, nine to a scene. Each row is a DeiT* that classifies them at 96
-# pixels (36 tokens; configs/demo/pretrain.yaml without mosaics, EPOCHS epochs), judged on other objects: under ImageNet-C's 15
+# pixels (36 tokens; configs/demo/pretrain.yaml without mosaics, EPOCHS epochs in batches of 16), judged on other objects: under ImageNet-C's 15
 # corruptions, under PGD of four radii by its own gradients and by those of the row's next seed. From it, DOMAIN_EPOCHS epochs on three of
 # the demo's four drawing styles, STYLES pictures each, for every style left out (configs/demo/domains.yaml). Its maps of 200 scenes are held against masks of
 # their objects and eye fixations on these, which are there a third as large as those that were learned; on 50 of them it is asked whether the maps are worth anything.
@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/robustness seeds="0 1 2" scenes=4000 epochs=16 styles=1500 domain_epochs=4
+output=runs/robustness seeds="0 1 2" scenes=1500 epochs=12 styles=800 domain_epochs=4
 source scripts/stages.sh
 read_options evidence_robustness "output" "scenes epochs styles domain_epochs" "$@"
 budget="scenes $scenes epochs $epochs styles $styles domain-epochs $domain_epochs"
@@ -72,7 +72,8 @@ words() {
 learn() {
   local name=$1 seed=$2 launch=(python) options
   mapfile -t options < <(words "$name" "$seed")
-  stage "train-$name-$seed" pretrain "$output/shared-$seed" "$output/$name-$seed/train" --mosaic 1 --optim.epochs "$epochs" "${options[@]}"
+  stage "train-$name-$seed" pretrain "$output/shared-$seed" "$output/$name-$seed/train" --mosaic 1 --optim.batch_size 16 \
+    --optim.epochs "$epochs" "${options[@]}"
 }
 
 # row NAME SEED: all that is asked of it.

@@ -2,10 +2,10 @@
 # Does sparse reconstruction as attention do what [VARS] says? DeiT* on the demo worlds' single objects, by each kind of attention, the
 # same budget for each: accuracy on clean pictures and under ImageNet-C's 15 corruptions in five severities.
 #
-#   bash scripts/vars_evidence.sh [--output runs/vars] [--seeds "0 1 2"] [--scenes 4000] [--epochs 16] [--rows all|main]
+#   bash scripts/vars_evidence.sh [--output runs/vars] [--seeds "0 1 2"] [--scenes 1500] [--epochs 12] [--rows all|main]
 #
 # A seed's rows share a world, of whose SCENES its single objects are a third, nine to a scene. Each row is a classifier of single objects
-# at 96 pixels, 36 tokens: the sizes of configs/demo/pretrain.yaml, EPOCHS epochs of it without mosaics. The rows of `main` are the kinds of
+# at 96 pixels, 36 tokens: the sizes of configs/demo/pretrain.yaml, EPOCHS epochs of it without mosaics, in batches of 16. The rows of `main` are the kinds of
 # attention; the others vary VARS-D's steps, lambda and form, and VARS-S's lambda, and come after them. Runs are side by side, one to a
 # core, or one after the other on a GPU. Finished stages are reused, interrupted ones go on, and a run that fails does not stop the others.
 # Writes OUTPUT/<row>-<seed>/ with corrupted.json, curves and maps after every step, and the tables OUTPUT/table.md and OUTPUT/table.json;
@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-output=runs/vars seeds="0 1 2" scenes=4000 epochs=16 rows=all
+output=runs/vars seeds="0 1 2" scenes=1500 epochs=12 rows=all
 source scripts/stages.sh
 read_options vars_evidence "output rows" "scenes epochs" "$@"
 [[ $rows =~ ^(all|main)$ ]] || { echo "error: --rows: expected all or main, got $rows" >&2; exit 2; }
@@ -35,7 +35,7 @@ declare -A changes=(
 main=(softmax performer vars_s vars_d vars_sd)
 order=("${main[@]}")
 if [[ $rows == all ]]; then order+=(steps_1 steps_3 steps_7 lambda_0.1 lambda_1 plain_ista vars_s_lambda_0.3); fi
-common="--mosaic 1 --vision.model absvit_deit_star_tiny --run.trackers []"
+common="--mosaic 1 --optim.batch_size 16 --vision.model absvit_deit_star_tiny --run.trackers []"
 
 source scripts/setup.sh
 
