@@ -21,7 +21,7 @@ from vl_absvit.models.channel_processing import ChannelProcessing
 from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.models.token_norms import MapBatchNorm
 from vl_absvit.models.trunks.base import Dropped, ForeignTrunk, Grid, Stage, TrunkModel
-from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, in_words, layer_on_grid, per_stage
+from vl_absvit.models.trunks.patch_trunk import LayerNorm, PatchTrunk, channels_last, in_words, layer_on_grid, per_stage
 from vl_absvit.models.trunks.registering import register_twins, without_weights
 from vl_absvit.variants import TopDown
 
@@ -83,7 +83,7 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(I, 3, height, width) -> (I, N, D)."""
-        return self.proj(images).flatten(2).mT
+        return self.proj(channels_last(images)).flatten(2).mT
 
     def grid(self, image_size: Grid) -> Grid:
         """Rows and columns of the tokens of images of this height and width."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from timm.layers import Mlp, to_2tuple
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -103,6 +104,14 @@ class PatchTrunk(Trunk):
         ]
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """The same images, (I, 3, height, width), in the order in memory by which an embedding's layers are fast.
+
+    On a CPU pooling and convolutions of few channels take about half the time where channels come last.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
+
+
 class ConvEmbedding(nn.Module):
     """RVT's embedding: convolution 7x7, BN, pooling, convolution 4x4, in all one token for 16 x 16 pixels."""
 
@@ -119,7 +128,7 @@ class ConvEmbedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(I, 3, height, width) -> (I, N, D)."""
-        return self.proj(images).flatten(2).mT
+        return self.proj(channels_last(images)).flatten(2).mT
 
     def grid(self, image_size: Grid) -> Grid:
         """Rows and columns of the tokens of images of this height and width."""
