@@ -107,11 +107,15 @@ class VARSS(ReconstructingAttention):
 
     def reconstruct(self, projections: Projections, steps: int | None = None) -> Reconstruction:
         kernel = torch.view_as_complex(self.kernel)
-        gram = gram_filter(kernel)
+        adjoint = kernel.conj().transpose(1, 2)
         drive = filtered(self._on_grid(projections.values.mT.unsqueeze(2)), kernel).flatten(3)
         # A copy, because L may change between the looks of a training step.
         bound = self.L.clone()[:, None, None]
-        problem = SparseProblem(drive, lambda codes: filtered(self._on_grid(codes), gram).flatten(3), bound, self.lam)
+
+        def times_gram(codes: Tensor) -> Tensor:
+            return filtered(self._on_grid(codes), adjoint, kernel).flatten(3)
+
+        problem = SparseProblem(drive, times_gram, bound, self.lam)
         return Reconstruction(problem, ista(problem, self.steps if steps is None else steps))
 
     def synthesis(self, codes: Tensor) -> Tensor:
