@@ -185,7 +185,9 @@ def test_filters_are_transforms_and_the_conjugate_is_the_adjoint_but_the_gram_fi
     torch.testing.assert_close(filtered(maps, kernel), naive_filter(kernel, maps))
     adjoint = kernel.conj().transpose(1, 2)
     torch.testing.assert_close((filtered(maps, kernel) * codes).sum(), (maps * filtered(codes, adjoint)).sum())
-    composed, gram = filtered(filtered(codes, adjoint), kernel), filtered(codes, gram_filter(kernel))
+    composed, gram = filtered(filtered(codes, adjoint), kernel), naive_filter(gram_filter(kernel), codes)
+    torch.testing.assert_close(filtered(codes, gram_filter(kernel)), gram)
+    torch.testing.assert_close(filtered(codes, adjoint, kernel), gram)
     assert (composed - gram).norm() > 0.1 * gram.norm()
 
 

@@ -23,9 +23,14 @@ STEPS_BETWEEN_BOUNDS = 100
 BOUND_MOMENTUM = 0.9
 
 
+def adjoint(kernel: Tensor) -> Tensor:
+    """k(f)^H for every channel and frequency, (D, A, 1, ...) -> (D, 1, A, ...)."""
+    return kernel.conj().transpose(1, 2)
+
+
 def gram_filter(kernel: Tensor) -> Tensor:
     """g(f) = k(f) k(f)^H for every channel and frequency, (D, A, 1, ...) -> (D, A, A, ...)."""
-    return kernel * kernel.conj().transpose(1, 2)
+    return kernel * adjoint(kernel)
 
 
 def normalised(kernel: Tensor, tokens: int) -> Tensor:
@@ -107,20 +112,19 @@ class VARSS(ReconstructingAttention):
 
     def reconstruct(self, projections: Projections, steps: int | None = None) -> Reconstruction:
         kernel = torch.view_as_complex(self.kernel)
-        adjoint = kernel.conj().transpose(1, 2)
         drive = filtered(self._on_grid(projections.values.mT.unsqueeze(2)), kernel).flatten(3)
         # A copy, because L may change between the looks of a training step.
         bound = self.L.clone()[:, None, None]
 
         def times_gram(codes: Tensor) -> Tensor:
-            return filtered(self._on_grid(codes), adjoint, kernel).flatten(3)
+            return filtered(self._on_grid(codes), adjoint(kernel), kernel).flatten(3)
 
         problem = SparseProblem(drive, times_gram, bound, self.lam)
         return Reconstruction(problem, ista(problem, self.steps if steps is None else steps))
 
     def synthesis(self, codes: Tensor) -> Tensor:
         """F(k^H) u, the reconstruction of the values: (B, D, A, N) -> (B, D, 1, rows, columns)."""
-        return filtered(self._on_grid(codes), torch.view_as_complex(self.kernel).conj().transpose(1, 2))
+        return filtered(self._on_grid(codes), adjoint(torch.view_as_complex(self.kernel)))
 
     def target(self, projections: Projections) -> Tensor:
         return projections.values.mT.unsqueeze(2)
