@@ -31,14 +31,12 @@ finetune() { finetune_retrieval "$demo" "$output/$1" "$2" --run.seed "$seed" "${
 # rank_all MODEL CHECKPOINT: the dual encoder, three shortlists and all pairs by the whole model, and the middle one by the sum of both.
 rank_all() {
   local name=$1 checkpoint=$2 size
-  "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
-    --look first --num-workers 0 --output "$output/$name-first.json"
-  for size in 8 16 32 all; do
+  for size in 8 32 all; do
     "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
       --look second --shortlist $size --num-workers 0 --output "$output/$name-$size.json"
   done
   "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$checkpoint" --data "$demo/captions/flickr30k" --split test \
-    --look both --shortlist 16 --num-workers 0 --output "$output/$name-both.json"
+    --look first second both --shortlist 16 --num-workers 0 --output "$output/$name-16.json"
 }
 
 coco=(--data.train_splits "[train, restval]") flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]")
@@ -51,4 +49,4 @@ stage rank-absvit-coco rank_all absvit-coco "$demo/retrieval/checkpoints/best"
 stage rank-vit-coco rank_all vit-coco "$output/vit-coco/checkpoints/best"
 stage rank-absvit-flickr30k rank_all absvit-flickr30k "$output/absvit-flickr30k/checkpoints/best"
 stage rank-vit-flickr30k rank_all vit-flickr30k "$output/vit-flickr30k/checkpoints/best"
-python scripts/tabulate_retrieval.py "$output"/*-{first,8,16,32,all,both}.json --output "$output/table.json"
+python scripts/tabulate_retrieval.py "$output"/*-{8,16_first,16_second,16_both,32,all}.json --output "$output/table.json"

@@ -181,14 +181,11 @@ answer() {
   python scripts/evaluate_vqa.py --checkpoint "$2/checkpoints/best" --data "$1/data" --split val --output "$3" --num-workers 0
 }
 
-# rank FOLDER RUN RESULT SHORTLIST LOOK...: the other world, which no training has seen, ranked by the dual encoder (RESULT_first.json), its
-# best SHORTLIST by the whole model (RESULT_second.json), or by the sum of both (RESULT_both.json).
+# rank FOLDER RUN RESULT SHORTLIST LOOK LOOK...: the other world, which no training has seen, ranked by the dual encoder
+# (RESULT_first.json), its best SHORTLIST by the whole model (RESULT_second.json), and by the sum of both (RESULT_both.json).
 rank() {
-  local look
-  for look in "${@:5}"; do
-    "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$2/checkpoints/best" --data "$1/captions/flickr30k" --split test \
-      --look $look --shortlist "$4" --num-workers 0 --output "$3_$look.json"
-  done
+  "${launch[@]}" scripts/evaluate_retrieval.py --checkpoint "$2/checkpoints/best" --data "$1/captions/flickr30k" --split test \
+    --look "${@:5}" --shortlist "$4" --num-workers 0 --output "$3.json"
 }
 
 # summarise FOLDER OUTPUT OPTION...: what the stages left in OUTPUT, written last.

@@ -161,8 +161,8 @@ def test_what_is_finished_is_not_made_again_and_what_failed_is(evidence, tmp_pat
     assert [line.split()[0] for line in again] == [
         f"scripts/{name}.py"
         for name in (
-            "finetune_retrieval", "evaluate_retrieval", "evaluate_retrieval", "evaluate_vqa", "export_attention",
-            "compare_vqa_hat", "summarise_demo", "tabulate_evidence",
+            "finetune_retrieval", "evaluate_retrieval", "evaluate_vqa", "export_attention", "compare_vqa_hat",
+            "summarise_demo", "tabulate_evidence",
         )
     ]  # fmt: skip
 

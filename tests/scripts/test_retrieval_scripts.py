@@ -80,6 +80,33 @@ def test_both_looks_rank_by_their_sum(rank, tmp_path):
     assert not np.array_equal(alone.ir, ranks.ir) or not np.array_equal(alone.tr, ranks.tr)
 
 
+def test_several_looks_share_the_pairs_and_equal_those_asked_for_one_by_one(
+    rank,
+    world,
+    retrieval,
+    tmp_path,
+    monkeypatch,  # noqa: F811
+):
+    alone = {look: rank(look=look, shortlist=3) for look in ("first", "second", "both")}
+    from vl_absvit.models.vl_model import VLAbSViT
+
+    read, judged = VLAbSViT.read, []
+
+    def counted(self, first, pairs, *arguments):
+        judged.append(len(pairs.image_index))
+        return read(self, first, pairs, *arguments)
+
+    monkeypatch.setattr(VLAbSViT, "read", counted)
+    words = ["--checkpoint", retrieval, "--data", world / "prepared/flickr30k", "--split", "test", "--num-workers", 0]
+    words += ["--shortlist", 3, "--look", "both", "first", "second", "--output", tmp_path / "all.json"]
+    assert run_script("scripts/evaluate_retrieval.py", *words) == 0
+    assert sum(judged) == alone["second"]["pairs"] > alone["first"]["pairs"] == 0
+    for look, expected in alone.items():
+        result = json.loads((tmp_path / f"all_{look}.json").read_text())
+        assert result | {"seconds": 0} == expected | {"seconds": 0}
+    assert sorted(path.name for path in tmp_path.glob("all*")) == ["all_both.json", "all_first.json", "all_second.json"]
+
+
 def test_folds_rank_their_own_and_all_can_be_computed_again_from_what_is_kept(rank, tmp_path):
     kept_in = tmp_path / "kept" / "scores.npz"
     result = rank(folds=2, shortlist=3, keep_scores=kept_in)
@@ -199,6 +226,14 @@ def test_folds_that_cannot_be_are_refused(refuse, tmp_path):
     assert "test has 2 images, got 3 folds" in refuse(1, folds=3)
     assert "--folds must be at least 1" in refuse(2, folds=0)
     assert "name the same file" in refuse(2, keep_scores=tmp_path / "o/s.json")
+
+
+def test_looks_that_cannot_be_asked_for_together_are_refused(world, retrieval, tmp_path, complaint):  # noqa: F811
+    words = ["--checkpoint", retrieval, "--data", world / "prepared/flickr30k", "--output", tmp_path / "s.json"]
+    words += ["--split", "test", "--look", "first", "second"]
+    script = "scripts/evaluate_retrieval.py"
+    assert "--look names a look twice: first second first" in complaint(2, script, *words, "first")
+    assert "keeps the ranks of one look" in complaint(2, script, *words, "--keep-scores", tmp_path / "k.npz")
 
 
 def test_another_split_checkpoint_or_kind_of_data_is_one_line(refuse, finetuned, world):
