@@ -37,7 +37,7 @@ attention() {
   local checkpoint=$output/vqa/checkpoints/best
   prepare_hat "$output"
   "${launch[@]}" scripts/export_attention.py --checkpoint "$checkpoint" --data "$output/hat" --split val \
-    --output "$output/attention/hat" --num-workers 0
+    --output "$output/attention/hat" --no-overlays --num-workers 0
   python scripts/compare_vqa_hat.py --maps "$output/attention/hat" --hat "$output/hat" --output "$output/agreement.json"
   python scripts/attention_report.py --maps "$output/attention/hat" --hat "$output/hat" --output "$output/report_human.html"
   "${launch[@]}" scripts/export_attention.py --checkpoint "$checkpoint" --data "$output/data" --split val \
@@ -52,10 +52,10 @@ stage prepare prepare_questions "$output" "$seed"
 stage pretrain pretrain "$output" "$output/pretrained" "${options[@]}"
 stage finetune finetune_vqa "$output" "$output/vqa" "${options[@]}"
 stage evaluate answer "$output" "$output/vqa" "$output/predictions.json"
+stage attention attention
+echo "pages to look at: $output/report.html and $output/report_human.html"
 stage captions prepare_captions "$output"
 stage retrieval finetune_retrieval "$output" "$output/retrieval" "$output/vqa" "${options[@]}"
 stage rank rank "$output" "$output/retrieval" "$output/retrieval" 16 first second both
-stage attention attention
 echo "== summary"
 summarise "$output" "$output" --steering "$output/priors/scores.json" --seconds "$output/seconds"
-echo "pages to look at: $output/report.html and $output/report_human.html"

@@ -8,7 +8,14 @@ import torch.distributed as dist
 
 from tests.distributed_helper import run_on_ranks
 from vl_absvit.config import PriorConfig
-from vl_absvit.distributed import gather_objects, gather_with_grad, make_together, rank, world_size
+from vl_absvit.distributed import (
+    gather_objects,
+    gather_with_grad,
+    is_true_anywhere,
+    make_together,
+    rank,
+    world_size,
+)
 from vl_absvit.models.looks import FirstLook, Look, TwoLooks
 from vl_absvit.tasks.prior_losses import compared, global_prior_loss
 
@@ -56,13 +63,14 @@ CASES = [("first", "max", False), ("first", "mean", True), ("second", "cls", Tru
 
 
 def all_cases() -> list[list[torch.Tensor]]:
-    """Every case, the order in which objects are gathered, the gradient of rows that each rank weighs differently."""
+    """Every case, gradients of rows that each rank weighs differently, the order of objects, what is true anywhere."""
     results = [prior_loss_and_gradients(*case) for case in CASES]
     rows = torch.full((rank() + 1, 2), float(rank()), requires_grad=True)
     gathered = gather_with_grad(rows)
     (gathered * (rank() + 1)).sum().backward()
     order = torch.tensor(gather_objects([rank()] * (rank() + 1)))
-    return [*results, [gathered.detach(), rows.grad, order]]
+    heard = torch.tensor([is_true_anywhere(rank() == 1), is_true_anywhere(False), is_true_anywhere(True)])
+    return [*results, [gathered.detach(), rows.grad, order, heard]]
 
 
 @pytest.mark.slow
@@ -73,10 +81,11 @@ def test_the_prior_loss_on_two_ranks_equals_one():
             torch.testing.assert_close(ours, expected, msg=str(case))
             torch.testing.assert_close(theirs, expected, msg=str(case))
     for results in (first, second):
-        gathered, gradient, order = results[-1]
+        gathered, gradient, order, heard = results[-1]
         assert gathered.tolist() == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]  # rank order, unequal numbers of rows
         assert (gradient == 3.0).all()  # 1 from rank 0 and 2 from rank 1
         assert order.tolist() == [0, 1, 1]
+        assert heard.tolist() == [True, False, True]
 
 
 def squares_made_together(number: int) -> list[torch.Tensor]:
@@ -103,3 +112,4 @@ def test_each_process_makes_a_part_of_the_rows_and_has_all():
 def test_one_process_gathers_what_it_has():
     rows = torch.ones(2, 3)
     assert gather_with_grad(rows) is rows and gather_objects([1, 2]) == [1, 2]
+    assert is_true_anywhere(True) and not is_true_anywhere(False)

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.quick_programs import quick_programs
 from tests.run_script import ROOT, run_script
 
-STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "captions", "retrieval", "rank", "attention"]
+STAGES = ["world", "prepare", "pretrain", "finetune", "evaluate", "attention", "captions", "retrieval", "rank"]
 pytestmark = pytest.mark.slow
 
 

@@ -9,7 +9,7 @@ import signal
 import time
 from types import FrameType
 
-from vl_absvit.distributed import gather_objects
+from vl_absvit.distributed import is_true_anywhere
 from vl_absvit.training.environment import command
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -41,7 +41,7 @@ class Preemption:
 
     def is_asked_for(self) -> bool:
         """Whether a signal has reached any process. All processes call this and get the same answer."""
-        return any(gather_objects([self._asked_at is not None]))
+        return is_true_anywhere(self._asked_at is not None)
 
 
 def command_to_go_on() -> str:
