@@ -290,3 +290,24 @@ def test_a_first_look_that_was_kept_starts_the_second_one_in_its_stage(start):
         rounded = first._replace(tokens=again.tokens, start=model.start(again.start.tokens))
         second, expected = (model.look_again(each, PRIOR, IMAGE_INDEX).second.tokens for each in (again, rounded))
     assert torch.equal(second, expected) and not torch.equal(second, model.look_twice(IMAGES, PRIOR, IMAGE_INDEX)[1][0])
+
+
+@pytest.mark.parametrize(
+    "model, top_down, label",
+    [
+        ("absvit_tiny_patch16_224", "none", "ViT"),
+        ("absvit_tiny_patch16_224", "mask_att", "MaskAtt"),
+        ("absvit_rvt_tiny", "absvit", "AbSViT on RVT"),
+        ("absvit_fan_tiny", "feedback", "Feedback on FAN"),
+        ("absvit_deit_star_tiny", "none", "DeiT*"),
+        ("absvit_gfnet_star_tiny", "absvit", "AbSViT on GFNet*"),
+        ("absvit_gfnet_tiny", "none", "GFNet"),
+    ],
+)
+def test_an_encoder_is_called_by_its_variant_and_its_trunk(model, top_down, label):
+    with torch.device("meta"):
+        assert timm.create_model(model, top_down=top_down).label == label
+
+
+def test_so_is_a_contributed_one():
+    assert make(top_down="none").label == "pyramid" and make(top_down="absvit").label == "AbSViT on pyramid"

@@ -29,6 +29,7 @@ from vl_absvit.errors import InputError
 if TYPE_CHECKING:
     from vl_absvit.evaluation.chunk_store import FileChunkStore
     from vl_absvit.evaluation.segmentation_metrics import PixelScores
+    from vl_absvit.models.looks import VisualEncoder
     from vl_absvit.training.evaluated import Evaluated
 
 PREDICTIONS = "predictions"
@@ -109,7 +110,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     if not is_main():
         return
     scores = pixel_scores(counts)
-    result = describe(arguments, found.name, checkpoint.model.vision.variant, showing.in_words(), name, len(dataset))
+    result = describe(arguments, found.name, checkpoint.model.vision, showing.in_words(), name, len(dataset))
     of_split = manifest["splits"][arguments.split]
     if missing := of_split.get("without_image"):
         result["notes"].append(f"{missing} more pictures of {arguments.split} were missing when it was prepared")
@@ -185,21 +186,21 @@ def showing_asked_for(arguments: argparse.Namespace, checkpoint: Any) -> Any:
 
 
 def describe(
-    arguments: argparse.Namespace, checkpoint: str, variant: Any, shown: str, dataset: str, pictures: int
+    arguments: argparse.Namespace, checkpoint: str, vision: "VisualEncoder", shown: str, dataset: str, pictures: int
 ) -> dict[str, Any]:
     """The entries of the result that say what was done."""
     from vl_absvit.tasks.vision_evaluation import look_in_words
 
-    look = look_in_words(variant)
+    look = look_in_words(vision.variant)
     return {
-        "protocol": f"{variant.label} {checkpoint} on {arguments.data}, {pictures} pictures of {arguments.split}; "
+        "protocol": f"{vision.label} {checkpoint} on {arguments.data}, {pictures} pictures of {arguments.split}; "
         f"{shown}; {look}; in {arguments.precision}; IoU accumulated over all pictures, void left out",
         "notes": [],
         "checkpoint": checkpoint,
         "data": str(arguments.data),
         "dataset": dataset,
         "split": arguments.split,
-        "model": variant.label,
+        "model": vision.label,
         "look": look,
         "precision": arguments.precision,
         "scales": arguments.scales,

@@ -61,7 +61,7 @@ def classify(arguments: argparse.Namespace, found: "Evaluated") -> None:
     counts, outcomes = do_jobs(arguments, found, question, jobs)
     if not is_main():
         return
-    result = describe(arguments, found.name, found.checkpoint.model.vision.variant, question, counts)
+    result = describe(arguments, found.name, found.checkpoint.model.vision, question, counts)
     result |= scores_of(question, jobs, outcomes)
     if attacked := result.get("attacks"):
         result["notes"] += masking_signs(result["top1"], attacked)

@@ -270,6 +270,13 @@ class VisualEncoder(Getters, Trunk):
         return any(weight.requires_grad for decoder in self.feedback_decoders for weight in decoder.parameters())
 
     @property
+    def label(self) -> str:
+        """What it is called: by its variant, by its trunk, or both, such as ``AbSViT``, ``FAN``, ``AbSViT on FAN``."""
+        if self.family == "ViT":
+            return self.variant.label
+        return f"{self.variant.label} on {self.family}" if self.variant != VARIANTS["none"] else self.family
+
+    @property
     def looks_twice(self) -> bool:
         """Whether the trunk runs a second time."""
         return self.variant.looks_twice

@@ -41,7 +41,7 @@ def model_card(folder: Path, name: str, license_id: str | None = None) -> str:
     parts = [
         f"---\n{yaml.safe_dump(_metadata(task, vision, license_id), sort_keys=False)}---",
         f"# {name}",
-        f"{vision.variant.label} for {_title_of(task)}, trained with vl_absvit. {_how_it_looks(vision)}",
+        f"{vision.label} for {_title_of(task)}, trained with vl_absvit. {_how_it_looks(vision)}",
         _table("The model", _describe_model(checkpoint, folder)),
         _table("Training", _describe_training(checkpoint, config)),
         _metrics(run, folder, config),
@@ -59,7 +59,8 @@ def _title_of(task: type[Task] | None) -> str:
 
 def _metadata(task: type[Task] | None, vision: VisualEncoder, license_id: str | None) -> dict[str, Any]:
     """The metadata of a card, which the hub reads."""
-    tags = ["vl_absvit", vision.variant.label.lower(), _title_of(task).replace(" ", "-"), "top-down-attention"]
+    kinds = vision.label.lower().replace("*", "-star").split(" on ")
+    tags = ["vl_absvit", *kinds, _title_of(task).replace(" ", "-"), "top-down-attention"]
     pipeline = task.about.pipeline if task else None
     content = {"license": license_id, "library_name": "vl_absvit", "pipeline_tag": pipeline, "tags": tags}
     return {key: value for key, value in content.items() if value is not None}
@@ -70,14 +71,14 @@ def _how_it_looks(vision: VisualEncoder) -> str:
     if not variant.uses_prior and not variant.looks_twice:
         return "The image is looked at once, whatever is asked."
     selects = "a prior selects what matters" if variant.uses_prior else "all that was seen is fed back"
-    again = ", and the image is looked at a second time with that in mind" if variant.looks_twice else ""
+    again = ", and it is looked at a second time with that in mind" if variant.looks_twice else ""
     start = f", from block {vision.looks_again_from} on" if vision.looks_again_from else ""
-    return f"A ViT looks once; {selects}{again}{start} (Shi, Darrell, Wang, CVPR 2023, arXiv:2303.13043)."
+    return f"The image is looked at once; {selects}{again}{start} (Shi, Darrell, Wang, CVPR 2023, arXiv:2303.13043)."
 
 
 def _describe_model(checkpoint: Any, folder: Path) -> list[tuple[str, str]]:
     model, vision = checkpoint.model, checkpoint.model.vision
-    rows = [("vision", f"{vision.variant.label}, {vision.describe()}; images of {_image_size(vision)}")]
+    rows = [("vision", f"{vision.label}, {vision.describe()}; images of {_image_size(vision)}")]
     rows += checkpoint.described()
     return [*rows, ("parameters", f"{_count(model):,}"), ("weights", _types_in(folder / "model.safetensors"))]
 

@@ -67,7 +67,7 @@ def describe_protocol(
         "look": look,
         "shortlist": "none" if look == "first" else "all" if size is None else size,
         "zero_shot": zero_shot,
-        "model": variant.label,
+        "model": checkpoint.model.vision.label,
         "training": checkpoint.training,
         "protocol": f"{ZERO_SHOT[zero_shot]} on {dataset} {split}, "
         f"{images} images x {captions} captions{_folds(images, folds)} "

@@ -18,6 +18,7 @@ from vl_absvit.errors import InputError
 from vl_absvit.evaluation.attack_plan import Attack
 from vl_absvit.evaluation.classification_metrics import KS, ClassCounts, clamped, corruption_scores, count_top_k
 from vl_absvit.evaluation.gradient_masking import AttackRow
+from vl_absvit.models.looks import VisualEncoder
 from vl_absvit.tasks.class_mapping import ClassMapping, remarks
 from vl_absvit.tasks.vision_evaluation import (
     SUBSETS,
@@ -27,7 +28,6 @@ from vl_absvit.tasks.vision_evaluation import (
     Preparation,
     look_in_words,
 )
-from vl_absvit.variants import Variant
 
 
 class Question(NamedTuple):
@@ -66,7 +66,7 @@ def check_alike(counts: Mapping[Path, Mapping[str, int]], data: Path) -> None:
 def describe(
     arguments: argparse.Namespace,
     checkpoint: str,
-    variant: Variant,
+    vision: VisualEncoder,
     question: Question,
     counts: Mapping[Path, Mapping[str, int]],
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def describe(
     what, notes = _pictures_in_words(arguments, question, of_classes, images)
     if lacking := [name for name in question.classes.names if name not in of_classes]:
         notes.append(f"{len(lacking)} classes have no images: {', '.join(lacking[:5])}")
-    size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(variant)
+    size, resized_to, look = prepared.image_size, prepared.transform.resized_to, look_in_words(vision.variant)
     assert resized_to is not None, "evaluation cuts the middle out of a resized picture"
     crop = f"the shorter side resized to {resized_to} px, the middle {size} x {size} px seen"
     if question.border:
@@ -88,14 +88,14 @@ def describe(
     if question.corruptions is not None:
         crop += " (ImageNet-C's images have been cut before)"
     return {
-        "protocol": f"{variant.label} {checkpoint} on {what}; {crop}; {look}; in {arguments.precision}; "
+        "protocol": f"{vision.label} {checkpoint} on {what}; {crop}; {look}; in {arguments.precision}; "
         "ties count against the model",
         "notes": notes,
         "checkpoint": checkpoint,
         "data": str(arguments.data),
         "subset": arguments.subset,
         "mapping": None if question.mapping is None else str(question.mapping.path),
-        "model": variant.label,
+        "model": vision.label,
         "look": look,
         "precision": arguments.precision,
         "resolution": size,

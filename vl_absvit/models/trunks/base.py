@@ -88,6 +88,8 @@ class Trunk(nn.Module):
     own. Beside what is declared here it has timm's classifier ``head``.
     """
 
+    family: str
+    """Its name in the papers."""
     num_prefix_tokens: int
     position_rule: PositionRule = "timm"
     """How a table of positions is resampled, in a pass and when weights are loaded. Only a ViT follows another one."""

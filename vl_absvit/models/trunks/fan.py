@@ -120,6 +120,8 @@ class FAN(PatchTrunk):
         top_down: as in ``Trunk``; the others: as in ``PatchTrunk``.
     """
 
+    family = "FAN"
+
     def __init__(
         self,
         *,

@@ -60,6 +60,8 @@ class Isotropic(PatchTrunk):
         super().__init__(img_size=img_size, num_classes=num_classes, global_pool=global_pool, fc_norm=fc_norm)
         self.attention, self.attention_options = attention, dict(attention_options or {})
         self.num_heads, self.embed_dim = num_heads, embed_dim
+        starred = "DeiT*" if block is TopDownBlock else "GFNet*"
+        self.family = starred if is_convolutional else "GFNet"
         self.patch_embed: ConvEmbedding | PatchEmbed
         if is_convolutional:
             check_patch_size("this trunk", patch_size)

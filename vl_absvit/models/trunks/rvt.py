@@ -69,6 +69,8 @@ class RVT(PatchTrunk):
         top_down: as in ``Trunk``; the others: as in ``PatchTrunk``.
     """
 
+    family = "RVT"
+
     def __init__(
         self,
         *,

@@ -39,6 +39,8 @@ class ViT(Trunk, VisionTransformer):
         top_down: as in ``Trunk``; the others: timm's.
     """
 
+    family = "ViT"
+
     def __init__(
         self,
         *,
