@@ -4,7 +4,7 @@
 #
 #   bash scripts/demo_retrieval.sh [--demo runs/demo]
 #
-# Needs a finished demo (bash scripts/demo.sh). Writes retrieval/ in its folder. Both models see the same data for as many steps.
+# Needs a finished demo (bash scripts/demo.sh). Writes comparison/ in its folder. Both models see the same data for as many steps.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
