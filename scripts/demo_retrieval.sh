@@ -39,7 +39,8 @@ rank_all() {
     --look first second both --shortlist 16 --num-workers 0 --output "$output/$name-16.json"
 }
 
-coco=(--data.train_splits "[train, restval]") flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]")
+coco=(--data.train_splits "[train, restval]")
+flickr30k=(--data.root "$demo/captions/flickr30k" --data.train_splits "[train]" --optim.epochs 5)  # 600 pictures
 vit=(--vision.top_down none --vision.looks_again_from 0)
 stage vit-vqa finetune_vqa "$demo" "$output/vit-vqa" "${vit[@]}" --run.seed "$seed"
 stage vit-coco finetune vit-coco "$output/vit-vqa" "${coco[@]}" "${vit[@]}"
