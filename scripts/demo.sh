@@ -3,7 +3,8 @@
 #
 #   bash scripts/demo.sh [--seed 0] [--output runs/demo] [--scenes N] [-- overrides of the training configs]
 #
-# SEED=1 is the same as --seed 1. Stages that are finished are reused; an interrupted one goes on where it stopped.
+# SEED=1 is the same as --seed 1. A smaller world, --scenes 1500, has its pages in a few minutes; its model knows less.
+# Stages that are finished are reused; an interrupted one goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
