@@ -4,9 +4,10 @@ python scripts/tabulate_robustness.py runs/robustness --rows vit absvit --output
 
 Reads ROOT/<row>-<seed>/ of what is finished so far: corrupted.json and attacked.json of evaluate-vision, test.json of
 it for every style that was left out, masks.json of compare-masks, fixations.json of compare-fixations and worth.json of
-evaluate-maps. A folder without them is named as missing. Writes OUTPUT.md and OUTPUT.json. Scores are means and
-standard deviations over a row's seeds. Differences are those of a row and of --against on the seeds that both have:
-their mean, its standard error, and in bold where the 95 % interval of it (Student's t) excludes 0.
+evaluate-maps. A folder without them is named as missing. Writes OUTPUT.md and OUTPUT.json. Maps are those of the last
+look. Scores are means and standard deviations over a row's seeds. Differences are those of a row and of --against on
+the seeds that both have: their mean, its standard error, and in bold where the 95 % interval of it (Student's t)
+excludes 0.
 """
 
 from pathlib import Path
@@ -36,6 +37,7 @@ GROUPS = {
         "iou": Column("IoU of the foreground", 1),
         "false_positive": Column("false positives, of all pixels", 1),
         "false_negative": Column("false negatives", 1),
+        "prior_mask": Column("IoU of the prior mask", 1),
         "centre": Column("IoU of the centre", 1),
         "everything": Column("IoU of everything", 1),
     },
@@ -100,21 +102,31 @@ def of_attacks(result: dict[str, Any]) -> Scores:
     return own | {f"other_{radius}": found.get((radius, False)) for radius in RADII}
 
 
+def last_look(result: dict[str, Any]) -> dict[str, Any]:
+    """What was found of the map that every row has: of the second look, or of the first where it is the only one."""
+    rows = result["rows"]
+    return rows["top_down" if "top_down" in rows else "bottom_up"]
+
+
 def of_masks(result: dict[str, Any]) -> Scores:
-    """How well the row's main map segments, beside two maps that know nothing."""
-    scores = {name: result[name] for name in ("iou", "false_positive", "false_negative")}
-    return scores | {name: result["rows"][name]["iou"]["mean"] for name in ("centre", "everything")}
+    """How well the last look segments, and the prior mask where there is one, beside two maps that know nothing."""
+    scores = {name: last_look(result)[name]["mean"] for name in ("iou", "false_positive", "false_negative")}
+    rows = result["rows"]
+    prior = rows["prior_mask"]["iou"]["mean"] if "prior_mask" in rows else None
+    return scores | {"prior_mask": prior} | {name: rows[name]["iou"]["mean"] for name in ("centre", "everything")}
 
 
 def of_fixations(result: dict[str, Any]) -> Scores:
-    """Agreement of the row's main map with fixations, and that of the centre."""
-    return {"nss": result["nss"], "auc_judd": result["auc_judd"], "centre_nss": result["rows"]["centre"]["nss"]["mean"]}
+    """Agreement of the last look with fixations, and that of the centre."""
+    scores = {name: last_look(result)[name]["mean"] for name in ("nss", "auc_judd")}
+    return scores | {"centre_nss": result["rows"]["centre"]["nss"]["mean"]}
 
 
 def of_worth(result: dict[str, Any]) -> Scores:
-    """The curves of the row's main map, and what of it is left when all weights are shuffled."""
-    shuffled = result["rows"][result["map"]]["randomised"][result["parts"][-1]]["mean"]
-    return {"deletion": result["deletion"], "insertion": result["insertion"], "survives": shuffled}
+    """The curves of the last look, and what of it is left when all weights are shuffled."""
+    look = last_look(result)
+    scores = {name: look[name]["mean"] for name in ("deletion", "insertion")}
+    return scores | {"survives": look["randomised"][result["parts"][-1]]["mean"]}
 
 
 if __name__ == "__main__":

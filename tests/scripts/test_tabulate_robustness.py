@@ -18,15 +18,21 @@ def write_run(folder, top1: float, *, transfers: bool = True) -> None:
         {"attack": {"eps": eps / 255}, "source": source, "top1": top1 / eps + (1 if source else 0)}
         for eps, source in rows
     ]
-    maps = {
-        name: {"iou": {"mean": iou}}
-        for name, iou in (("top_down_average", 40.0), ("centre", 20.0), ("everything", 10.0))
+    maps = {name: {"iou": {"mean": iou}} for name, iou in (("centre", 20.0), ("everything", 10.0))}
+    last = "bottom_up"
+    if folder.name.startswith("absvit"):
+        last = "top_down"
+        maps |= {"bottom_up": {"iou": {"mean": 30.0}}, "prior_mask": {"iou": {"mean": 50.0}}}
+    maps[last] = {
+        name: {"mean": mean} for name, mean in (("iou", 40.0), ("false_positive", 5.0), ("false_negative", 6.0))
     }
-    masks = {"map": "top_down_average", "iou": 40.0, "false_positive": 5.0, "false_negative": 6.0, "rows": maps}
-    rows = {"top_down_average": {"randomised": {"head": {"mean": 0.9}, "patches": {"mean": 0.25}}}}
-    worth = {"map": "top_down_average", "deletion": 0.5, "insertion": 0.75, "parts": ["head", "patches"], "rows": rows}
+    masks = {"map": "prior_mask", "iou": 50.0, "rows": maps}
+    curves = {"deletion": {"mean": 0.5}, "insertion": {"mean": 0.75}}
+    curves["randomised"] = {"head": {"mean": 0.9}, "patches": {"mean": 0.25}}
+    worth = {"map": "prior_mask", "deletion": 0.1, "parts": ["head", "patches"], "rows": {last: curves}}
     attacked = corrupted | {"attacks": attacks}
-    fixations = {"nss": 1.5, "auc_judd": 0.875, "rows": {"centre": {"nss": {"mean": 1.25}}}}
+    eyes = {last: {"nss": {"mean": 1.5}, "auc_judd": {"mean": 0.875}}, "centre": {"nss": {"mean": 1.25}}}
+    fixations = {"map": "prior_mask", "nss": 9.0, "rows": eyes}
     results = {"corrupted": corrupted, "attacked": attacked, "masks": masks, "worth": worth, "fixations": fixations}
     for name, content in results.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
@@ -53,6 +59,12 @@ def test_all_that_was_asked_is_in_the_tables(tmp_path):
     assert (scores["iou"], scores["centre"], scores["everything"]) == (40.0, 20.0, 10.0)
     assert (scores["nss"], scores["auc_judd"], scores["centre_nss"]) == (1.5, 0.875, 1.25)
     assert (scores["deletion"], scores["insertion"], scores["survives"]) == (0.5, 0.75, 0.25)
+    of_two_looks = table["rows"]["absvit"]["scores"]
+    assert (of_two_looks["iou"]["mean"], of_two_looks["prior_mask"]["mean"]) == (
+        40.0,
+        50.0,
+    ) and "prior_mask" not in scores
+    assert (of_two_looks["nss"]["mean"], of_two_looks["deletion"]["mean"]) == (1.5, 0.5)
     assert table["differences"]["absvit"]["styles"]["mean"] == 4.0 and table["against"] == "vit"
     assert text.startswith("Not finished: vit-3.") and text.count("minus vit seed by seed") == 5
 
