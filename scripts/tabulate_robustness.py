@@ -110,15 +110,16 @@ def last_look(result: dict[str, Any]) -> dict[str, Any]:
 
 def of_masks(result: dict[str, Any]) -> Scores:
     """How well the last look segments, and the prior mask where there is one, beside two maps that know nothing."""
-    scores = {name: last_look(result)[name]["mean"] for name in ("iou", "false_positive", "false_negative")}
-    rows = result["rows"]
+    rows, look = result["rows"], last_look(result)
+    scores = {name: look[name]["mean"] for name in ("iou", "false_positive", "false_negative")}
     prior = rows["prior_mask"]["iou"]["mean"] if "prior_mask" in rows else None
     return scores | {"prior_mask": prior} | {name: rows[name]["iou"]["mean"] for name in ("centre", "everything")}
 
 
 def of_fixations(result: dict[str, Any]) -> Scores:
     """Agreement of the last look with fixations, and that of the centre."""
-    scores = {name: last_look(result)[name]["mean"] for name in ("nss", "auc_judd")}
+    look = last_look(result)
+    scores = {name: look[name]["mean"] for name in ("nss", "auc_judd")}
     return scores | {"centre_nss": result["rows"]["centre"]["nss"]["mean"]}
 
 
