@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.browser import chromium_page
 from tests.lively_vqa import lively_task
@@ -60,6 +60,7 @@ def pictures(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     picture = Image.radial_gradient("L").resize((160, 80)).convert("RGB")
     picture.save(folder / "wide.jpg")
+    ImageOps.invert(picture).save(folder / "new.jpg")  # which one test alone uploads
     picture.resize((90, 90)).save(folder / "square.tif")
     (folder / "text.png").write_text("hello")
     return folder
@@ -173,7 +174,7 @@ def alert(page):
 
 @pytest.mark.slow
 def test_two_questions_have_answers_and_maps_of_their_own_from_one_first_look(page, pictures):
-    upload(page, pictures / "wide.jpg")
+    upload(page, pictures / "new.jpg")
     page.locator("#picture img").wait_for()
     answers, maps = ask(page, "Is there a ring here?")
     assert "with the first look" in page.locator("#seconds").inner_text()
