@@ -50,6 +50,7 @@ class Team:
         """
         # Forked from here they would hang once torch has used its threads.
         context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         self._processes, self._pipes = [], []
         for rank in range(members):
             ours, theirs = context.Pipe()

@@ -18,13 +18,15 @@ from tests.fork_server import ForkServer
 
 STAND_IN = """#!{python} -IS
 import json, os, socket, sys
-name = os.path.basename(sys.argv[0])
-if name == "python" and sys.argv[1].startswith("-"):  # no script
+words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+if words[:3] == ["python", "-m", "accelerate.commands.launch"]:
+    words[:3] = ["accelerate", "launch"]
+if words[0] == "python" and words[1].startswith("-"):  # no script
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{address}")
     with server.makefile("rw", encoding="utf-8") as file:
-        print(json.dumps([name, *sys.argv[1:]]), file=file, flush=True)
+        print(json.dumps(words), file=file, flush=True)
         code, output = json.loads(file.readline())
 sys.stdout.write(output)
 sys.exit(code)

@@ -338,32 +338,29 @@ def test_a_choice_as_options_and_as_time():
 
 
 class MadeUpTask(VQATask):
-    """The real losses on made-up batches; notes the peak of memory at the beginning of every pass."""
+    """The real losses on made-up batches; notes the peak of memory when all steps are done."""
 
     def __init__(self, config, facts: Facts, memory: PeakMemory) -> None:
-        self.config, self._memory, self.peaks = config, memory, []
+        self.config, self._memory, self.peak = config, memory, None
         self.model = build_model(config, facts)
         self.train_set = MadeUpSamples(config, facts)
-
-    def losses(self, model, batch, ahead=None):
-        self.peaks.append(self._memory.read())
-        return super().losses(model, batch, ahead)
 
     def evaluate(self, model):
         return None
 
     def save(self, folder):
+        self.peak = self._memory.read()
         (folder / "model.safetensors").write_bytes(b"")
 
 
 class MadeUpSamples(Dataset):
-    """Three batches that are made when they are collated."""
+    """Two batches that are made when they are collated."""
 
     def __init__(self, config, facts: Facts) -> None:
         self._config, self._facts = config, facts
 
     def __len__(self):
-        return 3 * self._config.optim.batch_size
+        return 2 * self._config.optim.batch_size
 
     def __getitems__(self, indices):
         return indices
@@ -375,43 +372,40 @@ class MadeUpSamples(Dataset):
         pass
 
 
-def middling_config(output: Path, precision: str, checkpointing: bool, batch_size: int, micro_batch_size: int):
-    """Neither tiny nor large: half a GiB in a step of a few seconds."""
+def middling_config(output: Path, precision: str, checkpointing: bool, batch_size: int):
+    """Neither tiny nor large: a quarter of a GB in a step of a few seconds."""
     config = replace(
         CONFIGS["vqa"],
         vision=tiny_vision(width=192, depth=6, num_heads=3, image_size=160, gradient_checkpointing=checkpointing),
         text=TextConfig(model=None, tokenizer="none", width=192, depth=2, num_heads=3, max_tokens=24),
         fusion=FusionConfig(width=192, num_layers=2, num_heads=3),
-        optim=OptimConfig(batch_size=batch_size, micro_batch_size=micro_batch_size, epochs=1),
+        optim=OptimConfig(batch_size=batch_size, epochs=1),
         run=RunConfig(output=str(output), precision=precision, trackers=(), log_every=1),
     )
     return replace(config, data=replace(config.data, select_split=None))
 
 
-def memory_of_training(output: Path, precision: str, checkpointing: bool, micro_batch_size: int) -> int:
+def memory_of_training(output: Path, precision: str, checkpointing: bool, batch_size: int) -> int:
     """The most memory that two steps of a training run take beyond what was there before, in a process of its own."""
     # Freed memory goes back at once: how much of it the C library keeps for later says nothing about the need.
     keep_freed_memory(False)
-    config = middling_config(output, precision, checkpointing, 16, micro_batch_size)
+    config = middling_config(output, precision, checkpointing, batch_size)
     # Libraries are loaded, and what they keep for these shapes is there.
-    run_pass(config, FACTS, build_model(config, FACTS), make_batch(config, FACTS, micro_batch_size, CPU))
+    run_pass(config, FACTS, build_model(config, FACTS), make_batch(config, FACTS, batch_size, CPU))
     accelerator = make_accelerator(config.run)
     task = MadeUpTask(config, FACTS, PeakMemory(CPU))
     train(config, task, accelerator, open_run(config))
-    return task.peaks[-1]
+    return task.peak
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "checkpointing", "micro_batch_size"), [("fp32", True, 16), ("bf16", False, 16)])
-def test_a_training_run_takes_the_memory_that_was_counted(
-    fork_server, precision, checkpointing, micro_batch_size, tmp_path
-):
-    config = middling_config(tmp_path / "run", precision, checkpointing, 16, micro_batch_size)
+@pytest.mark.parametrize(("precision", "checkpointing", "batch_size"), [("fp32", True, 16), ("bf16", False, 8)])
+def test_a_training_run_takes_the_memory_that_was_counted(fork_server, precision, checkpointing, batch_size, tmp_path):
+    config = middling_config(tmp_path / "run", precision, checkpointing, batch_size)
     counter = Counter(config, FACTS, "cpu")
-    step = counter.count(micro_batch_size, 16 // micro_batch_size, precision=precision, checkpointing=checkpointing)
+    step = counter.count(batch_size, 1, precision=precision, checkpointing=checkpointing)
     counted = counter.states.total + step.peak_bytes
-    arguments = (tmp_path / "run", precision, checkpointing, micro_batch_size)
-    (measured,) = fork_server.call(memory_of_training, *arguments)
+    (measured,) = fork_server.call(memory_of_training, tmp_path / "run", precision, checkpointing, batch_size)
     # Above, there is room for the scratch memory of the machine's matrix library: 10 MB on one, 90 MB on another.
     assert 0.85 * counted < measured < 1.15 * counted + 96e6, (measured, counted)
 

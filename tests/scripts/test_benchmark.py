@@ -5,14 +5,21 @@ import json
 import pytest
 import torch
 
+from benchmarks.synthetic import VOCABULARY
+from tests.benchmarks.test_naive import VARIANTS, make_model
 from tests.run_script import run_script
 
 TINY = ["retrieval", "--size", "tiny", "--images", 2, "--captions", 3, "--shortlist", 1, "--repeats", 1]
 
 
 @pytest.fixture(autouse=True)
-def small_products(monkeypatch):
+def small(monkeypatch):
+    """A small model in place of a tiny one, and a small product of matrices."""
     monkeypatch.setattr("benchmarks.measure.MATMUL_SIDE", {"cpu": 64})
+    monkeypatch.setattr(
+        "benchmarks.retrieval.random_model",
+        lambda size, head: make_model(*VARIANTS[0], head, vocabulary=VOCABULARY, image_size=96),
+    )
 
 
 @pytest.mark.slow
