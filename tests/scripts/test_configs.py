@@ -1,5 +1,6 @@
 """Every file of configs/ is a valid run, opens with how to run it, and survives being written and read again."""
 
+import functools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,8 @@ def class_of(file: Path) -> type[TaskConfig]:
 CONFIGS = {f"{name}.yaml": class_of(file) for name, file in shipped_configs().items()}
 
 
-def parse(name: str, *overrides: str):
+@functools.cache
+def parse(name: str, *overrides: str) -> TaskConfig:
     return parse_run_config(CONFIGS[name], ["--config", str(ROOT / "configs" / name), *overrides])
 
 
