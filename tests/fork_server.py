@@ -25,6 +25,8 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from tests.killing import before_operation, die, writing_a_checkpoint
+from vl_absvit.cli import config_parser
+from vl_absvit.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = (
@@ -137,6 +139,8 @@ def serve(log: Path) -> None:
     if "deepspeed" in sys.modules:  # it would compile how processes of a CPU talk; those of GPUs do without
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     os.fsync = lambda descriptor: None  # what a process leaves behind does not depend on it
+    for task in TASKS.values():
+        config_parser(task.config_class)  # forks have the options made
     gc.freeze()  # so that forks share it
     gc.enable()
     for line in sys.stdin:

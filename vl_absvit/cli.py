@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from vl_absvit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     import torch
+    from jsonargparse import ArgumentParser
 
 Config = TypeVar("Config", bound=TaskConfig)
 SECONDS_BETWEEN_LINES = 10.0
@@ -291,11 +293,25 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
     Files and command line may use a key's earlier name (``RENAMED``). A group of keys is no option: torchrun takes
     ``--run`` for one of its own.
     """
-    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+    from jsonargparse import ArgumentError
 
     keys = config_keys(config_class)
     argv = _todays_options(sys.argv[1:] if argv is None else argv, keys)
     _check_command_line(argv, keys)
+    parser = config_parser(config_class)  # type: ignore[arg-type]  # mypy takes a class for one of its instances
+    try:
+        parsed = parser.parse_args(_with_read_files(argv, keys))
+        made = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise ConfigError(f"{_origin(error, argv)}: {_one_line(error)}") from error
+    return config_class(**{field.name: made[field.name] for field in fields(config_class)})
+
+
+@functools.cache
+def config_parser(config_class: type) -> "ArgumentParser":
+    """Options for every key; it is made once in a process, since that takes half as long as a small training."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False, description=config_class.__doc__)
     parser.add_argument(
@@ -304,15 +320,11 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
         help="YAML file with any of the keys below, or name of a shipped one; the command line wins.",
     )
     parser.add_class_arguments(config_class, None)
+    keys = config_keys(config_class)
     for option in parser._actions:
         if keys.get(option.dest):
             option.help = argparse.SUPPRESS
-    try:
-        parsed = parser.parse_args(_with_read_files(argv, keys))
-        made = parser.instantiate(parsed)
-    except ArgumentError as error:
-        raise ConfigError(f"{_origin(error, argv)}: {_one_line(error)}") from error
-    return config_class(**{field.name: made[field.name] for field in fields(config_class)})
+    return parser
 
 
 def config_keys(config_class: type) -> dict[str, bool]:
