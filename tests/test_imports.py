@@ -13,7 +13,7 @@ MAY_IMPORT = {  # parts of the package; ``errors`` is open to all
     "config": {"variants"},
     "distributed": set(),
     "int8": set(),
-    "precision": {"config", "int8"},
+    "precision": {"config", "distributed", "int8"},
     "losses": {"precision"},
     "main_process": {"distributed"},
     "hub": set(),

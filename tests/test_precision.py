@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vl_absvit import precision
 from vl_absvit.evaluation.chunk_store import FileChunkStore
 from vl_absvit.losses import itm_loss, prior_loss, ranking_loss, vqa_loss
 from vl_absvit.models.prior import prior_similarity
@@ -20,6 +21,19 @@ def test_products_of_fp32_weights_are_bf16_where_asked_for_and_nowhere_else():
             assert F.linear(x, weight).dtype == torch.float32
         assert F.linear(x, weight).dtype == torch.bfloat16
     assert F.linear(x, weight).dtype == torch.float32 and weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_a_cpu_on_which_bf16_is_slow_is_told_of_once(monkeypatch, caplog, is_fast):
+    monkeypatch.setattr(precision, "multiplies_bf16", lambda: is_fast)
+    with arithmetic("fp32", CPU), arithmetic("bf16", torch.device("meta")):
+        assert caplog.messages == []
+    precision._tell_of_slow_bf16.cache_clear()
+    for _ in range(2):
+        with arithmetic("bf16", CPU), arithmetic("fp32", CPU):
+            pass
+    told = "bf16 on a CPU that has no instructions for it: products take several times as long as in fp32"
+    assert caplog.messages == [] if is_fast else [told]
 
 
 def test_tensors_without_content_have_no_autocast_and_need_none():
@@ -60,8 +74,8 @@ COMPARISONS = {
 def test_losses_and_similarities_under_autocast_are_bit_by_bit_those_of_fp32(compare):
     x = torch.randn(4, 4, requires_grad=True)
     results, gradients = [], []
-    for precision in ("fp32", "bf16"):
-        with arithmetic(precision, CPU):
+    for name in ("fp32", "bf16"):
+        with arithmetic(name, CPU):
             results.append(compare(x))
         gradients.append(torch.autograd.grad(results[-1].sum(), x)[0])
     assert results[1].dtype == torch.float32

@@ -9,9 +9,10 @@ On a GPU, products and convolutions in fp32 do not round their inputs to TF32's 
 stay fp32 may do so.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import wraps
+from functools import cache, wraps
 from itertools import chain
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vl_absvit.config import EvaluationPrecision
+from vl_absvit.distributed import is_main
 from vl_absvit.int8 import check_int8, int8_products
 
 DESCRIPTIONS: dict[EvaluationPrecision, str] = {
@@ -27,6 +29,7 @@ DESCRIPTIONS: dict[EvaluationPrecision, str] = {
     "int8": "linear layers in int8 over fp32 weights",
 }
 """Names in the requests of interrupted evaluations. An earlier version had bf16 weights, which these names exclude."""
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -50,11 +53,26 @@ def arithmetic(precision: EvaluationPrecision, device: torch.device) -> Abstract
 def check_precision(precision: EvaluationPrecision, device: torch.device) -> None:
     """Complain of a precision that a device does not compute in, before anything is begun.
 
+    A CPU that computes in bf16, but slowly, is told of once.
+
     Raises:
         ConfigError: it is int8, and the device is not for that.
     """
     if precision == "int8":
         check_int8(device)
+    if precision == "bf16" and device.type == "cpu" and not torch.compiler.is_compiling():
+        _tell_of_slow_bf16()
+
+
+@cache
+def _tell_of_slow_bf16() -> None:
+    if not multiplies_bf16() and is_main():
+        log.warning("bf16 on a CPU that has no instructions for it: products take several times as long as in fp32")
+
+
+def multiplies_bf16() -> bool:
+    """Whether oneDNN takes products in bf16 on this CPU; without it PyTorch has only plain loops for them."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def always_fp32(function: Callable[P, R]) -> Callable[P, R]:
