@@ -25,8 +25,6 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from tests.killing import before_operation, die, writing_a_checkpoint
-from vl_absvit.cli import config_parser
-from vl_absvit.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = (
@@ -36,10 +34,7 @@ IMPORTS = (
     "datasets.io.parquet",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.roberta.modeling_roberta",
-    "vl_absvit.tasks.vqa",
-    "vl_absvit.tasks.retrieval",
-    "vl_absvit.tasks.classification",
-    "vl_absvit.tasks.segmentation",
+    "vl_absvit.tasks.registry",
     "vl_absvit.training.loop",
     "tests.tiny_vqa",
 )
@@ -139,8 +134,7 @@ def serve(log: Path) -> None:
     if "deepspeed" in sys.modules:  # it would compile how processes of a CPU talk; those of GPUs do without
         importlib.import_module("deepspeed.comm.torch").build_shm_op = lambda: None
     os.fsync = lambda descriptor: None  # what a process leaves behind does not depend on it
-    for task in TASKS.values():
-        config_parser(task.config_class)  # forks have the options made
+    make_options()
     gc.freeze()  # so that forks share it
     gc.enable()
     for line in sys.stdin:
@@ -148,6 +142,15 @@ def serve(log: Path) -> None:
         answers.write(json.dumps(wait(start(request, log), request, log)) + "\n")
         answers.flush()
     gc.unfreeze()  # some libraries complain of what is left over
+
+
+def make_options() -> None:
+    """Make the options of every task's config, so that forks have them. Imported here, for tests import this file."""
+    from vl_absvit.cli import config_parser
+    from vl_absvit.tasks.registry import TASKS
+
+    for task in TASKS.values():
+        config_parser(task.config_class)
 
 
 def start(request: dict[str, Any], log: Path) -> list[int]:

@@ -22,7 +22,7 @@ words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
 if words[:3] == ["python", "-m", "accelerate.commands.launch"]:
     words[:3] = ["accelerate", "launch"]
 if words[0] == "python" and words[1].startswith("-"):  # no script
-    os.execv("{python}", ["{python}", *sys.argv[1:]])
+    os.execv("{python}", ["{python}", *words[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{address}")
     with server.makefile("rw", encoding="utf-8") as file:

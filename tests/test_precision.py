@@ -33,7 +33,7 @@ def test_a_cpu_on_which_bf16_is_slow_is_told_of_once(monkeypatch, caplog, is_fas
         with arithmetic("bf16", CPU), arithmetic("fp32", CPU):
             pass
     told = "bf16 on a CPU that has no instructions for it: products take several times as long as in fp32"
-    assert caplog.messages == [] if is_fast else [told]
+    assert caplog.messages == ([] if is_fast else [told])
 
 
 def test_tensors_without_content_have_no_autocast_and_need_none():

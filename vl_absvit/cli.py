@@ -309,7 +309,7 @@ def parse_run_config(config_class: type[Config], argv: Sequence[str] | None = No
 
 @functools.cache
 def config_parser(config_class: type) -> "ArgumentParser":
-    """Options for every key; it is made once in a process, since that takes half as long as a small training."""
+    """Options for every key, made once in a process."""
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

@@ -443,7 +443,7 @@ def memory_of(side: int, plain: bool) -> int:
     """Bytes that the classification of a picture takes, of 150 classes and as large as this, seen at 512 pixels."""
     keep_freed_memory(False)
     vision = VisionConfig(model="absvit_tiny_patch16_224", image_size=512, gain=1.0)
-    head = UPerNetConfig(channels=64, auxiliary_channels=32)  # its own maps are small beside 150 classes at full size
+    head = UPerNetConfig(channels=64)  # its own maps are small beside 150 classes at full size
     model = build_random_segmenter(vision, 150, head, has_auxiliary=False).eval()
     model.vision.fold()
     image = torch.randn(1, 3, 512, 512)

@@ -21,7 +21,7 @@ from tests.distributed_helper import run_on_ranks
 from tests.run_folders import assert_same_end, metrics
 from tests.run_script import ROOT
 from tests.scripts.test_engine_configs import handed_on
-from tests.tiny_tasks import tiny_config
+from tests.tiny_tasks import KINDS, tiny_config
 from tests.tiny_vqa import (
     tiny_vqa_config,
     world,  # noqa: F401
@@ -231,7 +231,7 @@ def assert_loads_in_one_process(checkpoint: Path) -> None:
         assert parameter.dtype == torch.float32 and torch.equal(parameter, tensors[name])
 
 
-OTHERS = [("pairs", 1), ("pairs", 2), ("nlvr2", 2), ("snli_ve", 1)]  # statements of either kind go the same way
+OTHERS = [(kind, passes) for kind in KINDS for passes in (1, 2)]
 
 
 def train_others(engines: list[str], world: str, folder: str) -> None:  # noqa: F811
